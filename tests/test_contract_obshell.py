@@ -138,6 +138,7 @@ QUIRKS = {
     "status-has-no-trace-id": {200},
     "undecryptable-body-is-500": {500},
     "unheld-cluster-id-is-500": {500},
+    "unknown-dag-is-asked-for-without-end": {404},
     "unreachable-owner-is-500": {500},
     "unreadable-show-details-is-500": {500},
 }

@@ -205,6 +205,8 @@ class TargetApi(ABC):
     retries: ClassVar[frozenset[str]]
     cancel: ClassVar[str]
     weights: ClassVar[Mapping[str, Literal["document", "code", "sibling"]]]
+    spared_rule: ClassVar[str] = ""
+    """The rule that a server breaks if an id of nothing does harm there."""
 
     @abstractmethod
     def is_server(self, body: Mapping[str, Any]) -> bool:
@@ -229,6 +231,14 @@ class TargetApi(ABC):
     @abstractmethod
     def ids_in(self, scenario: Any) -> list[str]:
         """Return the ids of a scenario's scripts that walks may operate on."""
+
+    def spares(self, values: Mapping[str, Any], read: Callable[[str], Exchange]) -> str:
+        """Return why ids of nothing may do harm on a server, or "". ``values`` are those of ``identify``."""
+        return ""
+
+    def is_looked_up(self, id: str) -> bool:
+        """Return whether an id of nothing, if it is this one, could do harm on a server that has to be spared."""
+        return False
 
     @abstractmethod
     def unknown_ids(self, address: tuple[str, int] | None, identity: str) -> list[str | int]:

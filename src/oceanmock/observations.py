@@ -198,6 +198,8 @@ class ProbeTarget:
     own_address: tuple[str, int] | None = None
     identity: str = ""
     version: str = ""
+    is_spared: bool = False
+    """Whether no ids of nothing are sent."""
 
     @property
     def own(self) -> list[Observation]:

@@ -120,7 +120,9 @@ def _check_target(options: ConformOptions) -> Result:
     verify, wait = options.ca or not options.insecure, options.connect_timeout / SECOND
     with _progress() as listen:
         target = reach(options.what[0], api=options.api, auth=auth, verify=verify, wait=wait, listen=listen)
-    check_tasks(target, options.task)
+    check_tasks(target, options.task, unknown_ids=options.unknown_ids)
+    if target.spared and not options.unknown_ids:
+        click.echo(f"Ids of nothing are not asked for: {target.spared}", err=True)
     target = replace(target, read_only_auth=read_only_auth)
     if options.write and not options.task:
         options = replace(options, task=_choose_tasks(target))
@@ -177,6 +179,7 @@ def _run(
         stories=stories,
         story_ids=options.story_id,
         timeout=options.timeout,
+        unknown_ids=options.unknown_ids,
     )
     baseline = joined(baselines)
     with _progress(baseline, options.max_failures) as listen:

@@ -144,6 +144,10 @@ class ConformOptions:
     max_examples: int | None = _option(
         "Generated examples per operation. Default: 20, or 10 with --mock.", type=click.IntRange(1)
     )
+    unknown_ids: bool = _option(
+        "obshell: ask for ids of nothing even an agent beside others. DANGER: real ones that are not bootstrapped then "
+        "ask each other without end, until they refuse right credentials."
+    )
     rate: float = _option(
         "Maximum requests per second; 0 for no limit.", default=0.0, show_default=True, type=click.FloatRange(0)
     )
@@ -239,7 +243,7 @@ def _mock_problems(options: ConformOptions) -> Iterator[str]:
             yield f"--mock checks oceanmock itself, not {without_user(url)}: leave out one of them."
     for name in _credentials_given(options):
         yield f"--mock uses its own credentials: leave out {flag_of(name)}."
-    for name in ("write", "task", "insecure", "ca", "story", "story_id"):
+    for name in ("write", "task", "unknown_ids", "insecure", "ca", "story", "story_id"):
         if getattr(options, name):
             yield f"{flag_of(name)} is for a real server: leave it out with --mock."
     if options.update_baseline and options.api is None:

@@ -34,6 +34,7 @@ import requests
 import urllib3.exceptions
 from requests.exceptions import InvalidHeader
 
+from oceanmock.apis import api_named
 from oceanmock.checks import Checker, CheckResult, Exchange, HeaderFields, Phase
 from oceanmock.clock import SECOND, pause, stopwatch, wall_now
 from oceanmock.conformance.model import (
@@ -104,7 +105,12 @@ class HttpClient:
         self.checkers: Final = list(checkers)
         self.operations: Final = operations_of(spec_for(target.api, target.version))
         self.guard: Final = Guard(
-            target.api, self.operations, writes=options.write, tasks=options.tasks, own_address=target.own_address
+            target.api,
+            self.operations,
+            writes=options.write,
+            tasks=options.tasks,
+            own_address=target.own_address,
+            spared="" if options.unknown_ids else target.spared,
         )
         self.session: Final = _Session(self)
         self.exchanges: Final[deque[Exchange]] = deque(maxlen=MAX_RECENT_EXCHANGES)
@@ -186,6 +192,8 @@ class HttpClient:
             self.guard.check_headers(request.headers, _sent_body(request), host=urlsplit(self.target.url).netloc)
             while True:
                 exchange, outcome = self._once(request, target)
+                if exchange.status is None and self.target.spared and self.guard.unknown_id(request.method, target):
+                    self._spare(exchange)
                 if exchange.status != HTTPStatus.TOO_MANY_REQUESTS:
                     return exchange, outcome
                 # openapi/ocp.yaml has RateLimit-Reset; without a delay it is a second
@@ -196,6 +204,14 @@ class HttpClient:
                     return exchange, outcome
                 self._remaining_delay -= delay
                 self._sleep(delay)
+
+    def _spare(self, exchange: Exchange) -> None:
+        """Report that an id of nothing did harm, and send no more of them."""
+        self.guard.spared = self.target.spared
+        api = api_named(self.target.api)
+        rule = api.checks.OWN_RULES[api.conformance.spared_rule]
+        why = f"it is not answered; {self.target.spared}"
+        self.found(CheckResult(rule.id, "$", why, exchange.operation, source=rule.source, exchange=exchange))
 
     def _once(self, request: Any, target: str) -> tuple[Exchange, Reply]:
         """Send an allowed request, and record its outcome."""

@@ -16,6 +16,7 @@ from urllib.parse import unquote
 
 from oceanmock.checks import CheckResult, Contract, Exchange, Phase, RuleCount
 from oceanmock.errors import OceanmockError
+from oceanmock.observations import observations
 from oceanmock.openapi import Operation, Spec, operations_at
 
 if TYPE_CHECKING:
@@ -47,6 +48,14 @@ class MissingResponse:
     operation: str
     status: int
     hint: str
+
+
+@dataclass(frozen=True, slots=True)
+class NotAsked:
+    """A part of a run that was not sent, and why."""
+
+    what: str
+    why: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +116,7 @@ class Result:
     phases: dict[str, int] = field(default_factory=dict)
     request_count: int = 0
     baselines: list[str] = field(default_factory=list)
+    not_asked: list[NotAsked] = field(default_factory=list)
     interrupted: bool = False
     stopped: str = ""
     shortfalls: list[str] = field(default_factory=list)
@@ -179,6 +189,8 @@ class Options:
     stories: tuple[BaseScenario, ...] = ()
     story_ids: tuple[tuple[str, str], ...] = ()
     timeout: int = 60_000_000_000
+    unknown_ids: bool = False
+    """Whether ids of nothing are sent to a target that should be spared them."""
 
 
 def spec_for(api: ApiName, version: str = "") -> Spec:
@@ -216,8 +228,8 @@ class Guard:
 
     A run that only reads sends GET. One that ``writes`` changes the ``tasks`` it was given, the parts that their own
     responses show, and registered ids, such as those of nothing. ``own_address`` is the target's; a request that names
-    the address of another agent is never sent, since the target would forward it. What is not known to be allowed is
-    refused.
+    the address of another agent is never sent, since the target would forward it; nor, while ``spared`` says why, one
+    with an id that no response has shown. What is not known to be allowed is refused.
     """
 
     def __init__(
@@ -228,6 +240,7 @@ class Guard:
         writes: bool,
         tasks: Sequence[str] = (),
         own_address: tuple[str, int] | None = None,
+        spared: str = "",
     ) -> None:
         from oceanmock.apis import api_named  # noqa: PLC0415 (--help reads this module)
 
@@ -239,6 +252,8 @@ class Guard:
         if own_address is not None:
             with suppress(ValueError):  # a name is no address in an id
                 self._own_address = str(ip_address(own_address[0])), own_address[1]
+        self.spared = spared
+        self._shown = set[tuple[str, str]]()
         self._allows_everything = False
         self._ids = {(self._api.root.name, str(id)) for id in tasks}
 
@@ -258,6 +273,8 @@ class Guard:
             if self._own_address != (str(ip_address(ip)), port):
                 host = f"[{ip}]" if ":" in ip else ip
                 raise NotAllowed(f"{refused} the id names the agent {host}:{port}, which the target would ask.")
+        if self.spared and (id := self.unknown_id(method, path)):
+            raise NotAllowed(f"{refused} no response has shown {id}, and {self.spared} --unknown-ids allows it.")
         if not self._writes and method != "GET":
             raise NotAllowed(f"{refused} this run only reads. With --write it may change the tasks of --task.")
         if method in SAFE or self._allows_everything:
@@ -291,13 +308,26 @@ class Guard:
             raise NotAllowed(f"a request was not sent: its header {odd[0]} makes it another request.")
 
     def learn(self, exchange: Exchange) -> None:
-        """Allow changes to the parts that a response shows of something that may be changed."""
+        """Keep the ids that a response shows; allow changes to the parts of something that may be changed."""
+        if exchange.status == 200:
+            items = observations(self._api, exchange.operation, exchange.json())
+            self._shown.update((item.kind, item.id) for item in items)
         if not self._writes or exchange.status != 200:
             return
         ids = list(self._ids_in(exchange.method, exchange.target.partition("?")[0]))
         if ids and all(self._may_change(kind, id) for kind, id in ids):
             body = exchange.json()
             self._ids.update(self._parts_in(body.get("data") if isinstance(body, dict) else None))
+
+    def unknown_id(self, method: str, path: str) -> str:
+        """Return an id in a path that the server would look up and that no response has shown, or ""."""
+        known = {
+            id
+            for kind, id in self._ids_in(method, path)
+            if any((kind, item) in self._shown for item in self._server.equivalent_ids(id))
+        }
+        ids = map(unquote, path.split("/"))
+        return next((id for id in ids if id not in known and self._server.is_looked_up(id)), "")
 
     def _may_change(self, kind: str, id: str) -> bool:
         """Return whether an id may be changed, and every other that a server may read it as.

@@ -151,6 +151,7 @@ def probe(client: HttpClient, items: tuple[Observation, ...]) -> Prober:
         own_address=target.own_address,
         identity=target.identity,
         version=target.version,
+        is_spared=bool(client.guard.spared),
     )
     with client.during("probes"):
         for id in probes.ids_of_nothing(context):

@@ -370,11 +370,11 @@ class _Tasks:
     def _candidates(self, script: Any) -> Iterator[str]:
         """Yield ids of similar tasks: its own, then those the run may change, the newest first."""
         own = self._server.own_id(script, self.client.target.own_address)
-        if own is not None:
-            exchange = self.client.send("GET", detail_path(self.api.name, own))
-            if exchange.status == 200 and self._is_similar(script, _data_of(exchange), named=False):
-                yield own
         data = _data_of(self.client.send("GET", self._server.list_path(script)))
+        with suppress(NotAllowed):  # of an id that the list does not show, on a target that is spared
+            exchange = self.client.send("GET", detail_path(self.api.name, own)) if own is not None else None
+            if exchange and exchange.status == 200 and self._is_similar(script, _data_of(exchange), named=False):
+                yield str(own)
         rows = data.get("contents") if isinstance(data, dict) else None
         similar = [row for row in rows or () if self._is_similar(script, row)]
         similar.sort(key=lambda row: int(row[self._server.number_key]), reverse=True)

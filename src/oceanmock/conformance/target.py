@@ -10,7 +10,7 @@ import contextlib
 import re
 import socket
 import ssl
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 from urllib.parse import quote, urlsplit
@@ -54,7 +54,8 @@ class Target:
 
     ``verify`` says whether to verify its certificate, or is the path of those to trust. ``version`` and ``identity``
     are what the server states; ``own_address`` is the address in an obshell's own ids. ``read_only_auth`` are the
-    credentials of a user who may read tasks, but not operate on them.
+    credentials of a user who may read tasks, but not operate on them. ``spared`` is why no id may be sent that no
+    response has shown, or "".
     """
 
     url: str
@@ -65,6 +66,7 @@ class Target:
     own_address: tuple[str, int] | None = None
     identity: str = ""
     read_only_auth: RequestAuth | None = field(default=None, repr=False)
+    spared: str = ""
 
 
 def reach(
@@ -119,10 +121,12 @@ def reach(
         listen(PhaseEnded("preflight"))
 
 
-def check_tasks(target: Target, tasks: Iterable[str]) -> None:
+def check_tasks(target: Target, tasks: Sequence[str], *, unknown_ids: bool = False) -> None:
     """Raise Untestable for a task that the target does not have. Raises NotAllowed."""
-    client, root = HttpClient(target, Options()), api_named(target.api).root
+    client, root = HttpClient(target, Options(unknown_ids=unknown_ids)), api_named(target.api).root
     try:
+        for path in api_named(target.api).module("probes").list_targets(target.identity) if tasks else ():
+            client.send("GET", path)  # shows the ids that may be sent
         for id in tasks:
             status = client.send("GET", detail_path(target.api, id)).status
             if status in {400, 404}:
@@ -227,7 +231,7 @@ def _identified(client: HttpClient, first: requests.Response) -> Target:
             noun = api_named(target.api).root.title
             raise Untestable(f"{target.url} responds, but not for its {noun}s: {why}") from None
     _check_accepted(client, first, server.credentials_hint)
-    return replace(target, **values)
+    return replace(target, **values, spared=server.spares(values, lambda path: client.send("GET", path)))
 
 
 def _check_accepted(client: HttpClient, response: requests.Response, hint: str) -> None:

@@ -68,6 +68,7 @@ QuirkName = Literal[
     "never-maintained-is-500",
     "unreachable-owner-is-500",
     "foreign-obproxy-id-is-forwarded-too",
+    "unknown-dag-is-asked-for-without-end",
     "cancelled-rollback-is-stuck",
     "body-id-overrules-path",
     "lost-race-is-500",
@@ -92,6 +93,8 @@ PREFIX: Final = "/api/v1"
 TASK_PREFIX: Final = f"{PREFIX}/task"
 INFO_PATH: Final = f"{PREFIX}/info"
 STATUS_PATH: Final = f"{PREFIX}/status"
+OB_AVAILABLE: Final = 3
+"""The obState of an agent that is connected to OceanBase (ob/agent/repository/db/oceanbase/status.go:20-24)."""
 DAG_PATH: Final = f"{TASK_PREFIX}/dag/{{id}}"
 
 _LIST_PATHS: Final[Mapping[OperationId, str]] = {

@@ -15,13 +15,16 @@ from urllib.parse import unquote
 
 import orjson
 
-from oceanmock.checks import UNDECIDED, Probe, TargetApi, WalkAction
+from oceanmock.checks import UNDECIDED, Exchange, Probe, TargetApi, WalkAction
 from oceanmock.observations import Observation
 from oceanmock.obshell.api import (
     API,
     DAG_PATH,
     ERR_CODES_SINCE,
     INFO_PATH,
+    OB_AVAILABLE,
+    PREFIX,
+    STATUS_PATH,
     TASK_PREFIX,
     GenericId,
     InvalidGenericId,
@@ -30,8 +33,11 @@ from oceanmock.obshell.api import (
     parse_generic_id,
 )
 from oceanmock.obshell.scenario import Scenario
+from oceanmock.text import plural
 
 CLUSTER_AGENT: Final = "CLUSTER AGENT"
+COMPANY: Final = ("agents/status", "ob/info", "task/dag/maintain/agents")
+"""Reads that name the other agents: those that can be reached, all that are known, and those of dags."""
 NUMBER_OF_NOTHING: Final = 99_999_999
 UNROUTED_OPERATORS: Final = ("RUN", "RESTART")
 """Operators of no route; RUN is a word of the API's own (dag.go:338-420)."""
@@ -100,6 +106,7 @@ class ObshellTarget(TargetApi):
     retries = frozenset({"RETRY"})
     cancel = "CANCEL"
     weights: ClassVar[Mapping[str, Any]] = {"obshell ob/": "code"}
+    spared_rule = "quirk.unknown-dag-is-asked-for-without-end"
 
     def is_server(self, body: Mapping[str, Any]) -> bool:
         data = body.get("data")
@@ -130,6 +137,38 @@ class ObshellTarget(TargetApi):
         address = scenario.agent.ip, scenario.agent.port
         ids = (self.own_id(dag, address) for dag in scenario.dags if dag.maintenance != "obproxy")
         return [id for id in ids if id is not None]
+
+    def spares(self, values: Mapping[str, Any], read: Callable[[str], Exchange]) -> str:
+        """Return why an agent without an open connection to OceanBase, and with others beside it, is to be spared.
+
+        A GET of a dag that it does not have makes such agents ask each other without end, each about the other's
+        question (ob/agent/executor/task/dag.go:102-118, since 4.2.6; seen with a MASTER and a FOLLOWER of 4.5.0.0).
+        """
+        identity = values["identity"]
+        why = "asks the others for a dag that it does not have, and they ask it again, without end"
+        why = f"an agent that is not connected to OceanBase {why} (ob/agent/executor/task/dag.go:102-118)"
+        if identity == "SINGLE":
+            return ""
+        if identity == CLUSTER_AGENT:
+            state = (_object(read(STATUS_PATH))).get("obState", OB_AVAILABLE)
+            return "" if state == OB_AVAILABLE else f"the target is a CLUSTER AGENT whose obState is {state}: {why}."
+        if identity != "MASTER":
+            return f"the target's identity is {identity or 'not known'}, so that it is not alone: {why}."
+        responses = [read(f"{PREFIX}/{path}") for path in COMPANY]
+        own = values["own_address"]
+        others = {address for item in responses for address in _addresses(_object(item)) if address != own}
+        if others:
+            names = ", ".join(f"{ip}:{port}" for ip, port in sorted(others)[:3])
+            return f"the target is a MASTER beside {plural(len(others), 'other agent')} ({names}): {why}."
+        # 400 and 404 are a server without that route, such as oceanmock
+        return "" if responses[0].status in (200, 400, 404) else f"who is beside the MASTER could not be read: {why}."
+
+    def is_looked_up(self, id: str) -> bool:
+        try:
+            parse_generic_id(id)
+        except InvalidGenericId:
+            return False
+        return True
 
     def unknown_ids(self, address: tuple[str, int] | None, identity: str) -> list[str | int]:
         ids: list[str | int] = []
@@ -209,6 +248,21 @@ class ObshellTarget(TargetApi):
 
 
 CONFORMANCE: Final = ObshellTarget()
+
+
+def _object(exchange: Exchange) -> Mapping[str, Any]:
+    """Return the data of a response, if they are an object; else an empty mapping."""
+    body = exchange.json() if exchange.status == 200 else None
+    data = body.get("data") if isinstance(body, dict) else None
+    return data if isinstance(data, dict) else {}
+
+
+def _addresses(node: Any) -> Iterator[tuple[str, int]]:
+    """Yield the address of every agent that an object or a list names."""
+    if isinstance(node, Mapping) and isinstance(node.get("ip"), str) and isinstance(node.get("port"), int):
+        yield node["ip"], node["port"]
+    for child in node.values() if isinstance(node, Mapping) else node if isinstance(node, list) else ():
+        yield from _addresses(child)
 
 
 def _action(

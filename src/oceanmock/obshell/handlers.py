@@ -26,7 +26,7 @@ from oceanmock.engine.sandbox import Sandbox
 from oceanmock.errors import CallerError, IllegalOperator, NoSuchTask, UnderMaintenance, WrongIdentity
 from oceanmock.obshell import api, bodies, errors, world
 from oceanmock.obshell.agent import Address, Agent
-from oceanmock.obshell.api import API, ERR_CODES_SINCE, STATUS_PATH, Version, parse_generic_id
+from oceanmock.obshell.api import API, ERR_CODES_SINCE, OB_AVAILABLE, STATUS_PATH, Version, parse_generic_id
 from oceanmock.obshell.auth import (
     AgentSecurity,
     OpenedHeader,
@@ -362,7 +362,7 @@ class Handlers:
                 "pid": request.sandbox.pid,
                 "startAt": request.sandbox.started,
                 "port": agent.port,
-                "obState": 0,
+                "obState": OB_AVAILABLE if holds_oceanbase(request) else 0,
                 "underMaintenance": any(not view.state.is_finished for view in locked),
             },
         )

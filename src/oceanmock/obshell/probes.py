@@ -126,7 +126,7 @@ def probes(target: ProbeTarget) -> Probes:
 
 def _unknown_ids(target: ProbeTarget) -> tuple[str, ...]:
     """Return an unknown id of the agent itself, if its address is known."""
-    return (_own_id(target, LARGEST_NUMBER),) if target.own_address is not None else ()
+    return (_own_id(target, LARGEST_NUMBER),) if target.own_address is not None and not target.is_spared else ()
 
 
 def _unrouted(target: ProbeTarget) -> Statuses:
@@ -223,11 +223,13 @@ def unlisted(target: ProbeTarget) -> Probes:
 
 
 def _headers(target: ProbeTarget) -> Iterator[Probe]:
-    """Yield requests without a header, and with undecryptable headers, of unknown ids."""
-    id = (*_unknown_ids(target), f"1{LARGEST_NUMBER}")[0]
+    """Yield requests without a header, and with undecryptable headers, of unknown ids, or else of existing ones."""
+    id = INVALID_IDS[0] if target.is_spared else (*_unknown_ids(target), f"1{LARGEST_NUMBER}")[0]
+    ids = {item.kind: item.id for dag in target.items for item in dag.all()} if target.is_spared else {}
     requests = [("GET", f"{TASK_PREFIX}/dag/unfinish", value) for value in WRONG_HEADERS]
     for route in API.routes:
-        method, path = "POST" if route.changes else "GET", route.path.replace("{id}", id)
+        kind = [*route.ids][-1] if route.ids else ""
+        method, path = "POST" if route.changes else "GET", route.path.replace("{id}", ids.get(kind, id))
         if path.startswith(TASK_PREFIX) and (method == "GET" or target.writes):
             what, rule = "a request without a security header", "auth.missing-accepted"
             yield Probe(what, method, path, NOT_LET_IN, accepted=rule, auth=None)

@@ -6,7 +6,8 @@ baseline entry becomes stale. The general rules exclude quirks. A quirk is ident
 the response, so that any other failure is still reported.
 
 A client that uses only the server's own ids cannot cause foreign-obproxy-id-is-forwarded-too, which is never checked,
-nor unreachable-owner-is-500, which is checked only where it occurs.
+nor unreachable-owner-is-500, which is checked only where it occurs. What causes unknown-dag-is-asked-for-without-end is
+not sent, unless the run is told to; the client then checks it.
 """
 
 from __future__ import annotations
@@ -141,6 +142,13 @@ QUIRKS: Final = (
         "foreign-obproxy-id-is-forwarded-too",
         "A request that is refused is not forwarded as well.",
         f"{_DAG_GO}:72-88",
+        lambda subject: False,
+        lambda subject: False,
+    ),
+    Quirk(
+        "unknown-dag-is-asked-for-without-end",
+        "An agent that does not have a dag is not asked for it again by those that it asks.",
+        f"{_DAG_GO}:102-118",
         lambda subject: False,
         lambda subject: False,
     ),

@@ -92,6 +92,7 @@ def _run(result: Result) -> dict[str, Any]:
         "baselines": result.baselines,
         "stale": [asdict(item) for item in result.stale],
         "missing": [asdict(item) for item in result.missing],
+        "not_asked": [asdict(item) for item in result.not_asked],
         "changes": [_exchange(item) for item in result.changes],
         "transitions": [
             {"kind": kind, "before": before, "after": after, "count": count}
@@ -198,6 +199,7 @@ def _suite(name: str, result: Result, cases: Iterable[ElementTree.Element], *, t
         ("mode", reports.mode(result)),
         ("command", result.command),
         ("baselines", ", ".join(result.baselines)),
+        *(("not asked", f"{item.what}: {item.why}") for item in result.not_asked),
     ):
         ElementTree.SubElement(properties, "property", name=key, value=reports.clean(value))
     element.extend(cases)

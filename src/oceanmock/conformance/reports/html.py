@@ -170,6 +170,10 @@ def _operations(result: Result) -> str:
     return _table(("operation", *map(reports.status_name, statuses)), rows, "matrix") + key
 
 
+def _not_asked(result: Result) -> str:
+    return _table(("what", "why"), (_row(item.what, item.why) for item in result.not_asked))
+
+
 def _missing(result: Result) -> str:
     rows = (_row(item.operation, item.status, item.hint) for item in result.missing)
     return _table(("operation", "status", "how to observe it"), rows)
@@ -388,6 +392,7 @@ def _path(start: complex, control: complex, end: complex, moves: Sequence[report
 _SECTIONS: Final = {
     "findings": ("Findings", _findings),
     "missing": ("Missing", _missing),
+    "not_asked": ("Not asked", _not_asked),
     "operations": ("Operations × statuses", _operations),
     "rules": ("Rules", _rules),
     "diagrams": ("State diagrams", _diagrams),

@@ -65,7 +65,7 @@ def print_results(results: Sequence[Result], console: Console) -> None:
 
 def _summary(result: Result) -> Iterator[Text]:
     yield Text(f"{reports.server_name(result)} at {escape_unprintable(result.target)}", style="bold")
-    for section in (_causes, _stories, _missing, _changes, _known):
+    for section in (_causes, _stories, _missing, _not_asked, _changes, _known):
         lines = list(section(result))
         yield from ([Text(), *lines] if lines else ())
     yield from ([] if result.exit_code == PASSED else [Text()])
@@ -151,6 +151,11 @@ def _missing(result: Result) -> Iterator[Text]:
     yield from _rest(sum(map(len, [*hints.values()][MAX_LISTED:])), "missing response")
     for text in result.shortfalls:
         yield _text(text, "bold yellow")
+
+
+def _not_asked(result: Result) -> Iterator[Text]:
+    for item in result.not_asked:
+        yield Text.assemble(("Not asked: ", "bold yellow"), _text(f"{item.what}, since {item.why}"))
 
 
 def _changes(result: Result) -> Iterator[Text]:
