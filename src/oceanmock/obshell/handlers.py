@@ -263,8 +263,7 @@ class Handlers:
     def _list_unfinished(self, request: Request, *stores: Store) -> Response:
         """Return unfinished dags, null for none of two stores; show_details is read even where there are none."""
         details = read_show_details(request)
-        stored = [view for store in stores for view in dags_of(request).all(store)]
-        views = [view for view in stored if not view.state.is_finished]
+        views = dags_of(request).unfinished(*stores)
         contents = [self._dag(view, details=details) for view in views]
         return self._read(request, views, {"contents": contents or ([] if len(stores) == 1 else None)})
 
@@ -350,9 +349,7 @@ class Handlers:
 
     def get_status(self, request: Request) -> Response:
         """Return the agent's state."""
-        agent = dags_of(request).agent
-        views = dags_of(request).all("agent")
-        locked = [view for view in views if view.dag.model.maintenance != "none"]
+        agent, unfinished = dags_of(request).agent, dags_of(request).unfinished("agent")
         return self._succeed(
             request,
             {
@@ -363,7 +360,7 @@ class Handlers:
                 "startAt": request.sandbox.started,
                 "port": agent.port,
                 "obState": OB_AVAILABLE if holds_oceanbase(request) else 0,
-                "underMaintenance": any(not view.state.is_finished for view in locked),
+                "underMaintenance": any(view.dag.model.maintenance != "none" for view in unfinished),
             },
         )
 

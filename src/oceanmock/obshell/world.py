@@ -126,6 +126,10 @@ class Dags(World[DagKey, DagData, DagView, Template]):
         self._nodes: dict[DagKey, tuple[DagKey, int]] = {}
         self._sub_tasks: dict[DagKey, tuple[DagKey, int, int]] = {}
         self._makers: list[tuple[DagData, Identity]] = []
+        self._unfinished: set[DagKey] = set()  # and those that have finished since it was last read
+        self._last_maintenance: dict[Store, DagKey] = {}
+        self._highest: dict[Store, int] = {}  # of the dags, and of those whose parts would have the number of one
+        self._lowest_free: dict[Store, int] = {}
 
     # --- reading ---
 
@@ -156,10 +160,20 @@ class Dags(World[DagKey, DagData, DagView, Template]):
         now = self.clock.now()
         return [self.view(key, now) for key in sorted(self._data) if key[0] == store]
 
+    def unfinished(self, *stores: Store) -> list[DagView]:
+        """Return the unfinished dags of stores, by ascending number in each, at one instant."""
+        now, views = self.clock.now(), list[DagView]()
+        for key in sorted(key for key in self._unfinished if key[0] in stores):
+            view = self.view(key, now)
+            if not view.state.is_finished:
+                views.append(view)
+            elif view.state is self._histories[key].last:
+                self._unfinished.remove(key)
+        return views
+
     def last_maintenance(self, store: Store) -> DagView | None:
         """Return the newest dag that took the maintenance lock, finished or not (service/task/dag.go:143-161)."""
-        keys = (key for key, dag in self._data.items() if dag.model.maintenance != "none")
-        newest = max((key for key in keys if key[0] == store), default=None)
+        newest = self._last_maintenance.get(store)
         return None if newest is None else self.view(newest)
 
     def items(self) -> Iterator[TaskItem]:
@@ -230,16 +244,11 @@ class Dags(World[DagKey, DagData, DagView, Template]):
         expected = source.starts_on.identity
         if expected and identity not in expected:
             raise WrongIdentity(identity, expected)
-        for key, dag in self._data.items():
-            if files.excludes(dag.model, source.model) and not self.view(key).state.is_finished:
+        for dag in (view.dag for view in self.unfinished(*STORES)):
+            if files.excludes(dag.model, source.model):
                 raise UnderMaintenance(dag.name, tenant=dag.maintenance[1] or None)
         model = source.model
-        number = model.id
-        if not number:  # one more than the largest, and than any whose nodes and sub tasks would be in the way
-            below = MAX_PER_OWNER + 1
-            keys = ((self._data, 1), (self._nodes, below), (self._sub_tasks, below**2))
-            numbers = [n // divisor for taken, divisor in keys for owner, n in taken if owner == model.scope]
-            number = max(numbers, default=0) + 1
+        number = model.id or self._highest.get(model.scope, 0) + 1
         model = model.model_copy(update={"id": number, "name": source.name})
         return self.view(self._begin(model, source.scenario, at, FakeData(source.seed)).key, at)
 
@@ -260,7 +269,7 @@ class Dags(World[DagKey, DagData, DagView, Template]):
         Raises AuthorError when it, or a part, has the number of another one; then nothing has changed.
         """
         store = model.scope
-        number = model.id or next(n for n in count(1) if (store, n) not in self._data)
+        number = model.id or next(n for n in count(self._lowest_free.get(store, 1)) if (store, n) not in self._data)
         key, name = (store, number), model.name or fake_data.phrase()
         nodes = list[NodeData]()
         node_places: dict[DagKey, tuple[DagKey, int]] = {}
@@ -291,9 +300,20 @@ class Dags(World[DagKey, DagData, DagView, Template]):
         dag = DagData(number, self.own, name, model, tuple(nodes), created)
         rules = files.rules_of(scenario.tick, self._first_tick + scenario.phase - created, self.switches)
         self._add(key, dag, machine.start(files.script_of(model), rules))
+        below = MAX_PER_OWNER + 1
+        parts = [n // below for _, n in node_places] + [n // below**2 for _, n in sub_task_places]
+        self._highest[store] = max(self._highest.get(store, 0), number, *parts)
+        if model.id is None:
+            self._lowest_free[store] = number
+        if model.maintenance != "none":
+            self._last_maintenance[store] = max(self._last_maintenance.get(store, key), key)
         if model.makes is not None:
             self._makers.append((dag, model.makes.identity))
         return dag
+
+    def _add(self, key: DagKey, data: DagData, history: machine.History) -> None:
+        self._unfinished.add(key)
+        super()._add(key, data, history)
 
 
 new_world: Final = Dags
