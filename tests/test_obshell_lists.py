@@ -111,6 +111,17 @@ def test_a_list_of_nothing_reads_show_details_only_where_the_server_does(route: 
     assert (got.status_code, got.json().get("data")) == answer
 
 
+def test_a_failed_dag_that_is_retried_is_unfinished_again() -> None:
+    sandbox = world("[{id: 1, nodes: [{can: retry, sub_tasks: {ends: FAILED}}]}]")
+    sandbox.advance(60 * SECOND)
+    ask = plain(sandbox)
+    failed_ones = ids(ask("GET", f"{TASK}/dag/unfinish"))
+
+    operate(ask, f"{TASK}/dag/{LOCAL}1", "RETRY")
+
+    assert (failed_ones, ids(ask("GET", f"{TASK}/dag/unfinish"))) == ([], [1])
+
+
 def test_the_agent_s_last_maintenance_is_its_newest_finished_or_not(ask_kinds: Ask) -> None:
     dag = ask_kinds("GET", f"{TASK}/dag/maintain/agent").json()["data"]
 
