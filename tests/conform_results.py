@@ -15,7 +15,7 @@ from oceanmock.conformance.model import MissingResponse, Result, StaleEntry, Sto
 
 SECOND = 1_000_000_000
 SENT_AT = 1_704_866_400 * SECOND
-CURL = "curl -s -u manager:$PASSWORD http://127.0.0.1:8080/api/v2/tasks/instances/1000"
+CURL = "curl -s -u manager:$OCEANMOCK_PASSWORD http://127.0.0.1:8080/api/v2/tasks/instances/1000"
 
 
 def an_exchange(number: int = 1, **other: Any) -> Exchange:

@@ -15,11 +15,13 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from conform_results import a_clean_result, a_finding, a_result, an_exchange
 from oceanmock.checks import RuleCount
+from oceanmock.conformance.checks import all_rules
 from oceanmock.conformance.model import MissingResponse, Result, StaleEntry, StoryStep
 from oceanmock.conformance.reports import html
 
 pytestmark = pytest.mark.slow
 
+MS = 1_000_000
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 ATTACKS = (
     "<script>window.owned=1</script>",
@@ -100,7 +102,10 @@ def test_the_page_says_at_a_glance_what_came_of_the_run(open_page: Opener) -> No
     expect(page).to_have_title("FAILED: oceanmock conform, OCP 4.2.2")
     expect(page.locator(".verdict")).to_have_text("FAILED")
     expect(page.locator("header")).to_contain_text("2 findings, 1 known, 2 statuses missing")
-    assert page.locator(".tile strong").all_inner_texts() == [*("2", "2", "1", "3 / 4", "4 / 5", "66", "12.3 s")]
+    rules = len(all_rules("ocp"))
+    tiles = page.locator(".tile strong").all_inner_texts()
+    assert tiles == ["2", "2", "1", "3 / 4", f"4 / {rules}", "66", "12.3 s"]
+    expect(page.locator(".facts")).to_contain_text("read and write: 3 of 4 operations, 3 of 12 transitions")
     expect(page.locator(".facts")).to_contain_text(a_result().command)
     expect(page.locator(".facts")).to_contain_text("Seed\n7", use_inner_text=True)
 
@@ -125,15 +130,16 @@ def test_every_section_is_there_and_its_link_leads_to_it(open_page: Opener) -> N
 
 
 def test_the_matrix_counts_what_was_answered_and_marks_what_was_not(open_page: Opener) -> None:
-    matrix = open_page().page.locator("section.operations .matrix")
+    spans = {"listTaskInstances": [3 * MS, MS, 2 * MS], "getTaskInstance": [4 * MS]}
+    matrix = open_page(a_result(latencies=spans)).page.locator("section.operations .matrix")
 
     rows = [row.split("\t") for row in matrix.inner_text().splitlines()]
     assert [[cell.strip() for cell in row] for row in rows] == [
-        ["operation", "200", "400", "401", "404", "500"],
-        ["listTaskInstances", "12", "3", "2", "", ""],
-        ["getTaskInstance", "34", "5", "2", "4", "1"],
-        ["retryTask", "2", "!", "1", "", ""],
-        ["rollbackTask", "!", "", "", "", ""],
+        ["operation", "200", "400", "401", "404", "500", "median", "95 %", "longest"],
+        ["listTaskInstances", "12", "3", "2", "", "", "2.0 ms", "3.0 ms", "3.0 ms"],
+        ["getTaskInstance", "34", "5", "2", "4", "1", "4.0 ms", "4.0 ms", "4.0 ms"],
+        ["retryTask", "2", "!", "1", "", "", "", "", ""],
+        ["rollbackTask", "!", "", "", "", "", "", "", ""],
     ]
     expect(matrix.locator(".cell.violated")).to_have_text(["34", "1"])
 
@@ -141,10 +147,11 @@ def test_the_matrix_counts_what_was_answered_and_marks_what_was_not(open_page: O
 def test_rules_that_were_broken_are_in_the_open_and_the_others_folded(open_page: Opener) -> None:
     rules = open_page().page.locator("section.rules")
 
+    rest = len(all_rules("ocp")) - 4
     expect(rules.locator("> .scroll tbody tr")).to_have_count(3)
     expect(rules.locator("tr.violated").first).to_contain_text("envelope.status")
     expect(rules.locator("tr.violated").first).to_contain_text("The status in the body is that of")
-    expect(rules.locator("summary")).to_have_text(["1 rule passed", "1 rule not checked"])
+    expect(rules.locator("summary")).to_have_text(["1 rule passed", f"{rest} rules not checked"])
     expect(rules.locator("tr.passed")).to_be_hidden()
     rules.locator("summary").first.click()
     expect(rules.locator("tr.passed")).to_contain_text("parent.out-of-step")
@@ -202,9 +209,63 @@ def test_a_finding_opens_to_its_request_and_answer(open_page: Opener) -> None:
     expect(finding.locator(".request")).to_contain_text("Authorization: Basic ***")
     expect(finding.locator(".response")).to_contain_text("200 in 3.4 ms")
     expect(finding.locator(".response")).to_contain_text('"name": "Upgrade 中"')
-    expect(inside).to_contain_text("curl -s -u manager:$PASSWORD")
+    expect(inside).to_contain_text("curl -s -u manager:$OCEANMOCK_PASSWORD")
     finding.locator("summary").click()
     expect(inside).to_be_hidden()
+
+
+def test_a_finding_about_two_responses_shows_both_with_the_member_marked(open_page: Opener) -> None:
+    earlier = an_exchange(response_body=b'{"data":{"contents":[{"name":"old","id":7}]}}')
+    later = an_exchange(2, response_body=b'{"data":{"name":"new","id":7}}')
+    found = a_finding(path="$.data.name", exchange=later, earlier=(earlier, "$.data.contents[0].name"))
+    finding = open_page(a_result(findings=[found])).page.locator("section.findings details").first
+
+    finding.locator("summary").click()
+
+    expect(finding.locator("h4")).to_contain_text(["Reproduce", "Earlier: Request 1", "Earlier: Response", "Request 2"])
+    expect(finding.locator("mark")).to_have_text(['"old"', '"new"'])
+
+
+def one_cause(count: int) -> list[Any]:
+    """Findings of one cause."""
+    return [a_finding("time.format", operation="listTaskInstances", path=f"$.data[{n}]") for n in range(count)]
+
+
+def test_findings_of_one_cause_are_one_group_and_most_of_them_folded(open_page: Opener) -> None:
+    causes = open_page(a_result(findings=one_cause(94))).page.locator("section.findings .cause")
+
+    expect(causes).to_have_count(1)
+    expect(causes.locator("h3")).to_contain_text("time.format × 94")
+    expect(causes.locator("> .finding")).to_have_count(5)
+    expect(causes.locator("> details:not(.finding) > summary")).to_have_text("89 more places")
+
+
+def test_the_filters_hide_causes_of_another_severity_or_operation(open_page: Opener) -> None:
+    result = a_result(findings=[*a_result().findings, *one_cause(1)])
+    page = open_page(result).page
+    shown = page.locator("section.findings .cause:visible code")
+    severity, operation = page.locator(".filter select").all()
+
+    expect(shown).to_have_text(["envelope.status", "time.format", "hostile.500"])
+    severity.select_option("warning")
+    expect(shown).to_have_text(["hostile.500"])
+    severity.select_option("all")
+    operation.select_option("listTaskInstances")
+    expect(shown).to_have_text(["time.format"])
+
+
+def test_nothing_known_is_red(open_page: Opener) -> None:
+    found = a_result()
+    result = a_result(findings=[], known=[replace(item, known="so it is") for item in found.findings], stories={})
+    page = open_page(result).page
+    page.evaluate("document.querySelectorAll('details').forEach(each => each.open = true)")
+
+    reds = """() => [...document.querySelectorAll('main *')].filter(each => {
+        const style = getComputedStyle(each), red = 'rgb(179, 38, 30)', back = 'rgb(252, 232, 230)';
+        const colours = [style.color, style.fill, style.stroke, style.borderLeftColor, style.backgroundColor];
+        return colours.includes(red) || colours.includes(back);
+    }).map(each => each.outerHTML)"""
+    assert page.evaluate(reds) == []
 
 
 def test_what_was_changed_is_in_the_open_and_what_was_refused_folded(open_page: Opener) -> None:
@@ -259,6 +320,7 @@ def hostile(text: str) -> Result:
         response_body=text.encode(),
     )
     finding = a_finding(text, operation=text, path=text, message=text, source=text, curl=text, exchange=exchange)
+    finding = replace(finding, earlier=(exchange, text))
     return a_result(
         target=text,
         version=text,
@@ -291,7 +353,7 @@ def test_nothing_that_a_server_answers_runs_in_the_page(policy: bool, open_page:
     expect(page.locator("meta[http-equiv=refresh], [onfocus], a:not([href^='#'])")).to_have_count(0)
     assert (opened.said, len(opened.asked)) == ([], 1)
     shown = page.locator("section.findings .response .body").all_inner_texts()
-    assert shown == [attack.replace("\x00", "\\x00") for attack in ATTACKS]
+    assert shown == [attack.replace("\x00", "\\x00") for attack in ATTACKS for _ in ("earlier", "this")]
 
 
 def test_the_page_needs_nothing_and_says_nothing(open_page: Opener) -> None:

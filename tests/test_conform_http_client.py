@@ -880,7 +880,7 @@ def test_the_command_asks_what_was_asked(ocp: Logged, tmp_path: Path, body: byte
 
     done = subprocess.run(
         ["sh", "-c", curl_of(exchange, client.target)],
-        env={"PATH": os.environ["PATH"], "PASSWORD": "manager", "no_proxy": "*"},
+        env={"PATH": os.environ["PATH"], "OCEANMOCK_PASSWORD": "manager", "no_proxy": "*"},
         capture_output=True,
         cwd=tmp_path,
         check=True,
@@ -894,8 +894,8 @@ def test_the_command_asks_what_was_asked(ocp: Logged, tmp_path: Path, body: byte
 @pytest.mark.parametrize(
     ("api", "auth", "environment"),
     [
-        ("ocp", AccessKey("oceanmock-ak", "oceanmock-sk"), {"SECRET_KEY": "oceanmock-sk"}),
-        ("obshell", Sealed("oceanmock"), {"PASSWORD": "oceanmock"}),
+        ("ocp", AccessKey("oceanmock-ak", "oceanmock-sk"), {"OCEANMOCK_SECRET_KEY": "oceanmock-sk"}),
+        ("obshell", Sealed("oceanmock"), {"OCEANMOCK_PASSWORD": "oceanmock"}),
     ],
 )
 def test_so_does_the_one_in_python(
@@ -905,7 +905,7 @@ def test_so_does_the_one_in_python(
     client = HttpClient(Target(served.url, api, auth, own_address=OWN), Options())
     exchange = client.send("GET", path)
 
-    python = curl_of(exchange, client.target).partition("python - <<'END'\n")[2].removesuffix("END")
+    python = curl_of(exchange, client.target).partition("python3 - <<'END'\n")[2].removesuffix("END")
     done = subprocess.run(
         [sys.executable, "-c", python], env={**environment, "no_proxy": "*"}, capture_output=True, text=True, check=True
     )

@@ -11,6 +11,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
+from xml.sax.saxutils import unescape
 
 import jsonschema
 import pytest
@@ -229,6 +230,33 @@ def test_bodies_are_laid_out_as_far_as_they_can_be(body: bytes, text: str) -> No
     assert reports.body_text(body) == text
 
 
+def test_a_finding_about_two_responses_names_both() -> None:
+    earlier = an_exchange(response_body=b'{"data":{"name":"old"}}')
+    later = an_exchange(2, response_body=b'{"data":[{"name":"new"}]}')
+    found = a_finding("kept.changed", path="$.data[0].name", exchange=later, earlier=(earlier, "$.data.name"))
+
+    texts = [printed(a_clean_result(findings=[found])), render_junit([a_clean_result(findings=[found])])]
+
+    for text in texts:
+        assert 'request 1: GET /api/v2/tasks/instances/1000?x=1 → 200: $.data.name = "old"' in unescape(text)
+        assert 'request 2: GET /api/v2/tasks/instances/1000?x=1 → 200: $.data[0].name = "new"' in unescape(text)
+
+
+@pytest.mark.parametrize(
+    ("path", "marked"),
+    [
+        ("$.a[1].b", '{\n  "a": [\n    1,\n    {\n      "b": <2>\n    }\n  ]\n}'),
+        ("$.a[1]", '{\n  "a": [\n    1,\n    <{\n      "b": 2\n    }>\n  ]\n}'),
+        ("$.a[2].c", '{\n  "a": [\n    1,\n    {\n      "b": 2\n    }\n  ]\n}'),
+        ("header Date", '{\n  "a": [\n    1,\n    {\n      "b": 2\n    }\n  ]\n}'),
+    ],
+)
+def test_the_member_of_a_body_is_marked(path: str, marked: str) -> None:
+    before, member, after = reports.marked_body(b'{"a": [1, {"b": 2}]}', path)
+
+    assert before + (f"<{member}>" if member else "") + after == marked
+
+
 # --- JUnit XML ------------------------------------------------------------------------------------
 
 
@@ -359,6 +387,7 @@ def schema() -> Any:
         [hostile()],
         [a_clean_result(interrupted=True)],
         [a_result(findings=[a_finding(exchange=an_exchange(status=None, problem="refused"))])],
+        [a_result(findings=[a_finding(earlier=(an_exchange(), "$"))], latencies={"retryTask": [1, 2]})],
     ],
 )
 def test_the_json_report_is_as_its_schema_says(results: list[Result]) -> None:

@@ -102,6 +102,8 @@ class CheckResult:
     curl: str = ""
     known: str = ""
     """The baseline's reason, where it has one."""
+    earlier: tuple[Exchange, str] | None = None
+    """The earlier response that it is compared with, and the JSON path there."""
 
     @property
     def passed(self) -> bool:

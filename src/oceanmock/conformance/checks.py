@@ -210,8 +210,8 @@ SENT_TO_LOG_IN: Final = frozenset({302, 303, 307})
 """The statuses that replace 401 where a proxy in front of a server authenticates."""
 
 
-def all_rules() -> Mapping[str, Rule]:
-    """Return every rule, by id; those of stories and fuzzing are imported now."""
+def all_rules(api: str = "") -> Mapping[str, Rule]:
+    """Return every rule, by id, or those for servers of one API; those of stories and fuzzing are imported now."""
     result = dict(RULES)
     for name in ("stories", "fuzzing"):
         try:
@@ -223,7 +223,8 @@ def all_rules() -> Mapping[str, Rule]:
         for constant, rules in vars(module).items():
             if constant.startswith("RULES_OF_"):
                 result.update(rules)
-    return MappingProxyType(result)
+    others = {id for item in APIS if api not in ("", item.name) for id in item.checks.OWN_RULES}
+    return MappingProxyType({id: rule for id, rule in result.items() if id not in others})
 
 
 def _is_of_the_api(subject: Subject) -> bool:

@@ -117,6 +117,7 @@ class HttpClient:
         self.request_count = 0
         self.read_seconds = READ_SECONDS
         self.statuses: Final = {item.id: Counter[int]() for item in self.operations}
+        self.latencies: Final = {item.id: list[int]() for item in self.operations}
         self.changes: Final[list[Exchange]] = []
         self.findings: Final[list[CheckResult]] = []
         self.phase: Phase = "preflight"
@@ -310,6 +311,7 @@ class HttpClient:
             self.exchanges.append(exchange)
             if exchange.operation:
                 self.statuses[exchange.operation][exchange.status or NO_RESPONSE] += 1
+                self.latencies[exchange.operation].append(exchange.took)
             if exchange.method not in SAFE:
                 self.changes.append(exchange)
             self.guard.learn(exchange)

@@ -89,7 +89,8 @@ class Result:
     ``command`` repeats the run, without its passwords. ``started`` is in RFC 3339, UTC. ``statuses`` has an entry for
     every operation. ``checked`` counts the checks of a rule at an operation. ``findings`` are in no baseline, each
     once; ``known`` ones are in those named in ``baselines``. ``changes`` are the requests that may have changed the
-    target. ``labels`` counts observations by kind and label. ``phases`` has the time that each took. If the run was
+    target. ``labels`` counts observations by kind and label. ``phases`` has the time that each took, and
+    ``latencies`` that of every response, by operation. If the run was
     ``interrupted``, missing responses mean nothing; ``stopped`` is why it ended early, or "". ``shortfalls`` are
     thresholds that are not met, each a sentence.
     """
@@ -114,6 +115,7 @@ class Result:
     labels: Counter[tuple[str, str]] = field(default_factory=Counter)
     stories: dict[str, list[StoryStep]] = field(default_factory=dict)
     phases: dict[str, int] = field(default_factory=dict)
+    latencies: dict[str, list[int]] = field(default_factory=dict)
     request_count: int = 0
     baselines: list[str] = field(default_factory=list)
     not_asked: list[NotAsked] = field(default_factory=list)

@@ -24,16 +24,16 @@ SIGNING_HEADERS: Final = frozenset({"authorization", "date", "x-ocs-header", "x-
 def curl_of(exchange: Exchange, target: Target) -> str:
     """Return the command that reproduces an exchange: curl, or Python where curl cannot sign it.
 
-    It can be pasted into a shell as it is. Secrets stay out: the command reads ``$PASSWORD`` or ``$SECRET_KEY`` where
-    the run used one, and other users' credentials are masked.
+    It can be pasted into a shell as it is. Secrets stay out: the command reads them from the variables that the run
+    reads, such as ``$OCEANMOCK_PASSWORD``, and other users' credentials are masked.
     """
     own = target.auth if exchange.credentials == "own" else None
     if isinstance(own, AccessKey):
-        command = _python(exchange, target, f'AccessKey({own.id!r}, os.environ["SECRET_KEY"])')
+        command = _python(exchange, target, f'AccessKey({own.id!r}, os.environ["OCEANMOCK_SECRET_KEY"])')
         return f"# Each request has its own signature, which curl cannot make:\n{command}"
     if isinstance(own, Sealed):
-        params = ['os.environ["PASSWORD"]' if own.password else '""']
-        params += ['os.environ["AGENT_PASSWORD"]'] if own.agent_password is not None else []
+        params = ['os.environ["OCEANMOCK_PASSWORD"]' if own.password else '""']
+        params += ['os.environ["OCEANMOCK_AGENT_PASSWORD"]'] if own.agent_password is not None else []
         params += [f"verify={target.verify!r}"] if target.verify is not True else []
         signer = f"Sealed({', '.join(params)})"
         by_socket = _curl(exchange, "http://localhost", '--unix-socket "$OBSHELL_HOME/run/obshell.sock"')
@@ -47,7 +47,7 @@ def curl_of(exchange: Exchange, target: Target) -> str:
     elif not target.verify:
         options.append("--insecure")
     if isinstance(own, Basic):
-        options.append(f'-u {shlex.quote(f"{own.user}:")}"$PASSWORD"')
+        options.append(f'-u {shlex.quote(f"{own.user}:")}"$OCEANMOCK_PASSWORD"')
     return _curl(exchange, target.url, *options)
 
 
@@ -84,7 +84,7 @@ def _python(exchange: Exchange, target: Target, signer: str) -> str:
     params += [f"data={exchange.request_body!r}"] if exchange.request_body else []
     params += [] if target.verify is True else [f"verify={target.verify!r}"]
     return (
-        "python - <<'END'\nimport os, requests\n"
+        "python3 - <<'END'\nimport os, requests\n"
         f"from oceanmock.credentials import {signer.partition('(')[0]}\n"
         f"response = requests.request({exchange.method!r}, {target.url + exchange.target!r},\n"
         f"    {', '.join(params)})\nprint(response.status_code, response.text)\nEND"

@@ -125,6 +125,7 @@ class Runner:
             statuses=self.client.statuses,
             findings=self.client.findings,
             changes=self.client.changes,
+            latencies=self.client.latencies,
             transitions=self.memory.transitions,
             labels=self.memory.labels,
         )
@@ -215,12 +216,14 @@ def merged(results: Sequence[Result]) -> Result:
     """Return several results as one, with the first one's name, each finding once."""
     findings: dict[Any, CheckResult] = {}
     phases = Counter[str]()
-    whole = replace(results[0], rules={}, statuses={}, stories={}, took=0, request_count=0)
+    whole = replace(results[0], rules={}, statuses={}, stories={}, latencies={}, took=0, request_count=0)
     whole.changes, whole.checked, whole.transitions, whole.labels = [], Counter(), Counter(), Counter()
     for item in results:
         _add(whole.rules, item.rules)
         for name, counts in item.statuses.items():
             whole.statuses.setdefault(name, Counter()).update(counts)
+        for name, spans in item.latencies.items():
+            whole.latencies.setdefault(name, []).extend(spans)
         for finding in item.findings:
             findings.setdefault(finding.key, finding)
         phases.update(item.phases)

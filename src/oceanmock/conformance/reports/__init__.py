@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -19,8 +20,9 @@ from oceanmock.apis import api_named
 from oceanmock.checks import CheckResult, Exchange
 from oceanmock.conformance.model import FAILED, INCOMPLETE, INTERRUPTED, NO_RESPONSE, PASSED, UNTESTABLE, Result
 from oceanmock.engine.machine import format_label, parse_label, reachable
-from oceanmock.text import escape_unprintable, format_elapsed, plural
+from oceanmock.text import escape_unprintable, format_elapsed, one_line, plural, shorten
 
+MARK: Final = "__the-member-that-is-marked__"
 MAX_SHOWN_BODY: Final = 16 * 2**10
 """The number of bytes of a body that a report shows."""
 VERDICTS: Final = {
@@ -60,10 +62,7 @@ def observed(result: Result) -> dict[str, tuple[int, int]]:
     """
     root = diagrams_of(result)[0]
     succeeded = [any(200 <= status < 300 for status in +counts) for counts in result.statuses.values()]
-    return {
-        "operations": (sum(succeeded), len(succeeded)),
-        "transitions": (root.observed, sum(bool(move.triggers) for move in root.moves)),
-    }
+    return {"operations": (sum(succeeded), len(succeeded)), "transitions": (root.observed, root.total)}
 
 
 def scope(result: Result) -> str:
@@ -179,6 +178,11 @@ class Cause:
         return self.first.rule + (f" × {len(self.findings):,}" if len(self.findings) > 1 else "")
 
     @property
+    def operations(self) -> set[str]:
+        """Return the operations at which it occurs."""
+        return {item.operation or "no operation" for item in self.findings}
+
+    @property
     def places(self) -> Counter[str]:
         """Return the breadcrumbs of the findings without indices, and how many each has."""
         return Counter(_INDEX.sub("[*]", item.breadcrumb) for item in self.findings)
@@ -221,6 +225,37 @@ def clean(text: str) -> str:
     return "".join(c if c.isprintable() or c in "\t\n\r\xa0\u3000" else ascii(c)[1:-1] for c in text)
 
 
+def latencies(result: Result) -> dict[str, tuple[int, int, int]]:
+    """Return the median, the 95th percentile and the longest time to a response, by operation; {} if none was timed."""
+    found = {}
+    for name in result.statuses if result.latencies else ():
+        spans = sorted(result.latencies.get(name, ()))
+        found[name] = tuple(spans[min(len(spans) * share // 100, len(spans) - 1)] for share in (50, 95, 100) if spans)
+    return found  # type: ignore[return-value]
+
+
+def members_of(path: str) -> list[str | int]:
+    """Return the keys and indices of a JSON path."""
+    return [int(n) if n else key for key, n in re.findall(r"\.?([^.\[\]]+)|\[([0-9]+)\]", path.removeprefix("$"))]
+
+
+def marked_body(body: bytes, path: str) -> tuple[str, str, str]:
+    """Return a body for reading in three parts: before the member at a JSON path, the member, and after it.
+
+    The whole is the first part if there is no such member.
+    """
+    *above, last = members_of(path) or [""]
+    with suppress(LookupError, TypeError, ValueError):
+        data = parent = orjson.loads(body if len(body) <= MAX_SHOWN_BODY else b"")
+        for key in above:
+            parent = parent[key]
+        member, parent[last] = parent[last], MARK
+        before, after = body_text(orjson.dumps(data)).split(f'"{MARK}"')
+        indent = " " * (2 * len(above) + 2)
+        return before, body_text(orjson.dumps(member)).replace("\n", f"\n{indent}"), after
+    return body_text(body), "", ""
+
+
 def body_text(body: bytes, limit: int = MAX_SHOWN_BODY) -> str:
     """Return a body for reading: its indented JSON, else its text, else its bytes in hex."""
     cut = f"\n… {len(body) - limit:,} more bytes" if len(body) > limit else ""
@@ -252,6 +287,17 @@ def response_line(exchange: Exchange) -> str:
 def finding_line(finding: CheckResult) -> str:
     """Return where a finding is and what it is."""
     return f"{finding.breadcrumb}: {finding.message}"
+
+
+def both_lines(finding: CheckResult) -> list[str]:
+    """Return the member in the earlier response and in this one, if a finding is about two; else nothing."""
+    if finding.earlier is None or finding.exchange is None:
+        return []
+    return [
+        f"request {item.number:,}: {request_line(item)} → {item.status}: {path} = {shorten(one_line(member), 120)}"
+        for item, path in (finding.earlier, (finding.exchange, finding.path))
+        for member in [marked_body(item.response_body, path)[1] or "absent"]
+    ]
 
 
 def status_name(status: int) -> str:
@@ -297,6 +343,11 @@ class Diagram:
     def observed(self) -> int:
         """Return how many of the contract's transitions were observed."""
         return sum(move.count > 0 for move in self.moves if move.triggers)
+
+    @property
+    def total(self) -> int:
+        """Return how many transitions the contract has."""
+        return sum(bool(move.triggers) for move in self.moves)
 
 
 def diagrams_of(result: Result) -> list[Diagram]:

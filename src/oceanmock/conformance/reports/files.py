@@ -89,6 +89,11 @@ def _run(result: Result) -> dict[str, Any]:
         "rules": rules,
         "findings": [_finding(item) for item in result.findings],
         "known": [_finding(item) for item in result.known],
+        "latencies": [
+            {"operation": name, "median_ms": _ms(spans[0]), "p95_ms": _ms(spans[1]), "longest_ms": _ms(spans[2])}
+            for name, spans in reports.latencies(result).items()
+            if spans
+        ],
         "baselines": result.baselines,
         "stale": [asdict(item) for item in result.stale],
         "missing": [asdict(item) for item in result.missing],
@@ -113,6 +118,9 @@ def _finding(finding: CheckResult) -> dict[str, Any]:
     return {
         **_values(finding, "rule", "operation", "status", "path", "breadcrumb", "message", "source", "known", "curl"),
         "exchange": None if finding.exchange is None else _exchange(finding.exchange),
+        "earlier": None
+        if finding.earlier is None
+        else {"path": finding.earlier[1], "exchange": _exchange(finding.earlier[0])},
     }
 
 
@@ -247,7 +255,7 @@ def _rule_cases(result: Result) -> Iterator[ElementTree.Element]:
 
 
 def _finding_text(finding: CheckResult) -> str:
-    lines = [reports.finding_line(finding), f"source: {finding.source}", finding.curl]
+    lines = [reports.finding_line(finding), f"source: {finding.source}", finding.curl, *reports.both_lines(finding)]
     if (exchange := finding.exchange) is not None:
         lines.append(f"{reports.request_line(exchange)} → {reports.response_line(exchange)}")
         lines.append(reports.body_text(exchange.response_body, MAX_JUNIT_BODY))

@@ -109,6 +109,8 @@ def _cause(number: int, cause: reports.Cause) -> Iterator[Text]:
     finding, style = cause.first, SEVERITY_COLOURS[cause.severity]
     yield Text.assemble(f"  {number}. ", (cause.severity, style), " ", _text(cause.title, "bold"))
     yield Text.assemble("     ", _text(finding.message))
+    for line in reports.both_lines(finding):
+        yield Text.assemble("     ", _text(line))
     places = [f"{place}{f' × {count:,}' if count > 1 else ''}" for place, count in cause.places.most_common()]
     yield Text.assemble("     at ", _text(first_few(places, MAX_PLACES), "cyan"))
     yield Text.assemble("     ", _text(f"{cause.weight}: {finding.source}", "dim"))
