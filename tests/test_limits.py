@@ -93,6 +93,15 @@ def load_stubs(server: Server, count: int) -> httpx.Response:
     return server.mine("POST", "/scenarios", json={"scenarios": [stubs(1, "y")]})
 
 
+def responses(count: int) -> list[dict[str, Any]]:
+    return [{"path": f"/api/v2/z/{number}"} for number in range(count)]
+
+
+def load_responses(server: Server, count: int) -> httpx.Response:
+    server.create(ocp(stubs=responses(count - 1)))
+    return server.mine("POST", "/scenarios", json={"scenarios": [ocp(stubs=responses(1))]})
+
+
 def values(count: int) -> str:
     """Return the text of a scenario with so many keys and values."""
     lines = ",".join("a" * (count - 17))
@@ -142,6 +151,8 @@ ATTEMPTS: dict[str, Attempt] = {
     "steps of a scenario's story": lambda server, value: server.create(ocp(story=[{"wait": "1s"}] * value)),
     "tasks of a scenario that start on a request": lambda server, value: server.create(stubs(value)),
     "tasks of a sandbox that start on a request": load_stubs,
+    "stubs of a scenario": lambda server, value: server.create(ocp(stubs=responses(value))),
+    "stubs of a sandbox": load_responses,
     "scenarios of one request": lambda server, value: server.create(*[stubs(1, f"x{n}") for n in range(value)]),
     "keys and values of the scenarios of one request": lambda server, value: server.create(
         values(20), values(value - 20)

@@ -161,7 +161,7 @@ MODEL_MISTAKES = {
     "a key that is a number": (
         with_key("5: x"),
         "x.yaml:3:1: `5` is no key of a scenario [unknown-key]\n"
-        "  Allowed: summary, api, progression, starts_at, tick, switches, tasks, faults, story.",
+        "  Allowed: summary, api, progression, starts_at, tick, stubs, switches, tasks, faults, story.",
     ),
     "a missing key": ("summary: A\napi: ocp\n", "x.yaml:1:1: a scenario has no `tasks` [missing-key]"),
     "a missing key further in": (

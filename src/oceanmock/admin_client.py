@@ -275,23 +275,21 @@ class SandboxClock:
 
 
 class JournalFilters(TypedDict, total=False):
-    """The filters of a query, all of which an exchange must match (openapi/admin.yaml, JournalQuery)."""
+    """The filters of a query, all of which an exchange must match (openapi/admin.yaml, Query)."""
 
     api: str
     method: str
     path: str
-    """A pattern in which ``*`` is any text, slashes too."""
     status: int | str
-    """A status such as 200, or a class of them such as ``"4xx"``."""
     caller: str
     fault: str
+    stub: str
     task: int | str
     subtask: int | str
     dag: int | str
     node: int | str
     sub_task: int | str
     body: Any
-    """JSON that the request's body has: of an object these members, of a list all the items."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,6 +314,7 @@ class JournalEntry:
     response_body: Any
     refusal: str
     fault: str
+    stub: str
 
     @classmethod
     def of(cls, data: Json) -> JournalEntry:
@@ -328,7 +327,7 @@ class JournalEntry:
     def __str__(self) -> str:
         query, by = self.query and f"?{self.query}", self.caller and f" by {self.caller}"
         answered = "cut off" if self.status is None else f"answered {self.status}"
-        fault = self.fault and f", fault injected: {self.fault}"
+        fault = (self.stub and f", stub: {self.stub}") + (self.fault and f", fault injected: {self.fault}")
         return f"{self.method} {self.path}{query}{by}, {answered}{fault}"
 
 
@@ -410,9 +409,9 @@ class FaultFields(TypedDict, total=False):
     dag: int | str
     node: int | str
     sub_task: int | str
+    stub: str
     caller: str
     calls: int | str | Sequence[int | str]
-    """Which calls, counted from 1: ``3``, ``[1, 3]``, ``"2-4"``, ``"1-"``."""
     counts: str
     probability: float
     delay: TimeSpan

@@ -7,6 +7,7 @@ JSON. Each API defines one in the ``api.py`` of its package, and ``oceanmock.api
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from importlib import import_module
@@ -210,8 +211,8 @@ class Request:
 
     ``path`` is the API's own, ``raw_path`` the path as sent. ``received_at`` is an instant of the sandbox's clock.
     ``client`` is the peer's address and port, None if unknown. ``caller`` is the authenticated user, ``error`` one
-    sentence on why the request was refused, ``fault`` the injected fault. ``compiled`` is the pipeline's operation, and
-    ``is_valid`` is set once the contract has accepted parameters and body.
+    sentence on why the request was refused, ``fault`` the injected fault, ``stub`` the name of the stub that responds.
+    ``compiled`` is the pipeline's operation; ``is_valid`` is set once the contract has accepted parameters and body.
     """
 
     service: Service
@@ -229,6 +230,7 @@ class Request:
     caller: str = ""
     error: str = ""
     fault: InjectedFault | None = None
+    stub: str = ""
     path_values: Mapping[str, str] = field(default_factory=dict)
     operation: Operation | None = None
     parameters: dict[str, Any] = field(default_factory=dict)
@@ -331,3 +333,38 @@ def template_for(templates: Sequence[Any], body: Any) -> Any:
             return template
     first = templates[0]
     raise ApiError("unknown path", first.starts_on.asks(first.name))
+
+
+def stub_for(
+    request: Request,
+    *,
+    envelope: Callable[[Request, int], Json],
+    item: Callable[[Any], Json],
+    time: Callable[[int], str],
+) -> Handler | str:
+    """Return the handler of the stub that responds to a request, else why none does; "" where none has its path.
+
+    ``envelope`` returns the API's envelope of a status, ``item`` the JSON of a view, ``time`` the text of an instant.
+    """
+    found = request.sandbox.find_stub(request)
+    if isinstance(found, str):
+        return found
+    request.stub = found.name
+
+    def respond(request: Request) -> Response:
+        stub, sandbox = found.stub, request.sandbox
+        parts = stub.render(found.request, time(sandbox.clock.now()), lambda: item(found.views[-1]))
+        headers = [(name.lower(), _HEADER_GAP.sub("?", str(text))) for name, text in parts.pop("headers", {}).items()]
+        encoded = [(name.encode(), text.encode()) for name, text in headers]
+        body = parts.get("body", "") if stub.is_raw else {**envelope(request, stub.status), **parts}
+        media_type: bytes | None = b"text/plain; charset=utf-8" if isinstance(body, str) else JSON
+        if body == "" or "content-type" in dict(headers):
+            media_type = None
+        request.fault = sandbox.take_stub(found, request.fault)
+        return Response(stub.status, body.encode() if isinstance(body, str) else body, encoded, media_type)
+
+    return respond
+
+
+_HEADER_GAP: Final = re.compile("[^ -~]")
+"""What a request may have, and no header of a response."""

@@ -32,9 +32,10 @@ from oceanmock.scenario.document import (
     subject_of,
     value_at,
 )
-from oceanmock.scenario.faults import Fault, check_faults
+from oceanmock.scenario.faults import Fault, check_faults, span_of
 from oceanmock.scenario.fields import MAX_STUBS, BaseScenario, FileSchema, StartsOn
 from oceanmock.scenario.story import Format, StoryDivergesError
+from oceanmock.scenario.stubs import Matches, Stub
 from oceanmock.text import closest, did_you_mean, suggest
 
 SUFFIXES: Final = (".yaml", ".yml")
@@ -325,8 +326,9 @@ def _check_meaning(scenario: BaseScenario, format: Format) -> list[Issue]:
         issues += rule(scenario)
     if scenario.faults:
         issues += check_faults(scenario.faults)
+    issues += _check_stubs(scenario, scripts, format)
     if any(map(attrgetter("starts_on"), scripts)):
-        issues += _check_starts(scripts, format)
+        issues += _check_starts(scripts, scenario.stubs, format)
     for number, step in enumerate(scenario.story):
         if step.start is not None and next(script for script in scripts if script.name == step.start).starts_on is None:
             what = f"{format.api.root.title} {step.start!r} is there from the start"
@@ -340,9 +342,47 @@ def _check_meaning(scenario: BaseScenario, format: Format) -> list[Issue]:
     return issues
 
 
-def _check_starts(scripts: Sequence[Any], format: Format) -> Iterator[Issue]:
+def _check_path(path: str, loc: Loc, format: Format) -> Iterator[Issue]:
+    """Yield what is wrong with the path of a request beside the operations."""
+    prefix = f"{format.api.prefix.rstrip('/')}/"
+    owner = next((route.id for route in format.api.routes if _may_meet(path, route.path)), None)
+    if not path.startswith(prefix):
+        yield Issue(loc, "wrong-path", f"{path} is no path of this API", f"They begin with {prefix}.")
+    elif owner is not None:
+        yield Issue(loc, "wrong-path", f"{path} belongs to {owner}, which responds there itself")
+
+
+def _check_stubs(scenario: BaseScenario, scripts: Sequence[Any], format: Format) -> Iterator[Issue]:
+    """Yield names that two stubs have, or none, and stubs that can never answer."""
+    names, stubs = list[str](), scenario.stubs
+    for place, stub in enumerate(stubs):
+        loc: Loc = ("stubs", place)
+        name = stub.name or f"stub {place + 1}"
+        if name in names:
+            what = f"stub {names.index(name) + 1} of this file is already called {name!r}"
+            yield Issue((*loc, "name"), "duplicate-name", what)
+        names.append(name)
+        yield from _check_path(stub.path, (*loc, "path"), format)
+        earlier = (at for at, other in enumerate(stubs[:place]) if other.covers(stub.method, stub.path, stub.matches))
+        if (first := next(earlier, None)) is not None:
+            what = f"stub {name!r} can never answer: stub {names[first]!r} answers all its requests"
+            yield Issue(
+                loc, "never-answers", what, "Put that one behind, or say `when` or how many `times` it answers."
+            )
+        stage = getattr(stub.when, "stage", None)
+        script = next((it for it in scripts if stage and stub.when.of in (it.id, it.name)), None)
+        if stage and span_of(stage)[0] > len(parts := getattr(script, format.lists[1].key)):
+            what = f"stub {name!r} can never answer: a dag of {len(parts)} nodes is never at stage {stage}"
+            yield Issue((*loc, "when", "stage"), "never-answers", what)
+    for place, fault in enumerate(scenario.faults):
+        if fault.stub not in (None, *names):
+            what = f"there is no stub {fault.stub!r} in this file"
+            yield Issue(("faults", place, "stub"), "unknown-reference", what, suggest(fault.stub, names))
+
+
+def _check_starts(scripts: Sequence[Any], stubs: Sequence[Stub], format: Format) -> Iterator[Issue]:
     """Yield what is wrong with a file's templates and the requests that start them."""
-    prefix, before = f"{format.api.prefix.rstrip('/')}/", list[StartsOn]()
+    before = list[StartsOn]()
     for place, script in enumerate(scripts):
         starts_on: StartsOn | None = script.starts_on
         if starts_on is None:
@@ -353,15 +393,14 @@ def _check_starts(scripts: Sequence[Any], format: Format) -> Iterator[Issue]:
             return
         loc, path = (format.api.scripts_key, place), starts_on.path
         where = (*loc, "starts_on", "path")
-        owner = next((route.id for route in format.api.routes if _may_meet(path, route.path)), None)
-        if not path.startswith(prefix):
-            yield Issue(where, "wrong-path", f"{path} is no path of this API", f"They begin with {prefix}.")
-        elif owner is not None:
-            yield Issue(where, "wrong-path", f"{path} belongs to {owner}, which responds there itself")
+        yield from _check_path(path, where, format)
         # Each request that starts this one starts an earlier one as well.
         if any(other.fits(starts_on.method, path) and other.fits_body(starts_on.body) for other in before):
             what = f"another starts on all that {starts_on.method} {path} could mean"
             hint = "Put this one first, or say which `body` it asks for."
+            yield Issue((*loc, "starts_on"), "never-starts", what, hint)
+        if any(stub.covers(starts_on.method, path, Matches(body=starts_on.body)) for stub in stubs):
+            what, hint = f"a stub answers all that {starts_on.method} {path} could mean", "Say `when` it answers."
             yield Issue((*loc, "starts_on"), "never-starts", what, hint)
         before.append(starts_on)
         for way in _own_keys(script, [kind.key for kind in format.lists[1:]], loc):

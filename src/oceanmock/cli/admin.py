@@ -44,6 +44,7 @@ JOURNAL_FILTERS: Final = (
     click.Option(["--status"], help="Only this status, or a class such as 4xx."),
     click.Option(["--caller"], help="Only requests of this user or access key."),
     click.Option(["--fault"], help="Only requests that this fault affected."),
+    click.Option(["--stub"], help="Only requests that this stub responded to."),
     click.Option(["--task"], help="Only requests about this task of OCP."),
     click.Option(["--subtask"], help="Only requests about this subtask."),
     click.Option(["--dag"], help="Only requests about this dag of obshell."),
@@ -369,7 +370,8 @@ def _line_of(entry: Json) -> str:
     target = f"{entry['path']}?{entry['query']}" if entry["query"] else entry["path"]
     status = entry["status"] or "cut"
     by = f"  {entry['caller']}" if entry["caller"] else ""
-    fault = f"  fault injected: {entry['fault']}" if entry["fault"] else ""
+    fault = f"  stub: {entry['stub']}" if entry["stub"] else ""
+    fault += f"  fault injected: {entry['fault']}" if entry["fault"] else ""
     why = f"\n{'':>8}{escape_unprintable(entry['refusal'])}" if entry["refusal"] else ""
     head = f"{entry['number']:>6}  {entry['at']}  {status}  {entry['method']} {target}{by}{fault}"
     return escape_unprintable(head) + why
@@ -442,6 +444,7 @@ def list_faults(*, client: SandboxClient, as_json: bool) -> None:
 @click.option("--dag", help="Only requests about this dag of obshell.")
 @click.option("--node", help="Only requests about this node.")
 @click.option("--sub-task", help="Only requests about this sub task of a node.")
+@click.option("--stub", help="Only requests that this stub responds to.")
 @click.option("--caller", help="Only requests of this user or access key.")
 @click.option("--calls", multiple=True, help="Which requests: 3, 2-4 or 1-; all by default.")
 @click.option("--counts", type=click.Choice(["calls", "attempts"]), help="What is counted.")

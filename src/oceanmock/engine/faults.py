@@ -28,7 +28,7 @@ class FaultRequest:
     """The properties of a request by which faults select it.
 
     ``ids`` are the path's parameters by their names; ``operation`` is empty where none matches. ``key`` is equal for a
-    request that is sent again: method, target, and the body as the API reads it.
+    request that is sent again: method, target, and the body as the API reads it. ``stub`` is the one that responds.
     """
 
     api: str
@@ -36,6 +36,7 @@ class FaultRequest:
     ids: Mapping[str, str]
     caller: str
     key: Hashable
+    stub: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +168,7 @@ class _Fault:
             fault.api in ("", request.api)
             and (not self.operations or request.operation in self.operations)
             and fault.caller in (None, request.caller)
+            and fault.stub in (None, request.stub)
             and all(
                 kind in variables and is_id(request.ids.get(variables[kind], ""), id)
                 for kind, id in self.targets.items()

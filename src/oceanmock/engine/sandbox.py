@@ -10,8 +10,8 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from dataclasses import replace
-from itertools import chain, count
+from dataclasses import dataclass, replace
+from itertools import chain, count, repeat
 from random import Random
 from typing import Any, Final, TypeVar
 
@@ -35,8 +35,10 @@ from oceanmock.engine.log import (
 from oceanmock.engine.store import MAX_NAME_LENGTH, MemoryStore, NoSuchSandbox, Store, quoted_name
 from oceanmock.engine.world import FakeData, World
 from oceanmock.errors import AuthorError, CallerError, OceanmockError
+from oceanmock.scenario.faults import Fault
 from oceanmock.scenario.fields import MAX_STUBS, BaseScenario
-from oceanmock.text import nanoseconds_of
+from oceanmock.scenario.stubs import Stub, StubRequest
+from oceanmock.text import nanoseconds_of, plural
 
 DEFAULT_SANDBOX: Final = "default"
 MAX_SANDBOXES: Final = 10_000
@@ -46,6 +48,20 @@ SANDBOX_NAME: Final = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{MAX_NAME_LENGT
 """The names that can stand in paths and headers as they are."""
 
 W = TypeVar("W", bound=World[Any, Any, Any, Any])
+
+
+@dataclass(frozen=True, slots=True)
+class FoundStub:
+    """A stub that responds to a request, by its number in the sandbox.
+
+    ``views`` are the tasks or dags, or None, that its condition and those of the stubs before it are on.
+    """
+
+    number: int
+    name: str
+    stub: Stub
+    request: StubRequest
+    views: tuple[Any, ...]
 
 
 class Sandbox:
@@ -128,6 +144,47 @@ class Sandbox:
         """Return the fault to inject into a request, if any, and count the request."""
         return self._faults.inject(request) if self.has_faults else None
 
+    def stub_paths(self, api: str) -> list[str]:
+        """Return the methods and paths of the stubs of an API."""
+        return [f"{stub.method} {stub.path}" for owner, _, stub in self._stubs if owner == api]
+
+    def find_stub(self, request: Any) -> FoundStub | str:
+        """Return the first stub that responds to a request, else why none does; "" where none has its path."""
+        asked, reasons, views = StubRequest.of(request), list[str](), list[Any]()
+        for number, (api, name, stub) in enumerate(self._stubs):
+            if api != request.service.name or not stub.fits(asked.method, asked.path):
+                continue
+            views.append(self._view_of(number))
+            why = stub.matches.difference(asked) or self._why_silent(number, views[-1])
+            if not why:
+                return FoundStub(number, name, stub, asked, tuple(views))
+            reasons.append(f"stub {name!r} {why}")
+        return f"{asked.method} {asked.path} has no response: {'; '.join(reasons)}." if reasons else ""
+
+    def stubs_about(self, api: str, key: Hashable) -> list[str]:
+        """Return a sentence about each stub whose condition is on a task or dag."""
+        sentences = []
+        for number, (owner, name, stub) in enumerate(self._stubs):
+            view = self._view_of(number) if owner == api else None
+            if view is not None and getattr(view, stub.when.api.root.name).key == key:
+                why = self._why_silent(number, view) or "responds"
+                sentences.append(f"stub {name!r} of {stub.method} {stub.path} {why}")
+        return sentences
+
+    def _view_of(self, number: int) -> Any:
+        """Return the task or dag that the condition of a stub is on; None without one."""
+        api, _, stub = self._stubs[number]
+        of = None if stub.when is None else stub.when.of
+        key = None if of is None else self.worlds[api].newest(of)
+        return None if key is None else self.worlds[api].view(key)
+
+    def _why_silent(self, number: int, view: Any) -> str:
+        """Return why a stub responds to no request now, or ""."""
+        stub = self._stubs[number][2]
+        if stub.times is not None and self.store.count(self.name, ("stub", number), by=0) >= stub.times:
+            return f"has answered {plural(stub.times, 'request')}"
+        return "" if stub.when is None else str(stub.when.difference(view, self.started, self.clock.now()))
+
     # --- changing ---
 
     def execute(self, command: Command) -> Any:
@@ -186,6 +243,18 @@ class Sandbox:
             if first is not None:
                 self.execute(MoveClock(first))
 
+    def take_stub(self, found: FoundStub, fault: InjectedFault | None) -> InjectedFault | None:
+        """Count a response of a stub, which reads what it depends on; return the fault with the delay of both."""
+        api, _, stub = self._stubs[found.number]
+        self.store.count(self.name, ("stub", found.number))
+        root = next(entry.root.name for entry in self.apis if entry.name == api)
+        keys = {getattr(view, root).key for view in found.views if view is not None}
+        self.note_read(type(self.worlds[api]), keys)
+        if not stub.delay:
+            return fault
+        fault = fault or InjectedFault(Fault.model_construct(delay=stub.delay), "", 0, 0)
+        return replace(fault, delay=fault.delay + stub.delay)
+
     def _fold(self, spec: SandboxSpec) -> None:
         """Begin with the state of a specification."""
         self.generation += 1
@@ -207,6 +276,8 @@ class Sandbox:
         for api in self.apis:
             switches = spec.switches.get(api.name, {})
             self.worlds[api.name] = api.new_world(self.clock, by_api[api.name], seed=spec.seed, switches=switches)
+        self._stubs = list[tuple[str, str, Stub]]()
+        self._add_stubs(scenarios)
         faults = (fault for scenario in scenarios for fault in scenario.faults)
         self._faults = Faults(faults, self.name, self.store, seed=spec.seed)
         for name, world in self.worlds.items():
@@ -245,6 +316,7 @@ class Sandbox:
             world.check(by_api[name], sandbox=self.name)
         for fault in (fault for scenario in scenarios for fault in scenario.faults):
             self._faults.add(fault)
+        self._add_stubs(scenarios)
         for name, world in self.worlds.items():
             world.populate(by_api[name], start=at)
         self.scenarios = (*self.scenarios, *scenarios)
@@ -255,6 +327,14 @@ class Sandbox:
             scripts = chain.from_iterable(getattr(scenario, api.scripts_key, ()) for scenario in scenarios)
             if sum(getattr(script, "starts_on", None) is not None for script in scripts) > MAX_STUBS:
                 raise AuthorError(f"more than {MAX_STUBS} {api.scripts_key} start on a request. Serve them apart.")
+        if sum(len(scenario.stubs) for scenario in scenarios) > MAX_STUBS:
+            raise AuthorError(f"a sandbox has at most {MAX_STUBS} stubs. Serve them apart.")
+
+    def _add_stubs(self, scenarios: Sequence[BaseScenario]) -> None:
+        """Add the stubs of scenarios behind the others."""
+        for scenario in scenarios:
+            names = (stub.name or f"stub {number}" for number, stub in enumerate(scenario.stubs, start=1))
+            self._stubs += zip(repeat(scenario.api), names, scenario.stubs)
 
 
 def _by_api(scenarios: Sequence[BaseScenario]) -> defaultdict[str, list[BaseScenario]]:

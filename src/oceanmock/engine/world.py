@@ -256,6 +256,13 @@ class World(ABC, Generic[Key, D, V, Template]):
         view: V = self.view_type(data, view_at(history, now - data.created), now)
         return view
 
+    def newest(self, reference: int | str) -> Key | None:
+        """Return the key of the task or dag of a scenario's name or id that has started last, if there is one."""
+        every = (*(group.data for group in self._groups), *self._data.values())
+        numbers = [(data.created, data.key[-1] if isinstance(data.key, tuple) else data.key, data) for data in every]
+        matching = [item for item in numbers if reference in (item[1], item[2].name)]
+        return max(matching)[2].key if matching else None
+
     def history_of(self, key: Key) -> History[Any, Any, Any]:
         """Return a history, as it goes without further requests. Raises NoSuchTask."""
         return self._find(key)[1]

@@ -309,5 +309,6 @@ class _Exchange:
             response_body=body,
             refusal=request.error,
             fault=request.fault.name if request.fault else "",
+            stub=request.stub,
         )
         request.sandbox.journal.record(entry, request.headers, headers)

@@ -293,7 +293,8 @@ class Pipeline:
         line = f"{request.method} {request.path[:200]}"
         parts = line.split("/")
         operations = {}
-        for operation in self._operations[request.service.name]:
+        name = request.service.name
+        for operation in (*self._operations[name], *request.sandbox.stub_paths(name)):
             # With the request's segments for its variables, so that ids match.
             segments = [
                 parts[index] if segment.startswith("{") and index < len(parts) else segment
@@ -349,7 +350,8 @@ def inject_fault(request: Request) -> None:
         return
     operation = request.operation.id if request.operation else ""
     key = (request.method, request.raw_path, request.query, request.body)
-    fault_request = FaultRequest(request.service.name, operation, request.path_values, request.caller, key)
+    service, stub = request.service.name, request.stub
+    fault_request = FaultRequest(service, operation, request.path_values, request.caller, key, stub)
     fault = request.fault = request.sandbox.inject_fault(fault_request)
     if fault is not None and not fault.carries_out:
         raise ApiError("fault", f"fault injected: {fault.name}", status=fault.status or 503)

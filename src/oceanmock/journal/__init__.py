@@ -270,6 +270,7 @@ class Query:
     status: int | str | None = None
     caller: str | None = None
     fault: str | None = None
+    stub: str | None = None
     task: int | str | None = None
     subtask: int | str | None = None
     dag: int | str | None = None
@@ -329,7 +330,7 @@ class Query:
 
 QUERY_KEYS: Final = tuple(key.name for key in fields(Query) if key.name != "routes")
 _ID_KEYS: Final = ("task", "subtask", "dag", "node", "sub_task")
-_COMPARED_KEYS: Final = ("api", "operation", "method", "path", *_ID_KEYS, "status", "caller", "fault")
+_COMPARED_KEYS: Final = ("api", "operation", "method", "path", *_ID_KEYS, "status", "caller", "fault", "stub")
 
 
 def _problems(key: str, data: Mapping[str, Any], routes: Routes) -> Iterator[str]:  # noqa: PLR0912 (one for each key)

@@ -28,7 +28,7 @@ class Entry:
     all in nanoseconds. ``operation`` is the operationId, empty where the request matches none. ``ids`` are the path's
     variables, by the contract's names. ``caller`` is the authenticated user, access key, root or agent.
     ``request_body`` is decrypted. ``status`` is None where the connection was cut before a response. ``refusal`` says
-    in one sentence why the request was refused, and ``fault`` names the fault that was injected.
+    in one sentence why the request was refused, ``fault`` names the fault that was injected, and ``stub`` the stub.
     """
 
     number: int
@@ -47,6 +47,7 @@ class Entry:
     response_body: bytes
     refusal: str = ""
     fault: str = ""
+    stub: str = ""
     request_headers: TextHeaders = ()
     response_headers: TextHeaders = ()
 
@@ -78,6 +79,7 @@ class Entry:
             "response_body_kind": response_kind,
             "refusal": _clean(self.refusal),
             "fault": _clean(self.fault),
+            "stub": _clean(self.stub),
         }
 
     def __str__(self) -> str:
@@ -85,7 +87,8 @@ class Entry:
         by = f" by {self.caller}" if self.caller else ""
         answered = "cut off" if self.status is None else f"answered {self.status}"
         fault = f", fault injected: {self.fault}" if self.fault else ""
-        return printable(f"{self.method} {target}{by}, {answered}{fault}")
+        stub = f", stub: {self.stub}" if self.stub else ""
+        return printable(f"{self.method} {target}{by}, {answered}{stub}{fault}")
 
 
 def microseconds_text(instant: int) -> str:

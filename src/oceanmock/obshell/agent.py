@@ -1,16 +1,18 @@
-"""Model the agent that a scenario of obshell is about: address, identity, passwords; and its versions and quirks."""
+"""Model the agent that a scenario of obshell is about, its versions and quirks, and the stubs of its other calls."""
 
 from __future__ import annotations
 
 import re
 from ipaddress import ip_address
-from typing import Annotated, Final, Literal
+from typing import Annotated, ClassVar, Final, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
 from oceanmock.obshell.api import API, Identity, QuirkName
-from oceanmock.scenario.fields import Model, OrOne, must
+from oceanmock.scenario.faults import Calls
+from oceanmock.scenario.fields import Model, OrOne, Reference, must
+from oceanmock.scenario.stubs import BaseWhen, Stub
 
 OLDEST_VERSION: Final = "4.2.3.0"
 NEWEST_VERSION: Final = API.version
@@ -71,3 +73,26 @@ class Agent(Address):
     """The password of root@sys, with which most routes authenticate; none is set, if null."""
     agent_password: str | None = None
     """The agent's own password; none is set, if left out."""
+
+
+class When(BaseWhen):
+    """A condition of a stub: on a dag of this file, on the clock, or on both."""
+
+    api: ClassVar = API
+    item_schema: ClassVar = "DagDetailDTO"
+
+    dag: Reference | None = None
+    """A dag by its id or name, which must have started; of several, the one that started last."""
+    state: Annotated[tuple[Literal["READY", "RUNNING", "FAILED", "SUCCEED"], ...], OrOne()] = ()
+    """The states in which the condition holds; any, if left out."""
+    operator: Annotated[tuple[Literal["RUN", "ROLLBACK", "CANCEL", "PASS"], ...], OrOne()] = ()
+    """Its operators, in the same way."""
+    stage: Calls | None = None
+    """Its stage: `3`, `2-4`, `3-`."""
+
+
+class ObshellStub(Stub):
+    """A response to a call beside the task routes; the first stub that fits a request responds."""
+
+    when: When | None = None
+    """What must hold when the request comes; nothing, if left out."""

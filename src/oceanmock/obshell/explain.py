@@ -66,7 +66,9 @@ MAX_NAME_WIDTH: Final = 40
 def explain(sandbox: Sandbox, id: int | str) -> Explanation:
     """Return why the dag of a generic id, or of a number, is in its state. Raises NoSuchTask."""
     explainer = DagExplainer.of(sandbox, id)
-    return explainer.explain(sandbox.operations_of(API.name, explainer.item.key), clock=sandbox.clock)
+    key = explainer.item.key
+    records, stubs = sandbox.operations_of(API.name, key), sandbox.stubs_about(API.name, key)
+    return explainer.explain(records, clock=sandbox.clock, stubs=stubs)
 
 
 def draw_timeline(sandbox: Sandbox, id: int | str) -> str:

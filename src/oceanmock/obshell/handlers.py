@@ -20,7 +20,7 @@ from dataclasses import replace
 from functools import cache, partial
 from typing import Any
 
-from oceanmock.api import JSON, Handler, Json, Request, Response, Service, template_for
+from oceanmock.api import JSON, ApiError, Handler, Json, Request, Response, Service, stub_for, template_for
 from oceanmock.clock import MILLISECOND, SECOND, wall_now
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.errors import CallerError, IllegalOperator, NoSuchTask, UnderMaintenance, WrongIdentity
@@ -210,11 +210,17 @@ class Handlers:
             raise not_found("dag id not match")
 
     def fallback(self, request: Request) -> Handler | None:
-        """Return what starts the dag of a template that the request fits. Raises CallerError."""
+        """Return what responds as a stub says, or starts the dag of a template. Raises CallerError."""
         templates = dags_of(request).templates_for(request.method, request.path)
-        if not templates:
+        if not templates and not request.sandbox.find_stub(request):
             return None
         self.verify(request)
+        item = partial(self._dag, details=True)
+        stub = stub_for(request, envelope=self._envelope, item=item, time=format_instant)
+        if not isinstance(stub, str):
+            return stub
+        if not templates:
+            raise ApiError("unknown path", stub)
         read_fields(request, "param.Body", {})
         body = json.loads((request.body or b"{}").decode("utf-8", "replace"), parse_int=float)
         return partial(self._start, template=template_for(templates, body))

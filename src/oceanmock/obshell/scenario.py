@@ -16,13 +16,14 @@ from pydantic import Discriminator, Field, Tag, model_validator
 from oceanmock import clock
 from oceanmock.errors import IllegalOperator
 from oceanmock.obshell import machine, states
-from oceanmock.obshell.agent import NEWEST_VERSION, Address, Agent, QuirkSelection, ServedVersion
+from oceanmock.obshell.agent import NEWEST_VERSION, Address, Agent, ObshellStub, QuirkSelection, ServedVersion
 from oceanmock.obshell.api import API, ClientOperator, Identity, OperationId, Operator, QuirkName, State
 from oceanmock.scenario.document import Issue, Loc, Wording, contradiction, wrong_value
 from oceanmock.scenario.faults import MAX_FAULTS, Fault, ShownId
 from oceanmock.scenario.fields import (
     MAX_ID,
     MAX_STORY_STEPS,
+    MAX_STUBS,
     BaseScenario,
     BaseStep,
     DurationText,
@@ -226,8 +227,7 @@ _INSTEAD: Final[Mapping[tuple[str, str | None], str]] = {
 
 
 class Step(BaseStep):
-    """One step of a story: wait `until` a state shows, `wait` a while, `start` a dag that starts on
-    a request, or `call` an operation."""
+    """One step of a story: wait `until` a state shows, `wait`, `start` a dag, or `call` an operation."""
 
     keys_of_calls: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "operateDag": ("dag", "operator"),
@@ -264,8 +264,7 @@ class ObshellFault(Fault):
     operation: Annotated[tuple[OperationId, ...], OrOne()] = ()
     """The operations it applies to, by operationId; every one, if left out."""
     dag: ShownId | None = None
-    """The dag in the request's path, by its number, or its generic id as a text; any, if left
-    out."""
+    """The dag in the path, by its number, or its generic id as a text; any, if left out."""
     node: ShownId | None = None
     """The node in the request's path, in the same way."""
     sub_task: ShownId | None = None
@@ -282,6 +281,7 @@ class Scenario(BaseScenario):
     switches: Switches = Switches()
     dags: Annotated[tuple[Dag, ...], Field(min_length=1)]
     """In any order; the API lists them by their numbers."""
+    stubs: Annotated[tuple[ObshellStub, ...], Field(max_length=MAX_STUBS)] = ()
     faults: Annotated[tuple[ObshellFault, ...], Field(max_length=MAX_FAULTS)] = ()
     """Injected faults; of those that apply to a request, the first one is injected."""
     story: Annotated[tuple[Step, ...], Field(max_length=MAX_STORY_STEPS)] = ()
@@ -333,8 +333,7 @@ def _run_scripts(attempts: Sequence[Attempt]) -> tuple[states.RunScript, ...]:
 def excludes(current: Dag, other: Dag) -> bool:
     """Return whether a dag's maintenance locks out another dag until it is finished.
 
-    (ob/agent/service/task/status_maintainer.go: an agent's own database keeps obproxy's apart, and OceanBase's that of
-    each tenant.)
+    An agent's own database keeps obproxy's apart, and OceanBase's that of each tenant (status_maintainer.go).
     """
     locks = (current.maintenance, other.maintenance)
     if "none" in locks or current.scope != other.scope:

@@ -63,7 +63,9 @@ _RAILS: Final = dict(zip(_SIDES, " │├┤┼─╯╰┴╮╭┬", strict=Tr
 def explain(sandbox: Sandbox, id: int | str) -> Explanation:
     """Return why a task is in its state. Raises NoSuchTask."""
     explainer = TaskExplainer.of(sandbox, id)
-    return explainer.explain(sandbox.operations_of(API.name, explainer.item.key), clock=sandbox.clock)
+    key = explainer.item.key
+    records, stubs = sandbox.operations_of(API.name, key), sandbox.stubs_about(API.name, key)
+    return explainer.explain(records, clock=sandbox.clock, stubs=stubs)
 
 
 def draw_timeline(sandbox: Sandbox, id: int | str) -> str:

@@ -21,7 +21,19 @@ from weakref import WeakKeyDictionary
 
 import orjson
 
-from oceanmock.api import ApiError, Fragment, Handler, Headers, Json, Request, Response, Route, Service, template_for
+from oceanmock.api import (
+    ApiError,
+    Fragment,
+    Handler,
+    Headers,
+    Json,
+    Request,
+    Response,
+    Route,
+    Service,
+    stub_for,
+    template_for,
+)
 from oceanmock.clock import MILLISECOND, SECOND, wall_now
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.engine.world import PLACEHOLDER, Group
@@ -129,10 +141,10 @@ class ServiceFactory:
         return self._respond(request, {"log": _log(view, position, now)})
 
     def fallback(self, request: Request) -> Handler | None:
-        """Return what starts the task of a template that the request fits. Raises ApiError.
+        """Return what responds as a stub says, or starts the task of a template. Raises ApiError.
 
-        Credentials come first, on any path of OCP's (CustomSecurityConfiguration.java:124-129). That a start needs the
-        permission of a manager is the mock's choice.
+        Credentials come first, on any path of OCP's (CustomSecurityConfiguration.java:124-129). That all but reads need
+        the permission of a manager is the mock's choice.
         """
         templates = _tasks(request).templates_for(request.method, request.path.removesuffix("/"))
         if not templates and not request.path.startswith(API.prefix):
@@ -141,10 +153,17 @@ class ServiceFactory:
         granted = next((item for item in permissions if item is not None), None)
         if granted is None:
             raise ApiError("unauthenticated", "The call brings no credentials.")
-        if not templates:
+        stub = stub_for(
+            request, envelope=self._envelope, item=lambda view: _task_json(view, "full"), time=format_timestamp
+        )
+        if not templates and not stub:
             return None
-        if MANAGER_PERMISSION not in granted:
-            raise ApiError("forbidden", f"Starting a task needs the permission {MANAGER_PERMISSION}.")
+        if MANAGER_PERMISSION not in granted and request.method not in ("GET", "HEAD"):
+            raise ApiError("forbidden", f"A call that is no read needs the permission {MANAGER_PERMISSION}.")
+        if not isinstance(stub, str):
+            return stub
+        if not templates:
+            raise ApiError("unknown path", stub)
         try:
             body = orjson.loads(request.body) if request.body.strip() else None
         except orjson.JSONDecodeError as error:
@@ -181,28 +200,11 @@ class ServiceFactory:
         return self._respond(request, error=error_of(request, error))
 
     def _respond(self, request: Request, data: Any = None, *, error: OcpError | None = None) -> Response:
-        """Return the envelope with data or an error.
-
-        Its trace id is the caller's ``x-trace-id``, or 16 hex digits (TraceUtils.java:121-123). A request has one only
-        after authentication (TraceHandlerInterceptor). A 401 has no ``server`` (CustomAuthenticationEntryPoint).
-        """
-        now, status = request.sandbox.clock.now(), 200 if error is None else error.status
-        trace = (request.header(b"x-trace-id") or b"").decode("latin-1")
-        if status in (401, 429):
-            trace = ""
-        elif not TRACE_ID.fullmatch(trace):
-            trace = request.sandbox.draw_trace_id()
-        body: Json = {
-            "duration": (now - request.received_at) // MILLISECOND,
-            "server": request.sandbox.server,
-            "status": status,
-            "successful": error is None,
-            "timestamp": format_timestamp(now),
-            "traceId": trace,
-        }
+        """Return the envelope with data or an error."""
+        status = 200 if error is None else error.status
+        body = self._envelope(request, status)
         headers = () if error is None else error.headers
         if status == 401:
-            del body["server"]
             headers = api.CHALLENGE if _tasks(request).switches.basic_challenge else ()
         if isinstance(data, Fragment):
             return Response(status, body, fragment=data)
@@ -214,6 +216,27 @@ class ServiceFactory:
         if error.debug:
             body["error"]["debugMessage"] = error.debug
         return Response(status, body, headers)
+
+    @staticmethod
+    def _envelope(request: Request, status: int) -> Json:
+        """Return the keys of every response.
+
+        Its trace id is the caller's ``x-trace-id``, or 16 hex digits (TraceUtils.java:121-123). A request has one only
+        after authentication (TraceHandlerInterceptor). A 401 has no ``server`` (CustomAuthenticationEntryPoint).
+        """
+        now, trace = request.sandbox.clock.now(), (request.header(b"x-trace-id") or b"").decode("latin-1")
+        if status in (401, 429):
+            trace = ""
+        elif not TRACE_ID.fullmatch(trace):
+            trace = request.sandbox.draw_trace_id()
+        return {
+            "duration": (now - request.received_at) // MILLISECOND,
+            **({} if status == 401 else {"server": request.sandbox.server}),
+            "status": status,
+            "successful": status < 400,
+            "timestamp": format_timestamp(now),
+            "traceId": trace,
+        }
 
 
 def _tasks(request: Request) -> Tasks:

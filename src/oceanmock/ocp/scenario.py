@@ -17,12 +17,13 @@ from pydantic import Field, StrictBool, model_validator
 
 from oceanmock import clock
 from oceanmock.ocp import machine, states
-from oceanmock.ocp.api import API, ChangeId, OperationId, SubtaskOperation, SubtaskStatus, TaskStatus
+from oceanmock.ocp.api import API, ChangeId, OperationId, SubtaskOperation, SubtaskStatus, TaskOperation, TaskStatus
 from oceanmock.scenario.document import Issue, Loc, Wording, contradiction, wrong_value
 from oceanmock.scenario.faults import MAX_FAULTS, Fault
 from oceanmock.scenario.fields import (
     MAX_ID,
     MAX_STORY_STEPS,
+    MAX_STUBS,
     BaseScenario,
     BaseStep,
     DurationText,
@@ -39,6 +40,7 @@ from oceanmock.scenario.fields import (
     Whole,
 )
 from oceanmock.scenario.story import Actor, Format, ListKind, label_of
+from oceanmock.scenario.stubs import BaseWhen, Stub
 from oceanmock.text import suggest
 
 
@@ -241,12 +243,34 @@ class OcpFault(Fault):
     """The id of the subtask in the request's path; any, if left out."""
 
 
+class When(BaseWhen):
+    """A condition of a stub: on a task of this file, on the clock, or on both."""
+
+    api: ClassVar = API
+    item_schema: ClassVar = "WrappedTaskInstance"
+
+    task: Reference | None = None
+    """A task by its id or name, which must have started; of several, the one that started last."""
+    status: Annotated[tuple[TaskStatus, ...], OrOne()] = ()
+    """The states in which the condition holds; any, if left out."""
+    operation: Annotated[tuple[TaskOperation, ...], OrOne()] = ()
+    """Its operations, in the same way."""
+
+
+class OcpStub(Stub):
+    """A response to a call beside the task routes; the first stub that fits a request responds."""
+
+    when: When | None = None
+    """What must hold when the request comes; nothing, if left out."""
+
+
 class Scenario(BaseScenario):
     """A scenario: tasks, how time passes for them, faults, and a story of a client with them."""
 
     api: Literal["ocp"]
     switches: Switches = Switches()
     tasks: Annotated[tuple[Task, ...], Field(min_length=1)]
+    stubs: Annotated[tuple[OcpStub, ...], Field(max_length=MAX_STUBS)] = ()
     faults: Annotated[tuple[OcpFault, ...], Field(max_length=MAX_FAULTS)] = ()
     """Injected faults; of those that apply to a request, the first one is injected."""
     story: Annotated[tuple[Step, ...], Field(max_length=MAX_STORY_STEPS)] = ()

@@ -57,7 +57,7 @@ def report_of(sandbox: Sandbox, *, max_tasks: int) -> dict[str, Any]:
         "unexpected_requests": [
             f"{entry}\n    {escape_unprintable(entry.refusal)}" if entry.refusal else str(entry)
             for entry in journal.entries(Query(operation=""))
-            if not entry.fault and entry.status in (404, 405)
+            if not (entry.fault or entry.stub) and entry.status in (404, 405)
         ],
         "unused_faults": [
             _fault_text(fault)

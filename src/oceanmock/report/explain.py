@@ -105,6 +105,7 @@ class Explanation:
     progression: Progression
     speed: float
     now: int
+    stubs: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return a plain dict: instants as RFC 3339 in UTC, spans as scenario files write them."""
@@ -134,6 +135,7 @@ class Explanation:
             and {"at": format_instant(self.next.at), "in": format_duration(self._time_left), "what": self.next.what},
             "accepts": [{"operation": entry.operation, "who": entry.who} for entry in self.accepts],
             "clock": {"progression": self.progression, "speed": self.speed, "now": format_instant(self.now)},
+            "stubs": [*self.stubs],
         }
 
     def text(self) -> str:
@@ -166,6 +168,7 @@ class Explanation:
         }[self.progression]
         now = f"{format_instant(self.now)[: len('2024-01-10')]}T{_time(self.now)}"
         lines.append(_wrapped(f"Clock: {self.progression}, at {now}; {pace}."))
+        lines += [_wrapped(f"Beside it, {sentence}.") for sentence in self.stubs]
         return "\n".join(lines) + "\n"
 
     @property
@@ -244,8 +247,8 @@ class Explainer(ABC, Generic[HistoryState]):
         """Return a label as events show it."""
         return format_label(label)
 
-    def explain(self, records: Iterable[OperationRecord], *, clock: Clock) -> Explanation:
-        """Return why it shows what it does now; ``records`` add the refused operations."""
+    def explain(self, records: Iterable[OperationRecord], *, clock: Clock, stubs: Sequence[str] = ()) -> Explanation:
+        """Return why it shows what it does now; ``records`` add the refused operations, ``stubs`` what waits for it."""
         now, created = clock.now(), self.item.created
         age = now - created
         past = _recent(states_until(self.history, age))
@@ -281,6 +284,7 @@ class Explainer(ABC, Generic[HistoryState]):
             progression=clock.progression,
             speed=clock.speed,
             now=now,
+            stubs=tuple(stubs),
         )
 
     def _events(self, past: Sequence[HistoryState], records: Iterable[OperationRecord]) -> Iterator[Event]:

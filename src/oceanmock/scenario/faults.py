@@ -22,14 +22,14 @@ MAX_ITEMS: Final = 1000
 """The most calls or paths of a fault, and characters of a path."""
 
 
-def _span(calls: int | str) -> tuple[int, int | None]:
-    """Return the first and the last call, None where the end is open."""
+def span_of(calls: int | str) -> tuple[int, int | None]:
+    """Return the first and the last number of a range, None where the end is open."""
     first, dash, last = str(calls).partition("-")
     return int(first), int(last or first) if last or not dash else None
 
 
 def _is_ascending(calls: int | str) -> bool:
-    first, last = _span(calls)
+    first, last = span_of(calls)
     return last is None or first <= last
 
 
@@ -93,6 +93,8 @@ class Fault(Model):
     """Its name in the journal; `fault 1`, `fault 2` … in the order of the file, if left out."""
     operation: Annotated[tuple[str, ...], OrOne()] = ()
     """The operations it applies to, by operationId; every one, if left out."""
+    stub: Name | None = None
+    """The stub that responds; any operation or stub, if left out."""
     caller: Name | None = None
     """The caller: a user, an access key, `root` or `agent`. Any, if left out."""
     calls: Annotated[tuple[Calls, ...], Field(min_length=1, max_length=MAX_ITEMS), OrOne()] = ("1-",)
@@ -154,7 +156,7 @@ class Fault(Model):
     @property
     def spans(self) -> tuple[tuple[int, int | None], ...]:
         """Return the calls as pairs of first and last, the last None where the end is open."""
-        return tuple(map(_span, self.calls))
+        return tuple(map(span_of, self.calls))
 
     def to_json(self) -> dict[str, Any]:
         """Return its keys and its API, as ``read_fault`` reads them."""
@@ -186,7 +188,7 @@ def check_faults(faults: Sequence[Fault]) -> Iterator[Issue]:
         names.append(name)
         # A fault of no operation applies to those that change something as well.
         changing = fault.changing_operations & set(fault.operation or fault.changing_operations)
-        if fault.mangles and changing and not fault.still_executes:
+        if fault.mangles and changing and not (fault.still_executes or fault.stub):
             which, hint = f"{min(changing)} changes something", "Say `still_executes: true`."
             if not fault.operation:
                 which = "it applies to operations that change something, too"
@@ -211,6 +213,8 @@ def _reasons(
     if not fault.probability:
         yield "probability", "its probability is 0", "Give it one above 0, or remove the fault."
     targets = fault.targets
+    if fault.stub and (fault.operation or targets):
+        yield "stub", "a stub responds only beside the operations", "Leave the operation and the ids out."
     fitting = [id for id, about in fault.ids_by_operation.items() if set(targets) <= set(about)]
     if targets and not set(fault.operation or fitting) & set(fitting):
         kinds = " and ".join(f"a {kind.replace('_', ' ')}" for kind in targets)
@@ -219,6 +223,7 @@ def _reasons(
         yield [*targets][-1], f"{which} about {kinds}", hint
     for number, other, operations, ids in constant:
         covers = not operations or (fault.operation and operations.issuperset(fault.operation))
+        covers = covers and other.stub in (None, fault.stub)
         if other.caller in (None, fault.caller) and covers and ids.items() <= targets.items():
             hint = "Put that one behind, or say to which `calls` it applies."
             yield "", f"fault {number} applies to all its requests", hint

@@ -12,6 +12,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal, Self
 
@@ -42,7 +43,7 @@ from oceanmock.text import DURATION_PATTERN, format_instant, nanoseconds_of, par
 
 OUT_OF_TIME: Final = f"is not between {format_instant(clock.EARLIEST)} and {format_instant(clock.LATEST)}"
 MAX_STUBS: Final = 200
-"""The most tasks or dags of a sandbox that start on a request; a request for none of the API is compared with each."""
+"""The most stubs of a sandbox, and tasks or dags that start on a request, which is compared with all of them."""
 MAX_PATH_LENGTH: Final = 1000
 MAX_STORY_STEPS: Final = 1000
 MAX_ID: Final = 2**53 - 1
@@ -126,17 +127,19 @@ def _check_whole(value: object) -> object:
     return value
 
 
-def _check_json(data: dict[str, Any]) -> dict[str, Any]:
-    """Refuse whole numbers that not every JSON reader keeps exact."""
+def _check_json(data: Any, *, bits: int = 53) -> Any:
+    """Refuse whole numbers that not every JSON reader keeps exact, and keys that JSON does not have."""
     waiting: list[Any] = [data]
     while waiting:
         value = waiting.pop()
         if isinstance(value, dict):
-            waiting += [*value, *value.values()]
+            waiting += value.values()
+            if not all(isinstance(key, str) for key in value):
+                raise PydanticCustomError("bad_data", "has a key that is no text")
         elif isinstance(value, list):
             waiting += value
-        elif isinstance(value, int) and abs(value) > MAX_ID:
-            raise PydanticCustomError("bad_data", "holds a number beyond 2^53")
+        elif isinstance(value, int) and abs(value) >= 2**bits:
+            raise PydanticCustomError("bad_data", f"holds a number beyond 2^{bits}")
     return data
 
 
@@ -156,6 +159,8 @@ PathTemplate = Annotated[
     Refuse("bad_path", "is no path such as /api/v1/agent/join"),
 ]
 """A request's path, in which `{id}` stands for any segment."""
+JsonValue = Annotated[Any, AfterValidator(partial(_check_json, bits=63))]
+"""Any JSON; a server sends whole numbers of 64 bits."""
 JsonObject = Annotated[dict[str, Any], AfterValidator(_check_json)]
 
 
@@ -298,6 +303,9 @@ class BaseScenario(Model):
     """The instant at which the sandbox's clock starts, with an offset; now, if left out."""
     tick: Tick = Field(default=clock.DEFAULT_TICK, json_schema_extra={"default": "1s"})
     """The period of the server's schedulers."""
+
+    stubs: tuple[Any, ...] = ()
+    """Responses to calls beside the task routes; the first that fits a request is sent."""
 
     _name: str = PrivateAttr("scenario")
     _size: int = PrivateAttr(0)

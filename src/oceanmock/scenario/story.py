@@ -418,6 +418,11 @@ class Format:
         for number, step in enumerate(items_of(data.get("story"))):
             if isinstance(step, dict):
                 references += self._references_of(step, named, ("story", number))
+        root = self.api.root.name
+        for number, stub in enumerate(items_of(data.get("stubs"))):
+            when = stub.get("when") if isinstance(stub, dict) else None
+            if isinstance(when, dict):
+                references.append((when.get(root), named, ("stubs", number, "when", root)))
         yield from _check_references(references)
         faults = enumerate(items_of(data.get("faults"))) if self.checks_fault_ids else ()
         for place, fault in faults:

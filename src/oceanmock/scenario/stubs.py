@@ -1,0 +1,331 @@
+"""Model a stub: a call beside the task routes, and the response that a scenario gives it.
+
+A stub selects requests by method, path, query, headers and body, perhaps only while a task or dag is in a state, or for
+a part of the clock. In its response `{path.name}` and other placeholders stand for values of the request and of that
+task or dag. Each format adds the words of its API to the condition; what a sandbox counts is ``engine.sandbox``'s.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from typing import Annotated, Any, ClassVar, Final, Literal
+from urllib.parse import parse_qsl
+
+import orjson
+from pydantic import AfterValidator, Field, StrictStr, model_validator
+from pydantic_core import PydanticCustomError, SchemaError, SchemaValidator, core_schema
+
+from oceanmock.journal.entries import has_values
+from oceanmock.openapi import path_matches
+from oceanmock.scenario.document import Loc, contradiction, value_at
+from oceanmock.scenario.faults import Span, span_of
+from oceanmock.scenario.fields import DurationText, JsonObject, JsonValue, Model, Name, PathTemplate, Refuse, must
+from oceanmock.text import format_duration, suggest
+
+MAX_REGEX_LENGTH: Final = 200
+MAX_MATCHED_LENGTH: Final = 4096
+"""A regular expression matches no longer text, so that its time is bounded."""
+_STEP: Final = re.compile(r"\[([0-9]{1,6})\]|([^.\[\]{}\s]+)")
+_PATH_TO_VALUE: Final = r"^(?:[^.\[\]{}\s]+|\[[0-9]{1,6}\])(?:\.[^.\[\]{}\s]+|\[[0-9]{1,6}\])*$"
+_PLACEHOLDER: Final = re.compile(
+    r"\{(?P<text>\{[\w.\[\]-]+\})\}|\{(?P<path>[A-Za-z_]\w*(?:\.[\w-]+|\[[0-9]{1,6}\])*)\}"
+)
+"""A placeholder in braces; in two pairs of them, text that stays without the outer pair."""
+_OWN_HEADERS: Final = frozenset(("connection", "content-length", "transfer-encoding"))
+
+
+@lru_cache(maxsize=1024)
+def _compile(regex: str) -> SchemaValidator:
+    """Compile a regular expression of Rust's engine, whose time is linear (docs.rs/regex). Raises SchemaError."""
+    return SchemaValidator(core_schema.str_schema(pattern=regex, regex_engine="rust-regex"))
+
+
+def _check_expected(value: Any) -> Any:
+    """Refuse a regular expression that is none, or too long."""
+    if _is_regex(value):
+        if len(value["regex"]) > MAX_REGEX_LENGTH:
+            raise PydanticCustomError("bad_regex", f"is longer than {MAX_REGEX_LENGTH} characters")
+        try:
+            _compile(value["regex"])
+        except SchemaError as error:
+            why = " ".join(str(error).splitlines()[-1].split())
+            raise PydanticCustomError("bad_regex", "is no regular expression: {why}", {"why": why}) from None
+    return value
+
+
+def _is_regex(value: Any) -> bool:
+    return isinstance(value, dict) and value.keys() == {"regex"} and isinstance(value["regex"], str)
+
+
+def _has_value(actual: Any, expected: Any) -> bool:
+    """Return whether a value is, or has, the expected one; None is no value."""
+    if not _is_regex(expected):
+        return has_values(actual, expected)
+    text = actual if isinstance(actual, str) else json.dumps(actual, ensure_ascii=False)
+    is_bounded = actual is not None and len(text) <= MAX_MATCHED_LENGTH
+    return is_bounded and _compile(expected["regex"]).isinstance_python(text)
+
+
+Expected = Annotated[JsonValue, AfterValidator(_check_expected)]
+"""A value, or ``{regex: …}``."""
+ValuePath = Annotated[
+    str, Field(pattern=_PATH_TO_VALUE, max_length=1000), Refuse("bad_path", "is no path such as zone_list[0].name")
+]
+HeaderName = Annotated[
+    str,
+    Field(pattern="^[A-Za-z0-9!#$%&'*+.^_`|~-]+$"),
+    must(lambda name: name.lower() not in _OWN_HEADERS, "bad_header", "is a header that the server sets itself"),
+]
+
+
+class Matches(Model):
+    """What a request must have beside its method and path. Each value stands as it is, or as
+    `{regex: …}`: a regular expression (Rust's) found in a text of at most 4,096 characters."""
+
+    query: Mapping[Name, Expected] = Field(default_factory=dict)
+    """Parameters of the query, of which the first counts; null for one that is not there."""
+    headers: Mapping[Name, Expected] = Field(default_factory=dict)
+    """Headers, in any case; null for one that is not there."""
+    body: JsonValue = None
+    """What the request's JSON must have: of an object these keys, of a list all items."""
+    values: Mapping[ValuePath, Expected] = Field(default_factory=dict)
+    """Single values of the request's JSON by their paths: `zone_list[0].name: zone1`."""
+
+    @model_validator(mode="after")
+    def _check_texts(self) -> Matches:
+        for name, value in (*self.query.items(), *self.headers.items()):
+            if isinstance(value, dict | list) and not _is_regex(value):
+                message = "asks for {name} as something that no text is; write it as it is, or as {regex: …}"
+                raise contradiction("bad_match", message, name=name)
+        return self
+
+    def difference(self, request: StubRequest) -> str:
+        """Return what a request lacks, or ""."""
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        for noun, actual, expected in (("query", request.query, self.query), ("header", request.headers, headers)):
+            for name, value in expected.items():
+                text = json.dumps(value) if isinstance(value, int | float) else value
+                if not _has_value(actual.get(name), text):
+                    return f"asks for the {noun} {name}: {_text(value)}"
+        if self.body is not None and not has_values(request.body, self.body):
+            return f"asks for a body that has {_text(self.body)}"
+        for path, value in self.values.items():
+            if not _has_value(value_at(request.body, _steps(path)), value):
+                return f"asks for {_text(value)} at {path} of the body"
+        return ""
+
+    def includes(self, other: Matches) -> bool:
+        """Return whether it asks for nothing that another does not ask for."""
+        return has_values(other.model_dump(), self.model_dump(exclude_defaults=True))
+
+
+class BaseWhen(Model):
+    """A condition of a stub: on a task or dag of this file, on the clock, or both.
+
+    Each format adds its ``api``, the ``item_schema`` of a task or dag in its contract, and keys for its root and its
+    words, by the API's own names. ``stage`` is for an API that has stages.
+    """
+
+    api: ClassVar[Any]
+    item_schema: ClassVar[str]
+
+    after: DurationText | None = None
+    """How long after its start, or without one the sandbox's, the condition begins to hold."""
+    before: DurationText | None = None
+    """How long after that start it holds no more."""
+
+    @property
+    def of(self) -> int | str | None:
+        """Return the reference to a task or dag, if any."""
+        reference: int | str | None = getattr(self, self.api.root.name)
+        return reference
+
+    @model_validator(mode="after")
+    def _check_keys(self) -> BaseWhen:
+        root = self.api.root.name
+        stray = [key for key in type(self).model_fields if key not in (root, "after", "before") and getattr(self, key)]
+        if self.of is None and stray:
+            raise contradiction("bad_condition", "has a `{key}` without its `{root}`", key=stray[0], root=root)
+        if not self.model_fields_set:
+            raise contradiction("bad_condition", "asks for nothing; leave it out")
+        if self.before is not None and self.before <= (self.after or 0):
+            raise contradiction("bad_condition", "never holds: `before` is not later than `after`")
+        return self
+
+    def difference(self, view: Any, started: int, now: int) -> str:
+        """Return why it does not hold at an instant, or ""; ``view`` is the task's or dag's, if there is one."""
+        if self.of is not None:
+            who = f"{self.api.root.title} {self.of!r}"
+            if view is None:
+                return f"waits for {who}, which has not been started"
+            started = getattr(view, self.api.root.name).created
+            for key in (self.api.state_key, self.api.operation_key):
+                words, actual = getattr(self, key), getattr(view.state, key)
+                if words and actual not in words:
+                    return f"waits until {who} is {' or '.join(words)}; it is {actual}"
+            stage = getattr(self, "stage", None)
+            if stage is not None:
+                first, last = span_of(stage)
+                if not first <= view.state.stage <= (last or view.state.stage):
+                    return f"asks for stage {stage} of {who}, which is at stage {view.state.stage}"
+        age = now - started
+        if self.after is not None and age < self.after:
+            return f"begins {format_duration(self.after - age)} from now"
+        return "has ended" if self.before is not None and age >= self.before else ""
+
+    @classmethod
+    def item_keys(cls) -> Sequence[str]:
+        """Return the keys that the JSON of a task or dag has."""
+        return [*cls.api.spec["components"]["schemas"][cls.item_schema]["properties"]]
+
+
+@dataclass(frozen=True, slots=True)
+class StubRequest:
+    """A request as stubs compare it; ``body`` is its JSON, None without any. The first of equal names counts."""
+
+    method: str
+    path: str
+    query: Mapping[str, str]
+    headers: Mapping[str, str]
+    body: Any
+
+    @classmethod
+    def of(cls, request: Any) -> StubRequest:
+        """Read a request of ``oceanmock.api``; one that is served leniently may end in a slash, or be HEAD."""
+        method, path = request.method, request.path
+        if request.service.is_lenient:
+            method, path = "GET" if method == "HEAD" else method, path.removesuffix("/")
+        query = parse_qsl(request.query.decode("latin-1"), keep_blank_values=True)
+        headers = [(name.decode("latin-1").lower(), text.decode("latin-1")) for name, text in request.headers]
+        try:
+            body = orjson.loads(request.body)
+        except orjson.JSONDecodeError:
+            body = None
+        return cls(method, path, dict(reversed(query)), dict(reversed(headers)), body)
+
+
+class Stub(Model):
+    """A response to a call beside the task routes; the first stub that answers a request does so."""
+
+    name: Name | None = None
+    """Its name in the journal; `stub 1`, `stub 2` … in the order of the file, if left out."""
+    method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"] = "GET"
+    path: PathTemplate
+    """The request's path; `{name}` stands for any segment: `/api/v1/tenant/{name}/backup/overview`."""
+    matches: Matches = Field(default_factory=Matches)
+    """What else a request must have; anything, if left out."""
+    when: Any = None
+    times: Annotated[int, Field(strict=True, ge=1, lt=10**9)] | None = None
+    """How many requests it answers, and then no more; any number, if left out."""
+    delay: Span = Field(default=0, json_schema_extra={"default": "0s"})
+    """How much later the response is sent, in real time."""
+    status: Annotated[int, Field(strict=True, ge=200, le=599)] = 200
+    """The response's HTTP status."""
+    headers: Mapping[HeaderName, Annotated[StrictStr, Field(pattern="^[ -~]*$")]] = Field(default_factory=dict)
+    """Further headers of the response."""
+    data: JsonValue = None
+    """The `data` in the API's envelope; the envelope has none, if left out."""
+    error: JsonObject | None = None
+    """The `error` in the API's envelope."""
+    body: JsonValue = None
+    """The response's body without an envelope: a text, or JSON."""
+
+    @property
+    def is_raw(self) -> bool:
+        """Return whether the response has no envelope."""
+        return "body" in self.model_fields_set or self.status in (204, 304)
+
+    @model_validator(mode="after")
+    def _check_response(self) -> Stub:
+        present = [key for key in ("data", "error", "body") if key in self.model_fields_set]
+        if self.is_raw and present not in ([], ["body"]):
+            what = "`body`" if "body" in present else f"status {self.status}"
+            raise contradiction("bad_stub", "has `{key}` beside {what}", key=present[0], what=what)
+        if self.status in (204, 304) and present:
+            raise contradiction("bad_stub", "has a `body` beside status {status}", status=self.status)
+        for found in (match for text in self._texts() for match in _PLACEHOLDER.finditer(text) if match["path"]):
+            first, *steps = _steps(found["path"])
+            choices: dict[str, Sequence[str]] = dict.fromkeys(("query", "headers", "body", "now"), ())
+            choices["path"] = re.findall(r"\{(\w+)\}", self.path)
+            if self.when is not None and self.when.of is not None:
+                choices[self.when.api.root.name] = tuple(self.when.item_keys())
+            words = choices.get(str(first), ())
+            if first not in choices or (words and (not steps or steps[0] not in words)):
+                word, known = (first, list(choices)) if first not in choices else (steps[0] if steps else "", words)
+                message = "has the placeholder {place}, which stands for nothing. {hint}"
+                raise contradiction("bad_placeholder", message, place=found[0], hint=suggest(str(word), known))
+        return self
+
+    def _texts(self) -> Iterator[str]:
+        """Yield the texts of the response."""
+        waiting: list[Any] = [self.data, self.error, self.body, self.headers]
+        while waiting:
+            value = waiting.pop()
+            if isinstance(value, str):
+                yield value
+            elif isinstance(value, dict):
+                waiting += value.values()
+            elif isinstance(value, list):
+                waiting += value
+
+    def fits(self, method: str, path: str) -> bool:
+        """Return whether a request has this method and a path that matches."""
+        return method == self.method and path_matches(self.path, path)
+
+    def covers(self, method: str, path: str, matches: Matches) -> bool:
+        """Return whether it always answers every request with this method, path template and more."""
+        return self.when is None and self.times is None and self.fits(method, path) and self.matches.includes(matches)
+
+    def render(self, request: StubRequest, now: str, item: Callable[[], Any]) -> dict[str, Any]:
+        """Return `data`, `error` or `body`, and the `headers`, with values in the place of placeholders.
+
+        ``item`` returns the JSON of the task or dag of its condition.
+        """
+        pairs = zip(self.path.split("/"), request.path.split("/"), strict=True)
+        values: dict[str, Any] = {
+            "path": {part[1:-1]: value for part, value in pairs if part[:1] == "{"},
+            "query": request.query,
+            "headers": request.headers,
+            "body": request.body,
+            "now": now,
+        }
+        of_item = cache(item)
+
+        def value_of(found: str) -> Any:
+            first, *steps = _steps(found)
+            return value_at(values[str(first)] if first in values else of_item(), tuple(steps))
+
+        keys = (key for key in ("data", "error", "body", "headers") if key in self.model_fields_set)
+        return {key: _render(getattr(self, key), value_of) for key in keys}
+
+
+def _render(value: Any, value_of: Callable[[str], Any]) -> Any:
+    """Return a value with its placeholders replaced; one that is the whole text keeps its type."""
+    if isinstance(value, dict):
+        return {key: _render(item, value_of) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_render(item, value_of) for item in value]
+    if not isinstance(value, str):
+        return value
+    whole = _PLACEHOLDER.fullmatch(value)
+    if whole is not None and whole["path"]:
+        return value_of(whole["path"])
+
+    def text_of(match: re.Match[str]) -> str:
+        found = value_of(match["path"]) if match["path"] else match["text"]
+        return found if isinstance(found, str) else _text(found)
+
+    return _PLACEHOLDER.sub(text_of, value)
+
+
+def _steps(path: str) -> Loc:
+    """Return the keys and positions of a path to a value."""
+    return tuple(int(place) if place else key for place, key in _STEP.findall(path))
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,569 @@
+"""Stubs: calls beside the task routes, which a scenario answers, as clients see them over HTTP.
+
+What `stubs` may say, and what is said of mistakes, is at the end.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+import pytest
+import yaml
+from obshell import OBShellHandleError
+
+from golden import assert_golden
+from obshell_client import sealed_body
+from obshell_sdk import served
+from obshell_world import said, sealed
+from oceanmock import Obshell
+from oceanmock.library import read_scenario
+from oceanmock.scenario.document import ScenarioError
+from served import SECOND, Ask, World
+
+OVERVIEW: Final = "/api/v1/tenant/t1/backup/overview"
+LIBRARY: Final = Path(__file__).parents[1] / "scenarios"
+OBSHELL: Final = """
+summary: A dag, and calls beside it
+api: obshell
+progression: manual
+dags:
+  - {name: Backup, starts_on: {path: "/api/v1/tenant/{name}/backup"}, nodes: [One, Two, Three]}
+stubs:
+"""
+OCP: Final = """
+summary: A task, and calls beside it
+api: ocp
+progression: manual
+tasks:
+  - {id: 1000, name: Create tenant, subtasks: [{id: 7, name: Create}]}
+stubs:
+"""
+
+
+def obshell(stubs: str, more: str = "", **options: Any) -> tuple[World, Ask]:
+    """Return a world with these stubs, and a function that asks it without credentials."""
+    world = World(f"{OBSHELL}{stubs}\n{more}", **options)
+    return world, world.serve(auth=False)
+
+
+def ocp(stubs: str, more: str = "") -> tuple[World, Ask]:
+    """Return a world with these stubs, and a function that asks it as a manager."""
+    world = World(f"{OCP}{stubs}\n{more}")
+    return world, world.serve()
+
+
+def data(answer: httpx.Response) -> Any:
+    """Return the data of a successful answer."""
+    assert answer.status_code == 200, answer.text
+    return answer.json()["data"]
+
+
+# --- which requests -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("stub", "fitting", "others"),
+    [
+        ("{path: /api/v1/x}", {}, {"path": "/api/v1/x/y"}),
+        ("{path: '/api/v1/x/{id}'}", {"path": "/api/v1/x/1"}, {"path": "/api/v1/x"}),
+        ("{path: /api/v1/x, method: POST}", {"method": "POST"}, {"method": "PUT"}),
+        ("{path: /api/v1/x, matches: {query: {page: 1}}}", {"params": {"page": "1"}}, {"params": {"page": "2"}}),
+        ("{path: /api/v1/x, matches: {query: {page: null}}}", {}, {"params": {"page": ""}}),
+        ("{path: /api/v1/x, matches: {query: {q: {regex: '^a+$'}}}}", {"params": {"q": "aa"}}, {"params": {"q": "ab"}}),
+        ("{path: /api/v1/x, matches: {headers: {X-One: a}}}", {"headers": {"x-one": "a"}}, {"headers": {"x-one": "b"}}),
+        (
+            "{path: /api/v1/x, method: POST, matches: {body: {a: {b: [1]}}}}",
+            {"method": "POST", "json": {"a": {"b": [1], "c": 2}}},
+            {"method": "POST", "json": {"a": {"b": [1, 2]}}},
+        ),
+        (
+            "{path: /api/v1/x, method: POST, matches: {values: {'zones[1].name': zone2}}}",
+            {"method": "POST", "json": {"zones": [{}, {"name": "zone2"}]}},
+            {"method": "POST", "json": {"zones": [{"name": "zone2"}]}},
+        ),
+        (
+            "{path: /api/v1/x, method: POST, matches: {values: {n: {regex: '^[12]$'}}}}",
+            {"method": "POST", "json": {"n": 2}},
+            {"method": "POST", "content": b"no JSON"},
+        ),
+    ],
+    ids=str,
+)
+def test_a_stub_answers_what_it_matches(stub: str, fitting: dict[str, Any], others: dict[str, Any]) -> None:
+    _, ask = obshell(f"  - {stub}")
+
+    answers = [ask(**({"method": "GET", "path": "/api/v1/x"} | request)) for request in (fitting, others)]
+
+    assert [answer.status_code for answer in answers] == [200, 404]
+
+
+def test_a_regular_expression_has_no_text_beyond_its_bound() -> None:
+    _, ask = obshell("  - {path: /api/v1/x, method: POST, matches: {values: {a: {regex: '(x+x+)+y'}}}}")
+
+    answers = [ask("POST", "/api/v1/x", json={"a": "x" * length + "y"}) for length in (4095, 4096)]
+
+    assert [answer.status_code for answer in answers] == [200, 404]
+
+
+def test_the_first_that_fits_answers() -> None:
+    _, ask = obshell("  - {path: /api/v1/x, matches: {query: {a: b}}, data: one}\n  - {path: /api/v1/x, data: two}")
+
+    assert [data(ask("GET", path)) for path in ("/api/v1/x?a=b", "/api/v1/x")] == ["one", "two"]
+
+
+def test_a_stub_answers_so_many_times_and_is_reset_with_the_sandbox() -> None:
+    world, ask = obshell("  - {path: /api/v1/x, times: 2, data: one}\n  - {path: /api/v1/x, data: two}")
+
+    answers = [data(ask("GET", "/api/v1/x")) for _ in range(3)]
+    world.sandbox.reset()
+
+    assert [*answers, data(ask("GET", "/api/v1/x"))] == ["one", "one", "two", "one"]
+
+
+def test_a_stub_answers_before_a_dag_is_started() -> None:
+    refused = '{method: POST, path: "/api/v1/tenant/{name}/backup", times: 1, status: 500, error: {errCode: Busy}}'
+    _, ask = obshell(f"  - {refused}")
+
+    answers = [ask("POST", "/api/v1/tenant/t1/backup", json={}) for _ in range(2)]
+
+    assert [answers[0].json()["error"], data(answers[1])["name"]] == [{"errCode": "Busy"}, "Backup"]
+
+
+def test_ocp_answers_head_and_a_trailing_slash_as_it_does_elsewhere() -> None:
+    _, ask = ocp("  - {path: /api/v2/x, data: {a: 1}}")
+
+    assert data(ask("GET", "/api/v2/x/")) == {"a": 1}
+    head = ask("HEAD", "/api/v2/x")
+    assert (head.status_code, head.content) == (200, b"")
+
+
+def test_stubs_of_scenarios_that_are_loaded_later_come_behind() -> None:
+    world, ask = obshell("  - {path: /api/v1/x, times: 1, data: one}")
+    first = data(ask("GET", "/api/v1/x"))
+
+    world.sandbox.load({**read_dict("  - {path: /api/v1/x, data: two}"), "dags": [{"nodes": ["One"]}]})
+
+    assert [first, data(ask("GET", "/api/v1/x"))] == ["one", "two"]
+
+
+def read_dict(stubs: str) -> dict[str, Any]:
+    """Return a scenario of these stubs as a mapping."""
+    result: dict[str, Any] = yaml.safe_load(f"{OBSHELL}{stubs}")
+    return result
+
+
+# --- the response ---------------------------------------------------------------------------------
+
+
+def test_data_is_in_the_envelope_of_obshell() -> None:
+    _, ask = obshell("  - {path: /api/v1/x, data: {a: 1}}")
+
+    answer = ask("GET", "/api/v1/x", headers={"X-OBSHELL-Trace-ID": "mine"})
+
+    assert answer.json() == {
+        "successful": True,
+        "timestamp": "2021-08-25T07:09:31.74Z",
+        "duration": 0,
+        "status": 200,
+        "traceId": "mine",
+        "data": {"a": 1},
+    }
+
+
+def test_an_error_is_in_the_envelope_of_ocp() -> None:
+    _, ask = ocp("  - {path: /api/v2/x, status: 409, error: {code: 20005, message: taken}}")
+
+    answer = ask("GET", "/api/v2/x", headers={"x-trace-id": "mine"})
+
+    body = answer.json()
+    assert (answer.status_code, body.pop("server")) == (409, "192.0.2.123")
+    assert body == {
+        "duration": 0,
+        "error": {"code": 20005, "message": "taken"},
+        "status": 409,
+        "successful": False,
+        "timestamp": "2021-08-25T15:09:31.74+08:00",
+        "traceId": "mine",
+    }
+
+
+@pytest.mark.parametrize(
+    ("response", "content", "media_type"),
+    [
+        ("body: {a: 1}", b'{"a":1}', "application/json"),
+        ("body: hello", b"hello", "text/plain; charset=utf-8"),
+        ("body: <a/>, headers: {Content-Type: text/xml}", b"<a/>", "text/xml"),
+        ("body: null", b"null", "application/json"),
+        ("status: 204", b"", None),
+    ],
+)
+def test_a_body_of_its_own_has_no_envelope(response: str, content: bytes, media_type: str | None) -> None:
+    _, ask = obshell(f"  - {{path: /api/v1/x, {response}}}")
+
+    answer = ask("GET", "/api/v1/x")
+
+    assert (answer.content, answer.headers.get("content-type")) == (content, media_type)
+
+
+def test_data_may_be_null_or_left_out() -> None:
+    _, ask = obshell("  - {path: /api/v1/x, data: null}\n  - {path: /api/v1/y}")
+
+    assert [ask("GET", f"/api/v1/{path}").json().get("data", "none") for path in "xy"] == [None, "none"]
+
+
+@pytest.mark.parametrize(
+    ("placeholder", "value"),
+    [
+        ("{path.id}", "z 1"),
+        ("{query.x}", "1"),
+        ("{headers.x-one}", "two"),
+        ("{body.zone_list[0].name}", "zone1"),
+        ("{body.zone_list}", [{"name": "zone1", "cpu": 4}]),
+        ("{body.zone_list[0].cpu}", 4),
+        ("{body.zone_list[1].name}", None),
+        ("{body.none}", None),
+        ("cpu: {body.zone_list[0].cpu}, {body.zone_list[0]}", 'cpu: 4, {"name": "zone1", "cpu": 4}'),
+        ("{now}", "2021-08-25T07:09:31.74Z"),
+        ("{{path.id}} stays, {no placeholder} too", "{path.id} stays, {no placeholder} too"),
+    ],
+)
+def test_placeholders_stand_for_values_of_the_request(placeholder: str, value: Any) -> None:
+    _, ask = obshell(f"  - {{method: POST, path: '/api/v1/x/{{id}}', data: {{a: ['{placeholder}']}}}}")
+    request = {"params": {"x": "1"}, "headers": {"X-One": "two"}}
+
+    answer = ask("POST", "/api/v1/x/z%201", json={"zone_list": [{"name": "zone1", "cpu": 4}]}, **request)
+
+    assert data(answer) == {"a": [value]}
+
+
+def test_a_header_cannot_be_broken_by_a_request() -> None:
+    _, ask = obshell("  - {path: /api/v1/x, headers: {X-One: 'a {query.x}'}}")
+
+    answer = ask("GET", "/api/v1/x?x=b%0D%0AX-Two:%20é")
+
+    assert (answer.headers["x-one"], "x-two" in answer.headers) == ("a b??X-Two: ?", False)
+
+
+def test_a_response_is_late_by_its_delay() -> None:
+    _, ask = obshell("  - {path: /api/v1/x, delay: 10s}")
+
+    with pytest.raises(httpx.ReadTimeout):
+        ask("GET", "/api/v1/x", timeout=httpx.Timeout(10, read=0.05))
+
+
+def test_a_late_response_is_whole() -> None:
+    world, ask = obshell("  - {path: /api/v1/x, delay: 1ms, data: 1}")
+
+    assert data(ask("GET", "/api/v1/x")) == 1
+    (entry,) = world.sandbox.journal
+    assert (entry.stub, entry.fault) == ("stub 1", "")
+
+
+# --- conditions -----------------------------------------------------------------------------------
+
+POLLED: Final = """
+  - {path: "/api/v1/tenant/{name}/backup/overview", when: {dag: Backup, state: [SUCCEED, FAILED]}, data: "{dag.state}"}
+  - {path: "/api/v1/tenant/{name}/backup/overview", when: {dag: Backup, stage: 2-}, data: "stage {dag.stage}"}
+  - {path: "/api/v1/tenant/{name}/backup/overview", when: {dag: Backup}, data: "{dag.id}"}
+  - {path: "/api/v1/tenant/{name}/backup/overview", data: none yet}
+"""
+
+
+def test_a_condition_is_on_the_state_and_the_stage_of_a_dag() -> None:
+    world, ask = obshell(POLLED)
+    answers = [data(ask("GET", OVERVIEW))]
+    id = ask("POST", "/api/v1/tenant/t1/backup", json={}).json()["data"]["id"]
+
+    for span in (0, 3 * SECOND, 2 * SECOND, 10 * SECOND):
+        world.advance(span)
+        answers.append(data(ask("GET", OVERVIEW)))
+
+    assert answers == ["none yet", id, "stage 2", "stage 3", "SUCCEED"]
+
+
+def test_of_several_dags_the_one_that_started_last_counts() -> None:
+    world, ask = obshell(POLLED)
+    ask("POST", "/api/v1/tenant/t1/backup", json={})
+    world.advance(60 * SECOND)
+
+    id = ask("POST", "/api/v1/tenant/t1/backup", json={}).json()["data"]["id"]
+
+    assert data(ask("GET", OVERVIEW)) == id
+
+
+def test_a_client_that_polls_a_stub_moves_a_clock_under_polls() -> None:
+    _, ask = obshell(POLLED, progression="polls")
+    ask("POST", "/api/v1/tenant/t1/backup", json={})
+
+    answers = [data(ask("GET", OVERVIEW)) for _ in range(10)]
+
+    assert answers[-1] == "SUCCEED"
+    assert "stage 2" in answers
+
+
+def test_a_condition_is_on_a_task_of_ocp() -> None:
+    world, ask = ocp(
+        "  - {path: /api/v2/x, when: {task: 1000, status: SUCCESSFUL}, data: '{task.subtasks[0].status} {now}'}\n"
+        "  - {path: /api/v2/x, when: {task: Create tenant, operation: EXECUTE}, data: '{task.status}'}\n"
+    )
+    before = data(ask("GET", "/api/v2/x"))
+
+    world.advance(60 * SECOND)
+
+    assert [before, data(ask("GET", "/api/v2/x"))] == ["RUNNING", "SUCCESSFUL 2021-08-25T15:10:31.74+08:00"]
+
+
+@pytest.mark.parametrize("of", ["", "dag: Old, "])
+def test_a_condition_is_on_the_clock(of: str) -> None:
+    old = "dags: [{name: Old, age: 5s, nodes: [One]}]"
+    text = OBSHELL[: OBSHELL.index("dags:")] + old
+    world = World(f"{text}\nstubs: [{{path: /api/v1/x, when: {{{of}after: 10s, before: 20s}}}}]")
+    ask, age = world.serve(auth=False), 5 if of else 0
+    statuses = []
+
+    for span in (0, 10 - age, 9, 1):
+        world.advance(span * SECOND)
+        statuses.append(ask("GET", "/api/v1/x").status_code)
+
+    assert statuses == [404, 200, 200, 404]
+
+
+# --- authentication, faults, journal, explain -----------------------------------------------------
+
+
+def test_obshell_s_stubs_need_its_header_and_open_the_body() -> None:
+    world = World(f"{OBSHELL}  - {{method: POST, path: /api/v1/x, data: '{{body.a}}'}}")
+    ask = world.serve()
+
+    assert said(ask("POST", "/api/v1/x", json={"a": 1}))[:2] == (400, "Request.Header.NotFound")
+    assert data(sealed(ask, "POST", "/api/v1/x", body=sealed_body(b'{"a": 1}'))) == 1
+    assert [entry.stub for entry in world.sandbox.journal] == ["", "", "stub 1"]
+
+
+@pytest.mark.parametrize(
+    ("method", "auth", "status"),
+    [
+        ("GET", None, 401),
+        ("GET", ("viewer", "viewer"), 200),
+        ("POST", ("viewer", "viewer"), 403),
+        ("POST", ("manager", "manager"), 200),
+    ],
+)
+def test_ocp_s_stubs_need_credentials_and_a_manager_for_more_than_reads(method: str, auth: Any, status: int) -> None:
+    _, ask = ocp(f"  - {{method: {method}, path: /api/v2/x}}")
+
+    assert ask(method, "/api/v2/x", auth=auth).status_code == status
+
+
+def test_a_fault_is_injected_into_the_responses_of_one_stub() -> None:
+    world, ask = obshell(
+        "  - {name: one, path: /api/v1/x, data: 1, times: 1}\n  - {name: two, path: /api/v1/y, data: 1}",
+        "faults: [{stub: one, status: 503, calls: 1}]",
+    )
+
+    answers = [ask("GET", path).status_code for path in ("/api/v1/y", "/api/v1/x", "/api/v1/x", "/api/v1/x")]
+
+    assert answers == [200, 503, 200, 404]  # what was not executed is no response of the stub
+    entries = [(entry.stub, entry.fault) for entry in world.sandbox.journal]
+    assert entries == [("two", ""), ("one", "fault 1"), ("one", ""), ("", "")]
+
+
+def test_a_fault_and_a_delay_are_both_applied() -> None:
+    _, ask = obshell("  - {path: /api/v1/x, delay: 1ms, data: {a: 1, b: 2}}", "faults: [{drop: data.a, stub: stub 1}]")
+
+    assert data(ask("GET", "/api/v1/x")) == {"b": 2}
+
+
+def test_the_journal_has_the_stub_of_a_request() -> None:
+    world, ask = obshell("  - {name: one, path: '/api/v1/x/{id}', status: 404}")
+    ask("GET", "/api/v1/x/1")
+    ask("GET", "/api/v1/y")
+
+    (entry,) = world.sandbox.journal.all(stub="one")
+
+    assert str(entry) == "GET /api/v1/x/1, answered 404, stub: one"
+    world.sandbox.journal.assert_called(stub="one", times=1)
+
+
+def test_a_request_that_no_stub_answers_finds_in_the_journal_why() -> None:
+    world, ask = obshell(
+        "  - {name: one, path: /api/v1/x, matches: {query: {a: 1}}}\n"
+        "  - {name: two, path: /api/v1/x, matches: {headers: {x-a: b}}}\n"
+        "  - {name: three, path: /api/v1/x, matches: {values: {'a[0]': {regex: b}}}}\n"
+        "  - {name: four, path: /api/v1/x, when: {dag: Backup, state: SUCCEED}}\n"
+        "  - {name: five, path: /api/v1/x, times: 1}\n"
+        "  - {name: six, path: /api/v1/x, matches: {body: {a: b}}}\n"
+        "  - {name: seven, path: /api/v1/x, when: {after: 5s}}\n"
+    )
+    ask("GET", "/api/v1/x")
+
+    answer = ask("GET", "/api/v1/x")
+
+    assert said(answer) == (404, "Common.NotFound", "Element not found: 404 not found")
+    refusal = world.sandbox.journal.all()[-1].refusal
+    assert refusal.split("; ") == [
+        "GET /api/v1/x has no response: stub 'one' asks for the query a: 1",
+        "stub 'two' asks for the header x-a: \"b\"",
+        'stub \'three\' asks for {"regex": "b"} at a[0] of the body',
+        "stub 'four' waits for dag 'Backup', which has not been started",
+        "stub 'five' has answered 1 request",
+        'stub \'six\' asks for a body that has {"a": "b"}',
+        "stub 'seven' begins 5s from now.",
+    ]
+
+
+def test_an_unknown_path_is_compared_with_those_of_stubs() -> None:
+    world, ask = obshell("  - {path: '/api/v1/tenant/{name}/backup/overview'}")
+
+    ask("GET", "/api/v1/tenant/t1/backup/overveiw")
+
+    (entry,) = world.sandbox.journal
+    assert entry.refusal.endswith("The nearest is GET /api/v1/tenant/{name}/backup/overview.")
+
+
+def test_an_explanation_has_the_stubs_that_are_about_a_dag() -> None:
+    world, ask = obshell(POLLED)
+    id = ask("POST", "/api/v1/tenant/t1/backup", json={}).json()["data"]["id"]
+    assert isinstance(world.sandbox, Obshell)
+
+    assert_golden("explain-obshell-stubs.txt", world.sandbox.dag(id).explain())
+
+
+# --- a flow of the library ------------------------------------------------------------------------
+
+
+def test_a_client_backs_up_a_tenant_and_polls_its_overview() -> None:
+    with served((LIBRARY / "backup-tenant.yaml").read_text("utf-8")) as mock:
+        sdk, statuses = mock.client(), list[str]()
+        sdk.start_tenant_backup("t1")
+        with pytest.raises(OBShellHandleError, match="no backup task"):
+            sdk.get_tenant_backup_overview("t1")
+
+        for seconds in (8, 32):
+            mock.later(seconds)
+            statuses.append(sdk.get_tenant_backup_overview("t1").status["status"])
+
+    assert statuses == ["DOING", "COMPLETED"]
+
+
+# --- mistakes -------------------------------------------------------------------------------------
+
+MISTAKES: Final = {
+    "a path of an operation": (
+        "{path: '/api/v1/task/dag/{id}'}",
+        "x.yaml:7:12: /api/v1/task/dag/{id} belongs to getUnfinishedDags, which responds there itself [wrong-path]",
+    ),
+    "a path of the other API": (
+        "{path: /api/v2/x}",
+        "x.yaml:7:12: /api/v2/x is no path of this API [wrong-path]\n  They begin with /api/v1/.",
+    ),
+    "one before it answers all": (
+        "{path: '/api/v1/x/{id}'}\n  - {path: /api/v1/x/y, matches: {query: {a: b}}}",
+        "x.yaml:8:5: stub 'stub 2' can never answer: stub 'stub 1' answers all its requests [never-answers]\n"
+        "  Put that one behind, or say `when` or how many `times` it answers.",
+    ),
+    "all that starts a dag": (
+        "{method: POST, path: '/api/v1/tenant/{x}/backup'}",
+        "x.yaml:5:31: a stub answers all that POST /api/v1/tenant/{name}/backup could mean [never-starts]\n"
+        "  Say `when` it answers.",
+    ),
+    "a stage there is not": (
+        "{path: /api/v1/x, when: {dag: Backup, stage: 4-}}",
+        "x.yaml:7:50: stub 'stub 1' can never answer: a dag of 3 nodes is never at stage 4- [never-answers]",
+    ),
+    "a dag there is not": (
+        "{path: /api/v1/x, when: {dag: Backpu}}",
+        "x.yaml:7:35: there is no dag 'Backpu' in this file [unknown-reference]\n  Did you mean 'Backup'?",
+    ),
+    "a state there is not": (
+        "{path: /api/v1/x, when: {dag: Backup, state: SUCCESSFUL}}",
+        "x.yaml:7:50: `state` of `when` of stub 1 is 'SUCCESSFUL', which obshell does not know [unknown-value]\n"
+        "  Allowed: READY, RUNNING, FAILED, SUCCEED.",
+    ),
+    "a state of nothing": (
+        "{path: /api/v1/x, when: {state: FAILED}}",
+        "x.yaml:7:29: `when` of stub 1 has a `state` without its `dag` [bad-condition]",
+    ),
+    "a condition that never holds": (
+        "{path: /api/v1/x, when: {after: 2s, before: 1s}}",
+        "x.yaml:7:29: `when` of stub 1 never holds: `before` is not later than `after` [bad-condition]",
+    ),
+    "a condition of nothing": (
+        "{path: /api/v1/x, when: {}}",
+        "x.yaml:7:29: `when` of stub 1 asks for nothing; leave it out [bad-condition]",
+    ),
+    "a name twice": (
+        "{name: one, path: /api/v1/x}\n  - {name: one, path: /api/v1/y}",
+        "x.yaml:8:12: stub 1 of this file is already called 'one' [duplicate-name]",
+    ),
+    "a body beside data": (
+        "{path: /api/v1/x, body: a, data: b}",
+        "x.yaml:7:5: stub 1 has `data` beside `body` [bad-stub]",
+    ),
+    "data where there is no body": (
+        "{path: /api/v1/x, status: 204, data: b}",
+        "x.yaml:7:5: stub 1 has `data` beside status 204 [bad-stub]",
+    ),
+    "a placeholder of nothing": (
+        "{path: /api/v1/x, data: [{a: 'b {qery.x}'}]}",
+        "x.yaml:7:5: stub 1 has the placeholder {qery.x}, which stands for nothing. "
+        "Allowed: query, headers, body, now, path. Did you mean 'query'? [bad-placeholder]",
+    ),
+    "a placeholder of another path": (
+        "{path: '/api/v1/x/{id}', headers: {a: '{path.name}'}}",
+        "x.yaml:7:5: stub 1 has the placeholder {path.name}, which stands for nothing. Allowed: id. [bad-placeholder]",
+    ),
+    "a placeholder of no dag": (
+        "{path: /api/v1/x, data: '{dag.id}'}",
+        "x.yaml:7:5: stub 1 has the placeholder {dag.id}, which stands for nothing. "
+        "Allowed: query, headers, body, now, path. [bad-placeholder]",
+    ),
+    "a placeholder that no dag has": (
+        "{path: /api/v1/x, when: {dag: Backup}, data: '{dag.stat}'}",
+        "x.yaml:7:5: stub 1 has the placeholder {dag.stat}, which stands for nothing. Allowed: id, dag_id, name, "
+        "stage, max_stage, maintenance_type, maintenance_key, state, operator, start_time, end_time, "
+        "additional_data, nodes. Did you mean 'state'? [bad-placeholder]",
+    ),
+    "no regular expression": (
+        "{path: /api/v1/x, matches: {query: {a: {regex: '('}}}}",
+        "x.yaml:7:44: `a` of `query` of `matches` is a mapping, which is no regular expression: "
+        "error: unclosed group [bad-regex]",
+    ),
+    "a text that is none": (
+        "{path: /api/v1/x, matches: {query: {a: {regx: b}}}}",
+        "x.yaml:7:32: `matches` of stub 1 asks for a as something that no text is; write it as it is, or as {regex: …} "
+        "[bad-match]",
+    ),
+    "a path to no value": (
+        "{path: /api/v1/x, matches: {values: {'a..b': 1}}}",
+        "x.yaml:7:50: `a..b` of `values` of `matches` is 'a..b', which is no path such as zone_list[0].name [bad-path]",
+    ),
+    "a header of the server": (
+        "{path: /api/v1/x, headers: {Content-Length: '1'}}",
+        "x.yaml:7:49: `Content-Length` of `headers` of stub 1 is 'Content-Length', "
+        "which is a header that the server sets itself [bad-header]",
+    ),
+    "a number that no server sends": (
+        "{path: /api/v1/x, data: 9223372036854775808}",
+        "x.yaml:7:29: `data` of stub 1 is 9223372036854775808, which holds a number beyond 2^63 [bad-data]",
+    ),
+    "a fault of no stub": (
+        "{path: /api/v1/x}\nfaults: [{stub: one, status: 500}]",
+        "x.yaml:8:17: there is no stub 'one' in this file [unknown-reference]\n  Allowed: stub 1.",
+    ),
+    "a fault of a stub and an operation": (
+        "{path: /api/v1/x}\nfaults: [{stub: stub 1, operation: getDagDetail, status: 500}]",
+        "x.yaml:8:17: fault 1 is never injected: a stub responds only beside the operations [never-injected]\n"
+        "  Leave the operation and the ids out.",
+    ),
+}
+
+
+@pytest.mark.parametrize(("stubs", "expected"), MISTAKES.values(), ids=MISTAKES)
+def test_a_mistake_is_said_with_its_place(stubs: str, expected: str) -> None:
+    with pytest.raises(ScenarioError) as refused:
+        read_scenario(f"{OBSHELL.lstrip()}  - {stubs}\n", path="x.yaml")
+
+    assert str(refused.value) == expected
