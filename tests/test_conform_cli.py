@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,6 +25,7 @@ from oceanmock.cli import conform_options, main
 from oceanmock.conformance import NEEDS
 from oceanmock.conformance.baseline import Baseline, apply_baseline, load_baseline
 from oceanmock.conformance.model import MissingResponse, Options, PhaseEnded, PhaseStarted, Result
+from oceanmock.conformance.reports.files import write_report
 from oceanmock.conformance.target import Target, Untestable
 from oceanmock.credentials import AccessKey, Basic, Sealed
 from oceanmock.http.server import Server
@@ -36,6 +38,7 @@ OBSHELL = (URL, "--api", "obshell", "--password", "s3cret")
 
 def oceanmock(*words: str | Path, **env: str) -> Ended:
     nothing = {f"OCEANMOCK_{name.upper()}": None for name in conform_options.SECRETS}
+    nothing["GITHUB_STEP_SUMMARY"] = None
     return CliRunner().invoke(
         main, ["conform", *map(str, words)], prog_name="oceanmock", env={**nothing, "COLUMNS": "100", **env}
     )
@@ -436,6 +439,80 @@ def test_progress_and_summary_go_their_own_ways(stage: Stage) -> None:
 
     assert result.stderr.startswith("probes: 0 requests, 0 findings in ")
     assert result.stdout.startswith("OCP 4.2.2 at http://127.0.0.1:8080")
+
+
+# --- in a workflow, and between two runs ----------------------------------------------------------
+
+
+def test_a_workflow_gets_an_annotation_per_cause_and_a_summary(stage: Stage, tmp_path: Path) -> None:
+    evil = a_finding("kept.changed", path="$.a", message="::set-env name=A::%\nb | <b>`x`")
+    stage.result = a_clean_result(findings=[a_finding(path=f"$.data[{n}]") for n in range(2)] + [evil])
+    summary = tmp_path / "summary.md"
+    summary.write_text("before\n")
+
+    ended = oceanmock(*OCP, "--format", "github", GITHUB_STEP_SUMMARY=str(summary))
+
+    begin, *lines = ended.stdout.splitlines()
+    end = lines.index(f"::{begin.removeprefix('::stop-commands::')}::")
+    assert lines[end + 1 :] == [
+        "::error title=envelope.status × 2::the envelope says 201, and the answer's status is 200%0A"
+        "at getTaskInstance → 200 → $.data[*]%0Adocument: ocp.yaml, components/schemas/Envelope",
+        "::error title=kept.changed::::set-env name=A::%25%0Ab | <b>`x`%0A"
+        "at getTaskInstance → 200 → $.a%0Adocument: ocp.yaml, components/schemas/Envelope",
+    ]
+    assert_golden("conform-step-summary.md", summary.read_text())
+
+
+def written(folder: Path, name: str, result: Result) -> Path:
+    path = folder / name
+    write_report("json", [result], path)
+    return path
+
+
+def compared(*paths: Path) -> Ended:
+    return CliRunner().invoke(main, ["compare", *map(str, paths)])
+
+
+def test_what_a_new_release_changed_is_shown(tmp_path: Path) -> None:
+    moved = Counter({("task", "RUNNING/EXECUTE", "FAILED/EXECUTE"): 3})
+    old = a_clean_result(
+        findings=[a_finding(path="$.data[0]")], transitions=moved, latencies={"listTaskInstances": [10**8]}
+    )
+    statuses = {"listTaskInstances": Counter({200: 9, 429: 1}), "newTask": Counter({200: 1})}
+    new = a_clean_result(
+        version="4.3.0",
+        findings=[a_finding(path="$.data[7]")],
+        known=[a_finding("hostile.500", known="the gateway")],
+        statuses=statuses,
+        transitions=Counter(),
+        latencies={"listTaskInstances": [10**9]},
+    )
+
+    ended = compared(written(tmp_path, "a.json", old), written(tmp_path, "b.json", new))
+
+    assert ended.exit_code == 1
+    assert_golden("conform-compare.txt", ended.output)
+
+
+def test_two_equal_runs_have_no_differences(tmp_path: Path) -> None:
+    path = written(tmp_path, "a.json", a_result())
+
+    ended = compared(path, path)
+
+    assert (ended.exit_code, ended.output) == (0, "")
+
+
+def test_only_reports_of_one_api_are_compared(tmp_path: Path) -> None:
+    ocp = written(tmp_path, "a.json", a_clean_result())
+    obshell = written(tmp_path, "b.json", a_clean_result(api="obshell"))
+    other = tmp_path / "c.json"
+    other.write_text('{"runs": []}')
+
+    ends = [compared(ocp, obshell), compared(ocp, other), compared(ocp, tmp_path / "none.json")]
+
+    assert [ended.exit_code for ended in ends] == [2, 2, 2]
+    assert "have no run of the same API" in ends[0].output
+    assert f"{other} is no JSON report of `oceanmock conform --report json=FILE`" in ends[1].output
 
 
 # --- the mock -------------------------------------------------------------------------------------

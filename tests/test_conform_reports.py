@@ -39,6 +39,7 @@ from oceanmock.conformance.reports.files import (
     check_writable,
     render_json,
     render_junit,
+    render_sarif,
     write_report,
 )
 from oceanmock.conformance.reports.html import draw
@@ -431,6 +432,35 @@ def test_bodies_are_kept_exactly_and_cut_where_they_are_long() -> None:
         said = report["runs"][0]["findings"][0]["exchange"]["response"]
         assert (said["body_kind"], said["body_bytes"]) == (kind, size)
         assert text is None or said["body"] == text
+
+
+# --- SARIF ----------------------------------------------------------------------------------------
+
+
+def test_sarif_has_a_result_per_cause_and_place() -> None:
+    known = a_finding("time.start-after-finish", known="a slow clock")
+    run = json.loads(render_sarif([replace(one_cause(), known=[known])]))["runs"][0]
+
+    assert [rule["id"] for rule in run["tool"]["driver"]["rules"]] == ["time.format", "time.start-after-finish"]
+    found = [(row["ruleId"], row["level"], row["message"]["text"].partition(":")[0]) for row in run["results"]]
+    assert found == [
+        ("time.format", "error", "listTaskInstances → 200 → $.data.contents[*].startTime (× 47)"),
+        ("time.format", "error", "listTaskInstances → 200 → $.data.contents[*].finishTime (× 47)"),
+        ("time.start-after-finish", "error", "getTaskInstance → 200 → status"),
+    ]
+    assert [[item["justification"] for item in row["suppressions"]] for row in run["results"]] == [
+        [],
+        [],
+        ["a slow clock"],
+    ]
+    places = [row["locations"][0]["physicalLocation"]["artifactLocation"]["uri"] for row in run["results"]]
+    assert set(places) == {"openapi/ocp.yaml"}
+
+
+def test_sarif_says_that_a_run_was_interrupted() -> None:
+    runs = json.loads(render_sarif([a_clean_result(), a_clean_result(interrupted=True)]))["runs"]
+
+    assert [run["invocations"][0]["executionSuccessful"] for run in runs] == [True, False]
 
 
 # --- all of them ----------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ import click
 
 from oceanmock import __version__
 from oceanmock.cli.admin import ADMIN_COMMANDS, PROGRESSION, TOKEN_OPTIONS, read_token
+from oceanmock.cli.conform import compare
 from oceanmock.cli.conform import conform as conform_command
 from oceanmock.cli.conform_options import mask_names
 from oceanmock.clock import Progression
@@ -38,7 +39,7 @@ OPERATION_WIDTH: Final = 18
 MAX_CANDIDATES: Final = 100
 """How many tasks are searched for one with a part that fails."""
 
-RESULT_IS_EXIT_CODE: Final = frozenset({"serve", "check", "verify", "conform"})
+RESULT_IS_EXIT_CODE: Final = frozenset({"serve", "check", "verify", "conform", "compare"})
 """Commands that have done their work even if their output could not be written."""
 
 
@@ -90,7 +91,7 @@ def main() -> None:
     """
 
 
-for command in (conform_command, *ADMIN_COMMANDS):
+for command in (conform_command, compare, *ADMIN_COMMANDS):
     main.add_command(command)
 
 

@@ -14,6 +14,8 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
+from secrets import token_hex
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -30,7 +32,7 @@ from oceanmock.cli.conform_options import (
 from oceanmock.clock import SECOND, stopwatch
 from oceanmock.conformance.model import INTERRUPTED, PHASES, UNTESTABLE, ApiName, Options, Result
 from oceanmock.errors import AuthorError, EnvironmentProblem, OceanmockError
-from oceanmock.text import plural
+from oceanmock.text import escape_unprintable, plural
 
 if TYPE_CHECKING:
     from oceanmock.conformance.baseline import Baseline
@@ -38,6 +40,8 @@ if TYPE_CHECKING:
     from oceanmock.conformance.target import Target
     from oceanmock.scenario.fields import BaseScenario
 
+MAX_DIFFERENCES: Final = 20
+"""The most differences of one sort that are printed."""
 EPILOG: Final = """\
 \b
 Examples:
@@ -96,6 +100,34 @@ def conform(ctx: click.Context, /, **values: Any) -> None:
         click.echo("This is a defect in oceanmock, not in the server.", err=True)
         ctx.exit(UNTESTABLE)
     ctx.exit(exit_code(results))
+
+
+@click.command()
+@click.argument("old", type=click.Path(path_type=Path), metavar="A.json")
+@click.argument("new", type=click.Path(path_type=Path), metavar="B.json")
+@click.pass_context
+def compare(ctx: click.Context, old: Path, new: Path) -> None:
+    """Compare two runs of conform: print what B has and A does not (+), and what only A has (-).
+
+    A and B are JSON reports (conform --report json=FILE), such as those of two releases of a server.
+    Exits with 1 if B has a deviation, known or not, that A does not have.
+    """
+    from oceanmock.conformance.reports.files import differences, load_json
+
+    runs = [{run["api"]: run for run in load_json(path)["runs"]} for path in (old, new)]
+    both = [api for api in runs[0] if api in runs[1]]
+    if not both:
+        raise AuthorError(f"{old} and {new} have no run of the same API.")
+    is_worse = False
+    for api in both:
+        for title, gone, added in differences(runs[0][api], runs[1][api]):
+            is_worse = is_worse or (title == "deviations" and bool(added))
+            for sign, texts in (("-", gone), ("+", added)):
+                for text in texts[:MAX_DIFFERENCES]:
+                    click.echo(escape_unprintable(f"{sign} {title}: {text}"))
+                if len(texts) > MAX_DIFFERENCES:
+                    click.echo(f"{sign} {title}: … and {len(texts) - MAX_DIFFERENCES:,} more")
+    ctx.exit(1 if is_worse else 0)
 
 
 def _check_target(options: ConformOptions) -> Result:
@@ -244,8 +276,11 @@ def _choose_tasks(target: Target) -> tuple[str, ...]:
 
 
 def _output(options: ConformOptions, results: Sequence[Result]) -> None:
-    """Write the reports, print the summary, then raise EnvironmentProblem if a report could not be written."""
-    from oceanmock.conformance.reports.files import write_report
+    """Write the reports, print the summary, then raise EnvironmentProblem if a report could not be written.
+
+    In a step of a GitHub workflow, which sets GITHUB_STEP_SUMMARY, the summary is added to that file, too.
+    """
+    from oceanmock.conformance.reports.files import github_annotations, github_summary, write_report, writing
     from oceanmock.conformance.reports.terminal import console_of, print_results
 
     lines, problems = [], []
@@ -255,7 +290,18 @@ def _output(options: ConformOptions, results: Sequence[Result]) -> None:
             lines.append(f"{kind} report: {path}")
         except EnvironmentProblem as problem:
             problems.append(str(problem))
-    print_results(results, console_of(sys.stdout))
+    if options.format == "github":
+        token = token_hex()  # no text of a server becomes a command
+        click.echo(f"::stop-commands::{token}")
+        print_results(results, console_of(sys.stdout))
+        click.echo(f"::{token}::")
+        for command in github_annotations(results):
+            click.echo(command)
+    else:
+        print_results(results, console_of(sys.stdout))
+    if step_summary := os.environ.get("GITHUB_STEP_SUMMARY"):
+        with writing(Path(step_summary), "summary"), open(step_summary, "a", encoding="utf-8") as file:
+            file.write(github_summary(results))
     for line in lines:
         click.echo(line)
     if problems:

@@ -20,7 +20,7 @@ from oceanmock.conformance.model import PHASES, ApiName
 from oceanmock.text import format_duration, parse_duration, suggest
 
 API_CHOICES: Final[tuple[ApiName, ...]] = get_args(ApiName)
-REPORT_KINDS: Final = ("html", "json", "junit")
+REPORT_KINDS: Final = ("html", "json", "junit", "sarif")
 REQUIREMENTS: Final = ("transitions", "operations")
 SECRETS: Final = ("password", "secret_key", "agent_password", "read_only_password")
 """Options that are also read from the environment, and prompted for if missing."""
@@ -29,7 +29,7 @@ CREDENTIALS: Final[Mapping[ApiName, tuple[str, ...]]] = {
     "obshell": ("password", "agent_password"),
 }
 """The credential options that each API accepts."""
-NOT_REPEATED: Final = frozenset({"what", "mock", "connect_timeout", "report", "update_baseline", *SECRETS})
+NOT_REPEATED: Final = frozenset({"what", "mock", "connect_timeout", "format", "report", "update_baseline", *SECRETS})
 """Options that the command to repeat a run leaves out, or states elsewhere."""
 
 
@@ -173,7 +173,15 @@ class ConformOptions:
         "Add new findings to the last FILE of --baseline, and remove entries that no longer occur."
     )
     report: tuple[list[tuple[str, Path]], ...] = _option(
-        "Write a report: html, json or junit. Repeatable, or comma-separated.", metavar="KIND=PATH", type=_reports
+        "Write a report: html, json, junit or sarif. Repeatable, or comma-separated.",
+        metavar="KIND=PATH",
+        type=_reports,
+    )
+    format: str = _option(
+        "What is printed besides the summary: text for nothing, github for an annotation per cause of deviations.",
+        type=click.Choice(["text", "github"]),
+        default="text",
+        show_default=True,
     )
     mask: tuple[str, ...] = _option(
         "Mask the values of this name in reports too. Repeatable.", metavar="NAME", callback=mask_names

@@ -185,7 +185,12 @@ class Cause:
     @property
     def places(self) -> Counter[str]:
         """Return the breadcrumbs of the findings without indices, and how many each has."""
-        return Counter(_INDEX.sub("[*]", item.breadcrumb) for item in self.findings)
+        return Counter(folded(item.breadcrumb) for item in self.findings)
+
+
+def folded(path: str) -> str:
+    """Return a path with `[*]` for each index."""
+    return _INDEX.sub("[*]", path)
 
 
 def causes(findings: Iterable[CheckResult], api: str) -> list[Cause]:

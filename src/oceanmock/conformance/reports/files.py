@@ -1,4 +1,4 @@
-"""Write results to files: JSON and JUnit XML for programs, HTML for people.
+"""Write results to files: JSON, JUnit XML and SARIF for programs, HTML for people; and what GitHub shows of a run.
 
 The same results give the same text. JSON: durations in milliseconds, instants in RFC 3339, bodies as exact text or as
 Base64 (``body_kind``), cut after 64 KiB. ``result.schema.json`` describes it, and changes with ``REPORT_FORMAT``.
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,19 +23,23 @@ from typing import Any, Final
 from xml.etree import ElementTree
 
 from oceanmock import __version__
-from oceanmock.checks import CheckResult, Exchange, HeaderFields
+from oceanmock.checks import CheckResult, Exchange, HeaderFields, Rule
 from oceanmock.clock import SECOND
 from oceanmock.conformance import reports
+from oceanmock.conformance.checks import all_rules
 from oceanmock.conformance.model import Result
 from oceanmock.conformance.reports import html
-from oceanmock.errors import EnvironmentProblem
-from oceanmock.text import escape_unprintable, format_instant
+from oceanmock.errors import AuthorError, EnvironmentProblem
+from oceanmock.text import escape_unprintable, first_few, format_instant, one_line
 
 REPORT_FORMAT: Final = 1
 SCHEMA: Final = Path(__file__).with_name("result.schema.json")
 MAX_JSON_BODY: Final = 64 * 2**10
 MAX_JUNIT_BODY: Final = 2000
 ANY_OPERATION: Final = "any operation"
+SLOWER: Final = 2
+MIN_SLOW_MS: Final = 50
+"""A median differs if it is that many times the other, and longer than this."""
 
 
 def render_json(results: Sequence[Result]) -> str:
@@ -286,10 +291,134 @@ def _seconds(nanoseconds: int) -> str:
     return f"{nanoseconds / SECOND:.3f}"
 
 
+def render_sarif(results: Sequence[Result]) -> str:
+    """Return the SARIF 2.1.0 report, with a newline at its end: a result per cause and place; known ones suppressed."""
+    sarif = {
+        "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
+        "version": "2.1.0",
+        "runs": [_sarif_run(item) for item in results],
+    }
+    return json.dumps(sarif, indent=2) + "\n"
+
+
+def _sarif_run(result: Result) -> dict[str, Any]:
+    known_rules = all_rules(result.api)
+    found = [*result.findings, *result.known]
+    rules = [known_rules.get(id) or Rule(id, id, "") for id in sorted({item.rule for item in found})]
+    driver = {
+        "name": "oceanmock conform",
+        "version": __version__,
+        "rules": [
+            {"id": item.id, "shortDescription": {"text": item.says}, "help": {"text": item.source or item.id}}
+            for item in rules
+        ],
+    }
+    rows = []
+    for cause in (*reports.causes(result.findings, result.api), *reports.causes(result.known, result.api)):
+        for place, count in cause.places.items():
+            times = f" (× {count:,})" if count > 1 else ""
+            location = {"artifactLocation": {"uri": f"openapi/{result.api}.yaml"}, "region": {"startLine": 1}}
+            row: dict[str, Any] = {
+                "ruleId": cause.first.rule,
+                "level": cause.severity,
+                "message": {"text": reports.clean(f"{place}{times}: {cause.first.message}")},
+                "locations": [
+                    {"physicalLocation": location, "logicalLocations": [{"fullyQualifiedName": reports.clean(place)}]}
+                ],
+                "partialFingerprints": {"place/v1": reports.clean(f"{cause.first.rule} {place}")},
+            }
+            suppression = {"kind": "external", "justification": cause.first.known}
+            rows.append({**row, "suppressions": [suppression] if cause.first.known else []})
+    invocation = {"executionSuccessful": not result.interrupted, "commandLine": result.command}
+    return {"tool": {"driver": driver}, "invocations": [invocation], "results": rows}
+
+
+def github_annotations(results: Sequence[Result]) -> Iterator[str]:
+    """Yield a workflow command of GitHub for each cause, which shows it as an annotation of the run."""
+    levels = {"error": "error", "warning": "warning", "note": "notice"}
+
+    def escaped(text: str, more: str = "") -> str:
+        return "".join(f"%{ord(c):02X}" if c in f"%\r\n{more}" else c for c in reports.clean(text))
+
+    for result in results:
+        for cause in reports.causes(result.findings, result.api):
+            text = f"{cause.first.message}\nat {first_few([*cause.places], 3)}\n{cause.weight}: {cause.first.source}"
+            yield f"::{levels[cause.severity]} title={escaped(cause.title, ':,')}::{escaped(text)}"
+
+
+def github_summary(results: Sequence[Result]) -> str:
+    """Return the summary of a workflow's step, in Markdown."""
+
+    def cell(text: str) -> str:
+        return re.sub(r"[\\|<>&`*_\[\]~]", lambda match: f"&#{ord(match[0])};", one_line(reports.clean(text), 300))
+
+    lines = list[str]()
+    for result in results:
+        word, meaning = reports.VERDICTS[result.exit_code]
+        lines += [f"### {word}: {cell(f'{reports.server_name(result)} at {result.target}')}", ""]
+        lines += [f"{cell(reports.scope(result))}; {cell(reports.headline(result))}: {meaning}.", ""]
+        lines += [f"- {cell(text)}" for text in result.shortfalls]
+        causes = reports.causes(result.findings, result.api)
+        lines += ["| severity | rule | deviation | places |", "|---|---|---|---|"] if causes else []
+        for cause in causes:
+            cells = (cause.severity, cause.title, cause.first.message, first_few([*cause.places], 3))
+            lines.append(f"| {' | '.join(map(cell, cells))} |")
+        lines += ["", f"Repeat: `{result.command.replace('`', '')}`", ""]
+    return "\n".join(lines) + "\n"
+
+
+def load_json(path: Path) -> dict[str, Any]:
+    """Return a JSON report that was written to a file. Raises AuthorError for anything else."""
+    try:
+        report = json.loads(path.read_text(encoding="utf-8"))
+        if report["format"] == REPORT_FORMAT and report["runs"]:
+            return dict(report)
+    except (OSError, ValueError, LookupError, TypeError):
+        pass
+    raise AuthorError(f"{path} is no JSON report of `oceanmock conform --report json=FILE`.")
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[tuple[str, list[str], list[str]]]:
+    """Yield what differs between two runs of JSON reports: a title, what only the old one has, what only the new one.
+
+    ``deviations``, known or not, are the first; an index in a list is none.
+    """
+
+    def both(title: str, texts: Callable[[Mapping[str, Any]], Iterable[str]]) -> tuple[str, list[str], list[str]]:
+        before, after = dict.fromkeys(texts(old)), dict.fromkeys(texts(new))
+        return title, [text for text in before if text not in after], [text for text in after if text not in before]
+
+    def deviations(run: Mapping[str, Any]) -> Iterator[str]:
+        for item in (*run["findings"], *run["known"]):
+            yield f"{item['rule']} at {reports.folded(item['breadcrumb'])}"
+
+    names = [{item["operation"] for item in run["operations"]} for run in (old, new)]
+
+    def responses(run: Mapping[str, Any]) -> Iterator[str]:
+        for item in run["operations"]:
+            is_shared = item["operation"] in names[0] & names[1]
+            yield from (f"{item['operation']} {status}" for status in item["statuses"] if is_shared)
+
+    yield both("deviations", deviations)
+    yield both("version", lambda run: [run["version"]])
+    yield both("operations", lambda run: [item["operation"] for item in run["operations"]])
+    yield both("responses", responses)
+    yield both("transitions", lambda run: [f"{i['kind']} {i['before']} → {i['after']}" for i in run["transitions"]])
+    medians = [{item["operation"]: item["median_ms"] for item in run["latencies"]} for run in (old, new)]
+    moved = [
+        name
+        for name, span in medians[0].items()
+        if name in medians[1] and max(span, medians[1][name]) > max(SLOWER * min(span, medians[1][name]), MIN_SLOW_MS)
+    ]
+    rows = [[f"{name} median {run[name]:g} ms" for name in moved] for run in medians]
+    yield "latency", rows[0], rows[1]
+
+
 RENDERERS: Final[Mapping[str, Callable[[Sequence[Result]], str]]] = {
     "html": html.render,
     "json": render_json,
     "junit": render_junit,
+    "sarif": render_sarif,
 }
 
 
@@ -313,6 +442,6 @@ def check_writable(path: Path, *, what: str = "report") -> None:
 
 
 def write_report(kind: str, results: Sequence[Result], path: Path) -> None:
-    """Write a report: html, json or junit. Raises EnvironmentProblem where that fails."""
+    """Write a report of a kind of RENDERERS. Raises EnvironmentProblem where that fails."""
     with writing(path, "report"):
         path.write_text(RENDERERS[kind](results), encoding="utf-8")
