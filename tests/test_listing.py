@@ -18,7 +18,7 @@ from oceanmock.apis import make_sandbox
 from oceanmock.clock import SECOND
 from oceanmock.engine.sandbox import Sandbox, Sandboxes
 from oceanmock.http.app import App
-from oceanmock.library import scenario_of
+from oceanmock.library import read_scenario, scenario_of
 
 TASKS = "/api/v2/tasks/instances"
 MILLISECOND = SECOND // 1000
@@ -112,6 +112,10 @@ class Client:
         return [await self.get(f"/{row['id']}") for row in rows]
 
 
+def fitting(tasks: list[Json], params: Mapping[str, Any]) -> list[Json]:
+    return [task for task in tasks if fits(task, params)]
+
+
 def fits(task: Json, params: Mapping[str, Any]) -> bool:
     """The filters, by what a task shows of itself."""
     cluster, tenant = task.get("cluster", {}), task.get("tenant", {})
@@ -139,11 +143,13 @@ def test_a_page_shows_what_reading_every_task_shows(data: st.DataObject, scenari
         transport = httpx.ASGITransport(app)
         async with httpx.AsyncClient(transport=transport, base_url="http://mock", auth=("manager", "manager")) as http:
             client = Client(http)
+            repeated = [(data.draw(FILTERS), data.draw(SORTS)) for _ in range(3)]
             for _ in range(3):
                 expected = await client.every_task()
                 assert len(expected) == count
-                for _ in range(6):
-                    await check_a_page(client, expected, data)
+                for params, sort in [*repeated, *((data.draw(FILTERS), data.draw(SORTS)) for _ in range(4))]:
+                    number, size = data.draw(st.integers(1, 4)), data.draw(st.integers(1, 20))
+                    await check_a_page(client, expected, params, sort, number=number, size=size)
                 for _ in range(data.draw(st.integers(0, 4))):
                     await operate(client, data.draw(st.sampled_from(expected)), data)
                 span = data.draw(st.one_of(st.none(), st.integers(0, 700_000)))
@@ -151,6 +157,41 @@ def test_a_page_shows_what_reading_every_task_shows(data: st.DataObject, scenari
                     await check_next_due(client, sandbox)
                 else:
                     sandbox.advance(span * MILLISECOND)
+
+    asyncio.run(check())
+
+
+ENDING_AT_TURNS = """
+summary: Tasks that end one after another
+api: ocp
+progression: manual
+tasks:
+  - {name: Third, age: 1s, subtasks: [{name: A, attempts: {takes: 9s}}]}
+  - {name: Fails, age: 3s, subtasks: [{name: A, attempts: [{takes: 4s, ends: FAILED}, {takes: 2s}]}]}
+  - {name: First, age: 2s, subtasks: [{name: A, attempts: {takes: 1s}}]}
+  - name: Repeats {n}
+    age: 4s
+    repeat: {count: 2, every: 2s}
+    subtasks: [{name: A, attempts: {takes: 5s, ends: FAILED}}]
+"""
+
+
+@pytest.mark.parametrize("params", [{}, {"status": "RUNNING"}, {"status": "FAILED,SUCCESSFUL"}, {"name": "f"}])
+@pytest.mark.parametrize("sort", ["finishTime,asc", "status,desc", "name,asc", "id,desc"])
+def test_a_list_that_is_read_again_shows_the_tasks_as_they_are(params: Json, sort: str) -> None:
+    sandbox = make_sandbox([read_scenario(ENDING_AT_TURNS)], starts_at=AFTERNOON)
+    transport = httpx.ASGITransport(App(Sandboxes(sandbox)))
+
+    async def check() -> None:
+        async with httpx.AsyncClient(transport=transport, base_url="http://mock", auth=("manager", "manager")) as http:
+            client = Client(http)
+            for _ in range(10):
+                tasks = await client.every_task()
+                await check_a_page(client, tasks, params, sort)
+                for task in fitting(tasks, {"status": "FAILED"}):
+                    await client.http.post(f"{TASKS}/{task['id']}/retry")
+                await check_a_page(client, await client.every_task(), params, sort)
+                sandbox.advance(2 * SECOND)
 
     asyncio.run(check())
 
@@ -173,12 +214,12 @@ async def operate(client: Client, task: Json, data: st.DataObject) -> None:
     assert response.status_code in (200, 400)
 
 
-async def check_a_page(client: Client, tasks: list[Json], data: st.DataObject) -> None:
+async def check_a_page(
+    client: Client, tasks: list[Json], params: Mapping[str, Any], sort: str, *, number: int = 1, size: int = 20
+) -> None:
     """Compares a page by some filters in some order with the tasks."""
-    params, sort = data.draw(FILTERS), data.draw(SORTS)
-    number, size = data.draw(st.integers(1, 4)), data.draw(st.integers(1, 20))
     key, _, direction = sort.partition(",")
-    expected = [task for task in tasks if fits(task, params)]
+    expected = fitting(tasks, params)
     expected.sort(key=lambda task: task.get(key, ""), reverse=direction == "desc")
 
     page = await client.get(params={**params, "sort": sort, "page": number, "size": size})

@@ -8,7 +8,7 @@ that are kept one by one. It reads each at a few places, and its cost does not d
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from heapq import merge
@@ -72,10 +72,10 @@ BY_FINISH: Final = Sort(attrgetter("finished"), by="state", growth=Growth(_finis
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """The filters and the order of a list: ``matches`` is for the data, ``part`` is one of a name."""
+    """The filters and the order of a list: ``tests`` of the data, each with its value; ``part`` is one of a name."""
 
-    matches: Callable[[Any], bool] = lambda data: True
-    statuses: Collection[str] | None = None
+    tests: tuple[tuple[Callable[[Any, Any], bool], Any], ...] = ()
+    statuses: frozenset[str] | None = None
     part: str = ""
     sort: Sort = BY_ID
     descending: bool = False
@@ -85,21 +85,60 @@ class Query:
         """Return whether the list depends on the states of tasks."""
         return self.statuses is not None or self.sort.by == "state"
 
-    def entry(self, row: Row) -> Entry:
-        """Return the entry of a row."""
-        return self.sort.key(row), -row.id if self.descending else row.id
+    def matches(self, data: Any) -> bool:
+        """Return whether the data of a task or of a group match."""
+        return all(test(data, value) for test, value in self.tests)
 
-    def entries(self, rows: Iterable[Row]) -> _Kept:
+    def entries(self, rows: Iterable[Row]) -> list[Entry]:
         """Return the entries of the rows that match."""
-        part, statuses = self.part.casefold(), self.statuses
-        entries = [
-            self.entry(row)
+        part, statuses, key, sign = self.part.casefold(), self.statuses, self.sort.key, -1 if self.descending else 1
+        return [
+            (key(row), sign * row.id)
             for row in rows
             if (statuses is None or row.state.status in statuses)
             and (not part or part in row.name.casefold())
             and self.matches(row.data)
         ]
-        return _Kept(entries, descending=self.descending)
+
+
+MAX_LISTS: Final = 8
+"""How many sorted lists are kept, those made last."""
+MAX_MOVES: Final = 100
+"""How many rows change at most for the lists to be changed, and not made anew."""
+
+
+class Index:
+    """The rows of tasks that are kept one by one, and lists of them; ``repeated`` are those that a template repeats."""
+
+    def __init__(self) -> None:
+        self.rows: dict[int, Row] = {}
+        self._repeated: set[int] = set()
+        self._lists: dict[Query, _Kept] = {}
+
+    def update(self, rows: Mapping[int, Row], repeated: Collection[int]) -> None:
+        """Replace rows, or add them."""
+        if len(rows) > MAX_MOVES:
+            self._lists.clear()
+        old = {id: self.rows[id] for id in rows if id in self.rows}
+        self._repeated.update(repeated)
+        for query, kept in self._lists.items():
+            for entry in self._entries(query, old):
+                del kept[kept.rank(entry)]
+            for entry in self._entries(query, rows):
+                kept.insert(kept.rank(entry), entry)
+        self.rows.update(rows)
+
+    def entries(self, query: Query) -> _Kept:
+        """Return the entries that match, without those of repeated tasks where their states do not matter."""
+        if query not in self._lists:
+            if len(self._lists) >= MAX_LISTS:
+                del self._lists[next(iter(self._lists))]
+            self._lists[query] = _Kept(self._entries(query, self.rows), descending=query.descending)
+        return self._lists[query]
+
+    def _entries(self, query: Query, rows: Mapping[int, Row]) -> list[Entry]:
+        hidden = () if query.needs_states else self._repeated
+        return query.entries(row for id, row in rows.items() if id not in hidden)
 
 
 def select(groups: Iterable[Group], query: Query, now: int) -> Iterator[Entries]:
@@ -116,9 +155,8 @@ def select(groups: Iterable[Group], query: Query, now: int) -> Iterator[Entries]
             pattern = _pattern(head, part, tails[0])
         by_name = query.sort.by == "name" and bool(tails)
         if (by_name and tails[0][:1] in DIGITS) or (len(tails) > 1 and (by_name or pattern)):
-            yield query.entries(
-                group.rows(now, with_changed=not query.needs_states)
-            )  # such names are not in the order of their numbers
+            rows = group.rows(now, with_changed=not query.needs_states)
+            yield _Kept(query.entries(rows), descending=query.descending)  # such names are not in the order of numbers
             continue
         if query.statuses is not None:
             spans = (span for span in spans if span[0].state.status in query.statuses)

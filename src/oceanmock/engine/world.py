@@ -203,7 +203,6 @@ class World(ABC, Generic[Key, D, V, Template]):
         self._groups: list[Group] = []
         self._changed: set[Any] = set()  # the keys of those of groups
         self._built: dict[Any, tuple[Any, History[Any, Any, Any]]] = {}
-        self._settled: dict[Any, Row] = {}  # the rows of those that change no more without an operation
 
     # --- reading ---
 
@@ -354,7 +353,6 @@ class World(ABC, Generic[Key, D, V, Template]):
         self._data[key] = data
         self._histories[key] = history
         self._built.pop(key, None)
-        self._settled.pop(key, None)
         self.clock.settle(data.created + history.last.at)
 
     def _add_group(self, group: Group) -> None:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from heapq import merge
+from heapq import heappop, heappush, merge
 from operator import attrgetter
 from typing import Any, ClassVar, Final
 
 from oceanmock.clock import SECOND, Clock
-from oceanmock.engine.listing import BY_FINISH, BY_ID, Query, Sort, by_start, page_of, select
+from oceanmock.engine.listing import BY_FINISH, BY_ID, Index, Query, Sort, by_start, page_of, select
 from oceanmock.engine.log import Operate, Start
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.engine.world import PLACEHOLDER, FakeData, FakeUser, Group, Row, TakenIds, TaskItem, World
@@ -97,6 +97,7 @@ class Tasks(World[int, TaskData, TaskView, Template]):
         super().__init__(clock, scenarios, **options)
         self._places: dict[int, tuple[int, int]] = {}
         self._taken, self._task_ids = TakenIds(), TakenIds()
+        self._index, self._stale, self._dues = Index(), set[int](), list[tuple[int, int]]()
 
     # --- reading ---
 
@@ -108,24 +109,23 @@ class Tasks(World[int, TaskData, TaskView, Template]):
 
     def page(self, query: Query, now: int, *, skip: int, size: int) -> tuple[int, list[int]]:
         """Return how many tasks match at an instant, and the ids of so many of them after the first ones."""
-        sequences = [query.entries(self._rows(now, with_changed=query.needs_states)), *select(self._groups, query, now)]
+        self._refresh(now)
+        sequences = [self._index.entries(query), *select(self._groups, query, now)]
         return sum(map(len, sequences)), page_of(sequences, skip, size, descending=query.descending)
 
-    def _rows(self, now: int, *, with_changed: bool) -> Iterator[Row]:
-        """Yield the rows of the tasks that no group has, perhaps also of those of groups that changed."""
-        changed = () if with_changed else self._changed
-        for task in self._data.values():
-            if task.id in changed:
-                continue
-            row = self._settled.get(task.id)
-            if row is None:
-                history = self._histories[task.id]
-                state = machine.view_at(history, now - task.created)
-                finished = -1 if state.finish_time is None else task.created + state.finish_time
-                row = Row(task.id, task.name, task.created + state.start_time, finished, state, task)
-                if state is history.last:
-                    self._settled[task.id] = row
-            yield row
+    def _refresh(self, now: int) -> None:
+        """Bring the index to an instant: with the tasks that were added or operated, and those that have changed."""
+        while self._dues and self._dues[0][0] <= now:
+            self._stale.add(heappop(self._dues)[1])
+        rows = dict[int, Row]()
+        for id in self._stale:
+            task, state = self._data[id], self.view(id, now).state
+            finished = -1 if state.finish_time is None else task.created + state.finish_time
+            rows[id] = Row(id, task.name, task.created + state.start_time, finished, state, task)
+            for due in self.due(now, [id]):
+                heappush(self._dues, (due, id))
+        self._index.update(rows, self._stale & self._changed)
+        self._stale.clear()
 
     def view_subtask(self, task_id: int, subtask_id: int) -> tuple[TaskView, int]:
         """Return the task a subtask belongs to, now, and the subtask's position in it.
@@ -152,7 +152,8 @@ class Tasks(World[int, TaskData, TaskView, Template]):
     def items(self) -> Iterator[TaskItem]:
         """Return every task, without its subtasks. None of a group is built."""
         now = self.clock.now()
-        kept = sorted(self._rows(now, with_changed=True), key=attrgetter("id"))
+        self._refresh(now)
+        kept = sorted(self._index.rows.values(), key=attrgetter("id"))
         for row in merge(kept, *(group.rows(now) for group in self._groups), key=attrgetter("id")):
             yield TaskItem(str(row.id), row.id, row.name, row.state.status, row.state.operation)
 
@@ -280,6 +281,10 @@ class Tasks(World[int, TaskData, TaskView, Template]):
         self._add(task_id, task, self._begin_history(task, template))
         return task_id
 
+    def _add(self, key: int, data: TaskData, history: machine.History) -> None:
+        self._stale.add(key)
+        super()._add(key, data, history)
+
     def _task(self, template: Template, id: int, ids: Sequence[int], *, number: int, created: int) -> TaskData:
         """Return the data of a template's task; ``ids`` are its subtasks'."""
         model, script = template.model, template.script
@@ -329,18 +334,17 @@ def _contains(text: str, part: str) -> bool:
     return part.casefold() in text.casefold()
 
 
-def _is_of_cluster(task: files.Task, part: str) -> bool:
-    return task.cluster is not None and _contains(task.cluster.name, part)
-
-
-TASK_FILTERS: Final[Mapping[str, Callable[[files.Task, Any], bool]]] = {
+TASK_FILTERS: Final[Mapping[str, Callable[[TaskData, Any], bool]]] = {
     # SYS_ONECE is the reference's misspelling, which clients have copied.
-    "type": lambda task, value: task.type == ("SYS_ONCE" if value == "SYS_ONECE" else value),
-    **dict.fromkeys(("clusterName", "cluterName"), _is_of_cluster),
-    "clusterId": lambda task, value: task.cluster is not None and task.cluster.id == value,
-    "tenantName": lambda task, value: task.tenant is not None and task.tenant.name == value,
-    "tenantId": lambda task, value: task.tenant is not None and task.tenant.id == value,
-    "hostId": lambda task, value: task.host_id == value,
+    "type": lambda task, value: task.model.type == ("SYS_ONCE" if value == "SYS_ONECE" else value),
+    **dict.fromkeys(
+        ("clusterName", "cluterName"),
+        lambda task, part: task.model.cluster is not None and _contains(task.model.cluster.name, part),
+    ),
+    "clusterId": lambda task, value: task.model.cluster is not None and task.model.cluster.id == value,
+    "tenantName": lambda task, value: task.model.tenant is not None and task.model.tenant.name == value,
+    "tenantId": lambda task, value: task.model.tenant is not None and task.model.tenant.id == value,
+    "hostId": lambda task, value: task.model.host_id == value,
 }
 """By query parameter, the tasks that match its value."""
 
@@ -362,12 +366,11 @@ SORTS: Final[Mapping[str, Sort]] = {
 
 
 def query_of(params: Mapping[str, Any]) -> Query:
-    """Return the filters and the order that a query asks for: ascending by default."""
+    """Return the filters and the order that a query asks for; statuses are read in any case (TaskState.fromValue)."""
     key, _, direction = params.get("sort", "id,desc").partition(",")
-    tests = [(TASK_FILTERS[name], params[name]) for name in TASK_FILTERS.keys() & params.keys()]
     return Query(
-        matches=lambda data: all(matches(data.model, value) for matches, value in tests),
-        statuses={text.upper() for text in params["status"]} if "status" in params else None,  # TaskState.fromValue
+        tests=tuple([(test, params[name]) for name, test in TASK_FILTERS.items() if name in params]),
+        statuses=frozenset(text.upper() for text in params["status"]) if "status" in params else None,
         part=params.get("name", ""),
         sort=SORTS[key],
         descending=direction.lower() == "desc",
