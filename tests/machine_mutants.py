@@ -110,7 +110,7 @@ def _refusals_cost_a_run(tasks: Any, key: int, operation: Any, position: int | N
     except CallerError:
         view = tasks.view(key)
         life = tasks.history_of(key)
-        counted = Parts(replace(each, run_time=each.run_time + 1) for each in view.state.subtasks)
+        counted = Parts(each._replace(run_time=each.run_time + 1) for each in view.state.subtasks)
         state = replace(view.state, subtasks=counted)
         states = tuple(state if each is view.state else each for each in life.states)
         tasks._histories[view.task.id] = replace(life, past=(), upcoming=states)
@@ -119,7 +119,7 @@ def _refusals_cost_a_run(tasks: Any, key: int, operation: Any, position: int | N
 
 def _rollback_counts(plan: Any, rules: Any, state: Any, position: int) -> Any:
     after = ocp._roll_back(plan, rules, state, position)
-    counted = Parts(replace(each, run_time=each.run_time + 1) for each in after.subtasks)
+    counted = Parts(each._replace(run_time=each.run_time + 1) for each in after.subtasks)
     return replace(after, subtasks=counted)
 
 

@@ -173,7 +173,7 @@ def after_operation(act: Act, plan: TaskScript, rules: Rules, state: TaskState) 
 
 def _after_task_retry(_plan: TaskScript, state: TaskState) -> TaskState:
     retried = (
-        replace(subtask, status="READY", operation="RETRY", run_time=subtask.run_time + 1)
+        subtask._replace(status="READY", operation="RETRY", run_time=subtask.run_time + 1)
         if subtask.status == "FAILED"
         else subtask
         for subtask in state.subtasks
@@ -187,7 +187,7 @@ def _after_rollback(plan: TaskScript, state: TaskState) -> TaskState:
             return subtask
         below = [state.subtasks[i].status for i in downstreams(plan, position)]
         is_next = all(status == "PENDING" for status in below)
-        return replace(subtask, operation="ROLLBACK", status="READY" if is_next else subtask.status)
+        return subtask._replace(operation="ROLLBACK", status="READY" if is_next else subtask.status)
 
     subtasks = Parts(turned(i, subtask) for i, subtask in enumerate(state.subtasks))
     return replace(state, status="RUNNING", operation="ROLLBACK", subtasks=subtasks)
@@ -198,12 +198,12 @@ def _after_subtask_operation(operation: Operation, position: int, rules: Rules, 
     new = old
     if operation == "RETRY":
         run_time = old.run_time + rules.subtask_retry_counts
-        new = replace(old, status="READY", operation="RETRY", run_time=run_time)
+        new = old._replace(status="READY", operation="RETRY", run_time=run_time)
     if operation == "SKIP":
         is_rollback = state.operation == "ROLLBACK"
-        new = replace(old, status="READY", operation="ROLLBACK_SKIP" if is_rollback else "SKIP")
+        new = old._replace(status="READY", operation="ROLLBACK_SKIP" if is_rollback else "SKIP")
     if operation == "CANCEL":
-        new = replace(old, status="CANCELING")
+        new = old._replace(status="CANCELING")
     subtasks = Parts(new if place == position else item for place, item in enumerate(state.subtasks))
     status = state.status if operation == "CANCEL" else "RUNNING"
     return replace(state, status=status, subtasks=subtasks)
@@ -211,7 +211,7 @@ def _after_subtask_operation(operation: Operation, position: int, rules: Rules, 
 
 def shown(state: TaskState) -> TaskState:
     """Only what a client can see: not since when, not the logs, not what is still to come."""
-    subtasks = (replace(subtask, runs=(), due=None, will_end="SUCCESSFUL") for subtask in state.subtasks)
+    subtasks = (subtask._replace(runs=(), due=None, will_end="SUCCESSFUL") for subtask in state.subtasks)
     return replace(state, at=0, subtasks=Parts(subtasks))
 
 

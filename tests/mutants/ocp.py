@@ -157,7 +157,7 @@ _LOG: Final = room._log
 def _first_run_only(view: Any, position: int, now: int) -> str:
     state = view.state.subtasks[position]
     subtasks = list(view.state.subtasks)
-    subtasks[position] = replace(state, runs=state.runs[:1])
+    subtasks[position] = state._replace(runs=state.runs[:1])
     only = replace(view, state=replace(view.state, subtasks=Parts(subtasks)))
     return _LOG(only, position, now)
 
@@ -172,7 +172,7 @@ def _never_refused(state: TaskState, _rules: Any, _position: int) -> None:
 def _retry_without_counting(plan: Any, rules: Any, state: TaskState, position: int) -> TaskState:
     after = machine._retry_task(plan, rules, state, position)
     subtasks = Parts(
-        replace(new, run_time=old.run_time) for old, new in zip(state.subtasks, after.subtasks, strict=True)
+        new._replace(run_time=old.run_time) for old, new in zip(state.subtasks, after.subtasks, strict=True)
     )
     return replace(after, subtasks=subtasks)
 
@@ -196,7 +196,7 @@ def _all_at_once(plan: Any, rules: Any, state: TaskState, position: int) -> Task
     """Everything that has run is undone at once, whatever needs it."""
     after = _ROLL_BACK(plan, rules, state, position)
     subtasks = Parts(
-        replace(each, status="READY", due=None) if each.operation == "ROLLBACK" else each for each in after.subtasks
+        each._replace(status="READY", due=None) if each.operation == "ROLLBACK" else each for each in after.subtasks
     )
     return replace(after, subtasks=subtasks)
 
@@ -217,7 +217,7 @@ _END: Final = machine._end_run
 
 
 def _an_end_without_a_time(subtask: SubtaskState, instant: int) -> SubtaskState:
-    return replace(_END(subtask, instant), finish_time=None)
+    return _END(subtask, instant)._replace(finish_time=None)
 
 
 _WITH: Final = machine._with_subtasks
@@ -239,7 +239,7 @@ _START: Final = machine._start_run
 
 def _a_start_that_is_moved(plan: Any, subtask: SubtaskState, instant: int, tick: int) -> SubtaskState:
     """Each start looks an hour later than it was."""
-    return replace(_START(plan, subtask, instant, tick), start_time=instant + 3600 * SECOND)
+    return _START(plan, subtask, instant, tick)._replace(start_time=instant + 3600 * SECOND)
 
 
 _REFUSAL: Final = machine._refusal

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from operator import attrgetter
-from typing import Any, ClassVar, Final, Generic, Protocol, Self, TypeVar, overload
+from typing import Any, ClassVar, Final, Generic, NamedTuple, Protocol, Self, TypeVar, overload
 
 Label = tuple[str, str]
 Part = tuple[int, ...]
@@ -108,8 +108,7 @@ def format_label(label: Label) -> str:
     return "/".join(label)
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(NamedTuple):
     """One transition that a part made, and its cause.
 
     ``cause`` is an operation such as ``task.RETRY``, and then ``target`` is the part that it was made on; otherwise
@@ -176,10 +175,10 @@ class Parts(Sequence[T]):
     def replaced(self, items: Mapping[int, T]) -> Parts[T]:
         """Return a copy with the items of some places replaced."""
         parts: Parts[T] = Parts.__new__(Parts)
-        parts._length, parts._blocks = self._length, self._blocks.copy()
+        blocks = self._blocks.copy()
         for place, item in items.items():
-            number, rest = divmod(place, _BLOCK)
-            parts._blocks[number] = put(parts._blocks[number], rest, item)
+            blocks[place // _BLOCK] = put(blocks[place // _BLOCK], place % _BLOCK, item)
+        parts._length, parts._blocks = self._length, blocks
         return parts
 
     def differences(self, before: Parts[T]) -> Iterator[tuple[int, T, T]]:
@@ -304,7 +303,9 @@ def changed(before: S, after: S, cause: str, *, target: Part | None = None) -> S
 
 def put(items: tuple[T, ...], place: int, item: T) -> tuple[T, ...]:
     """Return the items with one of them replaced."""
-    return (*items[:place], item, *items[place + 1 :])
+    replaced = list(items)
+    replaced[place] = item
+    return tuple(replaced)
 
 
 def next_tick(instant: int, period: int, phase: int) -> int:

@@ -25,7 +25,7 @@ from dataclasses import replace
 from functools import lru_cache
 from heapq import heapify, heappop, heappush
 from operator import attrgetter
-from typing import Final
+from typing import Final, get_args
 
 from oceanmock.clock import SECOND
 from oceanmock.engine import machine as engine
@@ -52,6 +52,7 @@ view_at = engine.view_at
 next_due = engine.next_due
 _Positions = tuple[tuple[int, ...], ...]
 _status = attrgetter("status")
+_NONE: Final = dict.fromkeys(get_args(SubtaskStatus), 0)
 _QUEUED: Final = ("READY", "CANCELING")
 """The statuses on which the subtask scheduler acts."""
 
@@ -146,7 +147,7 @@ _ACCEPTED_MOVES: Final = {
 def _retry_task(script: TaskScript, rules: Rules, state: TaskState, _: int) -> TaskState:
     """Make every FAILED subtask READY to run once more; the old finish times still show."""
     subtasks = Parts(
-        replace(item, status="READY", operation="RETRY", run_time=item.run_time + 1)
+        item._replace(status="READY", operation="RETRY", run_time=item.run_time + 1)
         if item.status == "FAILED"
         else item
         for item in state.subtasks
@@ -165,7 +166,7 @@ def _roll_back(script: TaskScript, rules: Rules, state: TaskState, _: int) -> Ta
         if item.status == "PENDING":
             continue
         if not _all_are(state, downstreams[place], "PENDING"):
-            subtasks[place] = replace(item, operation="ROLLBACK")
+            subtasks[place] = item._replace(operation="ROLLBACK")
             continue
         subtasks[place] = _ready(item, "ROLLBACK", state.at)
     return _with_subtasks(script, state, Parts(subtasks), status="RUNNING", operation="ROLLBACK")
@@ -173,22 +174,24 @@ def _roll_back(script: TaskScript, rules: Rules, state: TaskState, _: int) -> Ta
 
 def _ready(subtask: SubtaskState, operation: SubtaskOperation, instant: int) -> SubtaskState:
     """Return a subtask READY for another run; one that is under way is cut short."""
-    runs = tuple([replace(run, ended=instant) if run.ended is None else run for run in subtask.runs])
-    return replace(subtask, status="READY", operation=operation, runs=runs, due=None)
+    runs, run = subtask.runs, subtask.last_run
+    if run is not None and run.ended is None:
+        runs = (*runs[:-1], run._replace(ended=instant))
+    return subtask._replace(status="READY", operation=operation, runs=runs, due=None)
 
 
 def _retry_subtask(script: TaskScript, rules: Rules, state: TaskState, position: int) -> TaskState:
     """Make the subtask READY, the task RUNNING again under the operation it had."""
     item = state.subtasks[position]
     run_time = item.run_time + rules.subtask_retry_counts
-    again = replace(item, status="READY", operation="RETRY", run_time=run_time)
+    again = item._replace(status="READY", operation="RETRY", run_time=run_time)
     return _with_subtasks(script, state, state.subtasks.replaced({position: again}), status="RUNNING")
 
 
 def _skip(script: TaskScript, rules: Rules, state: TaskState, position: int) -> TaskState:
     """Make the subtask READY for a run that does nothing; in a rollback, that undoes nothing."""
     operation: SubtaskOperation = "ROLLBACK_SKIP" if state.operation == "ROLLBACK" else "SKIP"
-    skipped = replace(state.subtasks[position], status="READY", operation=operation)
+    skipped = state.subtasks[position]._replace(status="READY", operation=operation)
     return _with_subtasks(script, state, state.subtasks.replaced({position: skipped}), status="RUNNING")
 
 
@@ -197,7 +200,7 @@ def _cancel(script: TaskScript, rules: Rules, state: TaskState, position: int) -
 
     (That the run can't end by itself in between is not verified.)
     """
-    cancelled = replace(state.subtasks[position], status="CANCELING", due=None)
+    cancelled = state.subtasks[position]._replace(status="CANCELING", due=None)
     return _with_subtasks(script, state, state.subtasks.replaced({position: cancelled}))
 
 
@@ -212,13 +215,15 @@ def _unfold(script: TaskScript, rules: Rules, state: TaskState) -> Iterator[Task
 
     At an instant runs end, then each scheduler acts whose tick it is. Ticks at which nothing happens are not visited.
     """
-    task, phase, late = _Unfolding(script, state), rules.phase, rules.phase + rules.tick // 2
+    task, tick, half = _Unfolding(script, state), rules.tick, rules.tick // 2
+    offset = (task.at - rules.phase) % tick
     while True:
-        due = [] if task.next_end is None else [task.next_end]
+        end = task.next_end
+        due = [] if end is None else [end]
         if _verdict(task) is not None or _free_places(task) > 0:
-            due.append(engine.next_tick(task.at, rules.tick, phase))
+            due.append(task.at - offset + tick)
         if task.queue:
-            due.append(engine.next_tick(task.at, rules.tick, late))
+            due.append(task.at - offset + half + (tick if offset >= half else 0))
         abandoned = None
         if script.abandoned_after is not None and task.status == "FAILED" and task.finish_time is not None:
             abandoned = task.finish_time + script.abandoned_after
@@ -229,14 +234,16 @@ def _unfold(script: TaskScript, rules: Rules, state: TaskState) -> Iterator[Task
         if instant > task.at:
             yield task.state()
             task.at, task.changes = instant, []
-        while task.next_end == instant:
+        while end == instant:
             place = task.ends[0][1]
             item = task.subtasks[place]
             task.move(place, _end_run(item, instant), item.ending)
-        if (instant - phase) % rules.tick == 0:
+            end = task.next_end
+        offset = (instant - rules.phase) % tick
+        if offset == 0:
             _task_tick(task)
-        if (instant - late) % rules.tick == 0:
-            _subtask_tick(task, rules.tick)
+        if offset == half:
+            _subtask_tick(task, tick)
         if instant == abandoned:
             task.decide("ABORTED", "abandoned")
     yield task.state()
@@ -257,10 +264,11 @@ class _Unfolding:
         self.subtasks, self._replaced = list(state.subtasks), dict[int, SubtaskState]()
         self.rolling_back = state.operation == "ROLLBACK"
         self.passed: SubtaskStatus = "PENDING" if self.rolling_back else "SUCCESSFUL"
+        self._waiting = ("SUCCESSFUL", "CANCELING") if self.rolling_back else ("PENDING",)
         upstreams, downstreams = tuple([subtask.needs for subtask in script.subtasks]), downstreams_of(script)
         before, self._after = (downstreams, upstreams) if self.rolling_back else (upstreams, downstreams)
         self._blocking = [sum(self.subtasks[it].status != self.passed for it in places) for places in before]
-        self.counts = Counter(map(_status, self.subtasks))
+        self.counts = {**_NONE, **Counter(map(_status, self.subtasks))}
         self._prohibiting = sum(map(_prohibits_rollback, script.subtasks, self.subtasks))
         self.turn = [place for place in range(len(self.subtasks)) if self._has_turn(place)]
         self.queue = {place for place, item in enumerate(self.subtasks) if item.status in _QUEUED}
@@ -276,9 +284,9 @@ class _Unfolding:
             self._first.operation,
             self._first.start_time,
             self.finish_time,
-            prohibit_rollback=self.script.prohibits_rollback or self._prohibiting > 0,
-            subtasks=self._parts,
-            changes=tuple(self.changes),
+            self.script.prohibits_rollback or self._prohibiting > 0,
+            self._parts,
+            tuple(self.changes),
         )
 
     @property
@@ -297,34 +305,33 @@ class _Unfolding:
     def move(self, place: int, item: SubtaskState, cause: Cause) -> None:
         """Bring a subtask into another state."""
         script, before = self.script.subtasks[place], self.subtasks[place]
+        status, previous = item.status, before.status
         self.subtasks[place] = self._replaced[place] = item
-        self.changes.append(Change(self.at, (place,), before.label, item.label, cause))
-        self.counts[before.status] -= 1
-        self.counts[item.status] += 1
-        self._prohibiting += _prohibits_rollback(script, item) - _prohibits_rollback(script, before)
+        self.changes.append(Change(self.at, (place,), (previous, before.operation), (status, item.operation), cause))
+        self.counts[previous] -= 1
+        self.counts[status] += 1
+        if script.prohibits_rollback:
+            self._prohibiting += _prohibits_rollback(script, item) - _prohibits_rollback(script, before)
         if item.due is not None:
             heappush(self.ends, (item.due, place))
-        if item.status in _QUEUED:
+        if status in _QUEUED:
             self.queue.add(place)
         else:
             self.queue.discard(place)
         self._update_turn(place)
-        passes = (item.status == self.passed) - (before.status == self.passed)
+        passes = (status == self.passed) - (previous == self.passed)
         for other in self._after[place] if passes else ():
             self._blocking[other] -= passes
             self._update_turn(other)
 
     def _has_turn(self, place: int) -> bool:
-        waiting = ("SUCCESSFUL", "CANCELING") if self.rolling_back else ("PENDING",)
-        return self.subtasks[place].status in waiting and not self._blocking[place]
+        return not self._blocking[place] and self.subtasks[place].status in self._waiting
 
     def _update_turn(self, place: int) -> None:
-        at = bisect_left(self.turn, place)
-        is_listed = self.turn[at : at + 1] == [place]
-        if is_listed and not self._has_turn(place):
-            del self.turn[at]
-        elif not is_listed and self._has_turn(place):
-            self.turn.insert(at, place)
+        turn, has_turn = self.turn, self._has_turn(place)
+        at = bisect_left(turn, place)
+        if has_turn != (at < len(turn) and turn[at] == place):
+            turn[at : at + (not has_turn)] = [place] * has_turn
 
 
 def _end_run(subtask: SubtaskState, instant: int) -> SubtaskState:
@@ -333,8 +340,8 @@ def _end_run(subtask: SubtaskState, instant: int) -> SubtaskState:
     assert run is not None
     undone = run.operation.startswith("ROLLBACK") and subtask.will_end == "SUCCESSFUL"
     status: SubtaskStatus = "PENDING" if undone else subtask.will_end
-    ended = replace(run, ended=instant, ends=status, ended_by=subtask.ending)
-    return replace(subtask, status=status, finish_time=instant, runs=(*subtask.runs[:-1], ended), due=None)
+    ended = run._replace(ended=instant, ends=status, ended_by=subtask.ending)
+    return subtask._replace(status=status, finish_time=instant, runs=(*subtask.runs[:-1], ended), due=None)
 
 
 def _verdict(task: _Unfolding) -> TaskStatus | None:
@@ -347,7 +354,7 @@ def _verdict(task: _Unfolding) -> TaskStatus | None:
 
 def _free_places(task: _Unfolding) -> int:
     """Return how many subtasks become READY at the next tick of the task scheduler (AbstractTaskWorker:59-115)."""
-    if task.status != "RUNNING" or task.counts["FAILED"]:
+    if task.status != "RUNNING" or not task.turn or task.counts["FAILED"]:
         return 0
     free = task.script.limit - task.counts["READY"] - task.counts["RUNNING"]
     return max(min(free, len(task.turn)), 0)
@@ -382,7 +389,7 @@ def _subtask_tick(task: _Unfolding, tick: int) -> None:
             after = _start_run(task.script.subtasks[place], item, task.at, tick)
         else:
             due = task.at + NO_OP_TAKES
-            after = replace(item, status="RUNNING", operation="CANCEL", due=due, will_end="FAILED", ending="interrupt")
+            after = item._replace(status="RUNNING", operation="CANCEL", due=due, will_end="FAILED", ending="interrupt")
         task.move(place, after, "subtask tick")
 
 
@@ -392,18 +399,11 @@ def _start_run(script: SubtaskScript, subtask: SubtaskState, instant: int, tick:
     limit = script.timeout * SECOND or watchdog(tick)
     in_time = attempt.takes is not None and attempt.takes <= limit
     takes = attempt.takes if attempt.takes is not None and in_time else limit
-    attempts = subtask.attempts + (subtask.operation in ("EXECUTE", "RETRY"))
-    rollbacks = subtask.rollbacks + (subtask.operation == "ROLLBACK")
-    number = {"ROLLBACK": rollbacks, "EXECUTE": attempts, "RETRY": attempts}
-    run = Run(
-        subtask.operation,
-        started=instant,
-        takes=attempt.takes or 0,
-        log=attempt.log,
-        number=number.get(subtask.operation, 0),
-    )
-    return replace(
-        subtask,
+    is_attempt, is_rollback = subtask.operation in ("EXECUTE", "RETRY"), subtask.operation == "ROLLBACK"
+    attempts, rollbacks = subtask.attempts + is_attempt, subtask.rollbacks + is_rollback
+    number = attempts if is_attempt else rollbacks if is_rollback else 0
+    run = Run(subtask.operation, instant, attempt.takes or 0, attempt.log, number=number)
+    return subtask._replace(
         status="RUNNING",
         start_time=instant if subtask.start_time is None else subtask.start_time,
         finish_time=None,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 from oceanmock.clock import DEFAULT_TICK, SECOND
 from oceanmock.engine.machine import TIME, Change, Label, Part, Parts, StateMachine, parse_label, transitions
@@ -93,8 +93,7 @@ class TaskScript:
         return self.concurrency or DEFAULT_CONCURRENCY
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
+class Run(NamedTuple):
     """One run of a subtask; ``ended``, ``ends`` and ``ended_by`` are None while it lasts.
 
     ``number`` counts the runs of its direction, forwards or in a rollback, from 1; a skip has 0. ``takes`` is how long
@@ -112,8 +111,7 @@ class Run:
     number: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class SubtaskState:
+class SubtaskState(NamedTuple):
     """A subtask at an instant. ``due``, ``will_end`` and ``ending`` belong to the run under way.
 
     ``runs`` are its last runs so far, at most ``MAX_OPERATIONS``, the oldest first.
