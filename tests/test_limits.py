@@ -33,6 +33,7 @@ class Server:
 
     def __init__(self, url: str) -> None:
         self.url = url
+        self.served = 0
 
     def admin(self, method: str, path: str, **options: Any) -> httpx.Response:
         return client().request(method, f"{self.url}/__admin{path}", timeout=60, **options)
@@ -47,6 +48,14 @@ class Server:
 
     def mine(self, method: str, path: str, **options: Any) -> httpx.Response:
         return self.admin(method, f"/sandboxes/t{path}", **options)
+
+    def beside_others(self, send: Callable[..., httpx.Response], *args: Any) -> httpx.Response:
+        """Return the response to a request, and count in ``served`` those of others meanwhile."""
+        with ThreadPoolExecutor(1) as pool:
+            response = pool.submit(send, *args)
+            while not response.done():
+                self.served += self.admin("GET", "/ready").status_code == 200
+        return response.result()
 
     def verify(self, **query: Any) -> httpx.Response:
         return self.mine("POST", "/journal/verify", json={"query": query, "at_least": 0})
@@ -100,6 +109,12 @@ def responses(count: int) -> list[dict[str, Any]]:
 def load_responses(server: Server, count: int) -> httpx.Response:
     server.create(ocp(stubs=responses(count - 1)))
     return server.mine("POST", "/scenarios", json={"scenarios": [ocp(stubs=responses(1))]})
+
+
+def load_into_used(server: Server, count: int) -> httpx.Response:
+    server.create(ocp())
+    server.mine("POST", "/clock/next")
+    return server.mine("POST", "/scenarios", json={"scenarios": [ocp(subtasks(count))]})
 
 
 def values(count: int) -> str:
@@ -170,6 +185,7 @@ ATTEMPTS: dict[str, Attempt] = {
             ]
         )
     ),
+    "attempts of subtasks that are loaded at once into a sandbox in use": load_into_used,
     "first instant of a clock": lambda server, value: server.create(ocp(starts_at=value)),
     "last instant of a clock": lambda server, value: server.mine("POST", "/clock/move", json={"to": value}),
     "a duration": lambda server, value: server.mine("POST", "/clock/advance", json={"by": value}),
@@ -212,15 +228,26 @@ def test_a_bound_is_kept(server: Server, row: re.Match[str]) -> None:
     assert server.admin("GET", "/ready").json()["status"] == "ok"
 
 
-def test_others_are_served_while_a_large_scenario_is_read(server: Server) -> None:
-    dags = [{"nodes": ["a"] * 10} for _ in range(500)]
-    with ThreadPoolExecutor(1) as pool:
-        loading, served = pool.submit(server.create, {"summary": "s", "api": "obshell", "dags": dags}), 0
-        while not loading.done():
-            served += server.admin("GET", "/ready").status_code == 200
+def test_others_are_served_while_a_large_scenario_is_read_or_reset(server: Server) -> None:
+    dags, server.served = [{"nodes": ["a"] * 10} for _ in range(500)], 0
 
-    assert loading.result().status_code == 201
-    assert served > 20
+    loaded = server.beside_others(server.create, {"summary": "s", "api": "obshell", "dags": dags})
+    reset = server.beside_others(server.mine, "POST", "/reset")
+
+    assert (loaded.status_code, reset.status_code) == (201, 200)
+    assert loaded.json()["dags"] == reset.json()["dags"] == 500
+    assert server.served > 25
+
+
+def test_a_sandbox_that_is_deleted_while_it_is_reset_stays_deleted(server: Server) -> None:
+    server.create(ocp(subtasks(2000)))
+    with ThreadPoolExecutor(1) as pool:
+        resetting = pool.submit(server.mine, "POST", "/reset")
+        deleted = server.mine("DELETE", "")
+
+    assert deleted.json() == {"deleted": 1}
+    assert resetting.result().status_code in (200, 404)
+    assert server.mine("GET", "").status_code == 404
 
 
 # --- instants -------------------------------------------------------------------------------------

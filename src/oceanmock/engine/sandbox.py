@@ -136,9 +136,14 @@ class Sandbox:
         return self._faults.statistics()
 
     @property
+    def fault_count(self) -> int:
+        """Return the number of its faults."""
+        return len(self._faults.by_name)
+
+    @property
     def has_faults(self) -> bool:
         """Return whether any fault could be injected."""
-        return bool(self._faults.by_name)
+        return self.fault_count > 0
 
     def inject_fault(self, request: FaultRequest) -> InjectedFault | None:
         """Return the fault to inject into a request, if any, and count the request."""
@@ -444,8 +449,7 @@ class Sandboxes:
 
     def reset(self, name: str) -> Sandbox:
         """Create a sandbox again by its specification. Raises NoSuchSandbox."""
-        sandbox = self.get(name)
-        return self._put(replace(sandbox.spec, created=sandbox.wall()))
+        return self.put(self.rebuild(name))
 
     def load(self, name: str, scenarios: Sequence[BaseScenario]) -> Sandbox:
         """Add scenarios to a sandbox: to the specification, if it has had no command and no request; else now.
@@ -456,8 +460,7 @@ class Sandboxes:
         if not sandbox.is_untouched:
             sandbox.execute(Load(tuple(scenarios)))
             return sandbox
-        every = (*sandbox.spec.scenarios, *scenarios)
-        return self._put(replace(sandbox.spec, scenarios=every, created=sandbox.wall()))
+        return self.put(self.rebuild(name, scenarios))
 
     def delete(self, name: str) -> list[int]:
         """Delete a sandbox and return its own ports. Raises NoSuchSandbox. ``default`` is reset instead."""
@@ -472,10 +475,19 @@ class Sandboxes:
             del self.ports[port]
         return freed
 
-    def _put(self, spec: SandboxSpec) -> Sandbox:
-        sandbox = self._build(spec)
+    def rebuild(self, name: str, scenarios: Sequence[BaseScenario] = ()) -> Sandbox:
+        """Return a sandbox of the same specification, with further scenarios; like ``build`` it changes nothing.
+
+        Raises NoSuchSandbox, and AuthorError for scenarios that do not fit together.
+        """
+        spec = self.get(name).spec
+        return self._build(replace(spec, scenarios=(*spec.scenarios, *scenarios), created=self.default.wall()))
+
+    def put(self, sandbox: Sandbox) -> Sandbox:
+        """Put a sandbox in the place of the one of its name. Raises NoSuchSandbox."""
+        self.get(sandbox.name)
         sandbox.put()
-        self._by_name[spec.name] = sandbox
+        self._by_name[sandbox.name] = sandbox
         return sandbox
 
     def _build(self, spec: SandboxSpec) -> Sandbox:

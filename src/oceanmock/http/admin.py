@@ -43,6 +43,7 @@ from oceanmock.http.admin_values import (
     ScenarioCatalog,
     admin_spec,
     check_is_own,
+    check_load,
     check_switches,
     fault_json,
     head_json,
@@ -52,6 +53,7 @@ from oceanmock.http.admin_values import (
     read_instant,
     read_template,
     resolve,
+    steps_in,
     task_json,
 )
 from oceanmock.journal import MAX_STORE_BYTES, Query
@@ -71,9 +73,12 @@ MAX_ERROR_LENGTH: Final = 64 * 1024
 MAX_LISTED_TASKS: Final = 10_000
 LARGE_BODY: Final = 8 * 1024
 LARGE_JOURNAL: Final = 256 * 1024
-"""From these sizes on, reading a body or a journal takes longer than the event loop may be held: 20 ms."""
+LARGE_SANDBOX: Final = 200
+MANY_SANDBOXES: Final = 500
+"""From these sizes on, to read a body or a journal, to build a sandbox of so many attempts or to list so many of them
+takes longer than the event loop may be held: 20 ms."""
 _LONG_REQUEST: Final = re.compile(
-    re.escape(ADMIN_PREFIX) + "sandboxes(?:/[^/]+/(?:scenarios|tasks)|/(?P<journal>[^/]+)/journal(?:/verify)?)?"
+    re.escape(ADMIN_PREFIX) + "sandboxes(?:/(?P<name>[^/]+)(?:/(?P<part>scenarios|tasks|reset|journal(?:/verify)?))?)?"
 )
 MAX_WAIT_SECONDS: Final = 10
 """How long a thread waits for the event loop, which may have been stopped."""
@@ -126,16 +131,24 @@ def service(context: AdminContext) -> Service:
 
 
 def takes_long(context: AdminContext, request: Request, body: bytes | ApiError) -> bool:
-    """Return whether a thread of its own should respond: to a large scenario, or from a large journal."""
+    """Return whether a thread of its own should respond: to a large scenario, or from a large journal or sandbox."""
     match = _LONG_REQUEST.fullmatch(request.path)
     if match is None or isinstance(body, ApiError):
         return False
-    if match["journal"] is None:
-        return len(body) > LARGE_BODY
+    name, part = match.groups()
+    if len(body) > LARGE_BODY or (b"&" in body and b"*" in body):  # a text with aliases needs few bytes
+        return True
+    if name is None and request.method == "GET":
+        return len(context.sandboxes) > MANY_SANDBOXES
     try:
-        return context.sandboxes.get(match["journal"]).journal.bytes > LARGE_JOURNAL
+        sandbox = context.sandboxes.get(name or DEFAULT_SANDBOX)
     except NoSuchSandbox:
         return False
+    if part in ("journal", "journal/verify"):
+        return sandbox.journal.bytes > LARGE_JOURNAL
+    is_built = part == "reset" or (part is None and name == DEFAULT_SANDBOX and request.method == "DELETE")
+    is_built = is_built or (part == "scenarios" and sandbox.is_untouched)
+    return is_built and steps_in(sandbox.spec.scenarios, context.apis) > LARGE_SANDBOX
 
 
 def _on_loop(change: Callable[[], Json]) -> Json:
@@ -229,7 +242,8 @@ class AdminHandlers:
         return {"scenarios": [head_json(catalog.get(name)) for name in catalog.names()]}
 
     def list_sandboxes(self, request: Request) -> Json:
-        return {"sandboxes": [self._json(request, item) for item in self.context.sandboxes]}
+        sandboxes, own_ports = [*self.context.sandboxes], self._own_ports()
+        return {"sandboxes": [self._json(request, item, own_ports) for item in sandboxes]}
 
     def create_sandbox(self, request: Request) -> Json:
         sandbox = self.context.sandboxes.build(request.content.get("name"), self._spec_of(request.content))
@@ -284,37 +298,50 @@ class AdminHandlers:
     def delete_sandbox(self, request: Request) -> Json:
         """Delete a sandbox and count 1, or reset the default one and count 0."""
         name, ports = request.sandbox.name, self.context.ports
+        if name == DEFAULT_SANDBOX:
+            self.reset_sandbox(request)
+            return {"deleted": 0}
         for port in self.context.sandboxes.delete(name):
             if ports is not None:
                 ports.close(port)
-        return {"deleted": int(name != DEFAULT_SANDBOX)}
+        return {"deleted": 1}
 
     def reset_sandbox(self, request: Request) -> Json:
-        return self._json(request, self.context.sandboxes.reset(request.sandbox.name))
+        sandboxes = self.context.sandboxes
+        fresh = sandboxes.rebuild(request.sandbox.name)
+        return _on_loop(lambda: self._json(request, sandboxes.put(fresh)))
 
     def load_scenarios(self, request: Request) -> Json:
-        scenarios = self.context.catalog.read(request.content, self.context.apis)
+        sandboxes, sandbox, apis = self.context.sandboxes, request.sandbox, self.context.apis
+        scenarios = self.context.catalog.read(request.content, apis)
 
         def load() -> Json:
-            try:
-                return self._json(request, self.context.sandboxes.load(request.sandbox.name, scenarios))
-            except AuthorError as error:
-                raise Conflict(str(error)) from None
+            if fresh is not None and sandbox in sandboxes and sandbox.is_untouched:
+                return self._json(request, sandboxes.put(fresh))
+            check_load(scenarios, apis, sandbox=sandbox.name)
+            return self._json(request, sandboxes.load(sandbox.name, scenarios))
 
-        return _on_loop(load)
+        try:
+            fresh = sandboxes.rebuild(sandbox.name, scenarios) if sandbox.is_untouched else None
+            return _on_loop(load)
+        except AuthorError as error:
+            raise Conflict(str(error)) from None
 
     def get_report(self, request: Request) -> Json | str:
         report = report_of(request.sandbox, max_tasks=request.parameters["tasks"])
         return report if request.parameters["format"] == "json" else report_text(report)
 
-    def _json(self, request: Request, sandbox: Sandbox) -> Json:
+    def _own_ports(self) -> dict[str, int]:
+        return {name: port for port, name in self.context.sandboxes.ports.copy().items()}
+
+    def _json(self, request: Request, sandbox: Sandbox, own_ports: Mapping[str, int] | None = None) -> Json:
         """Return a sandbox; its URLs are relative to the server if its host is not known."""
         clock, host = sandbox.clock, (request.header(b"host") or b"").decode("latin-1")
         server = f"{request.scheme}://{host}" if re.fullmatch(r"[A-Za-z0-9.:_\[\]-]{1,255}", host) else ""
         urls = {"path": f"{server}/sandboxes/{sandbox.name}"}
-        for port, owner in self.context.sandboxes.ports.items():
-            if owner == sandbox.name:
-                urls["port"] = f"{request.scheme}://{host_of(server)}:{port}"
+        own_ports = self._own_ports() if own_ports is None else own_ports
+        if sandbox.name in own_ports:
+            urls["port"] = f"{request.scheme}://{host_of(server)}:{own_ports[sandbox.name]}"
         body: Json = {
             "name": sandbox.name,
             "progression": clock.progression,
@@ -323,7 +350,7 @@ class AdminHandlers:
             "started": format_instant(sandbox.started),
             "seed": sandbox.spec.seed,
             "requests": sandbox.journal.count(),
-            "faults": len(sandbox.faults()),
+            "faults": sandbox.fault_count,
             "scenarios": [head_json(scenario) for scenario in sandbox.scenarios],
         }
         for api in self.context.apis:

@@ -33,6 +33,8 @@ MAX_SCENARIO_STEPS: Final = 40_000
 """The most attempts of subtasks or sub tasks of one request; a text with aliases needs few bytes."""
 MAX_SCENARIO_VALUES: Final = 50_000
 """The most keys and values of the scenarios of one request: reading them blocks every other request."""
+MAX_LOADED_STEPS: Final = 1000
+"""The most attempts that are added at once to a sandbox in use, which blocks every other request."""
 _SCENARIO_NAME: Final = re.compile(r"[^\s:{\[]+")
 _UNKNOWN_KEY: Final = re.compile(r"^The body: (?:([a-z_]+): )?Additional properties are not allowed \('([^']{1,100})'")
 
@@ -185,9 +187,24 @@ class ScenarioCatalog:
         return scenario, scenario._size
 
 
+def steps_in(scenarios: Iterable[BaseScenario], apis: Sequence[Api]) -> int:
+    """Return how many attempts of subtasks or sub tasks scenarios have."""
+    return sum(api_named(item.api, apis).module("world").steps_of(item) for item in scenarios)
+
+
+def check_load(scenarios: Sequence[BaseScenario], apis: Sequence[Api], *, sandbox: str) -> None:
+    """Raise AuthorError where scenarios have more steps than can be added to a sandbox in use."""
+    steps = steps_in(scenarios, apis)
+    if steps > MAX_LOADED_STEPS:
+        raise AuthorError(
+            f"these scenarios have {steps:,} attempts of subtasks; at most {MAX_LOADED_STEPS:,} can be loaded at once "
+            f"into sandbox {sandbox!r}, which is in use. Load them in parts, or into a fresh one."
+        )
+
+
 def _check_size(scenarios: Iterable[BaseScenario], apis: Sequence[Api]) -> None:
     """Raise AuthorError where scenarios have more steps than a request may bring."""
-    steps = sum(api_named(item.api, apis).module("world").steps_of(item) for item in scenarios)
+    steps = steps_in(scenarios, apis)
     if steps > MAX_SCENARIO_STEPS:
         raise AuthorError(
             f"these scenarios have {steps:,} attempts of subtasks; at most {MAX_SCENARIO_STEPS:,} can be given in one "
