@@ -27,7 +27,7 @@ from hypothesis.internal.conjecture import providers
 from imports import is_blackbox
 from served import open_sandboxes
 
-pytest_plugins = ["pytester"]
+pytest_plugins = ["pytester", "watchdog"]
 
 gc.set_threshold(50_000, 20, 100)  # looking for garbage as often as usual is a sixth of the time
 

@@ -226,15 +226,20 @@ def _unfold(script: DagScript, rules: Rules, dag: DagState) -> Iterator[DagState
         busy = [place for place in ends if ends[place]]
         due = [min(ends[place]) for place in busy]
         tick = engine.next_tick(dag.at, rules.tick, rules.phase)
-        if all(end > tick for end in due) and _tick(script, dag, tick) is not dag:
-            due.append(tick)
+        if all(end > tick for end in due):
+            waiting = replace(dag, at=tick, changes=())
+            after = _tick(script, waiting, tick)
+            if after is not waiting:
+                yield dag
+                dag = after
+                continue
         if not due:
             break
         instant = min(due)
         if instant > dag.at:
             yield dag
             dag = replace(dag, at=instant, changes=())
-        ended = {place: _end_runs(dag.nodes[place], instant) for place in busy}
+        ended = {place: _end_runs(dag.nodes[place], instant) for place in busy if instant in ends[place]}
         dag = engine.changed(dag, replace(dag, nodes=dag.nodes.replaced(ended)), "run ended")
         if (instant - rules.phase) % rules.tick == 0:
             dag = _tick(script, dag, instant)

@@ -1,0 +1,129 @@
+"""Fail a test in which a callback holds the event loop of a server that runs in the test's process.
+
+This pytest plugin makes uvicorn use a loop that measures its callbacks, which the steps of tasks are too, and measures
+the methods of the HTTP protocol, which uvloop calls by itself: a request that is dispatched, a repeated one, and what
+is written to the socket. It measures the CPU time of the thread, so that a busy machine changes little. Passes of the
+garbage collector are left out, since the objects of the tests make them long, and so is what a process does once: it
+compiles contracts, imports modules, and reads a scenario of the library or the names of faker.
+"""
+
+from __future__ import annotations
+
+import gc
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import wraps
+from typing import Any, Final
+from unittest.mock import patch
+
+import pytest
+import uvloop
+from uvicorn import Config
+
+from oceanmock.api import Api
+from oceanmock.engine import world
+from oceanmock.http import admin_values, pipeline
+from oceanmock.http.server import _HttpProtocol
+
+MAX_MS: Final = 50
+"""How long a callback may hold the event loop."""
+_PROTOCOL: Final = ("connection_made", "data_received", "eof_received", "connection_lost", "resume_writing")
+_ONCE: Final = (
+    (Api, "module"),
+    (pipeline.Pipeline, "__init__"),
+    (admin_values, "load_scenario"),
+    (world, "load_faker"),
+)
+
+_slow: Final[list[str]] = []
+"""The callbacks that took longer, each with its CPU time, since the list was cleared."""
+_thread = threading.local()
+
+
+def _excluded() -> float:
+    """Return the CPU time of this thread that does not count."""
+    time_ms: float = getattr(_thread, "excluded", 0.0)
+    return time_ms
+
+
+def _cpu_ms() -> float:
+    return time.thread_time_ns() / 1e6
+
+
+def _counted_ms() -> float:
+    return _cpu_ms() - _excluded()
+
+
+def _exclude(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function whose time does not count."""
+
+    @wraps(function)
+    def run(*args: Any, **options: Any) -> Any:
+        began, before = _cpu_ms(), _excluded()
+        try:
+            return function(*args, **options)
+        finally:
+            _thread.excluded = before + _cpu_ms() - began
+
+    return run
+
+
+def _exclude_collection(phase: str, _info: dict[str, int]) -> None:
+    if phase == "start":
+        _thread.collection_began = _cpu_ms()
+    else:
+        _thread.excluded = _excluded() + _cpu_ms() - _thread.collection_began
+
+
+def _measured(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a callback that is noted where it takes too long."""
+
+    @wraps(function, assigned=())
+    def run(*args: Any, **options: Any) -> Any:
+        began = _counted_ms()
+        try:
+            return function(*args, **options)
+        finally:
+            took = _counted_ms() - began
+            if took > MAX_MS:
+                _slow.append(f"{took:.0f} ms of CPU: {function} {args}"[:500])
+
+    return run
+
+
+def _measuring(name: str, place: int) -> Callable[..., Any]:
+    """Return the loop's method of a name, whose argument at a place is a callback."""
+    method = getattr(uvloop.Loop, name)
+
+    def call(loop: Any, *args: Any, **options: Any) -> Any:
+        return method(loop, *args[:place], _measured(args[place]), *args[place + 1 :], **options)
+
+    return call
+
+
+_CALLBACKS: Final = {"call_soon": 0, "call_soon_threadsafe": 0, "call_later": 1, "call_at": 1}
+_Loop: Final = type("_Loop", (uvloop.Loop,), {name: _measuring(name, place) for name, place in _CALLBACKS.items()})
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _watch_servers() -> Iterator[None]:
+    with ExitStack() as stack:
+        stack.enter_context(patch.object(Config, "get_loop_factory", lambda _config: _Loop))
+        for name in _PROTOCOL:
+            stack.enter_context(patch.object(_HttpProtocol, name, _measured(getattr(_HttpProtocol, name))))
+        for owner, name in _ONCE:
+            stack.enter_context(patch.object(owner, name, _exclude(getattr(owner, name))))
+        gc.callbacks.append(_exclude_collection)
+        stack.callback(gc.callbacks.remove, _exclude_collection)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _nothing_holds_an_event_loop(_watch_servers: None) -> Iterator[None]:
+    _slow.clear()
+    yield
+    slow = _slow.copy()
+    _slow.clear()
+    assert not slow, f"these callbacks held the event loop for more than {MAX_MS} ms"
