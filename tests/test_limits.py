@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oceanmock import Mock
-from served import client
+from served import MANAGER, client
 
 ROOT = Path(__file__).parents[1]
 ROW = re.compile(
@@ -248,6 +248,36 @@ def test_a_sandbox_that_is_deleted_while_it_is_reset_stays_deleted(server: Serve
     assert deleted.json() == {"deleted": 1}
     assert resetting.result().status_code in (200, 404)
     assert server.mine("GET", "").status_code == 404
+
+
+def test_a_long_chain_holds_the_event_loop_only_briefly(server: Server) -> None:
+    """What an operation costs grows with the transitions that follow, not with their square: the watchdog looks."""
+    first = {"name": "first", "attempts": [{"takes": "1s", "ends": "FAILED"}, {"takes": "1s"}]}
+    server.create(ocp({"id": 1, "subtasks": [first, *subtasks(399)["subtasks"]]}, progression="manual"))
+    task, admin, auth = f"{server.url}/sandboxes/t/api/v2/tasks/instances/1", "/tasks/ocp/1/explain", MANAGER
+
+    server.mine("POST", "/clock/advance", json={"by": "10s"})
+    retried = client().post(f"{task}/retry", auth=auth)
+    server.mine("POST", "/clock/advance", json={"by": "1h"})
+    reads = [client().get(task, auth=auth), server.mine("GET", admin), server.mine("GET", f"{admin}?format=timeline")]
+    report = server.mine("GET", "/report")
+
+    assert retried.status_code == 200
+    assert reads[0].json()["data"]["status"] == "SUCCESSFUL"
+    assert [read.status_code for read in (*reads, report)] == [200] * 4
+
+
+@pytest.mark.slow
+def test_others_are_served_while_many_sandboxes_are_listed(server: Server) -> None:
+    names = [f"many-{number}" for number in range(1000)]
+    for name in names:
+        server.admin("POST", "/sandboxes", json={"name": name})
+
+    listed = server.beside_others(server.admin, "GET", "/sandboxes")
+    for name in names:
+        server.admin("DELETE", f"/sandboxes/{name}")
+
+    assert {*names} < {sandbox["name"] for sandbox in listed.json()["sandboxes"]}
 
 
 # --- instants -------------------------------------------------------------------------------------

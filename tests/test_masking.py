@@ -7,9 +7,11 @@ that the journal, the reports, the log and conformance runs call.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
+from unittest.mock import Mock
 from urllib.parse import quote
 from xml.sax.saxutils import escape, quoteattr
 
@@ -210,6 +212,39 @@ def test_any_text_can_be_masked_and_masked_text_stays(text: str) -> None:
 
 
 # --- names of the user's own, and the log ---------------------------------------------------------
+
+
+LOGGERS: Final = ("oceanmock", "uvicorn", "uvicorn.error", "uvicorn.access", "connexion", "asyncio")
+
+
+@pytest.mark.parametrize(
+    ("place", "logger"),
+    [
+        pytest.param("oceanmock.ocp.world.Tasks.page", "oceanmock", id="in a handler"),
+        pytest.param("oceanmock.journal.Journal.record", "uvicorn.error", id="outside of the API"),
+    ],
+)
+def test_no_probe_is_in_clear_in_a_log(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, place: str, logger: str
+) -> None:
+    """A planted mistake fails with the request's own text in its message."""
+    ask, probes = World(REINSTALL).serve(), [probe for probe in PROBES if probe[0] != "plain"]
+    for name in LOGGERS:
+        caplog.set_level(logging.DEBUG, logger=name)
+    secrets = [f"Hunter{number:03}x" for number in range(len(probes))]
+    for (kind, text), secret in zip(probes, secrets, strict=True):
+        content = text.replace("§", secret)
+        mistake = Mock(side_effect=ValueError(content))
+        options = request_of(kind, content)
+        url = TASKS + options.pop("url", "")
+        ask("POST", url, **options)
+        with monkeypatch.context() as patch:
+            patch.setattr(place, mistake)
+            ask("GET", TASKS, **options)
+
+    failures = [record for record in caplog.records if record.name == logger and record.levelname == "ERROR"]
+    assert len(failures) == len(probes)
+    assert [probe for probe, secret in zip(probes, secrets, strict=True) if secret in caplog.text] == []
 
 
 @pytest.mark.blackbox

@@ -1,6 +1,9 @@
-"""A callback that holds the event loop of a server fails the test, wherever it runs."""
+"""A callback that holds the event loop of a mock fails the test, wherever it runs."""
 
 from __future__ import annotations
+
+import os
+from pathlib import Path
 
 import pytest
 
@@ -11,53 +14,63 @@ import time
 import httpx
 import pytest
 
+from oceanmock.apis import make_sandbox
+from oceanmock.http.app import create_app
 from oceanmock.http.server import Server
+
+RESPONSE = (204, [], b"")
 
 def work():
     end = time.thread_time() + 0.08
     while time.thread_time() < end:
         pass
 
-class Dispatches:
-    async def __call__(self, scope, receive, send):
-        raise AssertionError
+async def respond(send):
+    await send({"type": "http.response.start", "status": 204, "headers": []})
+    await send({"type": "http.response.body"})
 
-    def dispatch(self, scope, body):
-        work()
-        return 204, [], b""
-
-class Repeats(Dispatches):
-    def dispatch(self, scope, body):
-        scope["oceanmock.repeat"] = lambda: work() or (204, [], b"")
-        return 204, [], b""
-
-async def in_a_task(scope, receive, send):
-    await asyncio.sleep(0)
+def slow(scope, body):
     work()
-    await send({"type": "http.response.start", "status": 204, "headers": []})
-    await send({"type": "http.response.body"})
+    return RESPONSE
 
-async def by_a_timer(scope, receive, send):
-    asyncio.get_running_loop().call_later(0.001, work)
-    await asyncio.sleep(0.01)
-    await send({"type": "http.response.start", "status": 204, "headers": []})
-    await send({"type": "http.response.body"})
+def slow_when_repeated(scope, body):
+    scope["oceanmock.repeat"] = lambda: work() or RESPONSE
+    return RESPONSE
 
-async def quickly(scope, receive, send):
-    await send({"type": "http.response.start", "status": 204, "headers": []})
-    await send({"type": "http.response.body"})
+def slow_in_a_task(scope, body):
+    async def send_late(scope, receive, send):
+        await asyncio.sleep(0)
+        work()
+        await respond(send)
+    return send_late
 
-@pytest.mark.parametrize("app", [Dispatches(), Repeats(), in_a_task, by_a_timer, quickly])
-def test_it(app):
+def slow_in_a_timer(scope, body):
+    async def send_late(scope, receive, send):
+        asyncio.get_running_loop().call_later(0.001, work)
+        await asyncio.sleep(0.01)
+        await respond(send)
+    return send_late
+
+def quick(scope, body):
+    return RESPONSE
+
+@pytest.mark.parametrize("dispatch", [slow, slow_when_repeated, slow_in_a_task, slow_in_a_timer, quick])
+def test_it(dispatch):
+    app = create_app(make_sandbox())
+    app.dispatch = dispatch
     with Server(app) as server, httpx.Client() as client:
         assert {client.get(server.url).status_code for _ in range(2)} == {204}
 """
 
 
-def test_a_callback_that_holds_the_event_loop_fails_the_test(pytester: pytest.Pytester) -> None:
+@pytest.mark.slow
+def test_a_callback_that_holds_the_event_loop_fails_the_test(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytester.makepyfile(SERVERS)
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
 
-    result = pytester.runpytest_inprocess("-p", "watchdog", "-p", "no:xdist")
+    result = pytester.runpytest_subprocess("-p", "watchdog", "-p", "no:xdist")
 
     result.assert_outcomes(passed=5, errors=4)
     assert "these callbacks held the event loop for more than 50 ms" in result.stdout.str()

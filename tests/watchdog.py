@@ -1,10 +1,10 @@
-"""Fail a test in which a callback holds the event loop of a server that runs in the test's process.
+"""Fail a test in which a callback holds the event loop of a mock that runs in the test's process.
 
 This pytest plugin makes uvicorn use a loop that measures its callbacks, which the steps of tasks are too, and measures
 the methods of the HTTP protocol, which uvloop calls by itself: a request that is dispatched, a repeated one, and what
 is written to the socket. It measures the CPU time of the thread, so that a busy machine changes little. Passes of the
 garbage collector are left out, since the objects of the tests make them long, and so is what a process does once: it
-compiles contracts, imports modules, and reads a scenario of the library or the names of faker.
+compiles contracts and models, imports modules, and reads a scenario of the library or the names of faker.
 """
 
 from __future__ import annotations
@@ -20,11 +20,13 @@ from unittest.mock import patch
 
 import pytest
 import uvloop
+from pydantic._internal import _model_construction
 from uvicorn import Config
 
 from oceanmock.api import Api
 from oceanmock.engine import world
 from oceanmock.http import admin_values, pipeline
+from oceanmock.http.app import App
 from oceanmock.http.server import _HttpProtocol
 
 MAX_MS: Final = 50
@@ -32,6 +34,7 @@ MAX_MS: Final = 50
 _PROTOCOL: Final = ("connection_made", "data_received", "eof_received", "connection_lost", "resume_writing")
 _ONCE: Final = (
     (Api, "module"),
+    (_model_construction, "complete_model_class"),
     (pipeline.Pipeline, "__init__"),
     (admin_values, "load_scenario"),
     (world, "load_faker"),
@@ -78,10 +81,12 @@ def _exclude_collection(phase: str, _info: dict[str, int]) -> None:
 
 
 def _measured(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a callback that is noted where it takes too long."""
+    """Return a callback of a mock's event loop that is noted where it takes too long."""
 
     @wraps(function, assigned=())
     def run(*args: Any, **options: Any) -> Any:
+        if args and isinstance(args[0], _HttpProtocol) and not isinstance(args[0].loop, _Loop):
+            return function(*args, **options)
         began = _counted_ms()
         try:
             return function(*args, **options)
@@ -107,10 +112,17 @@ _CALLBACKS: Final = {"call_soon": 0, "call_soon_threadsafe": 0, "call_later": 1,
 _Loop: Final = type("_Loop", (uvloop.Loop,), {name: _measuring(name, place) for name, place in _CALLBACKS.items()})
 
 
+_other_factory: Final = Config.get_loop_factory
+
+
+def _loop_factory(config: Config) -> Any:
+    return _Loop if isinstance(config.app, App) else _other_factory(config)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _watch_servers() -> Iterator[None]:
     with ExitStack() as stack:
-        stack.enter_context(patch.object(Config, "get_loop_factory", lambda _config: _Loop))
+        stack.enter_context(patch.object(Config, "get_loop_factory", _loop_factory))
         for name in _PROTOCOL:
             stack.enter_context(patch.object(_HttpProtocol, name, _measured(getattr(_HttpProtocol, name))))
         for owner, name in _ONCE:

@@ -18,6 +18,7 @@ import unicodedata
 from collections.abc import Iterable
 from functools import lru_cache
 from itertools import combinations
+from traceback import format_exception
 from typing import Any, Final
 from urllib.parse import quote_plus, unquote, unquote_plus
 
@@ -164,6 +165,15 @@ def mask_headers(headers: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], .
 def mask_query(query: str) -> str:
     """Return a query, or a form, without secrets."""
     return _mask_form(query, 0) if _may_have_secret(query) else query
+
+
+def mask_error(error: BaseException) -> str:
+    """Return a traceback without secrets; the message of each exception is a text of its own."""
+    trace, current = "".join(format_exception(error)), [error]
+    for one in current:
+        trace = trace.replace(str(one), mask_text(str(one)))
+        current += filter(None, [one.__cause__ or one.__context__])
+    return mask_text(trace)
 
 
 def mask_body(body: bytes) -> bytes:

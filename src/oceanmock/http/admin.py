@@ -54,6 +54,7 @@ from oceanmock.http.admin_values import (
     read_template,
     resolve,
     steps_in,
+    take_a_form_for_json,
     task_json,
 )
 from oceanmock.journal import MAX_STORE_BYTES, Query
@@ -126,7 +127,7 @@ def service(context: AdminContext) -> Service:
         render_error=handlers.render_error,
         security={"apiKey": handlers.authenticate, "bearer": handlers.authenticate},
         encode=orjson.dumps,
-        open=_take_a_form_for_json,
+        open=take_a_form_for_json,
     )
 
 
@@ -146,7 +147,7 @@ def takes_long(context: AdminContext, request: Request, body: bytes | ApiError) 
         return False
     if part in ("journal", "journal/verify"):
         return sandbox.journal.bytes > LARGE_JOURNAL
-    is_built = part == "reset" or (part is None and name == DEFAULT_SANDBOX and request.method == "DELETE")
+    is_built = part == "reset" or (name == DEFAULT_SANDBOX and request.method == "DELETE")
     is_built = is_built or (part == "scenarios" and sandbox.is_untouched)
     return is_built and steps_in(sandbox.spec.scenarios, context.apis) > LARGE_SANDBOX
 
@@ -161,12 +162,6 @@ def _on_loop(change: Callable[[], Json]) -> Json:
         return change()
 
     return run_coroutine_threadsafe(run(), loop).result(MAX_WAIT_SECONDS)
-
-
-def _take_a_form_for_json(request: Request) -> None:
-    """Read a form as JSON: curl declares the body of ``-d`` as a form."""
-    if (request.header(b"content-type") or b"").startswith(b"application/x-www-form-urlencoded"):
-        request.headers = [pair for pair in request.headers if pair[0] != b"content-type"]
 
 
 class AdminHandlers:

@@ -33,7 +33,7 @@ MAX_SCENARIO_STEPS: Final = 40_000
 """The most attempts of subtasks or sub tasks of one request; a text with aliases needs few bytes."""
 MAX_SCENARIO_VALUES: Final = 50_000
 """The most keys and values of the scenarios of one request: reading them blocks every other request."""
-MAX_LOADED_STEPS: Final = 1000
+MAX_LOADED_STEPS: Final = 500
 """The most attempts that are added at once to a sandbox in use, which blocks every other request."""
 _SCENARIO_NAME: Final = re.compile(r"[^\s:{\[]+")
 _UNKNOWN_KEY: Final = re.compile(r"^The body: (?:([a-z_]+): )?Additional properties are not allowed \('([^']{1,100})'")
@@ -107,6 +107,12 @@ def check_is_own(request: Request) -> None:
     else:
         return
     raise ApiError("unauthenticated", f"{problem} Start the server with --admin-token-file to use it from elsewhere.")
+
+
+def take_a_form_for_json(request: Request) -> None:
+    """Read a form as JSON: curl declares the body of ``-d`` as a form."""
+    if (request.header(b"content-type") or b"").startswith(b"application/x-www-form-urlencoded"):
+        request.headers = [pair for pair in request.headers if pair[0] != b"content-type"]
 
 
 def read_instant(key: str, text: str) -> int:

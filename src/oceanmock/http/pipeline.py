@@ -22,7 +22,6 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from traceback import format_exception
 from types import SimpleNamespace
 from typing import Any, Final
 
@@ -35,7 +34,7 @@ from oceanmock.engine.sandbox import Sandbox
 from oceanmock.engine.store import SandboxDeleted
 from oceanmock.errors import AuthorError, CallerError
 from oceanmock.http.validation import Parameters, RequestBody, ResponseRules, check_width
-from oceanmock.masking import mask_text
+from oceanmock.masking import mask_error, mask_text
 from oceanmock.openapi import Operation, operations_of, runtime_view
 from oceanmock.text import closest
 
@@ -366,9 +365,8 @@ def _render(request: Request, error: Exception) -> Encoded:
     if isinstance(error, ApiError):
         is_expected = error.status_code < 500 or error.kind == "fault"
     if not is_expected:
-        trace = "".join(format_exception(error))
-        line = mask_text(f"{request.method} {request.path}: {error!r}\n{trace}")
-        logging.getLogger("oceanmock").error("%s", line)
+        line = mask_text(f"{request.method} {request.path}: {type(error).__name__}")
+        logging.getLogger("oceanmock").error("%s\n%s", line, mask_error(error))
     return encode(request.service.render_error(request, error), request.service)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import socket
 import ssl
 import struct
@@ -28,6 +29,7 @@ from uvicorn.protocols.http.httptools_impl import HEADER_VALUE_RE, STATUS_LINE, 
 from oceanmock.api import JSON, Headers
 from oceanmock.errors import EnvironmentProblem
 from oceanmock.http.sockets import bind, bind_unix, url_of
+from oceanmock.masking import mask_error, mask_text
 
 AsgiApp = Callable[..., Any]
 
@@ -433,6 +435,7 @@ class _UvicornServer(uvicorn.Server):
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=GRACE_SECONDS,
         )
+        logging.getLogger("uvicorn.error").addFilter(_mask_record)
         config.load()
         config.ssl = tls
         super().__init__(config)
@@ -459,3 +462,11 @@ class _UvicornServer(uvicorn.Server):
         """Stop; at the second signal at once. uvicorn's own raises the signal again afterwards."""
         self.force_exit = self.should_exit
         self.should_exit = True
+
+
+def _mask_record(record: logging.LogRecord) -> bool:
+    """Mask what a log record of uvicorn quotes of a request."""
+    record.msg, record.args = mask_text(record.getMessage()), ()
+    if record.exc_info is not None and record.exc_info[1] is not None:
+        record.exc_text, record.exc_info = mask_error(record.exc_info[1]), None
+    return True
