@@ -132,6 +132,8 @@ WRONG = (
     f"{URL} --api ocp --user a --connect-timeout 5",
     f"{URL} --api ocp --user a --report htm=a.html",
     f"{URL} --api ocp --user a --require transition",
+    f"{URL} --api ocp --user a --password s3cret --include getTaskInstances",
+    f"{URL} --api ocp --user a --password s3cret --exclude time.formats",
     f"{URL} --api ocp --user a --require transitions=many",
     f"{URL} --api ocp --user a --report html",
     f"{URL} --api ocp --user a --report html=a,json=./a",
@@ -439,6 +441,85 @@ def test_progress_and_summary_go_their_own_ways(stage: Stage) -> None:
 
     assert result.stderr.startswith("probes: 0 requests, 0 findings in ")
     assert result.stdout.startswith("OCP 4.2.2 at http://127.0.0.1:8080")
+
+
+# --- operations and rules, and a file of options --------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "rules", "missing"),
+    [
+        ("", ["envelope.status", "hostile.500"], ["rollbackTask", "retryTask"]),
+        ("--include getTask*", ["envelope.status", "hostile.500"], []),
+        ("--include hostile.* --include retryTask", [], ["retryTask"]),
+        ("--include hostile.*", ["hostile.500"], ["rollbackTask", "retryTask"]),
+        ("--exclude hostile.* --exclude rollbackTask", ["envelope.status"], ["retryTask"]),
+        ("--exclude getTaskInstance", [], ["rollbackTask", "retryTask"]),
+    ],
+)
+def test_operations_and_rules_are_chosen_by_patterns(
+    words: str, rules: list[str], missing: list[str], stage: Stage, tmp_path: Path
+) -> None:
+    stage.result, path = a_result(stories={}, known=[]), tmp_path / "run.json"
+
+    oceanmock(*OCP, *words.split(), "--report", f"json={path}")
+
+    run = json.loads(path.read_text())["runs"][0]
+    assert [item["rule"] for item in run["findings"]] == rules
+    assert [item["operation"] for item in run["missing"]] == missing
+
+
+def test_excluded_operations_are_not_requested(stage: Stage) -> None:
+    oceanmock(*OCP, "--exclude", "get*", "--exclude", "hostile.*")
+
+    assert stage.ran[0][0].excluded == {"getTaskInstance", "getSubtaskLog"}
+
+
+@pytest.mark.parametrize(
+    ("name", "head"), [("oceanmock.toml", "[conform]"), ("pyproject.toml", "[tool.oceanmock.conform]")]
+)
+def test_a_file_has_the_defaults_of_options(
+    name: str, head: str, stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / name).write_text(
+        f"{head}\napi = 'ocp'\nuser = 'manager'\nseed = 3\nphases = ['probes', 'fuzzing']\nmax-failures = 2\n"
+        "min_operations = 9\nreport = ['json=a.json', 'junit=b.xml']\ntimeout = '2m'\ninsecure = true\n"
+    )
+    monkeypatch.chdir(tmp_path)
+
+    ended = oceanmock(URL, "--seed", "4", OCEANMOCK_PASSWORD="s3cret")
+
+    options = stage.ran[0][0]
+    assert ended.exit_code == 3
+    assert (options.seed, options.timeout) == (4, 120_000_000_000)
+    assert options.phases == {"probes", "fuzzing"}
+    assert {path.name for path in tmp_path.iterdir()} == {name, "a.json", "b.xml"}
+    assert f"conform {URL} --api ocp --user manager --phases probes,fuzzing --seed 4 --timeout 2m" in ended.stdout
+    assert oceanmock("--mock").exit_code == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[conform]\nsed = 1", "oceanmock.toml: conform has no option 'sed'."),
+        ("[confrom]\nseed = 1", "oceanmock.toml: 'confrom' is no command."),
+        ("[conform]\npassword = 's3cret'", "oceanmock.toml: password is a secret: give it in the environment instead."),
+        ("[conform]\nseed = 'x'", "Invalid value for '--seed'"),
+        ("[conform", "oceanmock.toml cannot be read"),
+    ],
+)
+def test_a_mistake_in_the_file_of_options_is_named(
+    text: str, message: str, stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "oceanmock.toml").write_text(text)
+    monkeypatch.chdir(tmp_path)
+
+    ended = oceanmock(*OCP)
+
+    assert ended.exit_code == 2
+    assert message in ended.stderr
+    assert "s3cret" not in ended.output
+    assert stage.ran == []
 
 
 # --- in a workflow, and between two runs ----------------------------------------------------------

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+import yaml
 from click.testing import CliRunner
 from click.testing import Result as Ended
 
@@ -109,3 +112,52 @@ def test_a_story_is_replayed_on_a_server() -> None:
     assert "Story retry-failed-subtask" in ended.stdout
     assert "✗" not in ended.stdout
     assert ended.exit_code == 0
+
+
+# --- the action -----------------------------------------------------------------------------------
+
+ACTION = yaml.safe_load((Path(__file__).parents[1] / ".github/actions/conform/action.yml").read_text(encoding="utf-8"))
+
+
+def step(key: str) -> dict[str, Any]:
+    """Return the first step of the action that has a text in its script or action."""
+    return next(item for item in ACTION["runs"]["steps"] if key in item.get("run", "") + item.get("uses", ""))
+
+
+def test_the_action_passes_words_as_they_are_quoted(tmp_path: Path) -> None:
+    command = tmp_path / "oceanmock/bin/oceanmock"
+    command.parent.mkdir(parents=True)
+    command.write_text("#!/bin/sh\nprintf '%s|' \"$@\"; exit 3\n")
+    command.chmod(0o755)
+    reports = str(tmp_path / "my reports")
+    options = """--exclude 'schemathesis.*' --baseline "my lab.yaml" --task $(id)"""
+    inputs = {"TARGET": "http://a", "API": "ocp", "USERNAME": "jo hara", "OPTIONS": options, "REPORTS": reports}
+
+    done = subprocess.run(
+        ["bash", "-e", "-c", step("--format github")["run"]],
+        env={"PATH": os.environ["PATH"], "RUNNER_TEMP": str(tmp_path), **inputs},
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=False,
+    )
+
+    assert done.returncode == 3
+    assert done.stdout.split("|")[:-1] == [
+        *("conform", "http://a", "--exclude", "schemathesis.*", "--baseline", "my lab.yaml", "--task", "$(id)"),
+        *("--api", "ocp", "--user", "jo hara", "--format", "github"),
+        *("--report", f"junit={reports}/junit.xml", "--report", f"json={reports}/report.json"),
+        *("--report", f"html={reports}/report.html", "--report", f"sarif={reports}/report.sarif"),
+    ]
+
+
+def test_the_action_sets_python_up_pins_and_uploads() -> None:
+    used = [item["uses"] for item in ACTION["runs"]["steps"] if "uses" in item]
+
+    assert all(re.fullmatch(r"actions/[a-z-]+@[0-9a-f]{40}", name) for name in used)
+    assert step("setup-python")["with"] == {
+        "python-version": "${{ inputs.python-version }}",
+        "update-environment": False,
+    }
+    assert '-c "$repository/requirements/dev.txt"' in step("pip")["run"]
+    assert step("upload-artifact")["if"].startswith("always()")

@@ -11,6 +11,7 @@ import contextlib
 import gc
 import json
 import sys
+import tomllib
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -22,7 +23,7 @@ from oceanmock import __version__
 from oceanmock.cli.admin import ADMIN_COMMANDS, PROGRESSION, TOKEN_OPTIONS, read_token
 from oceanmock.cli.conform import compare
 from oceanmock.cli.conform import conform as conform_command
-from oceanmock.cli.conform_options import mask_names
+from oceanmock.cli.conform_options import SECRETS, mask_names
 from oceanmock.clock import Progression
 from oceanmock.errors import AuthorError, EnvironmentProblem, OceanmockError
 from oceanmock.terminal import output_problem, standard_output
@@ -76,9 +77,48 @@ SETTINGS: Final = {
 }
 
 
+CONFIG_FILES: Final = (("oceanmock.toml", ()), ("pyproject.toml", ("tool", "oceanmock")))
+"""The files in the current folder that give options their defaults, and where in them; the first that does counts."""
+
+
+def load_config() -> dict[str, dict[str, Any]]:
+    """Return the defaults of options, by command. Raises AuthorError for what is no option, and for secrets."""
+    for name, keys in CONFIG_FILES:
+        if not Path(name).is_file():
+            continue
+        try:
+            tables: Any = tomllib.loads(Path(name).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as problem:
+            raise AuthorError(f"{name} cannot be read: {problem}.") from problem
+        for key in keys:
+            tables = tables.get(key) or {}
+        if tables:
+            return {command: _defaults(name, command, table) for command, table in tables.items()}
+    return {}
+
+
+def _defaults(file: str, command: str, table: Any) -> dict[str, Any]:
+    """Return the defaults of one command's options. Raises AuthorError."""
+    known = main.commands.get(command)
+    if known is None or not isinstance(table, dict):
+        raise AuthorError(f"{file}: {command!r} is no command. {suggest(command, [*main.commands])}")
+    params = {param.name: param for param in known.params if isinstance(param, click.Option) and param.name}
+    values = {}
+    for key, value in table.items():
+        param = params.get(key.replace("-", "_"))
+        if param is None or param.name is None:
+            raise AuthorError(f"{file}: {command} has no option {key!r}. {suggest(key, [*params])}")
+        if param.name in SECRETS or "token" in param.name:
+            raise AuthorError(f"{file}: {key} is a secret: give it in the environment instead.")
+        is_joined = isinstance(value, list) and not param.multiple
+        values[param.name] = ",".join(map(str, value)) if is_joined else value
+    return values
+
+
 @click.group(cls=MainGroup, context_settings=SETTINGS)
 @click.version_option(__version__, message="%(prog)s %(version)s")
-def main() -> None:
+@click.pass_context
+def main(ctx: click.Context) -> None:
     """Serve and drive a contract-testing mock of OceanBase's task APIs.
 
     \b
@@ -88,7 +128,11 @@ def main() -> None:
     oceanmock check my-scenario.yaml        print every mistake in it, with its line
     oceanmock clock advance 90s             advance a running server's clock
     oceanmock conform --mock                check the mock against its contract
+
+    Defaults of options come from the tables of oceanmock.toml, such as [conform], or from those of
+    pyproject.toml, such as [tool.oceanmock.conform].
     """
+    ctx.default_map = load_config()
 
 
 for command in (conform_command, compare, *ADMIN_COMMANDS):

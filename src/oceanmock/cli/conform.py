@@ -23,6 +23,7 @@ import click
 from oceanmock.cli.conform_options import (
     API_CHOICES,
     ConformOptions,
+    Selection,
     flag_of,
     list_of,
     problems_of,
@@ -35,7 +36,7 @@ from oceanmock.errors import AuthorError, EnvironmentProblem, OceanmockError
 from oceanmock.text import escape_unprintable, plural
 
 if TYPE_CHECKING:
-    from oceanmock.conformance.baseline import Baseline
+    from oceanmock.checks import CheckResult
     from oceanmock.conformance.reports.terminal import Display
     from oceanmock.conformance.target import Target
     from oceanmock.scenario.fields import BaseScenario
@@ -192,7 +193,10 @@ def _run(
 ) -> Result:
     """Return the result of a run, and update the user's own baseline."""
     from oceanmock.conformance.baseline import choose_baselines, joined, update_file
+    from oceanmock.conformance.checks import all_rules
+    from oceanmock.conformance.model import spec_for
     from oceanmock.conformance.reports import observed
+    from oceanmock.openapi import operations_of
 
     own, updates = options.own_baseline, options.update_baseline
     baselines, notes = choose_baselines(
@@ -200,6 +204,8 @@ def _run(
     )
     for note in notes:
         click.echo(note, err=True)
+    operations = [item.id for item in operations_of(spec_for(api, version))]
+    selection = Selection(options, operations=operations, rules=list(all_rules(api)))
     phases = PHASES if options.phases is None and not stories else options.phases or ()
     run_options = Options(
         write=options.write,
@@ -211,11 +217,22 @@ def _run(
         stories=stories,
         story_ids=options.story_id,
         timeout=options.timeout,
+        excluded=selection.excluded,
         unknown_ids=options.unknown_ids,
     )
     baseline = joined(baselines)
-    with _progress(baseline, options.max_failures) as listen:
+
+    def reason_for(finding: CheckResult) -> str:
+        if not selection.has(finding.rule, finding.operation):
+            return "left out"
+        return baseline.reason_for(finding) if baseline else ""
+
+    with _progress(reason_for, options.max_failures) as listen:
         result = run(run_options, listen=listen, baseline=baseline)
+    result.findings, result.known = (
+        [item for item in some if selection.has(item.rule, item.operation)] for some in (result.findings, result.known)
+    )
+    result.missing = [item for item in result.missing if item.operation in selection.operations]
     result.stopped = result.stopped or (listen.stopped if result.interrupted else "")
     if result.stopped.startswith("--max-failures"):
         result.interrupted = False  # the findings are the verdict
@@ -234,10 +251,11 @@ def _run(
     return result
 
 
-def _progress(baseline: Baseline | None = None, max_failures: int | None = None) -> AbstractContextManager[Display]:
+def _progress(
+    reason_for: Callable[[CheckResult], str] = lambda _: "", max_failures: int | None = None
+) -> AbstractContextManager[Display]:
     from oceanmock.conformance.reports.terminal import console_of, show_progress
 
-    reason_for = baseline.reason_for if baseline else lambda _: ""
     console = console_of(sys.stderr)
     return show_progress(console, stopwatch=stopwatch, reason_for=reason_for, max_failures=max_failures)
 

@@ -6,6 +6,7 @@ needed, so that ``oceanmock --help`` stays quick.
 
 from __future__ import annotations
 
+import fnmatch
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -17,7 +18,7 @@ from click.core import ParameterSource
 
 from oceanmock.checks import Phase
 from oceanmock.conformance.model import PHASES, ApiName
-from oceanmock.text import format_duration, parse_duration, suggest
+from oceanmock.text import did_you_mean, format_duration, parse_duration, suggest
 
 API_CHOICES: Final[tuple[ApiName, ...]] = get_args(ApiName)
 REPORT_KINDS: Final = ("html", "json", "junit", "sarif")
@@ -29,6 +30,8 @@ CREDENTIALS: Final[Mapping[ApiName, tuple[str, ...]]] = {
     "obshell": ("password", "agent_password"),
 }
 """The credential options that each API accepts."""
+UNTYPED_SOURCES: Final = (ParameterSource.ENVIRONMENT, ParameterSource.DEFAULT_MAP)
+"""The sources of options that are for any API, and so no mistake where an API does not have them."""
 NOT_REPEATED: Final = frozenset({"what", "mock", "connect_timeout", "format", "report", "update_baseline", *SECRETS})
 """Options that the command to repeat a run leaves out, or states elsewhere."""
 
@@ -154,6 +157,14 @@ class ConformOptions:
     timeout: int = _option(
         "How long a story or a walk waits for an expected state. Default: 60s.", default="60s", **DURATION
     )
+    include: tuple[str, ...] = _option(
+        "Report only deviations of these operations or rules, such as getTaskInstance or 'time.*'. Repeatable.",
+        metavar="PATTERN",
+    )
+    exclude: tuple[str, ...] = _option(
+        "Send no requests of these operations, and report no deviations of them or of these rules. Repeatable.",
+        metavar="PATTERN",
+    )
     max_failures: int | None = _option(
         "End the run after N findings that no baseline accepts.", metavar="N", type=click.IntRange(1)
     )
@@ -209,6 +220,35 @@ class ConformOptions:
         return next((Path(item) for item in reversed(self.baseline) if is_path(item)), None)
 
 
+class Selection:
+    """The operations and rules that a run reports, by the patterns of --include and --exclude; all without any."""
+
+    def __init__(self, options: ConformOptions, *, operations: Sequence[str], rules: Sequence[str]) -> None:
+        """Raise a UsageError for a pattern that no operation and no rule matches."""
+        for pattern in (*options.include, *options.exclude):
+            if not fnmatch.filter((*operations, *rules), pattern):
+                hint = suggest(pattern, operations) if "." not in pattern else did_you_mean(pattern, rules)
+                raise click.UsageError(f"no operation or rule matches {pattern!r}. {hint}".rstrip())
+        self.operations = _selected(options, operations)
+        self.rules = _selected(options, rules)
+        self.excluded = frozenset(
+            name for name in operations if any(fnmatch.fnmatchcase(name, pattern) for pattern in options.exclude)
+        )
+
+    def has(self, rule: str, operation: str) -> bool:
+        """Return whether a finding is reported; one of no operation is, unless its rule is left out."""
+        return rule in self.rules and (not operation or operation in self.operations)
+
+
+def _selected(options: ConformOptions, names: Sequence[str]) -> frozenset[str]:
+    """Return the names that are included, or all if no pattern matches one, without those that are excluded."""
+
+    def matches(patterns: Sequence[str]) -> set[str]:
+        return {name for pattern in patterns for name in names if fnmatch.fnmatchcase(name, pattern)}
+
+    return frozenset((matches(options.include) or {*names}) - matches(options.exclude))
+
+
 def flag_of(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
@@ -251,8 +291,9 @@ def _mock_problems(options: ConformOptions) -> Iterator[str]:
             yield f"--mock checks oceanmock itself, not {without_user(url)}: leave out one of them."
     for name in _credentials_given(options):
         yield f"--mock uses its own credentials: leave out {flag_of(name)}."
+    source = click.get_current_context().get_parameter_source
     for name in ("write", "task", "unknown_ids", "insecure", "ca", "story", "story_id"):
-        if getattr(options, name):
+        if getattr(options, name) and source(name) not in UNTYPED_SOURCES:
             yield f"{flag_of(name)} is for a real server: leave it out with --mock."
     if options.update_baseline and options.api is None:
         yield "--update-baseline writes the baseline of one API: give --api."
@@ -291,10 +332,10 @@ def _url_problems(options: ConformOptions) -> Iterator[str]:
 
 
 def _credentials_given(options: ConformOptions) -> Iterator[str]:
-    """Yield the credential options of any API, without those from environment variables."""
+    """Yield the credential options of any API, without those from environment variables or a file."""
     source = click.get_current_context().get_parameter_source
     for name in dict.fromkeys(name for names in CREDENTIALS.values() for name in names):
-        if getattr(options, name) is not None and source(name) is not ParameterSource.ENVIRONMENT:
+        if getattr(options, name) is not None and source(name) not in UNTYPED_SOURCES:
             yield name
 
 
@@ -315,7 +356,7 @@ def repeat_command(options: ConformOptions) -> str:
             continue
         if value is True:
             words.append(flag_of(name))
-        elif name in ("seed", "task") or source(name) is ParameterSource.COMMANDLINE:
+        elif name in ("seed", "task") or source(name) in (ParameterSource.COMMANDLINE, ParameterSource.DEFAULT_MAP):
             several = value if isinstance(value, tuple) and name != "phases" else (value,)
             words += [word for item in several for word in (flag_of(name), text.get(name, str)(item))]
     return shlex.join(words)

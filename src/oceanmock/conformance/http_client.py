@@ -189,6 +189,9 @@ class HttpClient:
             raise NotAllowed(f"{request.method} {url} was not sent: it does not go to the target.")
         target = url.removeprefix(self.target.url)
         with self._lock:
+            operation = find_operation(self.operations, request.method, target.partition("?")[0])
+            if operation is not None and operation.id in self.options.excluded:
+                raise NotAllowed(f"{request.method} {target} was not sent: --exclude names {operation.id}.")
             self.guard.check(request.method, target, _plain_body(request))
             self.guard.check_headers(request.headers, _sent_body(request), host=urlsplit(self.target.url).netloc)
             while True:

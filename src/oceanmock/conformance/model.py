@@ -179,7 +179,7 @@ class Options:
 
     ``tasks`` are the ids of the tasks or dags that it may change. ``rate`` is requests per second, 0 for no limit.
     ``story_ids`` are pairs of a name in a story and its id at the target. ``timeout`` limits each wait of a story or a
-    walk.
+    walk. Requests of ``excluded`` operations are not sent.
     """
 
     write: bool = False
@@ -191,6 +191,7 @@ class Options:
     stories: tuple[BaseScenario, ...] = ()
     story_ids: tuple[tuple[str, str], ...] = ()
     timeout: int = 60_000_000_000
+    excluded: frozenset[str] = frozenset()
     unknown_ids: bool = False
     """Whether ids of nothing are sent to a target that should be spared them."""
 
