@@ -13,7 +13,7 @@ from typing import Any
 
 from Crypto.Cipher import AES, PKCS1_v1_5
 from Crypto.PublicKey import RSA
-from Crypto.Util.Padding import pad
+from Crypto.Util.Padding import pad, unpad
 
 CHUNK_SIZE = 53
 AES_KEY = bytes(range(16))
@@ -43,6 +43,11 @@ def sealed_header(public_key: str, **said: Any) -> str:
 def sealed_body(body: bytes, *, key: bytes = AES_KEY, iv: bytes = AES_IV) -> bytes:
     """A body as it is sent."""
     return base64_text(ciphertext(body, key=key, iv=iv)).encode()
+
+
+def opened_body(text: str, *, key: bytes = AES_KEY, iv: bytes = AES_IV) -> bytes:
+    """A body that was sealed, as it was before."""
+    return unpad(AES.new(key, AES.MODE_CBC, iv).decrypt(base64.b64decode(text)), AES.block_size)
 
 
 def ciphertext(body: bytes, *, key: bytes = AES_KEY, iv: bytes = AES_IV) -> bytes:

@@ -22,7 +22,7 @@ OPAQUE: Final = {
     "traceId": re.compile(r"[0-9a-f]{16}"),
     "pid": re.compile(r"[1-9]\d*"),
     "startAt": re.compile(r"[1-9]\d{18}"),
-    "homePath": re.compile(r"/.+"),
+    **dict.fromkeys(("homePath", "data_dir", "log_dir"), re.compile(r"/.+")),
     "public_key": re.compile(r"MIGJ[A-Za-z0-9+/]{183}="),
 }
 """What is another's on every server, and how it looks."""

@@ -302,7 +302,6 @@ RIGHT_AGENT = OpenedHeader(AGENT, Header("agent-secret", "9999999999", TARGET))
 FORWARDED = OpenedHeader(OB, Header("ob-secret", "9999999999", TARGET, forward_type=2))
 WITH_TOKEN = OpenedHeader(OB, Header(uri=TARGET, token="t"))
 IN_SESSION = OpenedHeader(OB, Header(uri=TARGET, session_id="s", ts="9999999999"))
-IN_OLD_SESSION = OpenedHeader(OB, Header(uri=TARGET, session_id="s", ts="1"))
 EMPTY = OpenedHeader(OB, Header(uri=TARGET))
 EMPTY_AGENT = OpenedHeader(AGENT, Header(uri=TARGET))
 
@@ -331,8 +330,6 @@ def agent(identity: Identity, *, root: bool = True, own: bool = True, token: str
         ("CLUSTER AGENT", True, True, RIGHT_ROOT, None),
         ("CLUSTER AGENT", True, True, RIGHT_AGENT, None),
         ("CLUSTER AGENT", True, True, FORWARDED, None),
-        ("CLUSTER AGENT", True, True, IN_SESSION, "Session.Invalid"),
-        ("CLUSTER AGENT", True, True, IN_OLD_SESSION, "Timestamp.Invalid"),
         ("MASTER", True, True, IN_SESSION, "IncorrectOceanbasePassword"),
         ("TAKE OVER MASTER", True, False, RIGHT_ROOT, None),
         ("SCALING OUT", True, False, EMPTY, "IncorrectOceanbasePassword"),

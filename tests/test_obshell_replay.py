@@ -19,6 +19,7 @@ pytestmark = pytest.mark.slow
 NOT_SERVED = "calls that change the agent and make no dag are not served"
 NO_PEERS = "a follower forwarded it to its master, and a sandbox is one agent"
 NO_CONSOLE = "obshell's web console is not served, and OCP answers for all paths that are not its own"
+OTHER_BUILD = "it was another build of the same version, 4.5.0.0-0"
 ENGLISH = "messages are English whatever Accept-Language says"
 
 EXCEPT: dict[tuple[str, str], str] = {
@@ -28,6 +29,8 @@ EXCEPT: dict[tuple[str, str], str] = {
     ("pass-dag.json", "unfinished after"): NO_PEERS,
     ("auth.json", "chinese"): ENGLISH,
     ("auth.json", "chinese bad id"): ENGLISH,
+    ("reads.json", "read ob/info"): OTHER_BUILD,
+    ("reads.json", "read agents/status"): OTHER_BUILD,
     ("lone.json", "unknown version"): NO_CONSOLE,
     ("lone.json", "not the api"): NO_CONSOLE,
     ("lone.json", "root"): NO_CONSOLE,
@@ -36,8 +39,8 @@ EXCEPT: dict[tuple[str, str], str] = {
 
 NO_RECORDING = "001_fdf33ed94fc51ae1.json"
 
-RECORDED_EXCHANGES = 520
-EQUAL_EXCHANGES = 511
+RECORDED_EXCHANGES = 523
+EQUAL_EXCHANGES = 512
 
 
 def test_every_recording_is_replayed() -> None:

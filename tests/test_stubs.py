@@ -5,6 +5,7 @@ What `stubs` may say, and what is said of mistakes, is at the end.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,7 +15,7 @@ import yaml
 from obshell import OBShellHandleError
 
 from golden import assert_golden
-from obshell_client import sealed_body
+from obshell_client import opened_body, sealed_body
 from obshell_sdk import served
 from obshell_world import said, sealed
 from oceanmock import Obshell
@@ -446,6 +447,118 @@ def test_a_client_backs_up_a_tenant_and_polls_its_overview() -> None:
             statuses.append(sdk.get_tenant_backup_overview("t1").status["status"])
 
     assert statuses == ["DOING", "COMPLETED"]
+
+
+# --- what is served without a stub ----------------------------------------------------------------
+
+SINGLE: Final = """
+summary: An agent that has done nothing yet
+api: obshell
+progression: manual
+agent: {identity: %s}
+dags: [{name: Join self, starts_on: {path: /api/v1/agent/join}, nodes: [One]}]
+"""
+RECORDED: Final = json.loads((Path(__file__).parent / "data/obshell/reads.json").read_text("utf-8"))
+
+
+@pytest.mark.parametrize("exchange", RECORDED["exchanges"], ids=lambda exchange: str(exchange["request"]["target"]))
+def test_a_single_agent_answers_what_a_real_one_answered(exchange: dict[str, Any]) -> None:
+    ask, expected = World(SINGLE % "SINGLE").serve(auth=False), exchange["response"]["body"]["data"]
+
+    answer = data(ask("GET", exchange["request"]["target"]))
+
+    assert differences(expected, answer) <= {"version", "pid", "startAt", "data_dir", "log_dir"}
+
+
+def differences(one: Any, other: Any, key: str = "") -> set[str]:
+    """Return the keys of the values in which two JSON values differ; {""} where their shapes do."""
+    if type(one) is not type(other):
+        return {""}
+    if isinstance(one, dict):
+        shapes = set() if [*one] == [*other] else {""}
+        return shapes.union(*(differences(one[name], other.get(name), name) for name in one))
+    if isinstance(one, list):
+        shapes = set() if len(one) == len(other) else {""}
+        return shapes.union(*(differences(*pair, key) for pair in zip(one, other, strict=False)))
+    return set() if one == other else {key}
+
+
+def test_an_agent_of_a_cluster_has_an_observer_in_it() -> None:
+    ask = World(SINGLE % "CLUSTER AGENT").serve(auth=False)
+
+    info, observer = data(ask("GET", "/api/v1/ob/info")), data(ask("GET", "/api/v1/observer/info"))
+
+    (server,) = info["obcluster_info"]["topology"]["zone1"]
+    assert (info["agent_info"][0]["identity"], server["agent_port"]) == ("CLUSTER AGENT", 2886)
+    assert (observer["ip"], observer["sql_port"], observer["inner_status"]) == (
+        "127.0.0.1",
+        server["sql_port"],
+        "ACTIVE",
+    )
+
+
+def test_reads_beside_the_contract_need_the_header_and_give_way_to_stubs() -> None:
+    text = (SINGLE % "MASTER") + "stubs: [{path: /api/v1/ob/info, data: mine, times: 1}]"
+    guarded, ask = World(text).serve(), World(text).serve(auth=False)
+
+    assert said(guarded("GET", "/api/v1/ob/info"))[:2] == (400, "Request.Header.NotFound")
+    answers = [data(ask("GET", "/api/v1/ob/info")) for _ in range(2)]
+    assert (answers[0], answers[1]["agent_info"][0]["zone"]) == ("mine", "zone1")
+
+
+def logged_in() -> tuple[World, Ask, str]:
+    """Return an agent of a cluster, a function that asks it, and the id of a session."""
+    world = World(SINGLE % "CLUSTER AGENT")
+    ask = world.serve()
+    sealed_id = data(sealed(ask, "POST", "/api/v1/login"))
+    return world, ask, opened_body(sealed_id).decode()
+
+
+def test_a_login_returns_a_session_that_stands_for_the_password() -> None:
+    _, ask, session = logged_in()
+
+    answers = [
+        sealed(ask, "GET", "/api/v1/ob/info", auth="", session_id=id, ts=ts)
+        for id, ts in ((session, "9999999999"), ("a" * 64, "9999999999"), (session, "1"))
+    ]
+
+    assert (len(session), answers[0].status_code) == (64, 200)
+    assert [said(answer) for answer in answers[1:]] == [
+        (401, "Security.Authentication.SessionInvalid", "Session is invalid"),
+        (401, "Security.Authentication.Expired", "Authentication expired"),
+    ]
+
+
+def test_a_logout_ends_the_session() -> None:
+    _, ask, session = logged_in()
+    body = sealed_body(json.dumps({"session_id": session}).encode())
+
+    assert sealed(ask, "POST", "/api/v1/logout", body=body, auth="", session_id=session).status_code == 200
+
+    assert sealed(ask, "GET", "/api/v1/ob/info", auth="", session_id=session).status_code == 401
+
+
+def test_a_session_ends_no_other_session_but_a_password_does() -> None:
+    _, ask, session = logged_in()
+    other = opened_body(data(sealed(ask, "POST", "/api/v1/login"))).decode()
+    statuses = []
+
+    for own in ({"auth": "", "session_id": session}, {}):
+        sealed(ask, "POST", "/api/v1/logout", body=sealed_body(json.dumps({"session_id": other}).encode()), **own)
+        statuses.append(sealed(ask, "GET", "/api/v1/ob/info", auth="", session_id=other).status_code)
+
+    assert statuses == [200, 401]
+
+
+def test_a_logout_names_its_session_and_a_login_has_keys() -> None:
+    ask = World(SINGLE % "CLUSTER AGENT").serve()
+
+    assert said(sealed(ask, "POST", "/api/v1/logout"))[1:] == (
+        "Common.BindJsonFailed",
+        "Bind JSON failed: Key: 'LogoutSessionParam.SessionID' Error:Field validation for 'SessionID' failed on the "
+        "'required' tag",
+    )
+    assert said(sealed(ask, "POST", "/api/v1/login", keys=""))[:2] == (400, "Request.AESKey.NotFound")
 
 
 # --- mistakes -------------------------------------------------------------------------------------

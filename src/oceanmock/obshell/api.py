@@ -93,6 +93,7 @@ PREFIX: Final = "/api/v1"
 TASK_PREFIX: Final = f"{PREFIX}/task"
 INFO_PATH: Final = f"{PREFIX}/info"
 STATUS_PATH: Final = f"{PREFIX}/status"
+LOGIN_PATH: Final = f"{PREFIX}/login"
 OB_AVAILABLE: Final = 3
 """The obState of an agent that is connected to OceanBase (ob/agent/repository/db/oceanbase/status.go:20-24)."""
 DAG_PATH: Final = f"{TASK_PREFIX}/dag/{{id}}"

@@ -14,7 +14,7 @@ and its sessions, tokens, forwarding.
 
 A ts has no upper bound, and a header may be used again; with no password in it, it never expires. Not modelled:
 POST /api/v1/agent/password (which requires other fields) and an RSA-encrypted password inside a header, which SINGLE
-accepts too. The only module that imports ``cryptography``: when it is first used, since it is slow to import.
+accepts too. The only module that imports ``cryptography``, when it is first used: that is slow.
 """
 
 # ruff: noqa: PLC0415 (see above)
@@ -418,14 +418,16 @@ def access_error(
         )
     if opened.header.uri != target:
         return _error("Header.UriMismatch", "URI mismatch")
-    if opened.header.session_id and agent.identity == "CLUSTER AGENT":  # no session exists
-        if _timestamp(opened.header, now_s) is None:
-            return _error("Session.Invalid", "Session is invalid")
-        # A bad or expired ts is printed as Go formats it.
-        return _error("Timestamp.Invalid", f"Invalid timestamp: {opened.header.ts}, err: %!s(int64={now_s})")
     if is_obproxy_task:
         return _obproxy_task(agent, opened, now_s)
     return _by_identity(agent, opened, now_s)
+
+
+def session_error(header: Header, end_s: int, *, now_s: int) -> ObshellError | None:
+    """Return the error of a header's session that ends at a second, 0 for none (middleware.go:646-657), else None."""
+    word = "expired" if end_s else "invalid"
+    error = None if now_s <= end_s else _error(f"Session{word.capitalize()}", f"Session is {word}")
+    return _error("Expired", "Authentication expired") if _timestamp(header, now_s) is not None else error
 
 
 def _obproxy_task(agent: AgentSecurity, opened: OpenedHeader, now_s: int) -> ObshellError | None:

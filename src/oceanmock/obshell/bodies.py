@@ -14,7 +14,7 @@ from typing import Any, Final, Literal, TypeVar
 import orjson
 
 from oceanmock.api import Json, Request
-from oceanmock.obshell.api import GenericId, QuirkName, parse_generic_id
+from oceanmock.obshell.api import OB_AVAILABLE, GenericId, QuirkName, parse_generic_id
 from oceanmock.obshell.errors import ObshellError, error_of, not_found, not_holding, panic
 from oceanmock.obshell.gojson import BOOLEANS, Unreadable, query_value, quoted, read_struct
 from oceanmock.obshell.machine import lines_of, task_logs_at
@@ -106,9 +106,14 @@ def read_operator(request: Request, kind: Literal["Dag", "Node"]) -> dict[str, s
     struct = "Dag" if has_quirk(request, "node-body-says-dag-operator") else kind
     body = read_fields(request, f"task.{struct}Operator", {"operator": "string", "id": "string"})
     if not body.get("operator"):
-        why = f"Key: '{struct}Operator.Operator' Error:Field validation for 'Operator' failed on the 'required' tag"
-        raise error_of("Common.BindJsonFailed", why=why)
+        raise missing_field(f"{struct}Operator", "Operator")
     return body
+
+
+def missing_field(struct: str, field: str) -> ObshellError:
+    """Return the error of a body without a required field."""
+    why = f"Key: '{struct}.{field}' Error:Field validation for '{field}' failed on the 'required' tag"
+    return error_of("Common.BindJsonFailed", why=why)
 
 
 def read_fields(request: Request, struct: str, fields: Mapping[str, str]) -> dict[str, Any]:
@@ -190,6 +195,87 @@ def log_lines_json(view: DagView, place: int, position: int) -> list[Json]:
         }
         for place, (run, at, text) in enumerate(lines_of(state, view.now - dag.created), start=1)
     ]
+
+
+# What an agent says of itself and its cluster. Recorded of a SINGLE 4.5.0.0 (GET /api/v1/ob/info, agents/status and
+# observer/info); what a CLUSTER AGENT adds is read in ob/param/obcluster.go and bo/obcluster.go, its numbers made up.
+
+HOME: Final = "/home/admin/oceanbase"
+ZONE: Final = "zone1"
+ZERO_TIME: Final = "0001-01-01T00:00:00Z"
+_STATS: Final = {
+    **dict.fromkeys(("cpu_core_total", "cpu_core_assigned", "cpu_core_assigned_percent"), 0),
+    **dict.fromkeys(("memory_total", "memory_assigned"), ""),
+    **dict.fromkeys(("memory_in_bytes_total", "memory_in_bytes_assigned", "memory_assigned_percent"), 0),
+    **dict.fromkeys(("disk_total", "disk_assigned"), ""),
+    **dict.fromkeys(("disk_in_bytes_total", "disk_in_bytes_assigned", "disk_assigned_percent"), 0),
+    **dict.fromkeys(("disk_used", "disk_free"), ""),
+    **dict.fromkeys(("disk_in_bytes_used", "disk_in_bytes_free", "disk_used_percent"), 0),
+}
+
+
+def version_of(request: Request) -> str:
+    """Return the agent's version and build."""
+    return f"{dags_of(request).switches.obshell_version}-1"
+
+
+def zone_of(request: Request) -> str:
+    """Return the agent's zone; a SINGLE has none."""
+    return "" if dags_of(request).agent.identity == "SINGLE" else ZONE
+
+
+def status_json(request: Request) -> Json:
+    """Return the agent's state."""
+    agent, unfinished = dags_of(request).agent, dags_of(request).unfinished("agent")
+    return {
+        "agent": {"ip": agent.ip, "port": agent.port, "identity": agent.identity},
+        "state": 2,
+        "version": version_of(request),
+        "pid": request.sandbox.pid,
+        "startAt": request.sandbox.started,
+        "port": agent.port,
+        "obState": OB_AVAILABLE if holds_oceanbase(request) else 0,
+        "underMaintenance": any(view.dag.model.maintenance != "none" for view in unfinished),
+    }
+
+
+def ob_info_json(request: Request) -> Json:
+    """Return the agents, which is this one, and their cluster (ob/agent/executor/ob/info.go:38-78)."""
+    agent, held = dags_of(request).agent, holds_oceanbase(request)
+    version = dags_of(request).switches.obshell_version if held else ""
+    server = {"svr_ip": agent.ip, "svr_port": 2882, "sql_port": 2881, "agent_port": agent.port}
+    server |= {"with_rootserver": "YES", "status": "ACTIVE", "build_version": version}
+    own = {"ip": agent.ip, "port": agent.port, "zone": zone_of(request), "identity": agent.identity}
+    cluster = {"id": int(held), "name": "obcluster" if held else "", "version": version}
+    topology = {ZONE: [server]} if held else None
+    return {
+        "agent_info": [own | {"version": version_of(request)}],
+        "obcluster_info": cluster | {"topology": topology, "is_shared_storage": False},
+    }
+
+
+def observer_json(request: Request) -> Json:
+    """Return the agent's observer (ob/agent/executor/ob/cluster.go:700-731), zeros where there is none."""
+    agent, held = dags_of(request).agent, holds_oceanbase(request)
+    place = (agent.ip, 2882, zone_of(request)) if held else ("", 0, "")
+    return {
+        "id": int(held),
+        "ip": agent.ip,
+        "svr_port": 2882 * held,
+        "sql_port": 2881 * held,
+        "version": dags_of(request).switches.obshell_version if held else "",
+        "with_rootserver": held,
+        "ob_status": OB_AVAILABLE if held else 0,
+        "inner_status": "ACTIVE" if held else "",
+        "start_time": format_instant(request.sandbox.started) if held else ZERO_TIME,
+        "stop_time": ZERO_TIME,
+        "stats": _STATS | dict(zip(("ip", "port", "zone"), place, strict=True)),
+        "architecture": "x86_64" if held else "",
+        "data_dir": f"{HOME}/store",
+        "redo_dir": f"{HOME}/store/clog" if held else "",
+        "log_dir": f"{HOME}/log",
+        "obshell_port": agent.port * held,
+    }
 
 
 def _status(dag: DagData, state: DagState | NodeState | SubTaskState) -> Json:

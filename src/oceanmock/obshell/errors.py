@@ -68,6 +68,8 @@ TEXTS: Final[Mapping[str, tuple[int, str]]] = {
         400,
         "'{agent}' is '{identity}', instead of '{expected}', does not support this operation",
     ),
+    # A login whose header has no keys (ob/agent/executor/session/login.go).
+    "Request.AESKey.NotFound": (400, "AES key for encrypting session ID not found in HTTP headers"),
     "Agent.Identify.Unknown": (500, "Agent identify is unknown: {identity}"),
     # ob/agent/api/obcluster_handler.go
     "OB.Cluster.AlreadyInitialized": (400, "Cluster has already been initialized"),

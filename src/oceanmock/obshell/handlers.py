@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import cache, partial
-from typing import Any
+from typing import Any, Final
 
 from oceanmock.api import JSON, ApiError, Handler, Json, Request, Response, Service, stub_for, template_for
 from oceanmock.clock import MILLISECOND, SECOND, wall_now
@@ -26,8 +26,9 @@ from oceanmock.engine.sandbox import Sandbox
 from oceanmock.errors import CallerError, IllegalOperator, NoSuchTask, UnderMaintenance, WrongIdentity
 from oceanmock.obshell import api, bodies, errors, world
 from oceanmock.obshell.agent import Address, Agent
-from oceanmock.obshell.api import API, ERR_CODES_SINCE, OB_AVAILABLE, STATUS_PATH, Version, parse_generic_id
+from oceanmock.obshell.api import API, ERR_CODES_SINCE, LOGIN_PATH, STATUS_PATH, Version, parse_generic_id
 from oceanmock.obshell.auth import (
+    AES_BYTES,
     AgentSecurity,
     OpenedHeader,
     ServerKey,
@@ -36,6 +37,8 @@ from oceanmock.obshell.auth import (
     make_key,
     open_body,
     open_header,
+    seal_body,
+    session_error,
 )
 from oceanmock.obshell.bodies import (
     dags_of,
@@ -53,6 +56,9 @@ from oceanmock.obshell.scenario import TenantLock
 from oceanmock.obshell.world import Dags, DagView, Store, Template, id_of
 from oceanmock.openapi import Spec
 from oceanmock.text import format_instant
+
+SESSION_S: Final = 1800
+"""How long a session lasts after its last request (ob/agent/secure/session.go:36-41)."""
 
 
 class ServiceFactory:
@@ -113,6 +119,15 @@ class Handlers:
         self.wall = wall
         self.key = key
         self._redirected = errors.redirected_routes(spec)
+        self._others: dict[tuple[str, str], Handler] = {
+            ("GET", f"{api.PREFIX}/ob/info"): lambda request: self._succeed(request, bodies.ob_info_json(request)),
+            ("GET", f"{api.PREFIX}/observer/info"): lambda request: self._succeed(
+                request, bodies.observer_json(request)
+            ),
+            ("GET", f"{api.PREFIX}/agents/status"): self.get_all_status,
+            ("POST", LOGIN_PATH): self.log_in,
+            ("POST", f"{api.PREFIX}/logout"): self.log_out,
+        }
 
     def open(self, request: Request) -> None:
         """Decrypt header and body (middleware.go:396-498). Raises ObshellError, Redirect."""
@@ -130,16 +145,21 @@ class Handlers:
     def verify(self, request: Request) -> frozenset[str]:
         """Check the credentials (middleware.go:724-814). Raises ObshellError."""
         if request.sandbox.accounts.required:
-            agent = dags_of(request).agent
-            error = access_error(
-                AgentSecurity(agent.identity, agent.root_password, agent.agent_password),
-                request.credentials,
-                target=bodies.target_of(request),
-                now_s=self.wall() // SECOND,
-                is_obproxy_task=request.path_values.get("id", "").startswith(("4", "5")),
-            )
+            agent, now_s, opened = dags_of(request).agent, self.wall() // SECOND, request.credentials
+            security = AgentSecurity(agent.identity, agent.root_password, agent.agent_password)
+            is_obproxy_task = request.path_values.get("id", "").startswith(("4", "5"))
+            is_logged_in = opened is not None and holds_oceanbase(request) and request.path != LOGIN_PATH
+            session_id = opened.header.session_id if is_logged_in else ""
+            if session_id:  # in place of a password
+                security, is_obproxy_task = AgentSecurity(), False
+            target = bodies.target_of(request)
+            error = access_error(security, opened, target=target, now_s=now_s, is_obproxy_task=is_obproxy_task)
+            if error is None and session_id:
+                error = session_error(opened.header, self._session_end(request, session_id), now_s=now_s)
             if error is not None:
                 raise error
+            if session_id:
+                self._session_end(request, session_id, at_s=now_s + SESSION_S)
             request.caller = "agent" if request.credentials.is_for_agent else "root"
         return frozenset()
 
@@ -212,15 +232,18 @@ class Handlers:
     def fallback(self, request: Request) -> Handler | None:
         """Return what responds as a stub says, or starts the dag of a template. Raises CallerError."""
         templates = dags_of(request).templates_for(request.method, request.path)
-        if not templates and not request.sandbox.find_stub(request):
+        other = self._others.get((request.method, request.path))
+        if not templates and other is None and not request.sandbox.find_stub(request):
             return None
         self.verify(request)
         item = partial(self._dag, details=True)
         stub = stub_for(request, envelope=self._envelope, item=item, time=format_instant)
         if not isinstance(stub, str):
             return stub
-        if not templates:
+        if not templates and other is None:
             raise ApiError("unknown path", stub)
+        if not templates:
+            return other
         read_fields(request, "param.Body", {})
         body = json.loads((request.body or b"{}").decode("utf-8", "replace"), parse_int=float)
         return partial(self._start, template=template_for(templates, body))
@@ -325,14 +348,14 @@ class Handlers:
             "pid": request.sandbox.pid,
             "state": 2,
             "startAt": request.sandbox.started,
-            "homePath": "/home/admin/oceanbase",
+            "homePath": bodies.HOME,
             "obVersion": dags_of(request).switches.obshell_version if holds_oceanbase(request) else "",
             "architecture": "x86_64",
             "ip": agent.ip,
             "port": agent.port,
-            "zone": "" if agent.identity == "SINGLE" else "zone1",
+            "zone": bodies.zone_of(request),
             "identity": agent.identity,
-            "version": f"{dags_of(request).switches.obshell_version}-1",
+            "version": bodies.version_of(request),
             "isObproxyAgent": False,
             "security": agent.agent_password is not None,
         }
@@ -355,20 +378,38 @@ class Handlers:
 
     def get_status(self, request: Request) -> Response:
         """Return the agent's state."""
-        agent, unfinished = dags_of(request).agent, dags_of(request).unfinished("agent")
-        return self._succeed(
-            request,
-            {
-                "agent": {"ip": agent.ip, "port": agent.port, "identity": agent.identity},
-                "state": 2,
-                "version": f"{dags_of(request).switches.obshell_version}-1",
-                "pid": request.sandbox.pid,
-                "startAt": request.sandbox.started,
-                "port": agent.port,
-                "obState": OB_AVAILABLE if holds_oceanbase(request) else 0,
-                "underMaintenance": any(view.dag.model.maintenance != "none" for view in unfinished),
-            },
-        )
+        return self._succeed(request, bodies.status_json(request))
+
+    def get_all_status(self, request: Request) -> Response:
+        """Return the state of every agent: of this one."""
+        agent = dags_of(request).agent
+        return self._succeed(request, {bodies.authority(agent.ip, agent.port): bodies.status_json(request)})
+
+    def log_in(self, request: Request) -> Response:
+        """Begin a session and return its id, sealed with the header's keys (ob/agent/executor/session/login.go)."""
+        keys = request.credentials.header.keys if request.credentials else b""
+        if len(keys) != 2 * AES_BYTES:
+            raise error_of("Request.AESKey.NotFound")
+        id = "".join(request.sandbox.draw_trace_id() for _ in range(4))
+        self._session_end(request, id, at_s=self.wall() // SECOND + SESSION_S)
+        return self._succeed(request, seal_body(id.encode(), keys).decode())
+
+    def log_out(self, request: Request) -> Response:
+        """End the session of the body; a request in a session ends no other (ob/agent/executor/session/logout.go)."""
+        id = read_fields(request, "param.LogoutSessionParam", {"session_id": "string"}).get("session_id")
+        if not id:
+            raise bodies.missing_field("LogoutSessionParam", "SessionID")
+        own = request.credentials.header.session_id if request.credentials and holds_oceanbase(request) else ""
+        if own in ("", id):
+            self._session_end(request, id, at_s=0)
+        return self._succeed(request)
+
+    @staticmethod
+    def _session_end(request: Request, id: str, *, at_s: int | None = None) -> int:
+        """Let a session end at a second, if one is given, and return its end; 0 is that of none."""
+        count = partial(request.sandbox.store.count, request.sandbox.name, ("session", id))
+        end_s: int = count(by=0)
+        return end_s if at_s is None else count(by=at_s - end_s)
 
     def _dag(self, view: DagView, *, details: bool) -> Json:
         return bodies.dag_json(view, details=details, has_maintenance=self.version >= ERR_CODES_SINCE)
