@@ -322,10 +322,9 @@ def _row(tasks: Tasks, id: int, now: int) -> Any:
         if len(group.formats) >= MAX_FORMATS:
             group.formats.clear()
         row = group.formats[state.at] = _row_format(group, state)
-    times = [group.start_of(number), *(() if finished is None else (finished,))]
-    start, *finish = [format_timestamp(instant).encode() for instant in times]
-    numbers = (number + 1,) * group.name.count(PLACEHOLDER)
-    return orjson.Fragment(row % (*finish, id, *numbers, start, *group.part_ids[number * width : (number + 1) * width]))
+    numbers, part_ids = (number + 1,) * group.name.count(PLACEHOLDER), group.part_ids[number * width :][:width]
+    values = (id, *numbers, format_timestamp(group.start_of(number)).encode(), *part_ids)
+    return orjson.Fragment(row % (values if finished is None else (format_timestamp(finished).encode(), *values)))
 
 
 def _row_format(group: Group, state: TaskState) -> bytes:
