@@ -6,6 +6,7 @@ answers is test_ocp_api's, the command's other words are test_cli's.
 
 from __future__ import annotations
 
+import json
 import shlex
 import shutil
 import signal
@@ -21,7 +22,7 @@ import httpx
 import pytest
 
 from certificates import certificate, file_of
-from command import Serving, run, serving
+from command import OCEANMOCK, PATIENCE, Serving, run, serving
 
 pytestmark = pytest.mark.slow
 
@@ -358,6 +359,60 @@ def test_a_certificate_that_cannot_be_used_is_one_clear_message(tmp_path: Path) 
     assert [item.returncode for item in refused] == [2, 2]
     assert refused[0].stderr.startswith(f"Error: cannot serve TLS with {key}: ")
     assert refused[1].stderr == "Error: --tls-key needs the certificate of that key: add --tls-cert.\n"
+
+
+def test_options_of_a_server_come_from_the_environment_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "ready"
+    monkeypatch.setenv("OCEANMOCK_SCENARIOS", "rollback retry-failed-subtask")
+    monkeypatch.setenv("OCEANMOCK_READY_FILE", str(file))
+    monkeypatch.setenv("OCEANMOCK_PROGRESSION", "manual")
+
+    with serving() as server:
+        (sandbox,) = httpx.get(f"{server.url}/__admin/sandboxes").json()["sandboxes"]
+        ready = file.read_text()
+
+    assert [scenario["name"] for scenario in sandbox["scenarios"]] == ["rollback", "retry-failed-subtask"]
+    assert sandbox["progression"] == "manual"
+    assert ready == f"{server.url}\n"
+    assert not file.exists()
+
+
+def test_a_server_that_is_asked_to_stops_with_the_process_that_started_it(tmp_path: Path) -> None:
+    file = tmp_path / "ready"
+    serve = shlex.join(
+        [str(OCEANMOCK), "serve", "--port", "0", "--json", "--exit-with-parent", "--ready-file", str(file)]
+    )
+    script = f"{serve} & {OCEANMOCK} wait http://127.0.0.1:1 --timeout 1ms; until [ -e {file} ]; do :; done"
+
+    ended = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=PATIENCE, check=False)
+
+    line = json.loads(ended.stdout)  # the end of the output is that of the last process that has it
+    assert ended.stderr.startswith("Error: no oceanmock was ready within 1ms: ")
+    assert (line["url"], line["token"]) == (f"http://127.0.0.1:{line['port']}", None)
+
+
+def test_a_command_runs_beside_a_server_of_its_own() -> None:
+    script = (
+        f"{OCEANMOCK} wait && {OCEANMOCK} clock advance 10s && curl -sf -u viewer:viewer $OCEANMOCK_URL{TASK}; exit $1"
+    )
+    words = ("exec", "retry-failed-subtask", "--progression", "manual", "--", "bash", "-c", script, "-")
+
+    passed, failed = run(*words, "0"), run(*words, "3")
+
+    assert (passed.returncode, passed.stderr) == (0, "")
+    assert '"status":"FAILED"' in passed.stdout
+    assert failed.returncode == 3
+    assert failed.stderr.startswith("oceanmock, sandbox default: 1 request\n")
+    assert f"GET {TASK} by viewer, answered 200: FAILED/EXECUTE" in failed.stderr
+    assert "Task 1000 “Reinstall OCP agent” is FAILED" in failed.stderr
+
+
+def test_what_exec_cannot_run_is_one_clear_message() -> None:
+    nothing, unknown = run("exec", "rollback"), run("exec", "rollback", "--", "/no/such/command")
+
+    assert (nothing.returncode, unknown.returncode) == (2, 2)
+    assert "give the command to run behind `--`" in nothing.stderr
+    assert unknown.stderr == "Error: cannot run /no/such/command: No such file or directory.\n"
 
 
 def test_an_unknown_scenario_is_one_clear_message() -> None:

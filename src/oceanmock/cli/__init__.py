@@ -1,46 +1,30 @@
 """The command ``oceanmock``: its group, how its errors are printed, and the commands on scenarios.
 
 Each command imports what it needs when it runs, so that `--help` stays quick. Exit codes: 0 done, 1 `check` or `verify`
-failed, 2 the command could not be carried out. The banner's commands are those of the ``client.py`` in each API's
-package.
+failed, 2 the command could not be carried out.
 """
 
 from __future__ import annotations
 
-import contextlib
-import gc
 import json
 import sys
 import tomllib
-from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import click
 
 from oceanmock import __version__
-from oceanmock.cli.admin import ADMIN_COMMANDS, PROGRESSION, TOKEN_OPTIONS, read_token
+from oceanmock.cli.admin import ADMIN_COMMANDS
 from oceanmock.cli.conform import compare
 from oceanmock.cli.conform import conform as conform_command
-from oceanmock.cli.conform_options import SECRETS, mask_names
-from oceanmock.clock import Progression
-from oceanmock.errors import AuthorError, EnvironmentProblem, OceanmockError
+from oceanmock.cli.conform_options import SECRETS
+from oceanmock.cli.serve import SCENARIO_WIDTH, exec_command, serve, wait
+from oceanmock.errors import AuthorError, OceanmockError
 from oceanmock.terminal import output_problem, standard_output
 from oceanmock.text import escape_unprintable, plural, suggest
 
-if TYPE_CHECKING:
-    import ssl
-
-    from oceanmock.api import Api
-    from oceanmock.engine.sandbox import Sandbox
-
-SCENARIO_WIDTH: Final = 32
-OPERATION_WIDTH: Final = 18
-MAX_CANDIDATES: Final = 100
-"""How many tasks are searched for one with a part that fails."""
-
-RESULT_IS_EXIT_CODE: Final = frozenset({"serve", "check", "verify", "conform", "compare"})
+RESULT_IS_EXIT_CODE: Final = frozenset({"serve", "exec", "check", "verify", "conform", "compare"})
 """Commands that have done their work even if their output could not be written."""
 
 
@@ -124,6 +108,7 @@ def main(ctx: click.Context) -> None:
     \b
     oceanmock serve                         the whole library of scenarios
     oceanmock serve retry-failed-subtask    one of them
+    oceanmock exec SCENARIO -- go test      serve while another command runs
     oceanmock show retry-failed-subtask     draw its tasks and their states over time
     oceanmock check my-scenario.yaml        print every mistake in it, with its line
     oceanmock clock advance 90s             advance a running server's clock
@@ -135,219 +120,8 @@ def main(ctx: click.Context) -> None:
     ctx.default_map = load_config()
 
 
-for command in (conform_command, compare, *ADMIN_COMMANDS):
+for command in (serve, exec_command, wait, conform_command, compare, *ADMIN_COMMANDS):
     main.add_command(command)
-
-
-@main.command(params=[*TOKEN_OPTIONS])
-@click.argument("scenarios", nargs=-1, metavar="[SCENARIO]...")
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option(
-    "--port",
-    default=8080,
-    show_default=True,
-    type=click.IntRange(0, 65535),
-    help="Port to listen on; 0 for any free one.",
-)
-@click.option("--uds", type=click.Path(path_type=Path), help="Listen on this Unix domain socket too, without TLS.")
-@click.option("--tls-cert", metavar="FILE", help="Serve over TLS with this certificate (PEM), and its chain.")
-@click.option("--tls-key", metavar="FILE", help="The certificate's private key, if it is not in --tls-cert.")
-@PROGRESSION
-@click.option(
-    "--speed",
-    default=1.0,
-    show_default=True,
-    type=click.FloatRange(0, 1_000_000, min_open=True),
-    help="Run so many times faster than the wall clock, under `time`.",
-)
-@click.option(
-    "--seed",
-    default=0,
-    show_default=True,
-    help="Generate what scenarios leave out; the same seed gives the same names and ids.",
-)
-@click.option(
-    "--auth",
-    type=click.Choice(["on", "off"]),
-    default="on",
-    show_default=True,
-    help="Require authentication. OCP: viewer/viewer may read, manager/manager may do everything. "
-    "obshell: the scenario's root password (oceanmock), sealed; off: plain JSON.",
-)
-@click.option(
-    "--switch",
-    "switches",
-    multiple=True,
-    metavar="NAME=VALUE",
-    help="Set behaviour that no public document defines, e.g. subtask_pairing=checked; repeatable.",
-)
-@click.option(
-    "--mask",
-    multiple=True,
-    metavar="NAME",
-    callback=mask_names,
-    expose_value=False,
-    help="Mask the values of this name too in the journal and the log, e.g. licenseNo: it is license_no and "
-    "X-License-No as well. Passwords, keys, tokens and the like are masked anyway; repeatable.",
-)
-def serve(  # noqa: PLR0913 (its options)
-    scenarios: tuple[str, ...],
-    *,
-    host: str,
-    port: int,
-    uds: Path | None,
-    tls_cert: str | None,
-    tls_key: str | None,
-    progression: Progression | None,
-    speed: float,
-    seed: int,
-    auth: str,
-    switches: tuple[str, ...],
-    **token_options: str | None,
-) -> None:
-    """Serve scenarios over HTTP until interrupted.
-
-    SCENARIO is a name from the library (`oceanmock list`) or the path of a file; without one the whole library is
-    served. Time passes as the scenarios say, unless --progression is given.
-
-    The admin API requires its token of everybody. Without one only this machine may use it, and none is needed. If
-    others can connect, one is generated and printed.
-    """
-    with _no_collections():
-        # connexion imports httpx and requests, which go without a command line and a guess of charsets if they must.
-        for module in ("httpx._main", "charset_normalizer"):
-            sys.modules.setdefault(module, None)  # type: ignore[arg-type]
-        from threading import Thread
-
-        from pydantic import ValidationError
-
-        from oceanmock.access import new_token
-        from oceanmock.apis import APIS, make_sandbox
-        from oceanmock.engine.log import Accounts
-        from oceanmock.engine.world import load_faker
-        from oceanmock.http.app import create_app
-        from oceanmock.http.server import serve_forever
-        from oceanmock.library import load_library, load_scenario
-        from oceanmock.scenario.document import parse_scalar
-
-        loaded = [load_scenario(name) for name in dict.fromkeys(scenarios)] or load_library()
-        api_of = {switch: api for api in APIS for switch in api.scenario.Switches.model_fields}
-        by_api: dict[str, dict[str, Any]] = {api.name: {} for api in APIS}
-        for item in switches:
-            name, equals, value = item.partition("=")
-            if not equals or name not in api_of:  # a name alone decides nothing
-                raise AuthorError(f"--switch {item}: not a switch. {suggest(name, list(api_of))}")
-            switch = {name: parse_scalar(value)}
-            try:
-                api_of[name].scenario.Switches.model_validate(switch)
-            except ValidationError as error:
-                raise AuthorError(f"--switch {item}: {error.errors()[0]['msg']}") from error
-            by_api[api_of[name].name] |= switch
-        accounts = Accounts(required=auth == "on")
-        sandbox = make_sandbox(
-            loaded, progression=progression, speed=speed, seed=seed, switches=by_api, accounts=accounts
-        )
-        tls = _tls_context(tls_cert, tls_key)
-        given = read_token(**token_options)
-        token = given or new_token(host)
-        app = create_app(sandbox, token=token, scenarios=loaded)
-
-    def announce(url: str) -> None:
-        if token != given:
-            click.echo(f"admin token: {token}")
-        click.echo("\n".join(_banner(sandbox, url)))
-        Thread(target=load_faker, daemon=True).start()  # so that no request waits for its import
-
-    serve_forever(app, host=host, port=port, on_ready=announce, tls=tls, uds=uds)
-
-
-def _tls_context(certificate: str | None, key: str | None) -> ssl.SSLContext | None:
-    """Return the TLS of a server with a certificate, None without one. Raises AuthorError, EnvironmentProblem."""
-    import ssl
-
-    if certificate is None:
-        if key is not None:
-            raise AuthorError("--tls-key needs the certificate of that key: add --tls-cert.")
-        return None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    try:
-        context.load_cert_chain(certificate, key, password=lambda: "")
-    except (OSError, ssl.SSLError) as problem:
-        files = " and ".join(filter(None, (certificate, key)))
-        raise EnvironmentProblem(
-            f"cannot serve TLS with {files}: {problem.strerror or problem}. A certificate and its private key "
-            "without a passphrase are needed, in PEM."
-        ) from None
-    return context
-
-
-@contextlib.contextmanager
-def _no_collections() -> Iterator[None]:
-    """Collect no garbage meanwhile, which would take a tenth of the start; what is there afterwards stays."""
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.freeze()
-        gc.enable()
-
-
-def _banner(sandbox: Sandbox, url: str) -> Iterator[str]:
-    """Yield what is served, each operation as a command to paste, and that the server is ready."""
-    from oceanmock.apis import APIS
-
-    worlds = [(api, sandbox.worlds[api.name]) for api in APIS]
-    clock, contents = sandbox.clock, []
-    for api, world in worlds:
-        counts = [plural(len(world), api.root.title)] if len(world) else []
-        if world.templates:
-            counts.append(f"{plural(len(world.templates), api.root.title)} on request")
-        if counts:
-            contents.append(f"{api.module('client').server_title(world)}, {' and '.join(counts)}")
-    pace = f"{clock.progression} × {clock.speed:g}" if clock.speed != 1 else clock.progression
-    yield f"oceanmock {__version__}: {'; '.join(contents)}; progression {pace}"
-    for scenario in sandbox.scenarios:
-        yield f"  {scenario.name:<{SCENARIO_WIDTH}}{scenario.summary}"
-    for api, world in worlds:
-        if len(world):
-            commands = dict(_commands(api, sandbox, url))
-            width = max(OPERATION_WIDTH, *map(len, commands))
-            yield ""
-            yield from (f"  {operation:<{width}} {text}" for operation, text in commands.items())
-    templates = [template for _, world in worlds for template in world.templates]
-    if templates:
-        yield ""
-    for template in templates:
-        request = template.starts_on
-        body = "" if request.body is None else f" with {json.dumps(request.body)}"
-        yield f"  {request.method} {request.path}{body} starts {template.name!r}"
-    yield f"\nReady on {url} (stop it with Ctrl-C)"
-
-
-def _commands(api: Api, sandbox: Sandbox, url: str) -> Iterator[tuple[str, str]]:
-    """Yield operations and their commands: on a task with a part that fails, if there is one."""
-    from oceanmock.openapi import operations_of
-
-    world, authenticates = sandbox.worlds[api.name], sandbox.accounts.required
-    items = list(islice(world.items(), MAX_CANDIDATES))
-    id, place = items[0].id, 0
-    for item in items:
-        labels = world.history_of(world.key_of(item.id)).last.labels()
-        if failed := [part for part, label in labels if part and label[0] == "FAILED"]:
-            id, place = item.id, failed[0][0]
-            break
-    part = world.item(id)
-    ids = {api.root.name: id}
-    for kind in api.kinds[1:]:
-        part = (part.parts or ())[place]
-        ids[kind.name], place = part.id, 0
-    for operation in operations_of(api.spec):
-        path = operation.path
-        for name, parameter in api.ids_of(operation.id).items():
-            path = path.replace(f"{{{parameter}}}", ids[name])
-        text = api.module("client").command(operation, url + path, world, authenticates=authenticates)
-        if text:
-            yield operation.id, text
 
 
 @main.command()

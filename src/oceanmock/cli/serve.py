@@ -1,0 +1,430 @@
+"""The commands that start a server, ``serve`` and ``exec``, and ``wait``, which waits for one.
+
+The banner's commands are those of the ``client.py`` in each API's package.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from threading import Event, Thread
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from oceanmock import __version__
+from oceanmock.cli.admin import PROGRESSION, TOKEN_OPTIONS, read_token
+from oceanmock.cli.conform_options import DURATION, mask_names
+from oceanmock.clock import Progression, stopwatch
+from oceanmock.errors import AuthorError, EnvironmentProblem
+from oceanmock.text import format_duration, plural, suggest
+
+if TYPE_CHECKING:
+    import ssl
+
+    from oceanmock.api import Api
+    from oceanmock.engine.sandbox import Sandbox
+    from oceanmock.http.app import App
+
+SCENARIO_WIDTH: Final = 32
+OPERATION_WIDTH: Final = 18
+MAX_CANDIDATES: Final = 100
+"""How many tasks are searched for one with a part that fails."""
+MAX_PRINTED_TASKS: Final = 3
+"""How many tasks of a sandbox ``exec`` explains when its command fails."""
+POLL_INTERVAL_S: Final = 0.1
+URL_VARIABLE: Final = "OCEANMOCK_URL"
+FROM_ENVIRONMENT: Final = {"auto_envvar_prefix": "OCEANMOCK"}
+"""Each option of a server can be given by a variable: ``--port`` by OCEANMOCK_PORT."""
+
+SERVER_OPTIONS: Final = (
+    click.Argument(["scenarios"], nargs=-1, metavar="[SCENARIO]...", envvar="OCEANMOCK_SCENARIOS"),
+    click.Option(["--host"], default="127.0.0.1", show_default=True, help="Address to listen on."),
+    click.Option(
+        ["--speed"],
+        default=1.0,
+        show_default=True,
+        type=click.FloatRange(0, 1_000_000, min_open=True),
+        help="Run so many times faster than the wall clock, under `time`.",
+    ),
+    click.Option(
+        ["--seed"],
+        default=0,
+        show_default=True,
+        help="Generate what scenarios leave out; the same seed gives the same names and ids.",
+    ),
+    click.Option(
+        ["--auth"],
+        type=click.Choice(["on", "off"]),
+        default="on",
+        show_default=True,
+        help="Require authentication. OCP: viewer/viewer may read, manager/manager may do everything. "
+        "obshell: the scenario's root password (oceanmock), sealed; off: plain JSON.",
+    ),
+    click.Option(
+        ["--switch", "switches"],
+        multiple=True,
+        metavar="NAME=VALUE",
+        help="Set behaviour that no public document defines, e.g. subtask_pairing=checked; repeatable.",
+    ),
+    click.Option(
+        ["--mask"],
+        multiple=True,
+        metavar="NAME",
+        callback=mask_names,
+        expose_value=False,
+        help="Mask the values of this name too in the journal and the log, e.g. licenseNo: it is license_no and "
+        "X-License-No as well. Passwords, keys, tokens and the like are masked anyway; repeatable.",
+    ),
+    *TOKEN_OPTIONS,
+)
+"""The options that ``serve`` and ``exec`` share."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Built:
+    """An app that is ready to be served; ``is_new`` where its token was generated."""
+
+    app: App
+    token: str | None
+    is_new: bool
+
+    @property
+    def sandbox(self) -> Sandbox:
+        """Return the sandbox of the options."""
+        return self.app.sandboxes.default
+
+
+def _build(
+    scenarios: Sequence[str],
+    *,
+    host: str,
+    progression: Progression | None,
+    speed: float,
+    seed: int,
+    auth: str,
+    switches: Sequence[str],
+    **token_options: str | None,
+) -> _Built:
+    """Return the app of a command's options. Raises AuthorError."""
+    with _no_collections():
+        # connexion imports httpx, which goes without its command line, rich and pygments where that cannot be imported.
+        sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]
+        from pydantic import ValidationError
+
+        from oceanmock.access import new_token
+        from oceanmock.apis import APIS, make_sandbox
+        from oceanmock.engine.log import Accounts
+        from oceanmock.http.app import create_app
+        from oceanmock.library import load_library, load_scenario
+        from oceanmock.scenario.document import parse_scalar
+
+        loaded = [load_scenario(name) for name in dict.fromkeys(scenarios)] or load_library()
+        api_of = {switch: api for api in APIS for switch in api.scenario.Switches.model_fields}
+        by_api: dict[str, dict[str, Any]] = {api.name: {} for api in APIS}
+        for item in switches:
+            name, equals, value = item.partition("=")
+            if not equals or name not in api_of:  # a name alone decides nothing
+                raise AuthorError(f"--switch {item}: not a switch. {suggest(name, list(api_of))}")
+            switch = {name: parse_scalar(value)}
+            try:
+                api_of[name].scenario.Switches.model_validate(switch)
+            except ValidationError as error:
+                raise AuthorError(f"--switch {item}: {error.errors()[0]['msg']}") from error
+            by_api[api_of[name].name] |= switch
+        sandbox = make_sandbox(
+            loaded,
+            progression=progression,
+            speed=speed,
+            seed=seed,
+            switches=by_api,
+            accounts=Accounts(required=auth == "on"),
+        )
+        given = read_token(**token_options)
+        token = given or new_token(host)
+        return _Built(create_app(sandbox, token=token, scenarios=loaded), token, token != given)
+
+
+@click.command(params=[*SERVER_OPTIONS], context_settings=FROM_ENVIRONMENT)
+@PROGRESSION
+@click.option(
+    "--port",
+    default=8080,
+    show_default=True,
+    type=click.IntRange(0, 65535),
+    help="Port to listen on; 0 for any free one.",
+)
+@click.option("--uds", type=click.Path(path_type=Path), help="Listen on this Unix domain socket too, without TLS.")
+@click.option("--tls-cert", metavar="FILE", help="Serve over TLS with this certificate (PEM), and its chain.")
+@click.option("--tls-key", metavar="FILE", help="The certificate's private key, if it is not in --tls-cert.")
+@click.option(
+    "--ready-file",
+    type=click.Path(path_type=Path),
+    help="Write the URL into this file when ready; remove it at the end.",
+)
+@click.option("--json", "as_json", is_flag=True, help="When ready, print url, port, token, pid and version as JSON.")
+@click.option("--exit-with-parent", is_flag=True, help="Stop when the process that started this one has ended.")
+def serve(
+    scenarios: tuple[str, ...],
+    *,
+    host: str,
+    port: int,
+    uds: Path | None,
+    tls_cert: str | None,
+    tls_key: str | None,
+    ready_file: Path | None,
+    as_json: bool,
+    exit_with_parent: bool,
+    **options: Any,
+) -> None:
+    """Serve scenarios over HTTP until interrupted.
+
+    SCENARIO is a name from the library (`oceanmock list`) or the path of a file; without one the whole library is
+    served. Time passes as the scenarios say, unless --progression is given. The environment may have the options:
+    OCEANMOCK_PORT that of --port, and OCEANMOCK_SCENARIOS the scenarios.
+
+    The admin API requires its token of everybody. Without one only this machine may use it, and none is needed. If
+    others can connect, one is generated and printed.
+    """
+    built = _build(scenarios, host=host, **options)
+    tls = _tls_context(tls_cert, tls_key)
+
+    def announce(url: str) -> None:
+        from oceanmock.engine.world import load_faker
+
+        if as_json:
+            port = int(url.rpartition(":")[2])
+            ready = {"url": url, "port": port, "token": built.token, "pid": os.getpid(), "version": __version__}
+            click.echo(json.dumps(ready))
+        else:
+            if built.is_new:
+                click.echo(f"admin token: {built.token}")
+            click.echo("\n".join(_banner(built.sandbox, url)))
+        if ready_file is not None:
+            ready_file.write_text(f"{url}\n")
+        Thread(target=load_faker, daemon=True).start()  # so that no request waits for its import
+
+    if exit_with_parent:
+        Thread(target=_stop_with_parent, args=(os.getppid(),), daemon=True).start()
+    from oceanmock.http.server import serve_forever
+
+    with _removed_at_the_end(ready_file):
+        serve_forever(built.app, host=host, port=port, on_ready=announce, tls=tls, uds=uds)
+
+
+@contextlib.contextmanager
+def _removed_at_the_end(path: Path | None) -> Iterator[None]:
+    """Remove a file of an earlier run first, and this run's at the end. Raises EnvironmentProblem."""
+    if path is None:
+        yield
+        return
+    try:
+        path.touch()
+        path.unlink()
+    except OSError as problem:
+        raise EnvironmentProblem(f"cannot write {path}: {problem.strerror or problem}.") from None
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _stop_with_parent(parent: int) -> None:
+    """Stop this process as by SIGTERM once its parent is another."""
+    while os.getppid() == parent:
+        Event().wait(POLL_INTERVAL_S)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+class _ExecCommand(click.Command):
+    """A command that runs the words behind ``--``."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse what stands before the first ``--``."""
+        place = args.index("--") if "--" in args else len(args)
+        ctx.obj = args[place + 1 :]
+        return super().parse_args(ctx, args[:place])
+
+    def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
+        """Return the pieces of the usage line."""
+        return [*super().collect_usage_pieces(ctx), "-- COMMAND [ARG]..."]
+
+
+@click.command("exec", cls=_ExecCommand, params=[*SERVER_OPTIONS], context_settings=FROM_ENVIRONMENT)
+@PROGRESSION
+@click.option("--port", default=0, type=click.IntRange(0, 65535), help="Port to listen on; any free one by default.")
+@click.pass_context
+def exec_command(ctx: click.Context, /, scenarios: tuple[str, ...], *, host: str, port: int, **options: Any) -> None:
+    """Serve scenarios while COMMAND runs, and exit with its code.
+
+    COMMAND finds the server's URL in OCEANMOCK_URL, and its token, if it has one, in OCEANMOCK_ADMIN_TOKEN. When it
+    fails, the requests, and the tasks they were about, are printed to stderr.
+
+    \b
+    oceanmock exec retry-failed-subtask -- go test ./...
+    """
+    from oceanmock.access import TOKEN_VARIABLE
+    from oceanmock.http.server import Server
+
+    command: list[str] = ctx.obj
+    if not command:
+        raise click.UsageError("give the command to run behind `--`, such as `-- pytest`.")
+    built = _build(scenarios, host=host, **options)
+    with Server(built.app, host=host, port=port) as server:
+        environment = {**os.environ, URL_VARIABLE: server.url}
+        if built.token:
+            environment[TOKEN_VARIABLE] = built.token
+        try:
+            process = subprocess.Popen(command, env=environment)  # noqa: S603 (the user's own)
+        except OSError as problem:
+            raise EnvironmentProblem(f"cannot run {command[0]}: {problem.strerror or problem}.") from None
+        with _forwarded_signals(process):
+            code = process.wait()
+    if code:
+        _print_reports(built.app)
+    ctx.exit(code if code >= 0 else 128 - code)
+
+
+@contextlib.contextmanager
+def _forwarded_signals(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    """Leave it to a process how it ends: SIGTERM is forwarded; a terminal sends SIGINT to both."""
+    terminate: Callable[..., object] = lambda *_: process.terminate()  # noqa: E731
+    previous = {
+        signal.SIGTERM: signal.signal(signal.SIGTERM, terminate),
+        signal.SIGINT: signal.signal(signal.SIGINT, lambda *_: None),
+    }
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _print_reports(app: App) -> None:
+    """Print what a client has requested of each sandbox."""
+    from oceanmock.report import report_of, report_text
+
+    for sandbox in app.sandboxes:
+        if sandbox.journal.last:
+            text = report_text(report_of(sandbox, max_tasks=MAX_PRINTED_TASKS))
+            click.echo(f"oceanmock, sandbox {sandbox.name}: {text}", err=True, nl=False)
+
+
+@click.command()
+@click.argument("url", envvar=URL_VARIABLE)
+@click.option("--timeout", default="30s", show_default=True, help="How long to wait.", **DURATION)
+def wait(url: str, timeout: int) -> None:
+    """Wait until the server at URL, or in OCEANMOCK_URL, is ready.
+
+    Exits with 2 if it is not ready in time.
+    """
+    from oceanmock.admin_client import Admin, NoAnswer
+
+    deadline = stopwatch() + timeout
+    while True:
+        try:
+            Admin(url.rstrip("/")).ask("GET", "/ready")
+            return
+        except NoAnswer as problem:
+            if stopwatch() > deadline:
+                text = format_duration(timeout)
+                raise EnvironmentProblem(f"no oceanmock was ready within {text}: {problem}") from None
+        Event().wait(POLL_INTERVAL_S)
+
+
+def _tls_context(certificate: str | None, key: str | None) -> ssl.SSLContext | None:
+    """Return the TLS of a server with a certificate, None without one. Raises AuthorError, EnvironmentProblem."""
+    import ssl
+
+    if certificate is None:
+        if key is not None:
+            raise AuthorError("--tls-key needs the certificate of that key: add --tls-cert.")
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(certificate, key, password=lambda: "")
+    except (OSError, ssl.SSLError) as problem:
+        files = " and ".join(filter(None, (certificate, key)))
+        raise EnvironmentProblem(
+            f"cannot serve TLS with {files}: {problem.strerror or problem}. A certificate and its private key "
+            "without a passphrase are needed, in PEM."
+        ) from None
+    return context
+
+
+@contextlib.contextmanager
+def _no_collections() -> Iterator[None]:
+    """Collect no garbage meanwhile, which would take a tenth of the start; what is there afterwards stays."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
+def _banner(sandbox: Sandbox, url: str) -> Iterator[str]:
+    """Yield what is served, each operation as a command to paste, and that the server is ready."""
+    from oceanmock.apis import APIS
+
+    worlds = [(api, sandbox.worlds[api.name]) for api in APIS]
+    clock, contents = sandbox.clock, []
+    for api, world in worlds:
+        counts = [plural(len(world), api.root.title)] if len(world) else []
+        if world.templates:
+            counts.append(f"{plural(len(world.templates), api.root.title)} on request")
+        if counts:
+            contents.append(f"{api.module('client').server_title(world)}, {' and '.join(counts)}")
+    pace = f"{clock.progression} × {clock.speed:g}" if clock.speed != 1 else clock.progression
+    yield f"oceanmock {__version__}: {'; '.join(contents)}; progression {pace}"
+    for scenario in sandbox.scenarios:
+        yield f"  {scenario.name:<{SCENARIO_WIDTH}}{scenario.summary}"
+    for api, world in worlds:
+        if len(world):
+            commands = dict(_commands(api, sandbox, url))
+            width = max(OPERATION_WIDTH, *map(len, commands))
+            yield ""
+            yield from (f"  {operation:<{width}} {text}" for operation, text in commands.items())
+    templates = [template for _, world in worlds for template in world.templates]
+    if templates:
+        yield ""
+    for template in templates:
+        request = template.starts_on
+        body = "" if request.body is None else f" with {json.dumps(request.body)}"
+        yield f"  {request.method} {request.path}{body} starts {template.name!r}"
+    yield f"\nReady on {url} (stop it with Ctrl-C)"
+
+
+def _commands(api: Api, sandbox: Sandbox, url: str) -> Iterator[tuple[str, str]]:
+    """Yield operations and their commands: on a task with a part that fails, if there is one."""
+    from oceanmock.openapi import operations_of
+
+    world, authenticates = sandbox.worlds[api.name], sandbox.accounts.required
+    items = list(islice(world.items(), MAX_CANDIDATES))
+    id, place = items[0].id, 0
+    for item in items:
+        labels = world.history_of(world.key_of(item.id)).last.labels()
+        if failed := [part for part, label in labels if part and label[0] == "FAILED"]:
+            id, place = item.id, failed[0][0]
+            break
+    part = world.item(id)
+    ids = {api.root.name: id}
+    for kind in api.kinds[1:]:
+        part = (part.parts or ())[place]
+        ids[kind.name], place = part.id, 0
+    for operation in operations_of(api.spec):
+        path = operation.path
+        for name, parameter in api.ids_of(operation.id).items():
+            path = path.replace(f"{{{parameter}}}", ids[name])
+        text = api.module("client").command(operation, url + path, world, authenticates=authenticates)
+        if text:
+            yield operation.id, text
