@@ -561,6 +561,75 @@ def test_a_logout_names_its_session_and_a_login_has_keys() -> None:
     assert said(sealed(ask, "POST", "/api/v1/login", keys=""))[:2] == (400, "Request.AESKey.NotFound")
 
 
+NAMED: Final = """
+summary: Tasks of two clusters and a tenant
+api: ocp
+progression: manual
+tasks:
+  - {subtasks: [One], cluster: &one {id: 1, name: one, ob_cluster_id: 10}, tenant: {id: 5, name: t, ob_tenant_id: 1002}}
+  - {subtasks: [One], cluster: &two {id: 2, name: two, ob_cluster_id: 20, type: STANDBY}}
+  - {subtasks: [One], cluster: *two, repeat: {count: 3}}
+"""
+
+
+def test_ocp_s_time_needs_no_credentials_and_its_information_does() -> None:
+    ask = World(NAMED).serve()
+
+    time, info = ask("GET", "/api/v2/time", auth=None), ask("GET", "/api/v2/info")
+
+    assert (time.text, time.headers["content-type"]) == ("2021-08-25T15:09:31.74+08:00", "text/plain;charset=UTF-8")
+    assert info.json()["artifact"] == "ocp-server"
+    assert ask("GET", "/api/v2/info", auth=None).status_code == 401
+
+
+def test_ocp_has_the_clusters_that_its_tasks_name() -> None:
+    ask = World(NAMED).serve()
+
+    pages = [data(ask("GET", f"/api/v2/ob/clusters?page={number}&size=1")) for number in (1, 2, 3)]
+
+    contents = [[cluster["id"] for cluster in page["contents"]] for page in pages]
+    assert (contents, pages[0]["page"]["totalElements"]) == ([[1], [2], []], 2)
+    assert data(ask("GET", "/api/v2/ob/clusters/2")) == {
+        "id": 2,
+        "name": "two",
+        "obClusterId": 20,
+        "status": "RUNNING",
+        "tenantCount": 0,
+        "type": "STANDBY",
+    }
+
+
+def test_ocp_has_the_tenants_that_its_tasks_name() -> None:
+    ask = World(NAMED).serve()
+
+    tenant = data(ask("GET", "/api/v2/ob/clusters/1/tenants/5"))
+
+    assert tenant == {
+        "clusterId": 1,
+        "clusterName": "one",
+        "clusterType": "PRIMARY",
+        "id": 5,
+        "mode": "MYSQL",
+        "name": "t",
+        "obClusterId": 10,
+        "obTenantId": 1002,
+        "status": "NORMAL",
+    }
+    listed = [data(ask("GET", f"/api/v2/ob/clusters/{id}/tenants?page=x"))["contents"] for id in (1, 2)]
+    assert listed == [[tenant], []]
+
+
+@pytest.mark.parametrize("path", ["clusters/3", "clusters/2/tenants/5", "clusters/3/tenants", "clusters/x"])
+def test_ocp_has_no_cluster_or_tenant_that_no_task_names(path: str) -> None:
+    assert World(NAMED).serve()("GET", f"/api/v2/ob/{path}").status_code == 404
+
+
+def test_ocp_s_reads_give_way_to_stubs() -> None:
+    _, ask = ocp("  - {path: /api/v2/info, body: mine, times: 1}")
+
+    assert [ask("GET", "/api/v2/info").text[:5] for _ in range(2)] == ["mine", '{"art']
+
+
 # --- mistakes -------------------------------------------------------------------------------------
 
 MISTAKES: Final = {

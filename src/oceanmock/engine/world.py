@@ -226,7 +226,7 @@ class World(ABC, Generic[Key, D, V, Template]):
         if key not in self._built:
             group = self.group_of(key)
             if group is None:
-                raise NoSuchTask(key[-1] if isinstance(key, tuple) else key)
+                raise NoSuchTask(_number_of(key))
             if len(self._built) >= MAX_BUILT:
                 del self._built[next(iter(self._built))]
             data = self._build(group, key - group.ids.start)
@@ -257,10 +257,13 @@ class World(ABC, Generic[Key, D, V, Template]):
 
     def newest(self, reference: int | str) -> Key | None:
         """Return the key of the task or dag of a scenario's name or id that has started last, if there is one."""
-        every = (*(group.data for group in self._groups), *self._data.values())
-        numbers = [(data.created, data.key[-1] if isinstance(data.key, tuple) else data.key, data) for data in every]
-        matching = [item for item in numbers if reference in (item[1], item[2].name)]
-        return max(matching)[2].key if matching else None
+        matching = [data for data in self.all_data() if reference in (data.name, _number_of(data.key))]
+        return max(matching, key=lambda data: (data.created, _number_of(data.key))).key if matching else None
+
+    def all_data(self) -> Iterator[Any]:
+        """Yield the constant data of every task or dag, of a group that of the first."""
+        yield from (group.data for group in self._groups)
+        yield from self._data.values()
 
     def history_of(self, key: Key) -> History[Any, Any, Any]:
         """Return a history, as it goes without further requests. Raises NoSuchTask."""
@@ -360,6 +363,11 @@ class World(ABC, Generic[Key, D, V, Template]):
         end = group.end()
         if end is not None:
             self.clock.settle(end)
+
+
+def _number_of(key: Any) -> Any:
+    """Return the number in a key, which is one or ends in one."""
+    return key[-1] if isinstance(key, tuple) else key
 
 
 _start: Final = attrgetter("start")

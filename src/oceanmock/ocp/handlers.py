@@ -38,7 +38,7 @@ from oceanmock.clock import MILLISECOND, SECOND, wall_now
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.engine.world import PLACEHOLDER, Group
 from oceanmock.errors import IllegalOperation, NoSuchSubtask, NoSuchTask, RollbackProhibited
-from oceanmock.ocp import api, world
+from oceanmock.ocp import api, bodies, world
 from oceanmock.ocp.api import API, TASK_PATH, UNDOCUMENTED_TASK_PATH
 from oceanmock.ocp.auth import authenticators
 from oceanmock.ocp.machine import log_lines_at
@@ -151,14 +151,17 @@ class ServiceFactory:
             return None
         permissions = (check(request) for check in self._authenticators.values())
         granted = next((item for item in permissions if item is not None), None)
-        if granted is None:
+        if granted is None and request.path != bodies.TIME_PATH:
             raise ApiError("unauthenticated", "The call brings no credentials.")
         stub = stub_for(
             request, envelope=self._envelope, item=lambda view: _task_json(view, "full"), time=format_timestamp
         )
+        other = self._other_response(request) if request.method in ("GET", "HEAD") and isinstance(stub, str) else None
+        if other is not None:
+            return lambda _: other
         if not templates and not stub:
             return None
-        if MANAGER_PERMISSION not in granted and request.method not in ("GET", "HEAD"):
+        if MANAGER_PERMISSION not in (granted or ()) and request.method not in ("GET", "HEAD"):
             raise ApiError("forbidden", f"A call that is no read needs the permission {MANAGER_PERMISSION}.")
         if not isinstance(stub, str):
             return stub
@@ -169,6 +172,19 @@ class ServiceFactory:
         except orjson.JSONDecodeError as error:
             raise ApiError("malformed body", f"The body is not JSON: {error}.") from None
         return partial(self._start, template=template_for(templates, body))
+
+    def _other_response(self, request: Request) -> Response | None:
+        """Return what a read beside the task routes is answered; None for none."""
+        path = request.path.removesuffix("/")
+        if path == bodies.TIME_PATH:
+            time = format_timestamp(request.sandbox.clock.now()).encode()
+            return Response(200, time, media_type=b"text/plain;charset=UTF-8")
+        if path == bodies.INFO_PATH:
+            return Response(200, bodies.INFO)
+        data = bodies.named_by_tasks(_tasks(request), path)
+        if isinstance(data, list):
+            data = bodies.page_of(data, request.query.decode("latin-1"))
+        return None if data is None else self._respond(request, data)
 
     def _start(self, request: Request, *, template: Template) -> Response:
         """Return the new task where the real operation has it: as the data, or in a list."""
