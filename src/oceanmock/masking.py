@@ -169,11 +169,11 @@ def mask_query(query: str) -> str:
 
 def mask_error(error: BaseException) -> str:
     """Return a traceback without secrets; the message of each exception is a text of its own."""
-    trace, current = "".join(format_exception(error)), [error]
+    text, current = "".join(format_exception(error)), [error]
     for one in current:
-        trace = trace.replace(str(one), mask_text(str(one)))
+        text = text.replace(str(one), mask_text(str(one)))
         current += filter(None, [one.__cause__ or one.__context__])
-    return mask_text(trace)
+    return mask_text(text)
 
 
 def mask_body(body: bytes) -> bytes:

@@ -365,7 +365,8 @@ def _render(request: Request, error: Exception) -> Encoded:
     if isinstance(error, ApiError):
         is_expected = error.status_code < 500 or error.kind == "fault"
     if not is_expected:
-        line = mask_text(f"{request.method} {request.path}: {type(error).__name__}")
+        what = f"{type(error).__name__}({mask_text(str(error))!r})"
+        line = mask_text(f"{request.method} {request.path}: {what}")
         logging.getLogger("oceanmock").error("%s\n%s", line, mask_error(error))
     return encode(request.service.render_error(request, error), request.service)
 
