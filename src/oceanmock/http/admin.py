@@ -72,7 +72,7 @@ RESPONSE_HEADERS: Final[Headers] = ((b"x-oceanmock-version", __version__.encode(
 MAX_ERROR_LENGTH: Final = 64 * 1024
 """The length at which an error is cut; it may quote the request."""
 MAX_LISTED_TASKS: Final = 10_000
-LARGE_BODY: Final = 4 * 1024
+LARGE_BODY: Final = 2 * 1024
 LARGE_JOURNAL: Final = 256 * 1024
 LARGE_SANDBOX: Final = 200
 MANY_SANDBOXES: Final = 500
