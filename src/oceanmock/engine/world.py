@@ -485,9 +485,9 @@ class _FakeNames:
         return str(self._faker().bs()).capitalize()
 
     def user(self, number: int) -> tuple[int, str]:
-        """Return the id and the name of a user, drawn with those before it."""
+        """Return the id and the name of a user, drawn after those before it."""
         users = self._users = self._users or []
-        while len(users) < self.requested:
+        while len(users) <= number:
             faker = self._faker()
             users.append((faker.random_int(100, 999), faker.user_name()))
         return users[number] if users else (0, "")
