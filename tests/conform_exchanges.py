@@ -43,6 +43,8 @@ def exchange(method: str, target: str, said: Any, *, status: int = 200, body: An
         "took": 0,
         "credentials": "own",
     }
+    if isinstance(said, dict) and str(said.get("traceId") or "").strip():
+        said = {**said, "traceId": f"{given['number']:016x}"}
     content = said if isinstance(said, bytes) else orjson.dumps(said)
     return Exchange(**(given | more), method=method, target=target, status=status, response_body=content)
 

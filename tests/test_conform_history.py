@@ -39,7 +39,6 @@ FAILED_TASK: Final = changed(
     example("ocp", "RetriedTask"),
     data__status="FAILED",
     data__operation="EXECUTE",
-    data__finishTime="2021-08-25T15:09:36+08:00",
     **{f"{INSTALL}status": "FAILED", f"{INSTALL}operation": "EXECUTE", f"{INSTALL}runTime": 1},
 )
 """A task FAILED at its second subtask, the third of its list."""
@@ -192,8 +191,8 @@ BROKEN: Final[dict[str, list[tuple[ApiName, list[Exchange]]]]] = {
         ("obshell", [dag(), dag(data__max_stage=12)]),
     ],
     "time.went-back": [
-        ("ocp", [task(), task(data__finishTime="2021-08-25T15:09:32+08:00")]),
-        ("obshell", [dag(), dag(data__end_time="2026-11-22T00:00:00Z")]),
+        ("ocp", [task(), task(data__finishTime="2021-08-25T15:09:32+08:00", **{f"{INSTALL}runTime": 2})]),
+        ("obshell", [dag(), operate("RETRY"), failed_again(data__end_time="2026-11-22T00:00:00Z")]),
     ],
     "count.went-down": [
         ("ocp", [task(**{f"{INSTALL}runTime": 2}), task()]),
@@ -357,7 +356,7 @@ def test_a_subtask_that_retries_by_itself_is_no_finding_on_a_server_of_others() 
     assert rules("ocp", *several, ours={"35000312"}) == []
 
 
-OTHERWISE: Final = "2021-08-25T07:09:36Z"
+OTHERWISE: Final = "2021-08-25T07:09:36.067Z"
 """The instant at which the task has ended, as a server in another zone writes it."""
 ROLLBACK_FAILED: Final = changed(FAILED_TASK, data__operation="ROLLBACK", **{f"{INSTALL}operation": "ROLLBACK"})
 OF_A_CLUSTER: Final = changed(FAILED_DAG, data__nodes__2__sub_tasks__0__id="11")
@@ -390,7 +389,13 @@ LAWFUL: Final[dict[str, tuple[ApiName, list[Exchange]]]] = {
             row(data__contents__0__cluster={"id": 1, "name": "b", "obClusterId": 2, "type": "STANDBY"}),
         ],
     ),
-    "two servers of one OCP have two clocks": ("ocp", [task(), task(data__finishTime="2021-08-25T15:09:35+08:00")]),
+    "two servers of one OCP have two clocks": (
+        "ocp",
+        [
+            task(timestamp="2021-08-25T15:09:36.5+08:00"),
+            task(data__finishTime="2021-08-25T15:09:35+08:00", **{f"{INSTALL}runTime": 2}),
+        ],
+    ),
     "a retried sub task is given to another agent": (
         "obshell",
         [dag(), operate("RETRY"), failed_again(**{f"{START}execute_agent": {"ip": "::1", "port": 1}})],

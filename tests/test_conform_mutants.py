@@ -6,6 +6,7 @@ phase. What finds what is a table, ``golden/mutants.md``, which these runs have 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Container
 from pathlib import Path
 from unittest.mock import patch
@@ -13,7 +14,7 @@ from unittest.mock import patch
 import pytest
 
 from machine_world import WHOLE
-from mutants import table
+from mutants import consistency, table
 from mutants.bending import Mutant
 from oceanmock.checks import Phase
 from oceanmock.conformance import probes
@@ -54,6 +55,25 @@ def stopping_at(rules: Container[str]) -> Listener:
     return listen
 
 
+def measure(mutant: Mutant, folder: Path, *, fewest_walks: int) -> table.Kill:
+    """What finds a broken server first, and in how many seconds; every phase may."""
+    kills, began = list[table.Kill](), time.perf_counter()
+
+    def listen(event: Event) -> None:
+        if isinstance(event, CheckFailed) and event.finding.rule in mutant.rules:
+            exchange = event.finding.exchange
+            phase = exchange.phase if exchange is not None else ""
+            kills.append(table.Kill(phase, event.finding.rule, time.perf_counter() - began))
+            raise KeyboardInterrupt
+
+    for walks in (fewest_walks, 5):
+        with patch.object(probes, "TOURS", walks):
+            run(mutant.api, folder, Options(seed=1, max_examples=walks), mutant=mutant, listen=listen)
+        if kills:
+            break
+    return kills[0] if kills else table.Kill("", "", 0)
+
+
 def found_in(mutant: Mutant, folder: Path) -> set[str]:
     """The rules that a broken server is found to break: all of them for the table, else enough."""
     enough = () if table.is_made_anew() else mutant.rules
@@ -77,6 +97,19 @@ def test_a_broken_server_is_found_by_the_rule_that_is_meant_for_it(mutant: Mutan
     assert found & mutant.rules <= set(table.read()[table.name_of(mutant)])
 
 
+@pytest.mark.parametrize("mutant", consistency.MUTANTS, ids=table.name_of)
+def test_a_server_that_contradicts_itself_is_found_in_the_phase_of_the_table(mutant: Mutant, tmp_path: Path) -> None:
+    kill = measure(mutant, tmp_path, fewest_walks=1)
+
+    table.write_kill(mutant, kill)
+    assert kill.rule in mutant.rules
+    assert table.read_kills()[table.name_of(mutant)] == (kill.phase, kill.rule)
+
+
+def test_the_table_of_phases_has_every_one_of_them() -> None:
+    assert list(table.read_kills()) == [table.name_of(mutant) for mutant in consistency.MUTANTS]
+
+
 def test_the_table_has_every_broken_server_and_is_as_it_was_generated() -> None:
     rows = table.read()
 
@@ -86,7 +119,7 @@ def test_the_table_has_every_broken_server_and_is_as_it_was_generated() -> None:
 
 
 def test_every_rule_that_has_to_find_one_is_in_the_catalogue() -> None:
-    wanted = set[str]().union(*(mutant.rules for mutant in table.MUTANTS))
+    wanted = set[str]().union(*(mutant.rules for mutant in (*table.MUTANTS, *consistency.MUTANTS)))
 
     assert wanted <= all_rules().keys()
 

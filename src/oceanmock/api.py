@@ -69,9 +69,9 @@ class Api:
 
     ``name`` stands in scenario files and in the admin API, ``title`` in text for people. ``prefix`` begins the API's
     paths. ``kinds`` begins with the kind that has no parent. ``scripts_key`` and ``switches_key`` are the keys of a
-    scenario file's scripts and of the admin API's switches. ``state_key``, ``operation_key`` and ``end_key`` are keys
-    of the API's JSON. ``version`` is the version that the mock serves by default, where the API has versions.
-    ``contract`` is the contract's file; None means ``openapi/<name>.yaml``.
+    scenario file's scripts and of the admin API's switches. ``state_key``, ``operation_key``, ``start_key`` and
+    ``end_key`` are keys of the API's JSON. ``version`` is the one that the mock serves by default, where the API has
+    versions. ``contract`` is the contract's file; None means ``openapi/<name>.yaml``.
 
     The modules of the package are imported on first use, so that serving does not load what only tests or conformance
     runs need. ``scenario`` is the scenario format (``Scenario``, ``Switches``, ``script_of`` …), ``states`` has the
@@ -89,6 +89,7 @@ class Api:
     switches_key: str
     state_key: str
     operation_key: str
+    start_key: str
     end_key: str
     version: str = ""
     contract: Path | None = None

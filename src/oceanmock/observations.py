@@ -17,6 +17,9 @@ from oceanmock.clock import SECOND
 
 SKEW: Final = 2 * SECOND
 """The largest difference between the clocks of two machines of a server."""
+LONGEST_WAIT: Final = 120 * SECOND
+"""The longest time from the end of the parts to that of the whole: the schedulers run once a second, that of
+ocp-express first a minute after its start (TaskCoordinator.java:58-59)."""
 FUTURE: Final = 60 * SECOND
 """The largest difference between the clocks of the server and of its database."""
 
@@ -179,6 +182,39 @@ def not_in_future(item: Mapping[str, Any], path: str, names: tuple[str, ...], no
             yield check("time.future", at <= now + FUTURE, where, wrong)
 
 
+def check_parts(api: Api, subject: Subject) -> Iterator[CheckResult]:
+    """Check that each task, dag and node has parts once it has ended, and that they start and end within it."""
+    members: Mapping[str, Members] = api.checks.HISTORY.members
+    if subject.status != 200:
+        return
+    for item in observations(api, subject.id, subject.body):
+        kind, table = api.kind(item.kind), members[item.kind]
+        if kind.parts_key and item.state in table.settled and item.raw.get(kind.parts_key) is not None:
+            wrong = f"a {kind.title} that is {item.state} has no {kind.parts_key}."
+            yield check("parent.empty", bool(item.raw[kind.parts_key]), f"{item.path}.{kind.parts_key}", wrong)
+        is_first_run = all(
+            part.operation == api.kind(part.kind).shown_operations[0]
+            and part.raw.get(members[part.kind].count, 1) in (0, 1)
+            for part in item.all()
+        )
+        for part in item.parts:
+            if part.state in api.kind(part.kind).terminal_states and "CANCEL" not in (item.operation, part.operation):
+                if is_first_run:
+                    yield from _within(item, part, api.start_key, before=item, after=part)
+                if item.state in table.settled:
+                    yield from _within(item, part, api.end_key, before=part, after=item)
+
+
+def _within(
+    item: Observation, part: Observation, key: str, *, before: Observation, after: Observation
+) -> Iterator[CheckResult]:
+    """Check that a time of one is no later than that of the other."""
+    first, then = instant(before.raw.get(key)), instant(after.raw.get(key))
+    if first and then:  # neither absent nor the epoch
+        wrong = f"{key} is {part.raw[key]}, and that of {item.kind} {item.id} is {item.raw[key]}."
+        yield check("parent.times", first <= then + SKEW, f"{part.path}.{key}", wrong)
+
+
 # --- the items of a target ------------------------------------------------------------------------
 
 
@@ -256,6 +292,50 @@ class Sample(Observation):
         """Return kind and id."""
         return self.kind, self.id
 
+    @property
+    def operation_id(self) -> str:
+        """Return the operation whose response it is of."""
+        return self.subject.id
+
+
+def is_same_end(before: Sample, now: Sample) -> bool:
+    """Return whether both show the same end, so that nothing happened in between."""
+    ended = before.is_terminal and now.is_terminal and before.state == now.state
+    return ended and before.end is not None and before.end == now.end
+
+
+def is_long_over(sample: Sample) -> bool:
+    """Return whether an item had ended so long before that nothing of it can come late."""
+    return sample.is_terminal and sample.end is not None and (sample.subject.at or 0) > sample.end + LONGEST_WAIT
+
+
+def view_rule(*samples: Sample) -> str:
+    """Return the rule that fails if views of one state differ."""
+    return "list.differs-from-detail" if any(sample.view == "list" for sample in samples) else "views.differ"
+
+
+def is_alike(one: Any, other: Any) -> bool:
+    """Return whether two values are equal; OCP's response to a submit has a user's name alone."""
+    if isinstance(one, dict) and isinstance(other, str):
+        return bool(one.get("name") == other)
+    if isinstance(one, str) and isinstance(other, dict):
+        return bool(other.get("name") == one)
+    return bool(plain(one) == plain(other))
+
+
+def plain(value: Any) -> Any:
+    """Return a value as it is compared.
+
+    Lists of ids have no order; an instant has several spellings; and of an object (a cluster, a user) only the id
+    counts, since its name may change.
+    """
+    if isinstance(value, dict):
+        return value.get("id", value)
+    if isinstance(value, list):
+        return sorted(value, key=repr)
+    at = instant(value)
+    return value if at is None else at
+
 
 @dataclass(frozen=True, slots=True)
 class Call:
@@ -278,14 +358,15 @@ class Call:
 class Members:
     """The members of one kind's JSON, by how they may change.
 
-    ``fixed`` never change once present, ``growing`` are times that are set anew, ``count`` is the number of runs. The
-    parts of an item stay as they are in the states that are ``settled``.
+    ``fixed`` never change once present, ``times`` are set anew, ``count`` is the number of runs, of all runs if it
+    ``counts_all``. The parts of an item stay as they are in the states that are ``settled``.
     """
 
     fixed: tuple[str, ...]
-    growing: tuple[str, ...]
+    times: tuple[str, ...]
     count: str = ""
     settled: frozenset[str] = frozenset()
+    counts_all: bool = False
 
 
 class ApiHistory:
@@ -316,6 +397,14 @@ class ApiHistory:
         """Return a name of the clock of a timestamp; None if it is not that of the response."""
         return str(subject.body.get("server", ""))
 
+    def log_lines(self, subject: Subject) -> list[Any] | None:
+        """Return the lines of a response that is a log, else None."""
+        return None
+
+    def log_results(self, subject: Subject, sample: Sample) -> Iterator[CheckResult]:
+        """Yield the results of checking a log against the item that it is of, which ended long before."""
+        yield from ()
+
     def slack(self, sample: Sample) -> int:
         """Return by how much the clocks that set an item's times may differ."""
         return SKEW
@@ -328,9 +417,13 @@ class ApiHistory:
         """Return whether no public source states what operations do to an item."""
         return False
 
-    def runs(self, before: Sample, now: Sample, calls: Sequence[Call]) -> tuple[int, int | None]:
-        """Return the least and the most runs of an item since an observation; None for any."""
-        return 0, None
+    def has_run_again(self, before: Sample, now: Sample, calls: Sequence[Call]) -> bool:
+        """Return whether an item must have had another run since an observation."""
+        return False
+
+    def most_runs(self, first: Sample, calls: Sequence[Call]) -> int | None:
+        """Return the most runs of an item after its first observation and all operations; None for any."""
+        return None
 
     def is_waiting(self, sample: Sample) -> bool:
         """Return whether a task or dag has to end next, as all of its parts have."""

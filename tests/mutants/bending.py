@@ -6,6 +6,7 @@ is served. Nothing here knows what conformance checks.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -34,6 +35,8 @@ class Answer:
     said: Any
     asked: list[str] = field(default_factory=list)
     """The operations that were asked before, oldest first."""
+    turn: int = 0
+    """How often this was asked before: the same operation on the same path."""
 
 
 Bend = Callable[[Answer], None]
@@ -115,6 +118,7 @@ class Bent:
         self.bend = bend
         self.operations = operations_of(load_spec(spec_path(api)))
         self.asked: list[str] = []
+        self.turns: Counter[str] = Counter()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.app, name)  # what a server looks for: ports, sandboxes
@@ -123,7 +127,8 @@ class Bent:
         if scope["type"] != "http" or scope["path"].startswith("/__admin/"):
             await self.app(scope, receive, send)
             return
-        operation = self._operation(scope["method"], _in_its_sandbox(scope["path"]))
+        path = _in_its_sandbox(scope["path"])
+        operation = self._operation(scope["method"], path)
         query = scope["query_string"].decode("latin-1")
         start: dict[str, Any] = {}
 
@@ -131,19 +136,20 @@ class Bent:
             if message["type"] == "http.response.start":
                 start.update(message)
                 return
-            for each in self._bent(operation, query, start, message):
+            for each in self._bent(operation, path, query, start, message):
                 await send(each)
 
         await self.app(scope, receive, sending)
 
-    def _bent(self, operation: str, query: str, start: Any, message: Any) -> list[Any]:
+    def _bent(self, operation: str, path: str, query: str, start: Any, message: Any) -> list[Any]:
         headers = dict(start["headers"])
         try:
             said = orjson.loads(message["body"])
         except ValueError:
             return [start, message]
         kind = headers.get(b"content-type", b"").decode()
-        answer = Answer(operation, query, start["status"], kind, said, self.asked)
+        answer = Answer(operation, query, start["status"], kind, said, self.asked, self.turns[operation + path])
+        self.turns[operation + path] += 1
         self.bend(answer)
         if answer.status < 400:
             self.asked.append(operation)

@@ -11,12 +11,13 @@ import fcntl
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Final
 
 from golden import FOLDER
 from machine_mutants import OBSHELL as OBSHELL_WALKS
 from machine_mutants import OCP as OCP_WALKS
-from mutants import obshell, ocp
+from mutants import consistency, obshell, ocp
 from mutants.bending import Mutant
 
 MUTANTS: Final = (*ocp.MUTANTS, *OCP_WALKS, *obshell.MUTANTS, *OBSHELL_WALKS)
@@ -24,6 +25,18 @@ MUTANTS: Final = (*ocp.MUTANTS, *OCP_WALKS, *obshell.MUTANTS, *OBSHELL_WALKS)
 FILE: Final = FOLDER / "mutants.md"
 HEAD: Final = "| broken server | what is wrong with it | rules that find it |"
 LINE: Final = "|---|---|---|"
+
+KILLS: Final = FOLDER / "mutants-by-phase.md"
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """What finds a broken server first: a phase, and its rule; and the seconds until then."""
+
+    phase: str
+    rule: str
+    seconds: float
+
 
 Rows = Mapping[str, tuple[str, ...]]
 """The rules of each mutant, by its name."""
@@ -81,3 +94,32 @@ def written(rows: Rows) -> str:
 def _row(mutant: Mutant, rules: Iterable[str]) -> str:
     said = ", ".join(f"**{rule}**" if rule in mutant.rules else rule for rule in rules)
     return f"| {name_of(mutant)} | {mutant.says} | {said} |"
+
+
+# --- the table of phases --------------------------------------------------------------------------
+
+
+def read_kills() -> dict[str, tuple[str, str]]:
+    """The phase and the rule that find each server that contradicts itself, as the table has them."""
+    cells = [line.strip("| ").split(" | ") for line in KILLS.read_text().splitlines()[4:]] if KILLS.exists() else []
+    return {name: (phase, rule) for name, _, phase, rule in cells}
+
+
+def write_kill(mutant: Mutant, kill: Kill) -> None:
+    """Puts a row into that table, where it is to be made anew."""
+    if not is_made_anew():
+        return
+    others = os.open(FOLDER, os.O_RDONLY)
+    try:
+        fcntl.flock(others, fcntl.LOCK_EX)
+        rows = {**read_kills(), name_of(mutant): (kill.phase, kill.rule)}
+        lines = [
+            f"| {name_of(one)} | {one.says} | {' | '.join(rows[name_of(one)])} |"
+            for one in consistency.MUTANTS
+            if name_of(one) in rows
+        ]
+        head = "# Servers that contradict themselves, and what finds them first"
+        top = "| broken server | what is wrong with it | phase | rule |"
+        KILLS.write_text("\n".join([head, "", top, "|---|---|---|---|", *lines, ""]))
+    finally:
+        os.close(others)

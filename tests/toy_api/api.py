@@ -33,6 +33,7 @@ API: Final = Api(
     switches_key="toy_switches",
     state_key="state",
     operation_key="operation",
+    start_key="started",
     end_key="ended",
     contract=Path(__file__).parent / "toy.yaml",
 )

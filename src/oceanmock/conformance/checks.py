@@ -27,15 +27,15 @@ from functools import lru_cache
 from importlib import import_module
 from itertools import islice
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
 import orjson
 
 from oceanmock.apis import APIS, api_named
 from oceanmock.checks import Check, CheckResult, Contract, Rule, RuleChecker, Subject, check, instant, whole
 from oceanmock.conformance.model import ApiName, MissingResponse, contract_for
-from oceanmock.http.validation import Schema
-from oceanmock.observations import Required, TargetKind
+from oceanmock.http.validation import Schema, Shape
+from oceanmock.observations import Required, TargetKind, check_parts
 from oceanmock.openapi import Operation
 
 _CATALOGUE: Final[Mapping[str, Mapping[str, str]]] = {
@@ -47,12 +47,14 @@ _CATALOGUE: Final[Mapping[str, Mapping[str, str]]] = {
         "schema.required": "A body has every member that the contract requires.",
         "schema.type": "A value has the type that the contract gives it.",
         "schema.enum": "A word is one of those that the contract lists.",
+        "schema.undocumented": "A body has no member that the contract does not have.",
         "schema.value": "A value keeps the bounds, patterns and combinations of its schema.",
         "status.undocumented": "A status is one that the contract names for the operation.",
         "status.server-error": "A correct request is not answered with a 5xx status.",
         "hostile.500": "An invalid request is not answered with a 5xx status.",
         "method.accepted": "A method that a path does not have is refused.",
         "id.differs": "The returned id matches the requested id.",
+        "id.two-owners": "A part is one of a single task or dag.",
         "id.vanished": "A task, dag or part that existed is still found.",
         "views.differ": "A part has the same values by itself as within its task or dag.",
     },
@@ -66,9 +68,11 @@ _CATALOGUE: Final[Mapping[str, Mapping[str, str]]] = {
         "envelope.successful": "successful is true exactly when the status is below 400.",
         "envelope.timestamp": "The timestamp is an instant.",
         "envelope.went-back": "A later answer of a server has no earlier timestamp.",
-        "envelope.duration": "The duration is a number of milliseconds.",
+        "envelope.duration": "The duration is in milliseconds, and no longer than the client waited.",
+        "envelope.date": "The timestamp is the time of the header Date, and what /time responds is the timestamp.",
         "envelope.error": "There is an error exactly when the status is 400 or above.",
         "envelope.trace-id": "The response to an accepted request has a traceId.",
+        "envelope.trace-id-again": "No two responses have the same traceId.",
     },
     "openapi: components.schemas.ApiError (ocp-express ErrorCodes.java; obshell ob/agent/errors/errorcode.go)": {
         "error.message": "An error has a message.",
@@ -84,7 +88,7 @@ _CATALOGUE: Final[Mapping[str, Mapping[str, str]]] = {
         "auth.forbidden-accepted": "A request of a user without the permission is refused."
     },
     "obshell ob/agent/engine/task/task_dto.go:280-382": {
-        "id.number": "A generic id ends in the number of its dag, node or sub task."
+        "id.number": "A generic id ends in its own number, and begins as that of the whole of which it is a part."
     },
     "obshell ob/agent/executor/task/dag.go:122-125": {"id.spelling": "A generic id in another spelling is not found."},
     (
@@ -97,7 +101,7 @@ _CATALOGUE: Final[Mapping[str, Mapping[str, str]]] = {
             "An ended item has a start and an end time, a running one no end time, and one that never ran has neither."
         ),
         "time.future": "No time is after the timestamp of the response.",
-        "time.went-back": "A time that is set again is later than before.",
+        "time.went-back": "A time that is set again is that of the change: later than what was read before it.",
     },
     "ocp-express RunningTaskWorker.java:143-176; obshell ob/agent/service/task/dag.go:565-585": {
         "time.not-renewed": "A task or dag that ends again has a new end time."
@@ -118,6 +122,7 @@ _CATALOGUE: Final[Mapping[str, Mapping[str, str]]] = {
         "log.presence": "There is a log exactly when there has been a run.",
         "log.order": "The lines of a log are in the order of the runs.",
         "log.rewritten": "A log only grows: its lines stay, and new ones follow them.",
+        "log.differs": "A log has the lines and runs of its sub task, once that has ended.",
         "log.stale": "A run leaves its lines in the log.",
     },
     (
@@ -125,6 +130,8 @@ _CATALOGUE: Final[Mapping[str, Mapping[str, str]]] = {
         "task_handler.go:74-235"
     ): {
         "parent.out-of-step": "A task, dag or node agrees with its parts once they are final.",
+        "parent.empty": "A task, dag or node that has ended has parts.",
+        "parent.times": "A part starts and ends within its task, dag or node.",
         "parent.stuck": "A task or dag ends soon after all of its parts.",
         "parent.stage": "The stage of a dag is the number of one of its nodes.",
     },
@@ -146,6 +153,7 @@ _CATALOGUE: Final[Mapping[str, Mapping[str, str]]] = {
         "paging.size": "A page has the requested size, or the largest that the server allows.",
         "paging.pages": "The number of pages is that of the elements divided by the size.",
         "paging.rows": "A page is full, but for the last, which has the rest.",
+        "paging.total": "Every page of a list has the same totals.",
         "paging.whole": "The pages of a list hold every row once.",
     },
     (
@@ -158,6 +166,9 @@ _CATALOGUE: Final[Mapping[str, Mapping[str, str]]] = {
         "list.differs-from-detail": "A list has the same values as the task or dag itself.",
         "filter.ignored": "A list holds only rows that match the filter.",
         "filter.too-narrow": "A filter leaves out no row that matches it.",
+    },
+    "obshell ob/agent/meta/agent.go, ob/agent/executor/agent": {
+        "agent.changed": "An agent's address, version and process stay as they are until it starts anew."
     },
     "obshell ob/param/task.go:19-21": {"details.ignored": "Nodes are present exactly when details are requested."},
     (
@@ -299,6 +310,11 @@ def envelope(subject: Subject) -> Iterator[CheckResult]:
         yield check("envelope.trace-id", bool(trace.strip()), "$.traceId", wrong)
 
 
+def parts(subject: Subject) -> Iterator[CheckResult]:
+    """Check each task, dag and node with its parts."""
+    yield from check_parts(api_named(subject.contract.api), subject)
+
+
 def message(subject: Subject) -> Iterator[CheckResult]:
     """Check that an error has a message."""
     if subject.error:
@@ -361,12 +377,16 @@ def body(subject: Subject) -> Iterator[CheckResult]:
 @lru_cache(maxsize=256)
 def _schema_of(contract: Contract, operation: str, status: str) -> Schema | None:
     """Return the compiled schema of a response, or None if the contract has none."""
+    schema = _definition_of(contract, operation, status)
+    return None if schema is None else _compiled(orjson.dumps(schema), contract)
+
+
+def _definition_of(contract: Contract, operation: str, status: str) -> Mapping[str, Any] | None:
+    """Return the schema of a response as the contract has it, or None."""
     responses = contract.definition_of(contract.operations[operation])["responses"]
-    response = contract.resolved(responses.get(status, {}))
-    for media_type, content in response.get("content", {}).items():
-        if "json" in media_type:
-            return _compiled(orjson.dumps(content.get("schema", {})), contract)
-    return None
+    content = contract.resolved(responses.get(status, {})).get("content", {})
+    schemas = (value.get("schema", {}) for media_type, value in content.items() if "json" in media_type)
+    return next(schemas, None)
 
 
 @lru_cache(maxsize=256)  # operations share most of their responses
@@ -375,7 +395,25 @@ def _compiled(schema: bytes, contract: Contract) -> Schema:
     return Schema({"allOf": [orjson.loads(schema)], "components": shared})
 
 
-COMMON_CHECKS: Final[tuple[Check, ...]] = (headers, envelope, status, body, message, credentials)
+def undocumented(subject: Subject) -> Iterator[CheckResult]:
+    """Check that a body has only members that the contract has."""
+    operation = subject.operation
+    if operation is None or subject.exchange.method != operation.method or not isinstance(subject.body, dict):
+        return
+    shape = _shape_of(subject.contract, operation.id, str(subject.status))
+    yield check("schema.undocumented", True)
+    for path in shape.unknown(subject.body, "$") if shape is not None else ():
+        yield check("schema.undocumented", False, path, f"the contract has no member {path.rpartition('.')[2]} here.")
+
+
+@lru_cache(maxsize=256)
+def _shape_of(contract: Contract, operation: str, status: str) -> Shape | None:
+    """Return the shape of a response, or None if the contract has no schema for it."""
+    schema = _definition_of(contract, operation, status)
+    return None if schema is None else Shape([schema], contract.resolved)
+
+
+COMMON_CHECKS: Final[tuple[Check, ...]] = (headers, envelope, status, body, undocumented, parts, message, credentials)
 
 
 class ResponseChecker(RuleChecker):

@@ -14,9 +14,11 @@ have happened.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Container, Iterator, Mapping, Sequence
-from functools import lru_cache
-from typing import Any, Final, get_args
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from email.utils import parsedate_to_datetime
+from typing import Any, Final
 
 from oceanmock.apis import api_named
 from oceanmock.checks import (
@@ -31,21 +33,36 @@ from oceanmock.checks import (
     objects,
     whole,
 )
-from oceanmock.clock import SECOND
+from oceanmock.clock import MILLISECOND, SECOND
 from oceanmock.conformance.checks import RULES
 from oceanmock.conformance.model import TransitionCounts
-from oceanmock.engine.machine import Label, StateMachine, reachable
-from oceanmock.observations import SKEW, ApiHistory, Call, Sample, View, id_text, observations, requested_operation
+from oceanmock.engine.machine import Labels, StateMachine, in_time, labels_of, moved, takers
+from oceanmock.observations import (
+    LONGEST_WAIT,
+    SKEW,
+    ApiHistory,
+    Call,
+    Sample,
+    View,
+    id_text,
+    is_alike,
+    is_long_over,
+    is_same_end,
+    observations,
+    plain,
+    requested_operation,
+    view_rule,
+)
 
 ItemKey = tuple[str, str]
 """A kind and an id."""
-Labels = frozenset[Label]
 
+DATE_SKEW: Final = 300 * SECOND
+"""The longest time between a timestamp and the header Date, which a proxy's clock may set."""
+LONGEST_GAP: Final = SECOND
+"""The time by which a request may seem to take longer for the server than for its client."""
 SET_BACK: Final = 60 * SECOND
 """The longest time by which a server's clock may be set back."""
-LONGEST_WAIT: Final = 120 * SECOND
-"""The longest time from the end of the parts to that of the whole: the schedulers run once a second, that of
-ocp-express first a minute after its start (TaskCoordinator.java:58-59)."""
 
 
 class HistoryChecker(RuleChecker):
@@ -67,12 +84,17 @@ class HistoryChecker(RuleChecker):
     def forget(self) -> None:
         """Delete the observations, as after a reset of the server; the counts stay."""
         self._own: ApiHistory = self._api.checks.HISTORY(is_shared=self.own_ids is not None)
-        self._last: dict[tuple[ItemKey, View], Sample] = {}
+        self._last: dict[ItemKey, dict[str, Sample]] = {}
+        """The last observation by each operation."""
         self._latest: dict[ItemKey, Sample] = {}
         self._roots: dict[ItemKey, str] = {}
         self._calls: list[Call] = []
+        self._first_counts: dict[ItemKey, tuple[Sample, int]] = {}
         self._refused: dict[ItemKey, tuple[Subject, Sample, str]] = {}
         self._timestamps: dict[str, int] = {}
+        self._trace_ids: Counter[str] = Counter()
+        self._logs: dict[ItemKey, tuple[Subject, list[Any], Sample]] = {}
+        self._last_logs: dict[ItemKey, tuple[int | None, list[Any]]] = {}
         self._waiting: dict[ItemKey, tuple[Any, int]] = {}
         self._ends: dict[ItemKey, int] = {}
         self._ends_while_running: dict[ItemKey, int] = {}
@@ -85,9 +107,13 @@ class HistoryChecker(RuleChecker):
 
     def results(self, subject: Subject) -> Iterator[CheckResult]:
         """Yield the result of every check of one exchange."""
-        for item in (self._clock, self._still_there, self._call):
+        for item in (self._clock, self._dates, self._trace_id, self._still_there, self._call):
             yield from guarded(item, subject)
         samples = self._samples(subject)
+        lines = self._own.log_lines(subject) if subject.status == 200 and subject.path_ids else None
+        key = [*self._api.ids_of(subject.id)][-1] if lines is not None else "", (subject.path_ids or ("",))[-1]
+        if lines is not None and key in self._latest:
+            self._logs[key] = subject, lines, self._latest[key]
         yield from guarded(lambda _: self._compare(samples), subject)
         yield from guarded(lambda _: self._own.results(subject, samples, self._latest), subject)
 
@@ -130,6 +156,34 @@ class HistoryChecker(RuleChecker):
         wrong = f"timestamp is {subject.body['timestamp']}, before that of an earlier answer."
         yield check("envelope.went-back", at >= latest - SET_BACK, "$.timestamp", wrong)
         self._timestamps[clock] = max(latest, at)
+
+    def _dates(self, subject: Subject) -> Iterator[CheckResult]:
+        """Check the timestamp against the header Date, and the duration against the client's.
+
+        A walk or a story of the mock moves its clock.
+        """
+        exchange = subject.exchange
+        at, date = subject.at, exchange.header("date")
+        is_moved = self.own_ids is None and exchange.phase in ("machine", "story")
+        if at is not None and date and not is_moved and self._own.clock_of(subject) is not None:
+            with suppress(ValueError):
+                sent = round(parsedate_to_datetime(date).timestamp()) * SECOND
+                wrong = f"timestamp is {subject.body['timestamp']}, and the header Date is {date}."
+                yield check("envelope.date", abs(at - sent) <= DATE_SKEW, "$.timestamp", wrong)
+        took = whole(subject.body.get("duration")) if isinstance(subject.body, dict) else None
+        if took is not None:
+            wrong = f"duration is {took}, and the answer came after {exchange.took // MILLISECOND} ms."
+            passed = took * MILLISECOND <= exchange.took + LONGEST_GAP
+            yield check("envelope.duration", passed, "$.duration", wrong)
+
+    def _trace_id(self, subject: Subject) -> Iterator[CheckResult]:
+        """Check that no two answers have one traceId; a request may bring its own."""
+        id = subject.body.get("traceId") if isinstance(subject.body, dict) else None
+        is_brought = any("trace" in name.lower() for name, _ in subject.exchange.request_headers)
+        if isinstance(id, str) and id.strip() and not is_brought:
+            self._trace_ids[id] += 1
+            wrong = f"traceId is {id}, as that of another answer."
+            yield check("envelope.trace-id-again", self._trace_ids[id] != 2, "$.traceId", wrong)
 
     def _still_there(self, subject: Subject) -> Iterator[CheckResult]:
         """Check that what was there is found."""
@@ -207,36 +261,42 @@ class HistoryChecker(RuleChecker):
 
     def _compare(self, samples: list[Sample]) -> Iterator[CheckResult]:
         """Check every observation of a response against the earlier ones, and record it."""
-        self._roots.update({item.key: item.root for item in samples if item.root})
+        for item in samples:
+            if item.root:
+                root = self._roots.setdefault(item.key, item.root)
+                wrong = f"{item.kind} {item.id} is a part of {item.root}, and was one of {root}."
+                yield check("id.two-owners", root == item.root, item.path, wrong)
         for now in samples:
-            latest = self._latest.get(now.key)
+            latest, by_operation = self._latest.get(now.key), self._last.setdefault(now.key, {})
             is_waited_for = now.key in self._refused or now.key in self._waiting
             if (
                 latest is not None
                 and not is_waited_for
-                and (latest.view, latest.calls, latest.raw) == (now.view, now.calls, now.raw)
+                and (latest.operation_id, latest.calls, latest.raw) == (now.operation_id, now.calls, now.raw)
             ):
                 yield check("terminal.moved" if now.is_terminal else "transition.illegal", True)
                 continue
-            same = self._last.get((now.key, now.view))
+            same = by_operation.get(now.operation_id)
             if same is not None:
                 yield from self._transition(same, now)
             if latest is not None and latest is not same:
                 yield from self._transition(latest, now)
-            if same is not None:
-                yield from self._members(same, now)
-            yield from self._other_views(now)
+            for other in by_operation.values():
+                yield from self._members(other, now)
+            yield from self._counts(now)
+            yield from self._between(now)
+            yield from self._log(now)
             yield from self._refusal(now)
             if now.view == "detail" and now.kind == self._api.root.name:
                 yield from self._wait(now)
                 yield from self._end(now)
         for now in samples:
+            before = self._last[now.key].get(now.operation_id)
             if now.operation:
                 self.labels[now.kind, now.words] += 1
-                before = self._last.get((now.key, now.view))
                 if before is not None and before.words != now.words:
                     self.transitions[now.kind, before.words, now.words] += 1
-            self._latest[now.key] = self._last[now.key, now.view] = now
+            self._latest[now.key] = self._last[now.key][now.operation_id] = now
 
     def _transition(self, before: Sample, now: Sample) -> Iterator[CheckResult]:
         """Check that an item could become what it is; the schema's checks report other labels."""
@@ -257,27 +317,66 @@ class HistoryChecker(RuleChecker):
             passed = not may & labels or bool(must & labels and not is_still)
             yield check("call.no-effect", passed, now.path, f"{wrong}, as if nothing had been asked of it in between.")
 
-    def _other_views(self, now: Sample) -> Iterator[CheckResult]:
-        """Check that all views of one end show the same, and those between two observations."""
-        before = self._last.get((now.key, now.view))
-        others = [self._last.get((now.key, view)) for view in get_args(View) if view != now.view]
-        for other in others if before is not None and is_same_end(before, now) else ():
-            if before is None or other is None:
-                continue
-            if before.subject.exchange.number < other.subject.exchange.number:
-                rule = view_rule(other, now)
-                wrong = f"{now.kind} {now.id} is {other.words} here, and {now.words} by itself, before and after."
+    def _between(self, now: Sample) -> Iterator[CheckResult]:
+        """Check that other operations show the same between two equal answers of one operation."""
+        by_operation = self._last[now.key]
+        same = by_operation.get(now.operation_id)
+        if same is None or not (is_same_end(same, now) or self._is_still(same, now)):
+            return
+        for other in by_operation.values():
+            rule = view_rule(other, now)
+            if other.subject.exchange.number > same.subject.exchange.number:
                 yield check(rule, True)
-                if other.state != now.state:
-                    self._late.append((other.subject, CheckResult(rule, other.path, wrong)))
+                for name in self._shared(other, now) if same.raw == now.raw else [self._api.state_key]:
+                    if not is_alike(other.raw[name], now.raw[name]):
+                        wrong = f"{name} is {other.raw[name]!r} here, and {now.raw[name]!r} in {now.operation_id},"
+                        result = CheckResult(rule, f"{other.path}.{name}", f"{wrong} before and after.")
+                        self._late.append((other.subject, result))
+
+    def _is_still(self, before: Sample, now: Sample) -> bool:
+        """Return whether an item, ended or not, cannot have changed, as both observations are equal."""
+        is_sure = self._is_ours(now.root) or now.end is not None  # else it may have run, and run again
+        return is_sure and before.raw == now.raw and not self._calls_since(before)
+
+    def _is_unmoved(self, before: Sample, now: Sample) -> bool:
+        """Return whether nothing can have happened between two observations of an ended item.
+
+        That is sure if the ends are equal, or where others do not operate, or if no part has run again.
+        """
+        kind, table = self._api.kind(now.kind), self._own.members[now.kind]
+        is_alike = before.operation == now.operation or not (before.operation and now.operation)
+        if not (before.is_terminal and now.is_terminal and before.state == now.state and is_alike):
+            return False
+        if is_same_end(before, now):
+            return True
+        if kind.parts_key:
+            parts = before.raw.get(kind.parts_key), now.raw.get(kind.parts_key)
+            return bool(parts[0]) and parts[0] == parts[1]
+        runs = before.raw.get(table.count), now.raw.get(table.count)
+        is_alone = self._is_ours(now.root) and not self._own.possible_calls(before, self._calls_since(before))
+        return (is_alone or table.counts_all) and runs[0] is not None and runs[0] == runs[1]
+
+    def _shared(self, before: Sample, now: Sample) -> Iterable[str]:
+        """Return the members that both observations have, without their parts and what may come late."""
         parts = {kind.parts_key for kind in self._api.kinds}
-        for other in others:
-            if other is None or not is_same_end(other, now):
-                continue
-            for name in (other.raw.keys() & now.raw.keys()) - self._own.one_view - parts:
-                wrong = f"{name} is {now.raw[name]!r} here, and {other.raw[name]!r} in {other.subject.id}."
-                is_same = _is_alike(other.raw[name], now.raw[name])
-                yield check(view_rule(other, now), is_same, f"{now.path}.{name}", wrong)
+        names = (before.raw.keys() & now.raw.keys()) - parts
+        if not is_long_over(before):
+            return names - self._own.one_view
+        return {n for n in names if n not in self._own.one_view or None not in (before.raw[n], now.raw[n])}
+
+    def _log(self, now: Sample) -> Iterator[CheckResult]:
+        """Check the log that was read between two observations of one end."""
+        subject, lines, before = self._logs.get(now.key, (now.subject, [], now))
+        if before is now or now.end is None or before.end is None:
+            return
+        del self._logs[now.key]
+        if is_same_end(before, now) and is_long_over(before):
+            end, earlier = self._last_logs.get(now.key, (now.end, lines))
+            wrong = f"{now.kind} {now.id} has ended, and its log had {len(earlier)} lines, and has {len(lines)}."
+            ended = check("terminal.moved", end != now.end or earlier == lines, "$.data", wrong)
+            self._late += [(subject, item) for item in (ended, *self._own.log_results(subject, now))]
+            self._last_logs[now.key] = now.end, lines
+        yield from ()
 
     def _refusal(self, now: Sample) -> Iterator[CheckResult]:
         """Check that an operation refused for its state is illegal in the state around it."""
@@ -323,42 +422,55 @@ class HistoryChecker(RuleChecker):
     # --- members ----------------------------------------------------------------------------------
 
     def _members(self, before: Sample, now: Sample) -> Iterator[CheckResult]:
-        """Check the members that never change, and those that only grow, and the parts of an ended item."""
-        table, path = self._own.members[now.kind], now.path
-        for name in table.fixed:
-            if name in before.raw and name in now.raw:
-                wrong = f"{name} was {before.raw[name]!r}, and is {now.raw[name]!r}."
-                is_same = _is_alike(before.raw[name], now.raw[name])
-                yield check("kept.changed", is_same, f"{path}.{name}", wrong)
-        for name in table.growing:
-            old_time, new_time = instant(before.raw.get(name)), instant(now.raw.get(name))
-            if old_time and new_time:  # neither absent nor the epoch, to which obshell resets
-                wrong = f"{name} was {before.raw[name]}, and is {now.raw[name]}."
-                is_later = new_time >= old_time - self._own.slack(now)
-                yield check("time.went-back", is_later, f"{path}.{name}", wrong)
-        name, path = table.count, f"{path}.{table.count}"
-        old, new = whole(before.raw.get(name)), whole(now.raw.get(name))
-        if old is not None and new is not None:
-            least, most = self._own.runs(before, now, self._calls_since(before))
-            yield check("count.went-down", new >= old, path, f"{name} was {old}, and is {new}.")
-            if least:
-                wrong = f"{name} is {new} after another run, as it was before that."
-                yield check("count.not-bumped", new > old, path, wrong)
-            if most is not None:
-                most += old
-                wrong = f"{name} was {old}, and is {new}; what was asked for makes it {most} at most."
-                yield check("count.unasked", new <= most, path, wrong)
+        """Check the members that never change, times, those of an ended item, and its parts."""
+        table, path, is_view = self._own.members[now.kind], now.path, before.operation_id != now.operation_id
+        is_unmoved, rule = self._is_unmoved(before, now), view_rule(before, now) if is_view else "kept.changed"
+        where = f" in {before.operation_id}" if is_view else ""
+        for name in self._shared(before, now):
+            old, new = before.raw[name], now.raw[name]
+            if is_unmoved or name in table.fixed:
+                kind = rule if is_view or name in table.fixed else "terminal.moved"
+                wrong = f"{name} is {new!r}, and was {old!r}{where}; it cannot have changed in between."
+                yield check(kind, is_alike(old, new), f"{path}.{name}", wrong)
+            elif name in table.times:
+                yield from self._renewed(name, before, now)
         key = self._api.kind(now.kind).parts_key
         parts, now_parts = before.raw.get(key), now.raw.get(key)
         if isinstance(parts, list) and isinstance(now_parts, list):
             ids, now_ids = (sorted(id_text(item.get("id")) for item in objects(some)) for some in (parts, now_parts))
-            wrong = f"the {key} of {now.kind} {now.id} are others than before."
-            yield check("kept.changed", ids == now_ids, f"{now.path}.{key}", wrong)
-            is_settled = is_same_end(before, now) and before.state in table.settled
+            wrong = f"the {key} of {now.kind} {now.id} are others than before{where}."
+            yield check(rule, ids == now_ids, f"{now.path}.{key}", wrong)
+            is_settled = not is_view and is_same_end(before, now) and before.state in table.settled
             if is_settled and (self._is_ours(now.root) or now.state != "FAILED"):
                 wrong = f"{now.kind} {now.id} has ended, and its {key} are not as they were then."
                 is_same = self._part_labels(parts) == self._part_labels(now_parts)
                 yield check("terminal.moved", is_same, f"{now.path}.{key}", wrong)
+
+    def _renewed(self, name: str, before: Sample, now: Sample) -> Iterator[CheckResult]:
+        """Check that a time that has changed is later than the answer that had the old one."""
+        old, new, slack = instant(before.raw[name]), instant(now.raw[name]), self._own.slack(now)
+        if old and new and old != new:  # neither absent nor the epoch, to which obshell resets
+            wrong = f"{name} was {before.raw[name]}, and is {now.raw[name]}"
+            least = max(old, (before.subject.at or 0) - SKEW) - slack
+            yield check("time.went-back", new >= least, f"{now.path}.{name}", f"{wrong}, from before that was read.")
+
+    def _counts(self, now: Sample) -> Iterator[CheckResult]:
+        """Check that a count of runs grows by the runs that were requested."""
+        name = self._own.members[now.kind].count
+        path, new = f"{now.path}.{name}", whole(now.raw.get(name))
+        if new is None:
+            return
+        first, first_count = self._first_counts.setdefault(now.key, (replace(now, calls=0), new))
+        for before in sorted(self._last[now.key].values(), key=lambda item: item.subject.exchange.number)[-1:]:
+            old, is_new = whole(before.raw.get(name)), self._own.has_run_again(before, now, self._calls_since(before))
+            yield check("count.went-down", old is None or new >= old, path, f"{name} was {old}, and is {new}.")
+            if is_new and old is not None:
+                wrong = f"{name} is {new} after another run, as it was before that."
+                yield check("count.not-bumped", new > old, path, wrong)
+        most = self._own.most_runs(first, self._calls_since(first))
+        if most is not None:
+            wrong = f"{name} was {first_count}, and is {new}; what was asked for makes it {most} at most."
+            yield check("count.unasked", new <= most, path, wrong)
 
     def _part_labels(self, parts: Any) -> dict[str, Any]:
         """Return state, operation, count and times of each part, and of its parts."""
@@ -368,66 +480,8 @@ class HistoryChecker(RuleChecker):
         return {
             id_text(item.get("id")): (
                 [item.get(name) for name in names],
-                _plain(item.get(api.end_key)),
+                plain(item.get(api.end_key)),
                 [self._part_labels(item.get(key)) for key in keys],
             )
             for item in objects(parts)
         }
-
-
-@lru_cache(maxsize=1024)
-def labels_of(machine: StateMachine, state: str, operation: str) -> Labels:
-    """Return the possible labels; a row of a list has no operation."""
-    return frozenset(s for s in machine.labels if s[0] == state and operation in ("", s[1]))
-
-
-@lru_cache(maxsize=1024)
-def in_time(machine: StateMachine, labels: Labels, *, by_anybody: bool = False) -> Labels:
-    """Return the labels reachable by time alone, or ``by_anybody``'s operations too."""
-    triggers = None if by_anybody else ()
-    return frozenset().union(*(reachable(machine, label, triggers=triggers) for label in labels))
-
-
-@lru_cache(maxsize=1024)
-def moved(machine: StateMachine, labels: Labels, by: str) -> Labels:
-    """Return the labels after an operation, without those in which it has no transition."""
-    return frozenset(e.after for e in machine.transitions if e.trigger == by and e.before in labels)
-
-
-def takers(machine: StateMachine, name: str, *, switched: bool) -> Labels:
-    """Return the labels in which an operation is legal; ``switched``: with every switch on."""
-    return frozenset(e.before for e in machine.transitions if e.trigger == name and (switched or not e.only))
-
-
-def is_same_end(before: Sample, now: Sample) -> bool:
-    """Return whether both show the same end, so that nothing happened in between."""
-    ended = before.is_terminal and now.is_terminal and before.state == now.state
-    return ended and before.end is not None and before.end == now.end
-
-
-def view_rule(*samples: Sample) -> str:
-    """Return the rule that fails if views of one state differ."""
-    return "list.differs-from-detail" if any(sample.view == "list" for sample in samples) else "views.differ"
-
-
-def _is_alike(one: Any, other: Any) -> bool:
-    """Return whether two values are equal; OCP's response to a submit has a user's name alone."""
-    if isinstance(one, dict) and isinstance(other, str):
-        return bool(one.get("name") == other)
-    if isinstance(one, str) and isinstance(other, dict):
-        return bool(other.get("name") == one)
-    return bool(_plain(one) == _plain(other))
-
-
-def _plain(value: Any) -> Any:
-    """Return a value as it is compared.
-
-    Lists of ids have no order; an instant has several spellings; and of an object (a cluster, a user) only the id
-    counts, since its name may change.
-    """
-    if isinstance(value, dict):
-        return value.get("id", value)
-    if isinstance(value, list):
-        return sorted(value, key=repr)
-    at = instant(value)
-    return value if at is None else at

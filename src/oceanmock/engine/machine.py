@@ -11,11 +11,13 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from itertools import chain
 from operator import attrgetter
 from typing import Any, ClassVar, Final, Generic, NamedTuple, Protocol, Self, TypeVar, overload
 
 Label = tuple[str, str]
+Labels = frozenset[Label]
 Part = tuple[int, ...]
 """The positions that lead to a part of a task or dag; () is the whole."""
 
@@ -82,6 +84,30 @@ def reachable(machine: StateMachine, before: Label, *, triggers: Collection[str]
                 result.add(entry.after)
                 waiting.append(entry.after)
     return frozenset(result)
+
+
+@lru_cache(maxsize=1024)
+def labels_of(machine: StateMachine, state: str, operation: str) -> Labels:
+    """Return the possible labels; a row of a list has no operation."""
+    return frozenset(s for s in machine.labels if s[0] == state and operation in ("", s[1]))
+
+
+@lru_cache(maxsize=1024)
+def in_time(machine: StateMachine, labels: Labels, *, by_anybody: bool = False) -> Labels:
+    """Return the labels reachable by time alone, or ``by_anybody``'s operations too."""
+    triggers = None if by_anybody else ()
+    return frozenset().union(*(reachable(machine, label, triggers=triggers) for label in labels))
+
+
+@lru_cache(maxsize=1024)
+def moved(machine: StateMachine, labels: Labels, by: str) -> Labels:
+    """Return the labels after an operation, without those in which it has no transition."""
+    return frozenset(e.after for e in machine.transitions if e.trigger == by and e.before in labels)
+
+
+def takers(machine: StateMachine, name: str, *, switched: bool) -> Labels:
+    """Return the labels in which an operation is legal; ``switched``: with every switch on."""
+    return frozenset(e.before for e in machine.transitions if e.trigger == name and (switched or not e.only))
 
 
 def transitions(trigger: str, source: str, *moves: str, only: str = "") -> Iterator[Transition]:

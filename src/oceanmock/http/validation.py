@@ -58,6 +58,44 @@ class Schema:
         return _flattened(self._validator.iter_errors(value))
 
 
+Resolve = Callable[[Mapping[str, Any]], Mapping[str, Any]]
+"""Returns the schema that a reference stands for."""
+
+
+class Shape:
+    """The members that some schemas of one value have together; None if it may have any."""
+
+    def __init__(self, schemas: Sequence[Mapping[str, Any]], resolve: Resolve) -> None:
+        self._schemas, self._resolve = schemas, resolve
+
+    @cached_property
+    def _parts(self) -> tuple[dict[str, Shape] | None, Shape | None]:
+        """Return the shapes of the members, and of the items."""
+        waiting, members, items, is_open = [*self._schemas], dict[str, list[Any]](), list[Any](), False
+        while waiting:
+            schema = self._resolve(waiting.pop())
+            waiting += [part for key in ("allOf", "anyOf", "oneOf") for part in schema.get(key, ())]
+            items += [schema["items"]] if "items" in schema else []
+            is_open |= bool(schema.get("additionalProperties"))
+            for name, value in schema.get("properties", {}).items():
+                members.setdefault(name, []).append(value)
+        shapes = {name: Shape(several, self._resolve) for name, several in members.items()}
+        return (shapes if shapes and not is_open else None), (Shape(items, self._resolve) if items else None)
+
+    def unknown(self, value: Any, path: str) -> Iterator[str]:
+        """Yield the paths of the members that are unknown."""
+        members, items = self._parts
+        if isinstance(value, dict) and members is not None:
+            for name, member in value.items():
+                if name in members:
+                    yield from members[name].unknown(member, f"{path}.{name}")
+                elif member is not None:  # null stands for what is absent
+                    yield f"{path}.{name}"
+        elif isinstance(value, list) and items is not None:
+            for place, item in enumerate(value):
+                yield from items.unknown(item, f"{path}[{place}]")
+
+
 def _flattened(errors: Iterable[Any]) -> Iterator[SchemaViolation]:
     """Yield errors as violations; of a nullable value, those of its other branch."""
     for error in errors:

@@ -162,6 +162,7 @@ API: Final = Api(
     switches_key="obshell_switches",
     state_key="state",
     operation_key="operator",
+    start_key="start_time",
     end_key="end_time",
     version="4.5.0.0",
 )

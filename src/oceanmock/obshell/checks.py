@@ -34,6 +34,7 @@ from oceanmock.obshell.gojson import BOOLEANS
 from oceanmock.obshell.quirks import GO_FALSE, has_panicked, operator_of
 
 LOG: Final = "getFullSubTaskLogs"
+STARTED: Final = frozenset({"RUNNING", *FINAL})
 UNFINISHED_LISTS: Final = frozenset({"getUnfinishedDags", "getClusterUnfinishDags", "getAgentUnfinishDags"})
 CLUSTER_DAGS: Final = frozenset({"getAllClusterDags", "getClusterUnfinishDags", "getObLastMaintenanceDag"})
 AGENT_DAGS: Final = frozenset({"getAllAgentDags", "getAgentUnfinishDags", "getAgentLastMaintenanceDag"})
@@ -48,6 +49,13 @@ ALWAYS_DETAILED: Final = frozenset(
 """The lists that may have details despite show_details=false: an agent does not forward it for the first two
 (ob/agent/executor/task/dag.go:434-468, 615-643), and versions before 4.3.1 do not read it for the others
 (agent/executor/task/dag.go)."""
+
+OWN_FACTS: Final = frozenset({"getAgentInfo", "getStatus", "getSecret", "getGitInfo"})
+"""The operations that show facts of the agent itself."""
+FACTS: Final = frozenset(
+    {"pid", "startAt", "version", "ip", "port", "homePath", "architecture", "branch", "commitId", "commitTime"}
+)
+"""The facts that stay while the agent runs (ob/agent/meta/agent.go)."""
 
 OWN_RULES: Final = quirks.QUIRK_RULES
 RENDERS_UNKNOWN_PATHS: Final = True
@@ -140,6 +148,14 @@ def ids(subject: Subject) -> Iterator[CheckResult]:
             own = number_in(id) if isinstance(id, str) else None
             if number is not None and own is not None:
                 yield check("id.number", own == number, f"{path}.{name}", f"the id is {id}, and {name} is {number}.")
+            for at, part in numbered(item.get(kind.parts_key), f"{path}.{kind.parts_key}"):
+                wrong = f"the id is {part.get('id')}, of another agent than {id}, of which it is a part."
+                yield check("id.number", _owner_of(part.get("id")) == _owner_of(id), f"{at}.id", wrong)
+
+
+def _owner_of(id: Any) -> str:
+    """Return a generic id without the number that it ends in."""
+    return id.removesuffix(str(number_in(id))) if isinstance(id, str) else ""
 
 
 def number_in(id: str) -> int | None:
@@ -159,6 +175,10 @@ def times(subject: Subject) -> Iterator[CheckResult]:
             yield from not_in_future(item, path, ("start_time", "end_time"), now)
             if item.get("state") in FINAL:
                 yield from in_order(item, path, "start_time", "end_time", slack=_slack(item))
+    time = instant(subject.data) if subject.id == "getTime" else None
+    if time is not None and now is not None:
+        wrong = f"the time is {subject.data}, and the timestamp {subject.body['timestamp']}."
+        yield check("envelope.date", abs(time - now) <= SKEW, "$.data", wrong)
 
 
 def _slack(item: Json) -> int:
@@ -170,7 +190,7 @@ def counts(subject: Subject) -> Iterator[CheckResult]:
     """Check that only sub tasks that ran have a run count and a log (sub_task.go:115-121)."""
     for path, item in items_in(subject, API, "sub_task"):
         state, operator = item.get("state"), item.get("operator")
-        has_run, count_path = state in ("RUNNING", *FINAL), f"{path}.execute_times"
+        has_run, count_path = state in STARTED, f"{path}.execute_times"
         runs = whole(item.get("execute_times"))
         if runs is not None and (state, operator) == ("PENDING", "RUN"):
             yield check("count.never-run", runs == 0, count_path, f"a sub task that never ran has run {runs} times.")
@@ -191,6 +211,11 @@ def dags(subject: Subject) -> Iterator[CheckResult]:
                 wrong = f"a dag of {most} stages has {len(nodes)} nodes."
                 yield check("parent.stage", len(nodes) == most, f"{path}.max_stage", wrong)
         yield from _filters(subject, path, dag)
+        if stage is not None and dag.get("operator") == "RUN" and subject.at is not None:
+            started = [instant(n.get("start_time")) for n in objects(nodes)[stage:] if n.get("state") in STARTED]
+            wrong = f"a dag at stage {stage} has a node of a later stage that has started."
+            is_behind = any(start is not None and start < subject.at - SKEW for start in started)
+            yield check("parent.stage", not is_behind, f"{path}.stage", wrong)
         nodes = list(numbered(nodes, f"{path}.nodes"))
         if nodes and dag.get("state") in FINAL:
             yield from _end(path, dag, [node for _, node in nodes])
@@ -253,7 +278,7 @@ def _order(operator: str, lower: Json, upper: Json, at: str) -> Iterator[CheckRe
     """Check that nodes run in the order of their stages, and are undone in the reverse order."""
 
     def has_run(node: Json, *operators: str) -> bool:
-        return node.get("state") in ("RUNNING", *FINAL) and node.get("operator") in operators
+        return node.get("state") in STARTED and node.get("operator") in operators
 
     if operator == "RUN" and has_run(upper, "RUN", "RETRY"):
         wrong = "it started before the node of the stage below it had ended."
@@ -297,12 +322,13 @@ def lists(subject: Subject) -> Iterator[CheckResult]:
     is_free = subject.id in ALWAYS_DETAILED and not expected
     if len(texts) > 1 or not set(texts) <= BOOLEANS.keys() or is_free:
         return
-    for path, dag in items_in(subject, API, "dag"):
-        if "nodes" in dag:
-            wrong = f"details are {'' if expected else 'not '}asked for, and nodes is"
-            actual = "null" if dag["nodes"] is None else "there"
-            passed = (dag["nodes"] is not None) == expected
-            yield check("details.ignored", passed, f"{path}.nodes", f"{wrong} {actual}.")
+    for kind, key in (("dag", "nodes"), ("node", "sub_tasks")):
+        for path, item in items_in(subject, API, kind):
+            if key in item:
+                wrong = f"details are {'' if expected else 'not '}asked for, and {key} is"
+                actual = "null" if item[key] is None else "there"
+                passed = (item[key] is not None) == expected
+                yield check("details.ignored", passed, f"{path}.{key}", f"{wrong} {actual}.")
 
 
 def logs(subject: Subject) -> Iterator[CheckResult]:
@@ -314,6 +340,8 @@ def logs(subject: Subject) -> Iterator[CheckResult]:
     if subject.id != LOG or subject.status != 200 or not lines:
         return
     requested, path = subject.path_ids[-1] if subject.path_ids else "", "$.data.contents"
+    for place, line in numbered(lines, path):
+        yield from not_in_future(line, place, ("create_time", "update_time"), subject.at)
     runs = [n for line in objects(lines) if (n := whole(line.get("execute_times"))) is not None]
     if not requested.startswith("1"):
         wrong = f"the lines are of the runs {runs[:20]}, which are not in order."
@@ -340,7 +368,7 @@ class DagHistory(ApiHistory):
         ),
         "node": Members(("node_id", "name"), ("start_time", "end_time"), settled=FINAL),
         # The agent of a sub task is written with each run (ob/agent/service/task/sub_task.go).
-        "sub_task": Members(("task_id", "name"), ("start_time", "end_time"), "execute_times"),
+        "sub_task": Members(("task_id", "name"), ("start_time", "end_time"), "execute_times", counts_all=True),
     }
     one_view: ClassVar = frozenset({"additional_data", "task_logs"})
 
@@ -348,6 +376,7 @@ class DagHistory(ApiHistory):
         super().__init__(is_shared=is_shared)
         self._lines: dict[str, list[Any]] = {}
         self._failed: dict[str, tuple[int, int]] = {}
+        self._facts: dict[str, Any] = {}
 
     def clock_of(self, subject: Subject) -> str | None:
         """Return the agent's clock, or another's: a FOLLOWER forwards what it has authorized.
@@ -357,6 +386,22 @@ class DagHistory(ApiHistory):
         is_guarded = subject.operation is not None and not subject.contract.is_open(subject.id)
         name = f"{super().clock_of(subject)} {is_guarded and subject.status == 200}"
         return None if has_panicked(subject) else name
+
+    def log_lines(self, subject: Subject) -> list[Any] | None:
+        rows = subject.data.get("contents") if subject.id == LOG and isinstance(subject.data, dict) else None
+        return None if rows is None else [[row.get("execute_times"), row.get("log_content")] for row in objects(rows)]
+
+    def log_results(self, subject: Subject, sample: Sample) -> Iterator[CheckResult]:
+        """Check that a log has the lines that the sub task has, in as many runs."""
+        lines, shown = self.log_lines(subject) or [], sample.raw.get("task_logs")
+        runs, last = whole(sample.raw.get("execute_times")), max([whole(run) or 0 for run, _ in lines], default=0)
+        if isinstance(shown, list):
+            texts = [text for _, text in lines]
+            wrong = f"the log has {len(texts)} lines, other than the {len(shown)} of the sub task."
+            yield check("log.differs", sorted(map(str, texts)) == sorted(map(str, shown)), "$.data.contents", wrong)
+        if runs is not None:
+            wrong = f"the log has lines of run {last}, and the sub task has run {runs} times."
+            yield check("log.differs", last <= runs, "$.data.contents", wrong)
 
     def slack(self, sample: Sample) -> int:
         """Return the tolerance: one clock sets an agent's times, several set a cluster's."""
@@ -369,6 +414,8 @@ class DagHistory(ApiHistory):
 
         Other agents may add lines of the cluster's sub tasks late.
         """
+        if subject.id in OWN_FACTS and subject.status == 200 and isinstance(subject.data, dict):
+            yield from self._agent(subject.data)
         for sample in samples:
             lines = sample.raw.get("task_logs")
             if sample.kind == "sub_task" and isinstance(lines, list):
@@ -382,6 +429,16 @@ class DagHistory(ApiHistory):
             last = max([whole(row.get("execute_times")) or 0 for row in rows], default=0)
             wrong = f"the sub task has failed in run {runs}, and its last line is of run {last}."
             yield check("log.stale", last >= runs, "$.data.contents", wrong)
+
+    def _agent(self, data: Json) -> Iterator[CheckResult]:
+        """Check that an agent's facts are the same in every response, until it starts anew."""
+        facts = {**data, **(data["agent"] if isinstance(data.get("agent"), dict) else {})}
+        if facts.get("startAt", self._facts.get("startAt")) != self._facts.get("startAt"):
+            self._facts = {}
+        for name in FACTS & facts.keys():
+            first = self._facts.setdefault(name, facts[name])
+            wrong = f"{name} is {facts[name]!r}, and was {first!r}, and the agent has not started anew."
+            yield check("agent.changed", facts[name] == first, f"$.data.{name}", wrong)
 
     def _log(self, sub_task: Sample, lines: list[Any]) -> Iterator[CheckResult]:
         id, path = sub_task.id, f"{sub_task.path}.task_logs"
@@ -400,10 +457,10 @@ class DagHistory(ApiHistory):
                 yield check("log.stale", len(lines) > last_length, path, wrong)
                 self._failed[id] = (runs, len(lines))
 
-    def runs(self, before: Sample, now: Sample, calls: Sequence[Call]) -> tuple[int, int | None]:
-        """Return the runs: all are counted, and each has a new start."""
+    def has_run_again(self, before: Sample, now: Sample, calls: Sequence[Call]) -> bool:
+        """Return whether there is a new start; each run has one."""
         old, new = (instant(item.raw.get("start_time")) for item in (before, now))
-        return int(old is not None and new is not None and new > old), None
+        return old is not None and new is not None and new > old
 
     def is_waiting(self, sample: Sample) -> bool:
         """Return whether the current node of a RUNNING dag runs though its sub tasks ended."""

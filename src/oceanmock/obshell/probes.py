@@ -6,18 +6,19 @@ were recorded from obshell 4.5.0.0 (tests/data/obshell); those of a server witho
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 from urllib.parse import quote
 
 import orjson
 
-from oceanmock.checks import Probe, Probes, objects
+from oceanmock.checks import Probe, Probes, Subject, objects
 from oceanmock.observations import Observation, ProbeTarget, Required, missing_rows
 from oceanmock.obshell.api import API, ERR_CODES_SINCE, PREFIX, SINCE, TASK_PREFIX, IdKind, contract_version, local_id
 from oceanmock.obshell.auth import Sealed
 from oceanmock.obshell.checks import REASONS
-from oceanmock.obshell.conformance import CLUSTER_AGENT
+from oceanmock.obshell.conformance import CLUSTER_AGENT, FINAL
 
 Statuses = frozenset[int]
 
@@ -43,6 +44,8 @@ LIST_STATUSES: Final = {
     "dag/agent/main_dags": OK,
 }
 """The lists and their statuses: an agent outside a cluster refuses, or has no rows."""
+STORES: Final = {"agent": "23", "ob": "1"}
+"""The stores of dags, each with what the ids of its dags begin with."""
 TEMPLATES: Final = ("dag/{}", "node/{}", "sub_task/{}", "sub_task/{}/logs")
 INVALID: Final = ("Task.GenericID.Invalid",)
 NOT_FOUND: Final = ("Task.NotFound",)
@@ -209,17 +212,28 @@ def _reads(dags: Sequence[Observation]) -> Iterator[Probe]:
 
 
 def unlisted(target: ProbeTarget) -> Probes:
-    """Check that the list of the agent's own dags has the known ones.
+    """Check that lists agree: those of all dags have the known ones, those of unfinished ones what these have.
 
-    A FOLLOWER forwards the request, and so lists its master's dags.
+    Only what was the same before and after counts. A FOLLOWER forwards the request, and so lists its master's dags.
     """
-    if target.identity == "FOLLOWER":
-        return
-    response = yield _get("a list", "dags/agent?show_details=false", OK, wrong=False)
-    if response is not None and response.status == 200:
-        data = response.data if isinstance(response.data, dict) else {}
-        own = [dag.id for dag in target.items if dag.id[:1] in "23"]
-        yield response, missing_rows(objects(data.get("contents")), own)
+    for store, ids in STORES.items():
+        known = [dag.id for dag in target.items if dag.id[:1] in ids]
+        every, unfinished, all_unfinished = f"dags/{store}", f"dag/{store}/unfinish", "dag/unfinish"
+        if target.identity == "FOLLOWER" or not known:
+            continue
+        pages, rows = dict[str, Subject](), defaultdict[str, dict[str, Any]](dict)
+        for name in (every, unfinished, all_unfinished) * 2:
+            page = yield _get("a list", f"{name}?show_details=false", LIST_STATUSES[name], wrong=False)
+            if page is not None and page.status == 200 and isinstance(page.data, dict):
+                now = {str(row.get("id")): row for row in objects(page.data.get("contents"))}
+                before = rows[name] if name in pages else now
+                pages[name] = page
+                rows[name] = {id: row for id, row in now.items() if id[:1] in ids and before.get(id) == row}
+        running = [id for id, row in rows[every].items() if row.get("state") not in FINAL]
+        pairs = ((every, known), (unfinished, running), (unfinished, rows[all_unfinished]), (all_unfinished, running))
+        for name, others in (*pairs, (all_unfinished, rows[unfinished])):
+            if name in pages:
+                yield pages[name], missing_rows(list(rows[name].values()), others)
 
 
 def _headers(target: ProbeTarget) -> Iterator[Probe]:

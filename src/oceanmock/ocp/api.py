@@ -75,6 +75,7 @@ API: Final = Api(
     switches_key="switches",
     state_key="status",
     operation_key="operation",
+    start_key="startTime",
     end_key="finishTime",
 )
 

@@ -99,6 +99,9 @@ def times(subject: Subject) -> Iterator[CheckResult]:
             yield from not_in_future(item, path, ("createTime", "startTime", "finishTime"), now)
             status, required = str(item.get("status")), dict[str, bool]()
             never_ran = (status, item.get("operation")) == ("PENDING", "EXECUTE")
+            if whole(item.get("runTime")) is not None:
+                wrong = "no run is counted, not even the first."
+                yield check("count.never-run", item["runTime"] >= 1, f"{path}.runTime", wrong)
             if kind == "task" and status in ENDED:
                 required = {"finishTime": True}
             elif kind == "subtask" and "runTime" in item and (never_ran or status in (*ENDED, "RUNNING", "CANCELING")):
@@ -115,6 +118,10 @@ def tasks(subject: Subject) -> Iterator[CheckResult]:
         subtasks = list(numbered(task.get("subtasks"), f"{path}.subtasks"))
         yield from _parent(path, task, subtasks)
         yield from listed_once(task.get("subtasks"), f"{path}.subtasks")
+        for at, item in subtasks:
+            first, then = instant(task.get("createTime")), instant(item.get("createTime"))
+            wrong = f"createTime is {item.get('createTime')}, and that of its task is {task.get('createTime')}."
+            yield check("parent.times", not first or not then or first <= then + FUTURE, f"{at}.createTime", wrong)
         by_id = {id: item for _, item in subtasks if (id := whole(item.get("id"))) is not None}
         if any("upstreams" in item for item in by_id.values()):
             yield from _graph(path, subtasks, by_id)
@@ -126,6 +133,11 @@ def tasks(subject: Subject) -> Iterator[CheckResult]:
                     status = upstream.get("status")
                     wrong = f"it is {item.get('status')} while its upstream {upstream.get('id')} is {status}."
                     yield check("order.forward", status == "SUCCESSFUL", f"{at}.status", wrong)
+                    if all((e.get("operation"), e.get("runTime")) == ("EXECUTE", 1) for e in (item, upstream)):
+                        start, end = instant(item.get("startTime")), instant(upstream.get("finishTime"))
+                        wrong = f"it started before its upstream {upstream.get('id')} had ended."
+                        passed = start is None or end is None or end <= start + SKEW
+                        yield check("order.forward", passed, f"{at}.startTime", wrong)
 
 
 def skips(subject: Subject) -> Iterator[CheckResult]:
@@ -236,9 +248,13 @@ def page(subject: Subject) -> Iterator[CheckResult]:
     yield check("paging.rows", len(rows) == expected, "$.data.contents", f"{wrong} {expected}.")
 
 
+PLAIN_NAME: Final = r"[A-Za-z0-9 .:-]+"
+"""A name without wildcards, and without letters that have equivalents."""
+
+
 def _has_name(task: Json, requested: str) -> bool:
     """Return whether a task matches a filter by name, if a database compares the text literally."""
-    is_plain = re.fullmatch(r"[A-Za-z0-9 .:-]+", requested.strip())  # no wildcards, no letters with equivalents
+    is_plain = re.fullmatch(PLAIN_NAME, requested.strip())
     return not is_plain or requested.strip().lower() in str(task.get("name")).lower()
 
 
@@ -374,6 +390,10 @@ class TaskHistory(ApiHistory):
             wrong = f"subtask {id} is {subtask.words}, and its log has no run of that."
             yield check("log.stale", not runs or subtask.operation in runs, path, wrong)
 
+    def log_lines(self, subject: Subject) -> list[Any] | None:
+        text = subject.data.get("log") if subject.id == "getSubtaskLog" and isinstance(subject.data, dict) else None
+        return text.splitlines() if isinstance(text, str) else None
+
     def acceptance(self, name: str, before: Sample, *, is_certain: bool) -> Iterator[CheckResult]:
         """Check that an accepted rollback was not prohibited."""
         if name == "task.ROLLBACK" and before.state == "FAILED" and is_certain:
@@ -402,16 +422,16 @@ class TaskHistory(ApiHistory):
         is_half_undone = before.operation in BACKWARDS and bool(names & RETRIES)
         return is_half_undone or (before.kind == "task" and bool(names & ON_A_SUBTASK))
 
-    def runs(self, before: Sample, now: Sample, calls: Sequence[Call]) -> tuple[int, int | None]:
-        """Return the runs: at least one after a task's retry, at most as many as retries.
-
-        A subtask of a real server may retry automatically.
-        """
+    def has_run_again(self, before: Sample, now: Sample, calls: Sequence[Call]) -> bool:
+        """Return whether a FAILED subtask's task was retried first of all."""
         was_failed = before.state == "FAILED" and before.operation != "ROLLBACK"
-        is_retried = bool(calls) and calls[0].is_sure and calls[0].name == "task.RETRY"
-        own = [call for call in calls if call.kind != now.kind or call.id == now.id]
-        most = None if self.is_shared else sum(call.name in RETRIES for call in own)
-        return int(was_failed and is_retried), most
+        return was_failed and bool(calls) and calls[0].is_sure and calls[0].name == "task.RETRY"
+
+    def most_runs(self, first: Sample, calls: Sequence[Call]) -> int | None:
+        """Return one more run for each retry; a subtask of a real server may retry automatically."""
+        own = sum(call.name in RETRIES and (call.kind != first.kind or call.id == first.id) for call in calls)
+        count = whole(first.raw.get("runTime"))
+        return None if self.is_shared or count is None else count + own
 
     def is_waiting(self, sample: Sample) -> bool:
         """Return whether a RUNNING task runs no subtask and has a certain outcome."""

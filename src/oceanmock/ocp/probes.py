@@ -7,7 +7,8 @@ page; an unknown status has no tasks; and the log of an unknown subtask is empty
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -15,10 +16,11 @@ from oceanmock.checks import Probe, Probes, Subject, check, objects, whole
 from oceanmock.observations import Observation, ProbeTarget, Required, missing_rows
 from oceanmock.ocp.api import API, TASKS_PATH
 from oceanmock.ocp.auth import AccessKey, Basic
-from oceanmock.ocp.checks import ENDED, LARGEST_VALUES
+from oceanmock.ocp.checks import DIRECTIONS, ENDED, LARGEST_VALUES, PLAIN_NAME
 
 Statuses = frozenset[int]
 Rows = list[dict[str, Any]]
+Matches = Callable[[dict[str, Any]], bool | None]
 
 NOBODYS: Final = "9223372036854775807"
 """The largest possible id, which no server has reached."""
@@ -82,6 +84,7 @@ ILLEGAL_CHANGES: Final[Mapping[str, tuple[str, ...]]] = {
 """The operations that each status of a subtask forbids once its task has ended."""
 FIRST_ROW: Final = f"{TASKS_PATH}?size=1"
 ROWS_PATH: Final = "$.data.contents"
+TYPES: Final = ("MANUAL", "SCHEDULED")
 WHOLE_LIST: Final = f"size={LARGEST_VALUES['size']}"
 """The most rows of a page, by the documents."""
 
@@ -126,7 +129,7 @@ def probes(target: ProbeTarget) -> Probes:
         yield from _operations(target)
         yield from _illegal_operations(target.own)
     yield from pages()
-    yield from filters()
+    yield from filters(items)
     yield from unlisted(items)
 
 
@@ -243,35 +246,41 @@ def _ids_of(page: Subject | None) -> list[Any]:
     return [row.get("id") for row in _rows(page)]
 
 
+def _total(page: Subject) -> int | None:
+    numbers = page.data.get("page") if isinstance(page.data, dict) else None
+    return whole(numbers.get("totalElements")) if isinstance(numbers, dict) else None
+
+
 def _is_whole(page: Subject) -> bool:
     """Return whether a page has every row: a server may have a limit of its own."""
-    numbers = page.data.get("page") if isinstance(page.data, dict) else None
-    total = whole(numbers.get("totalElements")) if isinstance(numbers, dict) else None
-    rows = len(_rows(page))
+    total, rows = _total(page), len(_rows(page))
     return rows >= total if total is not None else rows < LARGEST_VALUES["size"]
 
 
 def pages() -> Probes:
-    """Check that the pages of a list equal the whole list, if it was the same before and after."""
-    ordered = "sort=id,asc"
-    first = yield from _page(f"{WHOLE_LIST}&{ordered}")
-    before = _ids_of(first)
-    if first is None or not before:
-        return
-    size = max(1, -(-min(len(before), 40) // 3))
-    parts = dict[int, Subject | None]()
-    for number in range(1, 5):
-        parts[number] = yield from _page(f"size={size}&page={number}&{ordered}")
-    beyond = yield from _page(f"{WHOLE_LIST}&page={len(before) + 1}&{ordered}")
-    if beyond is not None and _is_whole(first):
-        wrong = "a page past the end has rows."
-        yield beyond, check("paging.whole", not _ids_of(beyond), ROWS_PATH, wrong)
-    last = yield from _page(f"{WHOLE_LIST}&{ordered}")
-    for number, page in parts.items() if _ids_of(last) == before else ():
-        if page is not None:
-            right, ids = before[(number - 1) * size : number * size], _ids_of(page)
-            wrong = f"page {number} in pages of {size} has {ids}, not {right}."
-            yield page, check("paging.whole", ids == right, ROWS_PATH, wrong)
+    """Check that the pages of a list equal the whole list in each order, if it was the same before and after."""
+    for order in DIRECTIONS:
+        first = yield from _page(f"{WHOLE_LIST}&sort={order}")
+        before = _ids_of(first)
+        if first is None or not before:
+            return
+        size = max(1, -(-min(len(before), 40) // 3))
+        parts = dict[int, Subject | None]()
+        for number in range(1, 5):
+            parts[number] = yield from _page(f"size={size}&page={number}&sort={order}")
+        beyond = yield from _page(f"{WHOLE_LIST}&page={len(before) + 1}&sort={order}")
+        if beyond is not None and _is_whole(first):
+            wrong = "a page past the end has rows."
+            yield beyond, check("paging.whole", not _ids_of(beyond), ROWS_PATH, wrong)
+        last = yield from _page(f"{WHOLE_LIST}&sort={order}")
+        for number, page in parts.items() if _ids_of(last) == before else ():
+            if page is not None:
+                right, ids = before[(number - 1) * size : number * size], _ids_of(page)
+                wrong = f"page {number} in pages of {size} has {ids}, not {right}."
+                yield page, check("paging.whole", ids == right, ROWS_PATH, wrong)
+                wrong = f"page {number} is of {_total(page)} elements, and the whole list of {_total(first)}."
+                is_same = _total(page) == _total(first)
+                yield page, check("paging.total", is_same, "$.data.page.totalElements", wrong)
 
 
 def unlisted(tasks: Sequence[Observation]) -> Probes:
@@ -285,36 +294,61 @@ def unlisted(tasks: Sequence[Observation]) -> Probes:
         yield page, missing_rows(_rows(page), own)
 
 
-def filters() -> Probes:
-    """Check that filtered lists have all matching rows that were listed before and after."""
+def filters(tasks: Sequence[Observation]) -> Probes:
+    """Check that filtered lists have all matching rows that were listed before and after, and no others."""
     before = yield from _page(WHOLE_LIST)
     if before is None or not _is_whole(before):
         return
-    filters, narrow = list(_filters(_rows(before))), dict[str, Subject | None]()
-    for query, _, _ in filters:
+    filters, narrow = list(_filters(_rows(before), tasks)), dict[str, Subject | None]()
+    for query, _ in filters:
         narrow[query] = yield from _page(f"{WHOLE_LIST}&{query}")
     after = yield from _page(WHOLE_LIST)
     stable = [row for row in _rows(before) if row in _rows(after)]
-    for query, key, value in filters:
+    for query, matches in filters:
         page = narrow[query]
         if page is not None:
-            ids = _ids_of(page)
-            matching = [row for row in stable if _value(row, key) == value]
-            absent = [row["id"] for row in matching if row.get("id") not in ids]
+            answers, ids = [(row["id"], matches(row)) for row in stable if "id" in row], _ids_of(page)
+            absent = [id for id, is_match in answers if is_match and id not in ids]
+            others = [id for id, is_match in answers if is_match is False and id in ids]
             wrong = f"{query} leaves out {absent[:5]}, which it is for."
             yield page, check("filter.too-narrow", not absent, ROWS_PATH, wrong)
+            yield page, check("filter.ignored", not others, ROWS_PATH, f"{query} has {others[:5]}, which are others.")
 
 
-def _filters(rows: Rows) -> Iterator[tuple[str, str, Any]]:
-    """Yield filters, each with a key of a row and its value: statuses, a name and a cluster."""
-    for status in ("SUCCESSFUL", "FAILED", "RUNNING"):
-        yield f"status={status}", "status", status
-    names = [row["name"] for row in rows if isinstance(row.get("name"), str)]
-    clusters = [id for row in rows if (id := whole(_value(row, "cluster"))) is not None]
-    for name in names[:1]:
-        yield f"name={quote(name, safe='')}", "name", name
-    for cluster in clusters[:1]:
-        yield f"clusterId={cluster}", "cluster", cluster
+def _filters(rows: Rows, tasks: Sequence[Observation]) -> Iterator[tuple[str, Matches]]:
+    """Yield filters, each with a predicate of the rows that it is for; None where a row does not show it.
+
+    Every parameter is asked for: by values that rows have, alone and together, and by one that nothing has.
+    """
+    for statuses in ("SUCCESSFUL", "FAILED", "RUNNING", "RUNNING,FAILED", "FAILED,SUCCESSFUL"):
+        yield f"status={statuses}", _having(status=statuses.split(","))
+    for key in ("cluster", "tenant"):
+        for id in [id for row in rows if (id := whole(_value(row, key))) is not None][:1]:
+            yield f"{key}Id={id}", _having(**{key: [id]})
+            yield f"{key}Id={id}&status=SUCCESSFUL", _having(status=["SUCCESSFUL"], **{key: [id]})
+    for name in [row["name"] for row in rows if re.fullmatch(PLAIN_NAME, str(row.get("name")))][:1]:
+        for part in dict.fromkeys((name, name[1:-1].strip())):
+            ids = [row.get("id") for row in rows if part in str(row.get("name"))]
+            yield f"name={quote(part, safe='')}", _among(ids, [])
+    for type in TYPES:
+        known = [(whole(task.raw.get("id")), task.raw.get("type")) for task in tasks]
+        ids, others = (
+            [id for id, own in known if own == type],
+            [id for id, own in known if own in TYPES and own != type],
+        )
+        yield f"type={type}", _among(ids, others)
+    for key in ("clusterId", "tenantId", "hostId"):
+        yield f"{key}={NOBODYS}", _having(id=[])
+
+
+def _having(**values: Sequence[Any]) -> Matches:
+    """Return a predicate of rows with one of some values for each key."""
+    return lambda row: all(_value(row, key) in several for key, several in values.items())
+
+
+def _among(ids: Sequence[Any], others: Sequence[Any]) -> Matches:
+    """Return a predicate of rows with some ids, and without others."""
+    return lambda row: True if row.get("id") in ids else False if row.get("id") in others else None
 
 
 def _value(row: dict[str, Any], key: str) -> Any:
