@@ -393,7 +393,10 @@ LAWFUL: Final[dict[str, tuple[ApiName, list[Exchange]]]] = {
         "ocp",
         [
             task(timestamp="2021-08-25T15:09:36.5+08:00"),
-            task(data__finishTime="2021-08-25T15:09:35+08:00", **{f"{INSTALL}runTime": 2}),
+            task(
+                data__finishTime="2021-08-25T15:09:35+08:00",
+                **{f"{INSTALL}finishTime": "2021-08-25T15:09:34.9+08:00", f"{INSTALL}runTime": 2},
+            ),
         ],
     ),
     "a retried sub task is given to another agent": (
