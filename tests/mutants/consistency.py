@@ -262,10 +262,6 @@ def timestamps_of_another_zone(_: Words) -> Bend:
     return _dated(lambda text: later(text, hours=8))
 
 
-def timestamps_of_the_day(_: Words) -> Bend:
-    return _dated(lambda text: f"{text[:11]}00:00:00{_split(text)[2]}")
-
-
 def _dated(change: Callable[[str], str]) -> Bend:
     def bend(answer: Answer) -> None:
         if isinstance(answer.said, dict) and isinstance(answer.said.get("timestamp"), str):
@@ -560,7 +556,6 @@ _ALL: Final = (
     _obshell("nodes-of-another", "nodes are another agent's", _nodes_of_another_agent, "id.number"),
     # Times.
     _both("eight-hours", "timestamps are of another zone", timestamps_of_another_zone, "envelope.date"),
-    _both("midnight", "timestamps are of the day", timestamps_of_the_day, "envelope.date"),
     _both("duration-of-minutes", "every duration is 95 s", durations_of_minutes, "envelope.duration"),
     _both("start-moves", "what runs starts later at each look", starts_that_move, "time.went-back", "kept.changed"),
     _obshell("other-time", "the time is not that of the timestamp", _another_time, "envelope.date"),

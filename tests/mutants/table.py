@@ -112,7 +112,7 @@ def write_kill(mutant: Mutant, kill: Kill) -> None:
     others = os.open(FOLDER, os.O_RDONLY)
     try:
         fcntl.flock(others, fcntl.LOCK_EX)
-        rows = {**read_kills(), name_of(mutant): (kill.phase, kill.rule)}
+        rows = {**read_kills(), name_of(mutant): (kill.phase or "none", kill.rule or "none")}
         lines = [
             f"| {name_of(one)} | {one.says} | {' | '.join(rows[name_of(one)])} |"
             for one in consistency.MUTANTS

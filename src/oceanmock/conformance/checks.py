@@ -69,7 +69,7 @@ _CATALOGUE: Final[Mapping[str, Mapping[str, str]]] = {
         "envelope.timestamp": "The timestamp is an instant.",
         "envelope.went-back": "A later answer of a server has no earlier timestamp.",
         "envelope.duration": "The duration is in milliseconds, and no longer than the client waited.",
-        "envelope.date": "The timestamp is the time of the header Date, and what /time responds is the timestamp.",
+        "envelope.date": "The timestamp is in the zone of the header Date, and the time of /time is the timestamp.",
         "envelope.error": "There is an error exactly when the status is 400 or above.",
         "envelope.trace-id": "The response to an accepted request has a traceId.",
         "envelope.trace-id-again": "No two responses have the same traceId.",

@@ -161,13 +161,14 @@ def _ids(task: str) -> Iterator[Probe]:
 
 
 def _reads(tasks: Sequence[Observation]) -> Iterator[Probe]:
-    """Yield a read of every task and log, and again of the tasks after that of the list."""
-    for task in tasks:
-        yield _get("a task", f"{TASKS_PATH}/{task.id}", OK, wrong=False)
-        for subtask in task.parts[:4]:
-            log = f"{TASKS_PATH}/{task.id}/subtasks/{subtask.id}/log"
-            yield _get("the log of a subtask", log, OK, wrong=False)
-    yield _get("the list", f"{TASKS_PATH}?{WHOLE_LIST}", OK, wrong=False)
+    """Yield two reads of every task and log, with the list in between, and a last one of the tasks."""
+    for _ in range(2):
+        for task in tasks:
+            yield _get("a task", f"{TASKS_PATH}/{task.id}", OK, wrong=False)
+            for subtask in task.parts[:2]:
+                log = f"{TASKS_PATH}/{task.id}/subtasks/{subtask.id}/log"
+                yield _get("the log of a subtask", log, OK, wrong=False)
+        yield _get("the list", f"{TASKS_PATH}?{WHOLE_LIST}", OK, wrong=False)
     for task in tasks:
         yield _get("a task", f"{TASKS_PATH}/{task.id}", OK, wrong=False)
 
