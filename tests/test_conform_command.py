@@ -114,6 +114,63 @@ def test_a_story_is_replayed_on_a_server() -> None:
     assert ended.exit_code == 0
 
 
+FAILS_ONCE = """
+summary: A task fails, is retried and succeeds
+api: ocp
+tasks:
+  - {id: 1000, name: Create, subtasks: [Prepare, {name: Make, attempts: [{takes: 2s, ends: FAILED}, {takes: 2s}]}]}
+story:
+  - {call: rollbackTask, task: 1000, answers: 400}
+  - {until: {task: 1000, status: FAILED}}
+  - {call: retryTask, task: 1000}
+  - {until: {task: 1000, status: SUCCESSFUL}}
+"""
+
+
+def replayed(scenario: Path | str, *words: str, at_rest: bool = True) -> Ended:
+    """Return the end of a story that is replayed on a server of the scenario, 30 seconds after its begin."""
+    with Mock.start() as mock:
+        sandbox = mock.ocp(scenario, progression="time", speed=50)
+        if at_rest:
+            sandbox.clock.advance(30)
+        return conform(f"{mock.url}/sandboxes/{sandbox.name}", *LOGIN, "--password", "manager", "--write", *words)
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "line"),
+    [
+        ((), 0, "Story fails-once: 2 of 4 steps passed, 2 skipped"),
+        (("--from", "3"), 0, "Story fails-once: 2 of 4 steps passed, 2 skipped"),
+        (("--from", "4"), 1, "Story fails-once: 0 of 4 steps passed, 3 skipped"),
+        (("--from", "5"), 2, "has 4 steps: give --from 1 to 4."),
+    ],
+)
+def test_a_story_begins_at_the_first_step_that_fits(
+    words: tuple[str, ...], code: int, line: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "fails-once.yaml"
+    file.write_text(FAILS_ONCE)
+
+    ended = replayed(file, "--task", "1000", "--story", str(file), "--timeout", "3s", *words)
+
+    assert line in ended.output
+    assert ended.exit_code == code
+
+
+def test_a_story_submits_only_if_that_is_allowed_and_names_what_it_creates() -> None:
+    words = ("--story", "create-tenant")
+
+    refused = replayed("create-tenant", *words, at_rest=False)
+    done = replayed("create-tenant", *words, "--submit", at_rest=False)
+
+    created = "task 'Create tenant' by POST /api/v2/ob/clusters/{id}/tenants"
+    assert refused.exit_code == 2
+    assert f"the story of create-tenant creates {created}: --submit allows it." in refused.stderr
+    assert f"The story create-tenant creates {created}.\n" in done.stderr
+    assert "Story create-tenant: 6 of 6 steps passed" in done.stdout
+    assert done.exit_code == 0
+
+
 # --- the action -----------------------------------------------------------------------------------
 
 ACTION = yaml.safe_load((Path(__file__).parents[1] / ".github/actions/conform/action.yml").read_text(encoding="utf-8"))

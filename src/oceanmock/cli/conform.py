@@ -149,7 +149,15 @@ def _check_target(options: ConformOptions) -> Result:
         auth = Sealed(_read_secret(options, "password", "root@sys") if is_needed else "", options.agent_password)
     reader = options.read_only_user
     read_only_auth = None if reader is None else Basic(reader, _read_secret(options, "read_only_password", reader))
-    stories = tuple(load_story(str(file), options.api, writes=options.write) for file in options.story)
+    stories = []
+    first, ids = (options.from_ or 1) - 1, {id for id, _ in options.story_id}
+    for file in options.story:
+        scenario, created = load_story(
+            str(file), options.api, writes=options.write, submits=options.submit, ids=ids, first=first
+        )
+        stories.append(scenario)
+        for text in created:
+            click.echo(f"The story {scenario.name} creates {escape_unprintable(text)}.", err=True)
     verify, wait = options.ca or not options.insecure, options.connect_timeout / SECOND
     with _progress() as listen:
         target = reach(options.what[0], api=options.api, auth=auth, verify=verify, wait=wait, listen=listen)
@@ -157,9 +165,9 @@ def _check_target(options: ConformOptions) -> Result:
     if target.spared and not options.unknown_ids:
         click.echo(f"Ids of nothing are not asked for: {target.spared}", err=True)
     target = replace(target, read_only_auth=read_only_auth)
-    if options.write and not options.task:
+    if options.write and not options.task and not options.submit:
         options = replace(options, task=_choose_tasks(target))
-    return _run(options, partial(run, target), api=target.api, version=target.version, stories=stories)
+    return _run(options, partial(run, target), api=target.api, version=target.version, stories=tuple(stories))
 
 
 def _check_mock(options: ConformOptions) -> list[Result]:
@@ -218,6 +226,8 @@ def _run(
         story_ids=options.story_id,
         timeout=options.timeout,
         excluded=selection.excluded,
+        first=options.from_ and options.from_ - 1,
+        submit=options.submit,
         unknown_ids=options.unknown_ids,
     )
     baseline = joined(baselines)

@@ -140,6 +140,12 @@ class ConformOptions:
         metavar="ID=ID",
         type=_story_id,
     )
+    from_: int | None = _option(
+        "The step of the story to begin at. Default: where its task is at rest already, the first step that fits.",
+        metavar="STEP",
+        type=click.IntRange(1),
+    )
+    submit: bool = _option("Also start the tasks that a story starts; the run first names what is created.")
     phases: tuple[Phase, ...] | None = _option(
         f"The phases to run, comma-separated: {', '.join(PHASES)}. Default: all.", metavar="LIST", type=list_of(PHASES)
     )
@@ -250,7 +256,7 @@ def _selected(options: ConformOptions, names: Sequence[str]) -> frozenset[str]:
 
 
 def flag_of(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
+    return f"--{name.rstrip('_').replace('_', '-')}"
 
 
 def with_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -264,13 +270,14 @@ def with_options(command: Callable[..., None]) -> Callable[..., None]:
         settings["multiple"] = get_origin(types[item.name]) is tuple
         if item.name in SECRETS:
             settings |= {"envvar": f"OCEANMOCK_{item.name.upper()}", "show_envvar": True}
-        command = click.option(flag_of(item.name), **settings)(command)
+        command = click.option(flag_of(item.name), item.name, **settings)(command)
     return click.argument("what", nargs=-1, metavar="[URL] | --mock [SCENARIO]...")(command)
 
 
 def problems_of(options: ConformOptions) -> Iterator[str]:
     """Yield why options do not fit together; no message contains a secret or a URL that contains one."""
     yield from (_mock_problems if options.mock else _url_problems)(options)
+    yield from _story_problems(options)
     if options.insecure and options.ca:
         yield "--insecure and --ca exclude each other: give one of them."
     paths = [path.absolute() for _, path in options.reports]
@@ -283,6 +290,14 @@ def problems_of(options: ConformOptions) -> Iterator[str]:
         yield "--update-baseline needs the file to write: --baseline my.yaml."
 
 
+def _story_problems(options: ConformOptions) -> Iterator[str]:
+    for name in ("story_id", "from_", "submit"):
+        if getattr(options, name) and not options.story:
+            yield f"{flag_of(name)} needs a story: give --story."
+    if options.submit and not options.write:
+        yield "--submit starts tasks, which needs --write."
+
+
 def _mock_problems(options: ConformOptions) -> Iterator[str]:
     from oceanmock.conformance.target import without_user
 
@@ -292,7 +307,7 @@ def _mock_problems(options: ConformOptions) -> Iterator[str]:
     for name in _credentials_given(options):
         yield f"--mock uses its own credentials: leave out {flag_of(name)}."
     source = click.get_current_context().get_parameter_source
-    for name in ("write", "task", "unknown_ids", "insecure", "ca", "story", "story_id"):
+    for name in ("write", "task", "unknown_ids", "insecure", "ca", "story", "story_id", "from_", "submit"):
         if getattr(options, name) and source(name) not in UNTYPED_SOURCES:
             yield f"{flag_of(name)} is for a real server: leave it out with --mock."
     if options.update_baseline and options.api is None:
@@ -325,8 +340,6 @@ def _url_problems(options: ConformOptions) -> Iterator[str]:
         yield "give --user and --password, or --access-key and --secret-key."
     if options.user is not None and options.access_key is not None:
         yield "--user and --access-key exclude each other: give one of them."
-    if options.story_id and not options.story:
-        yield "--story-id needs a story: give --story."
     if options.task and not options.write:
         yield "--task names a task to operate on, which needs --write."
 

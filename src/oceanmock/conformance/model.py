@@ -76,7 +76,7 @@ class StoryStep:
     """A step of a story that was replayed."""
 
     text: str
-    outcome: Literal["passed", "failed", "not reached"]
+    outcome: Literal["skipped", "passed", "failed", "not reached"]
     detail: str = ""
     took: int = 0
 
@@ -179,7 +179,8 @@ class Options:
 
     ``tasks`` are the ids of the tasks or dags that it may change. ``rate`` is requests per second, 0 for no limit.
     ``story_ids`` are pairs of a name in a story and its id at the target. ``timeout`` limits each wait of a story or a
-    walk. Requests of ``excluded`` operations are not sent.
+    walk. Requests of ``excluded`` operations are not sent. Stories begin at the step ``first``, None for the first that
+    fits, and start tasks if the run may ``submit``.
     """
 
     write: bool = False
@@ -192,6 +193,8 @@ class Options:
     story_ids: tuple[tuple[str, str], ...] = ()
     timeout: int = 60_000_000_000
     excluded: frozenset[str] = frozenset()
+    first: int | None = None
+    submit: bool = False
     unknown_ids: bool = False
     """Whether ids of nothing are sent to a target that should be spared them."""
 
@@ -258,11 +261,16 @@ class Guard:
         self.spared = spared
         self._shown = set[tuple[str, str]]()
         self._allows_everything = False
+        self._submits = set[tuple[str, str]]()
         self._ids = {(self._api.root.name, str(id)) for id in tasks}
 
     def may_change(self, id: str | int, *, kind: str = ANY_KIND) -> None:
         """Allow changes to an id of a kind; ``ANY_KIND``, for ids of nothing, any method."""
         self._ids.add((kind, str(id)))
+
+    def may_submit(self, method: str, path: str) -> None:
+        """Allow a request that starts a task."""
+        self._submits.add((method, path))
 
     def may_change_everything(self) -> None:
         """Allow every change, as on a mock that nobody else uses."""
@@ -280,7 +288,7 @@ class Guard:
             raise NotAllowed(f"{refused} no response has shown {id}, and {self.spared} --unknown-ids allows it.")
         if not self._writes and method != "GET":
             raise NotAllowed(f"{refused} this run only reads. With --write it may change the tasks of --task.")
-        if method in SAFE or self._allows_everything:
+        if method in SAFE or self._allows_everything or (method, path) in self._submits:
             return
         ids = list(self._ids_in(method, path))
         if not ids:

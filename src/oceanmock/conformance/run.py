@@ -166,9 +166,10 @@ class Runner:
             self._walk()
         elif phase == "story":
             ids, timeout, stands = dict(options.story_ids), options.timeout, environment.is_ours
+            first = 0 if stands else options.first
             for story in options.stories:
                 self._result.stories[story.name] = stories.replay(
-                    self.client, story, ids=ids, wait=environment.wait, timeout=timeout, stands=stands
+                    self.client, story, ids=ids, wait=environment.wait, timeout=timeout, stands=stands, first=first
                 )
         else:
             if self._fuzzer is None:

@@ -3,16 +3,18 @@
 The scenario's tasks are found at the target by given ids, by the scenario's own id, or by name and parts. A story
 states the order of states, not their times: so each state is awaited, with repeated reads, until the timeout. A state
 that may end before the next read counts as observed when the state after it, by the scenario, is observed. The first
-step that fails ends the story. A request that the guard refuses is a failed step, never an error.
+step that fails ends the story. A request that the guard refuses is a failed step, never an error. On a server whose
+task is at rest already, a story begins at the first step before which the scenario's task shows the same.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any, Final
 
 from oceanmock.apis import api_named
@@ -25,7 +27,7 @@ from oceanmock.errors import AuthorError
 from oceanmock.library import load_scenario
 from oceanmock.scenario import story
 from oceanmock.scenario.fields import BaseScenario
-from oceanmock.text import format_duration
+from oceanmock.text import format_duration, plural
 
 DIVERGES: Final = Rule(
     "story.diverges", "A scenario's story can be replayed on the target, step by step.", "the scenario's own story"
@@ -49,17 +51,37 @@ class Diverges(Exception):
         self.exchange = exchange
 
 
-def load_story(reference: str, api: ApiName, *, writes: bool) -> BaseScenario:
-    """Return the scenario of a story to replay. Raises AuthorError."""
+def load_story(
+    reference: str, api: ApiName, *, writes: bool, submits: bool = False, ids: Container[str] = (), first: int = 0
+) -> tuple[BaseScenario, list[str]]:
+    """Return the scenario of a story to replay from a step on, and what it creates on the target. Raises AuthorError.
+
+    Nothing is created for a task whose id at the target is given, by one of its ``ids`` in the scenario.
+    """
     scenario = load_scenario(reference)
     if scenario.api != api:
         raise AuthorError(f"{reference} is a story of {scenario.api}, not of {api}.")
-    steps = api_named(api).scenario.FORMAT.steps_of(scenario)
+    record = api_named(api)
+    steps = record.scenario.FORMAT.steps_of(scenario)
     if not steps:
         raise AuthorError(f"{reference} has no `story`.")
-    if not writes and any(isinstance(step, story.CallAction) for step in steps):
+    if first >= len(steps):
+        raise AuthorError(f"the story of {reference} has {plural(len(steps), 'step')}: give --from 1 to {len(steps)}.")
+    if not writes and any(isinstance(step, story.CallAction) for step in steps[first:]):
         raise AuthorError(f"the story of {reference} changes the target: it needs --write.")
-    return scenario
+    scripts, created = getattr(scenario, record.scripts_key), []
+    for step in steps[first:]:
+        if isinstance(step, story.StartAction) and step.status == HTTPStatus.OK:
+            script = scripts[step.actor]
+            if str(script.id) not in ids and str(script.name) not in ids:
+                request = f"{script.starts_on.method} {script.starts_on.path}"
+                created.append(f"{record.root.title} {script.name or script.id!r} by {request}")
+    if created and not submits:
+        raise AuthorError(
+            f"the story of {reference} creates {', '.join(created)}: --submit allows it. To replay it on one that "
+            "exists, give --story-id, or --from STEP."
+        )
+    return scenario, created
 
 
 def replay(
@@ -70,15 +92,18 @@ def replay(
     wait: Callable[[float], None],
     timeout: int = 60 * SECOND,
     stands: bool = False,
+    first: int | None = 0,
 ) -> list[StoryStep]:
-    """Return the outcome of each step of a scenario's story on the target.
+    """Return the outcome of each step of a scenario's story on the target, from the step at ``first`` on.
+
+    None stands for the first step that fits what the target shows.
 
     ``ids`` maps ids and names of the scenario to ids of the target. ``wait(seconds)`` lets time pass; ``stands`` says
     that time passes in no other way, and that the target keeps the scenario's times, as its sandbox does. ``timeout``,
     in nanoseconds, is for each step.
     """
     with client.during("story"):
-        return _Replay(_Tasks(client, scenario, ids or {}), wait, timeout, stands).steps()
+        return _Replay(_Tasks(client, scenario, ids or {}), wait, timeout, stands).steps(first)
 
 
 @dataclass(slots=True)
@@ -91,10 +116,13 @@ class _Replay:
     stands: bool
     _now: int = 0
 
-    def steps(self) -> list[StoryStep]:
+    def steps(self, first: int | None) -> list[StoryStep]:
         """Return every step and its outcome."""
-        steps, outcomes = self.tasks.steps, list[StoryStep]()
-        for number, step in enumerate(steps):
+        steps = self.tasks.steps
+        why = "the target is beyond it" if first is None else "--from is after it"
+        first = self.tasks.first_step() if first is None else first
+        outcomes = [StoryStep(self.tasks.text_of(item), "skipped", why) for item in steps[:first]]
+        for number, step in enumerate(steps[first:], first):
             began, text = self._now, self.tasks.text_of(step)
             try:
                 detail = self._do(step, number)
@@ -273,12 +301,41 @@ class _Tasks:
         except UNREADABLE:
             raise self._unreadable(actor, exchange) from None
 
+    def first_step(self) -> int:
+        """Return the first step before which every task shows what it does at the target, all at rest; else 0."""
+        actors = range(len(self._scripts))
+        if any(isinstance(step, story.StartAction) and self._target_id(step.actor) is None for step in self.steps):
+            return 0
+        try:
+            views = [self.read(actor, ()) for actor in actors]
+        except Diverges:
+            return 0
+        for number in range(len(self.steps)) if all(view.at_rest for view in views) else ():
+            run = self.runs[number]
+            if all(view.text == self._text_at(run, actor) for view, actor in zip(views, actors, strict=True)):
+                return number
+        return 0
+
+    def _text_at(self, run: story.StoryRun, actor: int) -> str:
+        """Return the text of a task, as a view has it, at the end of a run."""
+        shown = run.actors[actor]
+
+        def words(part: story.PartPath) -> tuple[str, ...]:
+            past = [item.words for item in shown.shows(part) if shown.created + item.at <= run.ended_at]
+            return past[-1] if past else ()
+
+        whole, parts = words(()), range(len(getattr(self._scripts[actor], self._part_keys[0])))
+        stage = f" at {whole[2]}" if len(whole) > 2 else ""
+        return f"{'/'.join(whole[:2])}{stage} [{', '.join('/'.join(words((place,))[:2]) for place in parts)}]"
+
     def start(self, step: story.StartAction) -> Exchange | None:
         """Send the request that starts a task; None if its id was given. Raises NotAllowed."""
         if self._target_id(step.actor):
             return None
         starts_on = self._scripts[step.actor].starts_on
         path = re.sub(r"\{[^}]*\}", "1", starts_on.path)
+        if self.client.options.submit:
+            self.client.guard.may_submit(starts_on.method, path)
         return self.client.send(starts_on.method, path, json=starts_on.body or {})
 
     def operate(self, step: story.CallAction) -> Exchange:
@@ -301,6 +358,7 @@ class _Tasks:
         try:
             data = exchange.json()["data"]
             self._ids[actor] = str((data["contents"][0] if "contents" in data else data)["id"])
+            self.client.guard.may_change(self._ids[actor], kind=self.api.root.name)
         except UNREADABLE:
             text = f"{self.name_of(actor, ())} was started, but the response has no id."
             raise Diverges(text, exchange) from None

@@ -182,7 +182,7 @@ def _suites(result: Result) -> Iterator[ElementTree.Element]:
     cases = [case("the run is complete", "error" if is_stopped else "", message=why)]
     cases += [case(text.partition(":")[0], "failure", message=text) for text in result.shortfalls]
     yield _suite("run", result, cases)
-    outcomes = {"passed": "", "failed": "failure", "not reached": "skipped"}
+    outcomes = {"skipped": "skipped", "passed": "", "failed": "failure", "not reached": "skipped"}
     for story, steps in result.stories.items():
         cases = [
             _case(

@@ -47,7 +47,8 @@ LOG_WIDTH: Final = 120
 """The width of a summary that does not go to a terminal."""
 COLOURS: Final = {INTERRUPTED: "magenta", FAILED: "red", INCOMPLETE: "yellow", PASSED: "green"}
 SEVERITY_COLOURS: Final = {"error": "bold red", "warning": "bold yellow", "note": "bold"}
-STEP_MARKS: Final = {"passed": ("✓", "green"), "failed": ("✗", "red"), "not reached": ("·", "dim")}
+UNMARKED: Final = ("·", "dim")
+STEP_MARKS: Final = {"passed": ("✓", "green"), "failed": ("✗", "red")}
 
 
 def console_of(file: TextIO) -> Console:
@@ -120,10 +121,12 @@ def _cause(number: int, cause: reports.Cause) -> Iterator[Text]:
 
 def _stories(result: Result) -> Iterator[Text]:
     for name, steps in result.stories.items():
-        passed = sum(step.outcome == "passed" for step in steps)
-        yield Text.assemble(("Story ", "bold"), _text(f"{name}: {passed} of {plural(len(steps), 'step')} passed"))
-        for step in steps if passed < len(steps) else ():
-            mark, style = STEP_MARKS[step.outcome]
+        counts = Counter(step.outcome for step in steps)
+        skipped = f", {counts['skipped']} skipped" if counts["skipped"] else ""
+        total = f"{counts['passed']} of {plural(len(steps), 'step')} passed{skipped}"
+        yield Text.assemble(("Story ", "bold"), _text(f"{name}: {total}"))
+        for step in steps if counts["failed"] else ():
+            mark, style = STEP_MARKS.get(step.outcome, UNMARKED)
             took = f" in {format_elapsed(step.took)}" if step.took else ""
             detail = f": {step.detail}" if step.detail else ""
             yield Text.assemble(f"  {mark} ", _text(f"{step.text} ({step.outcome}{took}){detail}"), style=style)
