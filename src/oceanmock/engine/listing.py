@@ -220,7 +220,7 @@ class _Pattern:
 
     def fits(self, number: int) -> bool:
         """Return whether a number completes the text."""
-        return self.below(number + 1) > self.below(number)
+        return bool(self.ways(self._run(self.start, str(number)), 0))
 
     def below(self, number: int) -> int:
         """Return how many smaller numbers, from 1, complete the text."""
@@ -257,8 +257,11 @@ class _Numbers:
     ) -> None:
         self.group, self.stage, self.pattern = group, stage, pattern
         self.low, self.high = numbers.start + 1, numbers.stop + 1
-        changed = changed[bisect_left(changed, numbers.start) : bisect_left(changed, numbers.stop)]
-        self._without = [number + 1 for number in changed if pattern is None or pattern.fits(number + 1)]
+        low, high = bisect_left(changed, numbers.start), bisect_left(changed, numbers.stop)
+        if pattern is not None:
+            changed = [number for number in changed[low:high] if pattern.fits(number + 1)]
+            low, high = 0, len(changed)
+        self._changed, self._places = changed, range(low, high)
         self._first = self._below(self.low)
         self._digits = len(str(self.high))
 
@@ -268,7 +271,11 @@ class _Numbers:
     def rank(self, number: int) -> int:
         """Return how many are smaller than a number."""
         number = self.low if number < self.low else self.high if number > self.high else number
-        return self._below(number) - self._first - (bisect_left(self._without, number) if self._without else 0)
+        return self._below(number) - self._first - (self._changed_below(number) if self._places else 0)
+
+    def _changed_below(self, number: int) -> int:
+        places = self._places
+        return bisect_left(self._changed, number - 1, places.start, places.stop) - places.start
 
     def _below(self, number: int) -> int:
         return self.pattern.below(number) if self.pattern else number
@@ -276,9 +283,9 @@ class _Numbers:
     def at(self, place: int) -> int:
         """Return the number at a place of their ascending order."""
         place += self._first
-        if self._without:
-            numbers = self._without
-            place += bisect_right(range(len(numbers)), place, key=lambda at: self._below(numbers[at]) - at)
+        if self._places:
+            numbers, before = self._changed, self._places.start
+            place += bisect_right(self._places, place, key=lambda at: self._below(numbers[at] + 1) - at + before)
         return place if self.pattern is None else self.pattern.at(place, self._digits)
 
     def count(self, branch: _Branch) -> int:
@@ -295,8 +302,8 @@ class _Numbers:
                 count += self._below(high) - self._below(low)
             else:
                 count += self.pattern.ways(state, digits)
-            if self._without:
-                count -= bisect_left(self._without, high) - bisect_left(self._without, low)
+            if self._places:
+                count -= self._changed_below(high) - self._changed_below(low)
         return count
 
 

@@ -415,10 +415,6 @@ class TakenIds:
         """Return the lowest id in a range that is taken, if any."""
         return min(self._in(ids), default=None)
 
-    def has_any_of(self, ids: range) -> bool:
-        """Return whether an id in a range is taken."""
-        return next(self._in(ids), None) is not None
-
     def _in(self, ids: range) -> Iterator[int]:
         single: Collection[int] = self._single
         fewer, more = (ids, single) if len(ids) < len(single) else (single, ids)
@@ -456,7 +452,7 @@ class FakeData:
         for _ in range(MAX_DRAWS if FIRST_FREE_ID + count < LAST_FREE_ID else 0):
             first = self._random.randrange(FIRST_FREE_ID, LAST_FREE_ID - count + 1)
             drawn = range(first, first + count)
-            if not self._taken.has_any_of(drawn):
+            if self._taken.first_in(drawn) is None:
                 self._taken.add(drawn)
                 return drawn
         raise AuthorError(f"there are no {count:,} free ids in a row. Let fewer tasks `repeat`.")
