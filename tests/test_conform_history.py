@@ -441,3 +441,15 @@ def changed_operation(each: Exchange) -> Exchange:
     """The same, the subtask with the operation RETRY and its second run."""
     retried = {f"{INSTALL}operation": "RETRY", f"{INSTALL}runTime": 2}
     return exchange("GET", TASK, changed(each.json(), **retried))
+
+
+def test_a_finding_about_two_responses_has_the_earlier_one_and_the_place_there() -> None:
+    earlier, listed = task(), row(data__contents__0__name="Another")
+
+    changed_name = found("ocp", [earlier, task(data__name="Another")])
+    other_view = found("ocp", [earlier, listed])
+
+    assert [(item.rule, item.earlier) for item in changed_name] == [("kept.changed", (earlier, "$.data.name"))]
+    assert [(item.path, item.earlier) for item in other_view if item.rule == "list.differs-from-detail"] == [
+        ("$.data.contents[0].name", (earlier, "$.data.name"))
+    ]

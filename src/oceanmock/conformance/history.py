@@ -280,11 +280,11 @@ class HistoryChecker(RuleChecker):
                 continue
             same = by_operation.get(now.operation_id)
             if same is not None:
-                yield from self._transition(same, now)
+                yield from against(same, now, self._transition(same, now))
             if latest is not None and latest is not same:
-                yield from self._transition(latest, now)
+                yield from against(latest, now, self._transition(latest, now))
             for other in by_operation.values():
-                yield from self._members(other, now)
+                yield from against(other, now, self._members(other, now))
             yield from self._counts(now)
             yield from self._between(now)
             yield from self._log(now)
@@ -336,7 +336,9 @@ class HistoryChecker(RuleChecker):
                 for name in self._shared(other, now) if same.raw == now.raw else [self._api.state_key]:
                     if not is_alike(other.raw[name], now.raw[name]):
                         wrong = f"{name} is {other.raw[name]!r} here, and {now.raw[name]!r} in {now.operation_id},"
-                        result = CheckResult(rule, f"{other.path}.{name}", f"{wrong} before and after.")
+                        there = same.subject.exchange, f"{same.path}.{name}"
+                        path = f"{other.path}.{name}"
+                        result = CheckResult(rule, path, f"{wrong} before and after.", earlier=there)
                         self._late.append((other.subject, result))
 
     def _is_still(self, before: Sample, now: Sample) -> bool:
@@ -473,3 +475,10 @@ class HistoryChecker(RuleChecker):
             )
             for item in objects(parts)
         }
+
+
+def against(before: Sample, now: Sample, results: Iterable[CheckResult]) -> Iterator[CheckResult]:
+    """Yield results of comparing two observations; a failed one has the earlier response, and the same place there."""
+    for item in results:
+        there = before.subject.exchange, before.path + item.path.removeprefix(now.path)
+        yield item if item.passed else replace(item, earlier=there)
