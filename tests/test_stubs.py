@@ -138,6 +138,7 @@ def test_ocp_answers_head_and_a_trailing_slash_as_it_does_elsewhere() -> None:
     assert data(ask("GET", "/api/v2/x/")) == {"a": 1}
     head = ask("HEAD", "/api/v2/x")
     assert (head.status_code, head.content) == (200, b"")
+    assert data(ask("GET", "/api/v2/x")) == {"a": 1}  # on the same connection
 
 
 def test_stubs_of_scenarios_that_are_loaded_later_come_behind() -> None:
@@ -260,6 +261,13 @@ def test_a_late_response_is_whole() -> None:
     assert data(ask("GET", "/api/v1/x")) == 1
     (entry,) = world.sandbox.journal
     assert (entry.stub, entry.fault) == ("stub 1", "")
+
+
+@pytest.mark.parametrize("body", [b"null", b"[" * 300 + b"]" * 300, b"\xff", b'{"a": ', b'"\\ud800"'], ids=str)
+def test_no_body_makes_a_stub_fail(body: bytes) -> None:
+    _, ask = obshell("  - {method: POST, path: /api/v1/x, headers: {X-One: '{body}'}, data: ['{body}', 'a {body}']}")
+
+    assert data(ask("POST", "/api/v1/x", content=body)) == [None, "a null"]
 
 
 # --- conditions -----------------------------------------------------------------------------------
@@ -691,16 +699,21 @@ MISTAKES: Final = {
     "a placeholder of nothing": (
         "{path: /api/v1/x, data: [{a: 'b {qery.x}'}]}",
         "x.yaml:7:5: stub 1 has the placeholder {qery.x}, which stands for nothing. "
-        "Allowed: query, headers, body, now, path. Did you mean 'query'? [bad-placeholder]",
+        "Allowed: query, headers, body, now. Did you mean 'query'? [bad-placeholder]",
     ),
     "a placeholder of another path": (
         "{path: '/api/v1/x/{id}', headers: {a: '{path.name}'}}",
         "x.yaml:7:5: stub 1 has the placeholder {path.name}, which stands for nothing. Allowed: id. [bad-placeholder]",
     ),
+    "a placeholder of a path without variables": (
+        "{path: /api/v1/x, data: '{path.id}'}",
+        "x.yaml:7:5: stub 1 has the placeholder {path.id}, which stands for nothing. "
+        "Allowed: query, headers, body, now. [bad-placeholder]",
+    ),
     "a placeholder of no dag": (
         "{path: /api/v1/x, data: '{dag.id}'}",
         "x.yaml:7:5: stub 1 has the placeholder {dag.id}, which stands for nothing. "
-        "Allowed: query, headers, body, now, path. [bad-placeholder]",
+        "Allowed: query, headers, body, now. [bad-placeholder]",
     ),
     "a placeholder that no dag has": (
         "{path: /api/v1/x, when: {dag: Backup}, data: '{dag.stat}'}",

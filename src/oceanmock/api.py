@@ -355,7 +355,7 @@ def stub_for(
     def respond(request: Request) -> Response:
         stub, sandbox = found.stub, request.sandbox
         parts = stub.render(found.request, time(sandbox.clock.now()), lambda: item(found.views[-1]))
-        headers = [(name.lower(), _HEADER_GAP.sub("?", str(text))) for name, text in parts.pop("headers", {}).items()]
+        headers = [(name.lower(), _HEADER_GAP.sub("?", f"{text}")) for name, text in parts.pop("headers", {}).items()]
         encoded = [(name.encode(), text.encode()) for name, text in headers]
         body = parts.get("body", "") if stub.is_raw else {**envelope(request, stub.status), **parts}
         media_type: bytes | None = b"text/plain; charset=utf-8" if isinstance(body, str) else JSON

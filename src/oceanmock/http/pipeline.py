@@ -232,7 +232,8 @@ class Pipeline:
                 check_width(request.body)
                 compiled, allowed = self._find(request)
                 if compiled is None:
-                    return encode(self._fall_back(request, allowed), service)
+                    response = encode(self._fall_back(request, allowed), service)
+                    return response if request.method != "HEAD" else (*response[:2], b"")
                 request.compiled = compiled
                 request.operation = compiled.operation
             if compiled.verify_security is not None:

@@ -9,17 +9,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import Annotated, Any, ClassVar, Final, Literal
 from urllib.parse import parse_qsl
 
-import orjson
 from pydantic import AfterValidator, Field, StrictStr, model_validator
 from pydantic_core import PydanticCustomError, SchemaError, SchemaValidator, core_schema
 
-from oceanmock.journal.entries import has_values
+from oceanmock.journal.entries import has_values, parse_body
 from oceanmock.openapi import path_matches
 from oceanmock.scenario.document import Loc, contradiction, value_at
 from oceanmock.scenario.faults import Span, span_of
@@ -202,8 +201,8 @@ class StubRequest:
         query = parse_qsl(request.query.decode("latin-1"), keep_blank_values=True)
         headers = [(name.decode("latin-1").lower(), text.decode("latin-1")) for name, text in request.headers]
         try:
-            body = orjson.loads(request.body)
-        except orjson.JSONDecodeError:
+            body = parse_body(request.body)
+        except ValueError:
             body = None
         return cls(method, path, dict(reversed(query)), dict(reversed(headers)), body)
 
@@ -247,30 +246,21 @@ class Stub(Model):
             raise contradiction("bad_stub", "has `{key}` beside {what}", key=present[0], what=what)
         if self.status in (204, 304) and present:
             raise contradiction("bad_stub", "has a `body` beside status {status}", status=self.status)
-        for found in (match for text in self._texts() for match in _PLACEHOLDER.finditer(text) if match["path"]):
-            first, *steps = _steps(found["path"])
+        placeholders = list[str]()
+        _render([self.data, self.error, self.body, dict(self.headers)], placeholders.append)
+        for found in placeholders:
+            first, *steps = _steps(found)
             choices: dict[str, Sequence[str]] = dict.fromkeys(("query", "headers", "body", "now"), ())
-            choices["path"] = re.findall(r"\{(\w+)\}", self.path)
+            if variables := re.findall(r"\{(\w+)\}", self.path):
+                choices["path"] = variables
             if self.when is not None and self.when.of is not None:
-                choices[self.when.api.root.name] = tuple(self.when.item_keys())
+                choices[self.when.api.root.name] = self.when.item_keys()
             words = choices.get(str(first), ())
             if first not in choices or (words and (not steps or steps[0] not in words)):
                 word, known = (first, list(choices)) if first not in choices else (steps[0] if steps else "", words)
                 message = "has the placeholder {place}, which stands for nothing. {hint}"
-                raise contradiction("bad_placeholder", message, place=found[0], hint=suggest(str(word), known))
+                raise contradiction("bad_placeholder", message, place=f"{{{found}}}", hint=suggest(str(word), known))
         return self
-
-    def _texts(self) -> Iterator[str]:
-        """Yield the texts of the response."""
-        waiting: list[Any] = [self.data, self.error, self.body, self.headers]
-        while waiting:
-            value = waiting.pop()
-            if isinstance(value, str):
-                yield value
-            elif isinstance(value, dict):
-                waiting += value.values()
-            elif isinstance(value, list):
-                waiting += value
 
     def fits(self, method: str, path: str) -> bool:
         """Return whether a request has this method and a path that matches."""
