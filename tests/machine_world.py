@@ -114,7 +114,7 @@ def world_of(
     """A client to a target, with every checker."""
     contract = contract_for(target.api, target.version)
     memory = HistoryChecker(contract, own_ids=ours)
-    options = Options(write=write, tasks=ids)
+    options = Options(write=write, tasks=ids, cancel_rollback=True)
     client = HttpClient(target, options, checkers=[ResponseChecker(contract), memory])
     return World(app, target.api, client, Prober(client, contract), memory, scenario)
 

@@ -7,20 +7,27 @@ import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
 from conform_exchanges import exchange
+from machine_world import served
 from oceanmock.apis import make_sandbox
-from oceanmock.checks import Exchange
+from oceanmock.checks import Exchange, Phase
+from oceanmock.clock import SECOND
 from oceanmock.conformance import http_client
 from oceanmock.conformance.baseline import shipped_for
+from oceanmock.conformance.http_client import HttpClient
 from oceanmock.conformance.model import NotAllowed, Options, Result
-from oceanmock.conformance.run import conform
+from oceanmock.conformance.reports import change_line
+from oceanmock.conformance.reports.files import write_report
+from oceanmock.conformance.run import ConformanceRun, Environment, conform
 from oceanmock.conformance.target import Target, check_tasks, reach
 from oceanmock.credentials import Sealed
+from oceanmock.engine.log import SetClock
 from oceanmock.http.app import create_app
 from oceanmock.http.server import Server
 from oceanmock.library import read_scenario
@@ -198,3 +205,106 @@ def test_every_phase_spares_two_agents() -> None:
     assert [each.turns for each in pair] == [[], []]
     assert result.findings == []
     assert result.statuses["getNodeDetail"][200] > 0
+
+
+# --- what cannot be undone ------------------------------------------------------------------------
+
+INITIALIZE = """
+summary: A dag whose third node fails again and again
+api: obshell
+dags:
+  - id: 1
+    name: Initialize cluster
+    maintenance: global
+    nodes:
+      - {name: Integrate config, can: [cancel, continue, retry, rollback]}
+      - {name: Create observer workdir, can: [cancel, continue, retry, rollback]}
+      - {name: Start observer, can: [cancel, continue, pass, retry, rollback], sub_tasks: {ends: FAILED, log: trying}}
+      - {name: Cluster boostrap, can: [cancel, continue, retry, rollback], sub_tasks: {ends: FAILED, log: trying}}
+"""
+ENDED = re.compile("SUCCEED/(RUN|ROLLBACK|PASS) at stage [0-9]")
+
+
+def walked(
+    seed: int, *, phases: frozenset[Phase] = frozenset({"machine"}), text: str = ""
+) -> tuple[Result, dict[str, Any]]:
+    """A run with --write on dags that may be operated on in every way, and how the server has them in the end.
+
+    The clock moves on with each read, as on a server whose time passes.
+    """
+    with served("obshell", read_scenario(text) if text else None) as world:
+        world.app.sandboxes.default.execute(SetClock("polls"))
+        ids = tuple(world.ids[::2])  # the others have no node that may be rolled back
+        options = Options(write=True, tasks=ids, seed=seed, phases=phases, max_examples=2, timeout=400 * SECOND)
+        environment = Environment(wait=lambda _: None)
+        result = conform(world.client.target, options, environment=environment)
+        dags = {id: world.client.send("GET", f"/api/v1/task/dag/{id}").json()["data"] for id in ids}
+    return result, dags
+
+
+def never_stuck(seed: int, **options: Any) -> None:
+    result, dags = walked(seed, **options)
+
+    assert {id: text for id, text in result.left.items() if not ENDED.match(text)} == {}
+    assert {dag["state"] for dag in dags.values()} == {"SUCCEED"}
+    assert [id for id, dag in dags.items() if not result.left[id].startswith(f"{dag['state']}/{dag['operator']}")] == []
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_walk_leaves_no_dag_stuck(seed: int) -> None:
+    never_stuck(seed)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2, pytest.param(3, marks=pytest.mark.slow)])
+def test_a_walk_does_not_cancel_the_rollback_of_a_dag_that_always_fails(seed: int) -> None:
+    result, dags = walked(seed, text=INITIALIZE)
+
+    assert [(dag["state"], dag["operator"]) for dag in dags.values()] == [("SUCCEED", "ROLLBACK")]
+    assert [*result.left.values()] == ["SUCCEED/ROLLBACK at stage 1"]
+    assert {change_line(each, "obshell")[:8] for each in result.changes} >= {"dag.CANC", "dag.RETR", "dag.ROLL"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3, 50))
+def test_nor_with_any_other_seed(seed: int) -> None:
+    never_stuck(seed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3))
+def test_nor_does_any_other_phase(seed: int) -> None:
+    never_stuck(seed, phases=Options().phases)
+
+
+@pytest.mark.slow
+def test_what_a_walk_on_one_failed_dag_sees_does_not_depend_on_the_seed() -> None:
+    accepted = {frozenset(change_line(each, "obshell")[:8] for each in walked(seed)[0].changes) for seed in range(8)}
+
+    assert all({"dag.CANC", "dag.RETR", "node.PAS"} <= names for names in accepted)
+
+
+@pytest.mark.parametrize("operator", ["CANCEL", "cancel"])
+def test_a_rollback_is_not_cancelled(operator: str) -> None:
+    with served("obshell") as world:
+        client = HttpClient(world.client.target, Options(write=True, tasks=tuple(world.ids)))
+        world.wait(60)
+        path = f"/api/v1/task/dag/{world.ids[0]}"
+        assert client.send("POST", path, json={"operator": "ROLLBACK"}).status == 200
+        with pytest.raises(NotAllowed, match="being rolled back"):
+            client.send("POST", path, json={"Operator": operator})
+        world.wait(60)
+        dag = client.send("GET", path).json()["data"]
+
+    assert (dag["state"], dag["operator"]) == ("SUCCEED", "ROLLBACK")
+
+
+def test_reports_name_each_operator_and_how_each_dag_was_left(tmp_path: Path) -> None:
+    result, _ = walked(0)
+    for kind in ("html", "json", "junit"):
+        write_report(kind, [result], tmp_path / kind)
+    texts = [ConformanceRun(result).text(), *((tmp_path / kind).read_text() for kind in ("html", "json", "junit"))]
+
+    for text in texts:
+        assert "dag.CANCEL: POST /api/v1/task/dag/" in text
+    for id, state in result.left.items():
+        assert [f"left: dag {id}: {state}" in text or f'"state": "{state}"' in text for text in texts] == [True] * 4

@@ -175,6 +175,8 @@ class WalkAction:
     probe: Probe
     state: str
     is_safe: bool = False
+    is_last: bool = False
+    """Nothing can be requested of the task once this is done."""
 
 
 UNDECIDED: Final[tuple[int | str, ...]] = (429, "5xx")
@@ -207,6 +209,8 @@ class TargetApi(ABC):
     retries: ClassVar[frozenset[str]]
     cancel: ClassVar[str]
     weights: ClassVar[Mapping[str, Literal["document", "code", "sibling"]]]
+    never_during: ClassVar[tuple[str, str]] = ("", "")
+    """An operation, and another one during which it does harm that nothing undoes."""
     spared_rule: ClassVar[str] = ""
     """The rule that a server breaks if an id of nothing does harm there."""
 

@@ -229,6 +229,7 @@ def _run(
         first=options.from_ and options.from_ - 1,
         submit=options.submit,
         unknown_ids=options.unknown_ids,
+        cancel_rollback=options.cancel_rollback,
     )
     baseline = joined(baselines)
 

@@ -122,7 +122,8 @@ class ConformOptions:
     )
     read_only_password: str | None = _option("The password of --read-only-user. Prompted for if left out.")
     write: bool = _option(
-        "Also retry, roll back, skip, cancel and pass the tasks given by --task. Without it the run sends reads only."
+        "Also retry, roll back, skip, cancel and pass the tasks given by --task. WARNING: this cannot be undone; each "
+        "task ends rolled back or passed if it may be, and the report says how. Without it the run sends reads only."
     )
     task: tuple[str, ...] = _option(
         "A task (obshell: a dag) that the run may operate on. Repeatable. If left out, the FAILED ones are listed to "
@@ -152,6 +153,10 @@ class ConformOptions:
     seed: int = _option("The same seed makes the same requests.", default=0, show_default=True)
     max_examples: int | None = _option(
         "Generated examples per operation. Default: 20, or 10 with --mock.", type=click.IntRange(1)
+    )
+    cancel_rollback: bool = _option(
+        "obshell: with --write, also cancel what is being rolled back. DANGER: no operator ever ends such a dag, and a "
+        "dag for maintenance locks its agent for good."
     )
     unknown_ids: bool = _option(
         "obshell: ask for ids of nothing even an agent beside others. DANGER: real ones that are not bootstrapped then "
@@ -307,7 +312,7 @@ def _mock_problems(options: ConformOptions) -> Iterator[str]:
     for name in _credentials_given(options):
         yield f"--mock uses its own credentials: leave out {flag_of(name)}."
     source = click.get_current_context().get_parameter_source
-    for name in ("write", "task", "unknown_ids", "insecure", "ca", "story", "story_id", "from_", "submit"):
+    for name in ("write", "task", "unknown_ids", "insecure", "ca", "story", "story_id", "from_", "submit", "cancel_rollback"):
         if getattr(options, name) and source(name) not in UNTYPED_SOURCES:
             yield f"{flag_of(name)} is for a real server: leave it out with --mock."
     if options.update_baseline and options.api is None:

@@ -98,6 +98,12 @@ class HistoryChecker(RuleChecker):
         self._last_logs: dict[ItemKey, tuple[int | None, list[Any]]] = {}
         self._waiting: dict[ItemKey, tuple[Any, int]] = {}
 
+    def last_states(self, ids: Container[str]) -> dict[str, str]:
+        """Return the last observed state and operation of tasks or dags, by id."""
+        root = self._api.root.name
+        last = {id: item for (kind, id), item in self._latest.items() if kind == root and id in ids}
+        return {id: f"{item.words} when it was last read" for id, item in last.items()}
+
     def __call__(self, exchange: Exchange) -> list[CheckResult]:
         """Return the failed results of an exchange, and those it proves of earlier ones."""
         failed = super().__call__(exchange)

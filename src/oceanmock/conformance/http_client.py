@@ -111,6 +111,7 @@ class HttpClient:
             tasks=options.tasks,
             own_address=target.own_address,
             spared="" if options.unknown_ids else target.spared,
+            cancel_rollback=options.cancel_rollback,
         )
         self.session: Final = _Session(self)
         self.exchanges: Final[deque[Exchange]] = deque(maxlen=MAX_RECENT_EXCHANGES)

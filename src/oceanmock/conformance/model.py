@@ -14,9 +14,11 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 from urllib.parse import unquote
 
+import orjson
+
 from oceanmock.checks import CheckResult, Contract, Exchange, Phase, RuleCount
 from oceanmock.errors import OceanmockError
-from oceanmock.observations import observations
+from oceanmock.observations import observations, requested_operation
 from oceanmock.openapi import Operation, Spec, operations_at
 
 if TYPE_CHECKING:
@@ -92,7 +94,7 @@ class Result:
     target. ``labels`` counts observations by kind and label. ``phases`` has the time that each took, and
     ``latencies`` that of every response, by operation. If the run was
     ``interrupted``, missing responses mean nothing; ``stopped`` is why it ended early, or "". ``shortfalls`` are
-    thresholds that are not met, each a sentence.
+    thresholds that are not met, each a sentence. ``left`` has the last state of each task or dag that the run changed.
     """
 
     target: str
@@ -119,6 +121,7 @@ class Result:
     request_count: int = 0
     baselines: list[str] = field(default_factory=list)
     not_asked: list[NotAsked] = field(default_factory=list)
+    left: dict[str, str] = field(default_factory=dict)
     interrupted: bool = False
     stopped: str = ""
     shortfalls: list[str] = field(default_factory=list)
@@ -195,6 +198,8 @@ class Options:
     excluded: frozenset[str] = frozenset()
     first: int | None = None
     submit: bool = False
+    cancel_rollback: bool = False
+    """Whether what is being rolled back may be cancelled where nothing undoes that."""
     unknown_ids: bool = False
     """Whether ids of nothing are sent to a target that should be spared them."""
 
@@ -235,7 +240,8 @@ class Guard:
     A run that only reads sends GET. One that ``writes`` changes the ``tasks`` it was given, the parts that their own
     responses show, and registered ids, such as those of nothing. ``own_address`` is the target's; a request that names
     the address of another agent is never sent, since the target would forward it; nor, while ``spared`` says why, one
-    with an id that no response has shown. What is not known to be allowed is refused.
+    with an id that no response has shown; nor one that does harm which nothing undoes (``never_during`` of the API).
+    What is not known to be allowed is refused.
     """
 
     def __init__(
@@ -247,6 +253,7 @@ class Guard:
         tasks: Sequence[str] = (),
         own_address: tuple[str, int] | None = None,
         spared: str = "",
+        cancel_rollback: bool = False,
     ) -> None:
         from oceanmock.apis import api_named  # noqa: PLC0415 (--help reads this module)
 
@@ -260,6 +267,8 @@ class Guard:
                 self._own_address = str(ip_address(own_address[0])), own_address[1]
         self.spared = spared
         self._shown = set[tuple[str, str]]()
+        self._harmful, self._before_it = ("", "") if cancel_rollback else self._server.never_during
+        self._exposed = set[str]()
         self._allows_everything = False
         self._submits = set[tuple[str, str]]()
         self._ids = {(self._api.root.name, str(id)) for id in tasks}
@@ -303,6 +312,8 @@ class Guard:
                     if kind == self._api.root.name
                     else f"{refused} {kind} {id!r} is no part of a task that this run may change."
                 )
+            if id in self._exposed and self._requested(method, path, body) == (self._api.root.name, self._harmful):
+                raise NotAllowed(f"{refused} {id} is being rolled back, and could then never be ended.")
 
     def check_headers(self, headers: Mapping[str, Any], body: bytes, *, host: str) -> None:
         """Raise NotAllowed for headers that turn the request into another one.
@@ -321,14 +332,32 @@ class Guard:
     def learn(self, exchange: Exchange) -> None:
         """Keep the ids that a response shows; allow changes to the parts of something that may be changed."""
         if exchange.status == 200:
-            items = observations(self._api, exchange.operation, exchange.json())
-            self._shown.update((item.kind, item.id) for item in items)
+            for item in observations(self._api, exchange.operation, exchange.json()):
+                self._shown.add((item.kind, item.id))
+                if item.kind == self._api.root.name and item.operation:
+                    is_exposed = item.operation == self._before_it and item.state not in self._api.root.terminal_states
+                    (self._exposed.add if is_exposed else self._exposed.discard)(item.id)
+        path, is_refused = exchange.target.partition("?")[0], 400 <= (exchange.status or 0) < 500
+        kind, name = self._requested(exchange.method, path, exchange.request_body)
+        if name and name == self._before_it and kind == self._api.root.name and not is_refused:
+            self._exposed.update(id for _, id in self._ids_in(exchange.method, path))
         if not self._writes or exchange.status != 200:
             return
         ids = list(self._ids_in(exchange.method, exchange.target.partition("?")[0]))
         if ids and all(self._may_change(kind, id) for kind, id in ids):
             body = exchange.json()
             self._ids.update(self._parts_in(body.get("data") if isinstance(body, dict) else None))
+
+    def _requested(self, method: str, path: str, body: bytes) -> tuple[str, str]:
+        """Return kind and name of the requested operation, both empty for none; Go ignores the case of a key."""
+        operation = next((item for item in operations_at(self._operations, path) if item.method == method), None)
+        try:
+            data = orjson.loads(body)
+        except ValueError:
+            data = {}
+        data = {key.lower(): value for key, value in data.items()} if isinstance(data, dict) else {}
+        kind, _, name = requested_operation(self._api, operation.id if operation else "", data).partition(".")
+        return kind, name
 
     def unknown_id(self, method: str, path: str) -> str:
         """Return an id in a path that the server would look up and that no response has shown, or ""."""

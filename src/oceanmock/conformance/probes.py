@@ -207,6 +207,8 @@ SEEKS: Final = 16
 READ_ATTEMPTS: Final = 5
 LINGER_SECONDS: Final = 8.0
 """The time after which a task at rest is read once more."""
+MAX_ENDINGS: Final = 3
+"""How often it is tried to bring a task to an end: a rollback may fail, too."""
 ANY_STATUS: Final = frozenset({200, 400, 500})
 
 
@@ -231,6 +233,8 @@ class WalkReport:
     operations: Counter[tuple[str, int | None]] = field(default_factory=Counter)
     tried: Counter[tuple[Any, ...]] = field(default_factory=Counter)
     """How often an action was tried in a state; the rarest goes first."""
+    left: dict[str, str] = field(default_factory=dict)
+    """The last state of each task that was walked on, by id."""
 
 
 class Walk:
@@ -246,6 +250,8 @@ class Walk:
         self.knowledge: Final = knowledge
         self.current: Observation | None = None
         self.is_over = False
+        self.may_end = True
+        """Whether an operation may be requested after which no other one is possible."""
         self._first: Observation | None = None
         """What was read before the operations since the last rest."""
 
@@ -317,6 +323,7 @@ class Walk:
         stands = self.pace.stands
         actions = self.api.actions(self.current, self.id, is_mock=stands, knowledge=self.knowledge)
         fitting = [item for item in actions if (200 in item.probe.statuses) is accepted]
+        fitting = [item for item in fitting if self.may_end or not (accepted and item.is_last)]
         return [item for item in fitting if stands or item.is_safe or self.is_at_rest]
 
     def _try(self, actions: Sequence[WalkAction], choice: int) -> None:
@@ -334,7 +341,7 @@ class Walk:
         exchange = self.prober.ask(probe)
         status = exchange.status if exchange is not None else None
         self.report.operations[action.goal, status] += 1
-        if status in UNAVAILABLE:
+        if status in UNAVAILABLE or exchange is None:
             return
         if status in (None, 401, 403):
             self.is_over = True
@@ -368,6 +375,19 @@ class Walk:
         if self.is_at_rest and not self.is_over:
             self.pace.wait(LINGER_SECONDS)
             self.read()
+
+    def end(self) -> None:
+        """Bring the task to an end, and record how it is left: cancel what runs on, undo or pass what failed."""
+        self.may_end = True
+        self.rest()
+        for _ in range(MAX_ENDINGS):
+            possible = [item for item in self._actions(accepted=True) if item.is_last or not self.is_at_rest]
+            if self.is_over or not possible:
+                break
+            self._try(possible, 0)
+            self.rest()
+        stage = f" at stage {self.current.raw['stage']}" if self.current and "stage" in self.current.raw else ""
+        self.report.left[self.id] = self.current.words + stage if self.current else "it could not be read"
 
     def read(self) -> Observation | None:
         """Return the current state; None where it cannot be read, and then the walk is over."""
@@ -440,8 +460,9 @@ def walk_server(
 ) -> WalkReport:
     """Take one walk on each task of a server that cannot be reset.
 
-    Each begins with what was accepted least so far, of all that is possible there: whatever comes first may leave
-    nothing else to be done.
+    Each begins with a cancellation, and with what was accepted least so far, of all that leaves others possible; chance
+    comes after that, so that no response depends on it. What nothing can follow comes last, to bring the task to an
+    end.
     """
     report, random = WalkReport(), Random(seed)  # noqa: S311 (the same seed, the same walk)
     api = api_named(prober.contract.api).conformance
@@ -452,11 +473,25 @@ def walk_server(
             walk = Walk(prober, id, pace=pace, report=report, knowledge=knowledge)
             walk.read()
             walk.rest()
-            others = [*random.sample(goals, len(goals)), *random.choices(goals, k=moves)]
-            for goal in [walk.rarest(), *others][:moves]:
+            walk.may_end = False
+            for number in range(moves):
+                goal = random.choice(goals)
+                if number < len(api.goals):
+                    goal = walk.rarest() if number else api.cancel
                 walk.move(goal, random.randrange(1000), random.choice(get_args(Pause)))
+            walk.end()
             walk.finish()
     return report
+
+
+def leave(prober: Prober, ids: Iterable[str], *, pace: Pace, knowledge: Any = None) -> dict[str, str]:
+    """Bring tasks to an end, and return the state in which each is left."""
+    report, api = WalkReport(), api_named(prober.contract.api).conformance
+    for id in ids:
+        walk = Walk(prober, id, pace=pace, report=report, knowledge=knowledge or api.knowledge(prober.contract.version))
+        if walk.read() is not None:
+            walk.end()
+    return report.left
 
 
 def walk_scenario(api: ApiName) -> BaseScenario:

@@ -150,7 +150,11 @@ class Runner:
                     self._listen(PhaseEnded(phase))
                 if self.environment.is_ours:
                     self.environment.wait(BETWEEN_SECONDS)
+            if self.client.changes and not self.environment.is_ours:
+                with self.client.during("machine"):
+                    self._result.left |= probes.leave(self._walker, self.options.tasks, pace=self._pace())
         except KeyboardInterrupt:
+            self._result.left |= self.memory.last_states(self.options.tasks) if self.client.changes else {}
             self._result.interrupted = True
 
     @cached_property
@@ -176,15 +180,18 @@ class Runner:
                 self._fuzzer = fuzzing.Fuzzer(self.client, fuzzing.choices_of(self.client, self.items))
             self._fuzzer.run(phase)
 
+    def _pace(self) -> probes.Pace:
+        """Return the pace of a target that cannot be reset."""
+        timeout, stands = self.options.timeout / SECOND, self.environment.is_ours
+        return probes.Pace(self.environment.wait, stands=stands, poll=POLL_SECONDS, timeout=timeout)
+
     def _walk(self) -> None:
         """Walk through the state machine: many times with a reset, else once on each task."""
         environment, options = self.environment, self.options
         reset = environment.reset
         settings: dict[str, Any] = {"seed": options.seed, "knowledge": environment.knowledge}
         if reset is None:
-            timeout, stands = options.timeout / SECOND, environment.is_ours
-            pace = probes.Pace(environment.wait, stands=stands, poll=POLL_SECONDS, timeout=timeout)
-            probes.walk_server(self._walker, options.tasks, pace=pace, **settings)
+            probes.walk_server(self._walker, options.tasks, pace=self._pace(), **settings)
             return
 
         def reset_all() -> None:
@@ -232,6 +239,7 @@ def merged(results: Sequence[Result]) -> Result:
         whole.transitions.update(item.transitions)
         whole.labels.update(item.labels)
         whole.changes += item.changes
+        whole.left |= item.left
         whole.stories |= item.stories
         whole.took += item.took
         whole.request_count += item.request_count

@@ -105,6 +105,7 @@ class ObshellTarget(TargetApi):
     goals = ("RETRY", "ROLLBACK", "CANCEL", "PASS")
     retries = frozenset({"RETRY"})
     cancel = "CANCEL"
+    never_during = ("CANCEL", "ROLLBACK")  # ob/agent/service/task/dag.go:352-377: then no operator ends the dag
     weights: ClassVar[Mapping[str, Any]] = {"obshell ob/": "code"}
     spared_rule = "quirk.unknown-dag-is-asked-for-without-end"
 
@@ -289,7 +290,8 @@ def _action(
         body=orjson.dumps({"operator": operator}),
         is_wrong=not may_be_accepted,
     )
-    return WalkAction(operator, probe, state, is_safe=operator == ObshellTarget.cancel)
+    is_last = operator == "ROLLBACK" or (operator == "PASS" and "/dag/" in target)
+    return WalkAction(operator, probe, state, is_safe=operator == ObshellTarget.cancel, is_last=is_last)
 
 
 def _expected_of_dag(operator: str, dag: Observation, flags: Flags) -> Expected:

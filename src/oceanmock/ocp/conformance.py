@@ -141,4 +141,4 @@ def _action(route: Route, task: Observation, part: Observation, id: str, *, is_m
         other_codes=frozenset({ILLEGAL_CODE if is_prohibited else PROHIBITED_CODE}),
         is_wrong=200 not in statuses,
     )
-    return WalkAction(route.id, probe, state, is_safe=route.id == OcpTarget.cancel)
+    return WalkAction(route.id, probe, state, is_safe=route.id == OcpTarget.cancel, is_last=route.id == "rollbackTask")

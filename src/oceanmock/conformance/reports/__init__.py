@@ -20,6 +20,7 @@ from oceanmock.apis import api_named
 from oceanmock.checks import CheckResult, Exchange
 from oceanmock.conformance.model import FAILED, INCOMPLETE, INTERRUPTED, NO_RESPONSE, PASSED, UNTESTABLE, Result
 from oceanmock.engine.machine import format_label, parse_label, reachable
+from oceanmock.observations import requested_operation
 from oceanmock.text import escape_unprintable, format_elapsed, one_line, plural, shorten
 
 MARK: Final = "__the-member-that-is-marked__"
@@ -279,6 +280,22 @@ def body_text(body: bytes, limit: int = MAX_SHOWN_BODY) -> str:
 def request_line(exchange: Exchange) -> str:
     """Return `GET /api/v2/…`."""
     return escape_unprintable(f"{exchange.method} {exchange.target}")
+
+
+def change_line(exchange: Exchange, api: str) -> str:
+    """Return the operation that a request asked for, and its target, such as `dag.PASS: POST /api/v1/task/dag/7`."""
+    try:
+        body = orjson.loads(exchange.request_body)
+    except ValueError:
+        body = None
+    name = requested_operation(api_named(api), exchange.operation, body)
+    return f"{escape_unprintable(name)}: {request_line(exchange)}" if name else request_line(exchange)
+
+
+def left_lines(result: Result) -> list[str]:
+    """Return how each task or dag was left that the run could change."""
+    noun = api_named(result.api).root.name
+    return [f"left: {noun} {id}: {state}" for id, state in result.left.items()]
 
 
 def response_line(exchange: Exchange) -> str:

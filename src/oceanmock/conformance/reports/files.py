@@ -103,7 +103,8 @@ def _run(result: Result) -> dict[str, Any]:
         "stale": [asdict(item) for item in result.stale],
         "missing": [asdict(item) for item in result.missing],
         "not_asked": [asdict(item) for item in result.not_asked],
-        "changes": [_exchange(item) for item in result.changes],
+        "changes": [{**_exchange(item), "change": reports.change_line(item, result.api)} for item in result.changes],
+        "left": [{"id": id, "state": state} for id, state in result.left.items()],
         "transitions": [
             {"kind": kind, "before": before, "after": after, "count": count}
             for (kind, before, after), count in sorted(result.transitions.items())
@@ -181,7 +182,11 @@ def _suites(result: Result) -> Iterator[ElementTree.Element]:
     case, is_stopped = partial(_case, f"{result.api}.run", "run"), result.interrupted or result.stopped
     cases = [case("the run is complete", "error" if is_stopped else "", message=why)]
     cases += [case(text.partition(":")[0], "failure", message=text) for text in result.shortfalls]
-    yield _suite("run", result, cases)
+    run = _suite("run", result, cases)
+    changes = [reports.change_line(item, result.api) for item in result.changes if reports.is_accepted(item)]
+    if lines := [*(f"change: {line}" for line in changes), *reports.left_lines(result)]:
+        ElementTree.SubElement(run, "system-out").text = reports.clean("\n".join(lines))
+    yield run
     outcomes = {"skipped": "skipped", "passed": "", "failed": "failure", "not reached": "skipped"}
     for story, steps in result.stories.items():
         cases = [

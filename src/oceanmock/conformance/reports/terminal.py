@@ -169,8 +169,11 @@ def _changes(result: Result) -> Iterator[Text]:
     accepted = [item for item in result.changes if reports.is_accepted(item)]
     yield Text(f"Changes made: {len(accepted):,} of {plural(len(result.changes), 'request')} accepted", style="bold")
     for item in accepted[:MAX_LISTED]:
-        yield Text(f"  {reports.request_line(item)} → {reports.response_line(item)}")
+        yield Text(f"  {reports.change_line(item, result.api)} → {reports.response_line(item)}")
     yield from _rest(len(accepted) - MAX_LISTED, "change")
+    left = reports.left_lines(result)
+    yield from (_text(f"  {line}") for line in left[:MAX_LISTED])
+    yield from _rest(len(left) - MAX_LISTED, "task left", "tasks left")
 
 
 # --- progress -----------------------------------------------------------------------------------------------------
