@@ -24,7 +24,15 @@ from oceanmock.cli import conform as cli_conform
 from oceanmock.cli import conform_options, main
 from oceanmock.conformance import NEEDS
 from oceanmock.conformance.baseline import Baseline, apply_baseline, load_baseline
-from oceanmock.conformance.model import MissingResponse, Options, PhaseEnded, PhaseStarted, Result
+from oceanmock.conformance.model import (
+    MAX_REQUESTS,
+    MAX_TIME,
+    MissingResponse,
+    Options,
+    PhaseEnded,
+    PhaseStarted,
+    Result,
+)
 from oceanmock.conformance.reports.files import write_report
 from oceanmock.conformance.target import Target, Untestable
 from oceanmock.credentials import AccessKey, Basic, Sealed
@@ -199,7 +207,7 @@ def test_what_is_said_reaches_the_run(stage: Stage) -> None:
 def test_by_default_nothing_is_changed(stage: Stage) -> None:
     oceanmock(*OCP)
 
-    assert stage.ran[0][0] == Options()
+    assert stage.ran[0][0] == Options(max_requests=MAX_REQUESTS, max_time=MAX_TIME)
 
 
 @pytest.mark.parametrize(

@@ -12,16 +12,18 @@ from typing import Any
 
 import httpx
 import pytest
+from click.testing import CliRunner
 
 from conform_exchanges import exchange
 from machine_world import served
 from oceanmock.apis import make_sandbox
 from oceanmock.checks import Exchange, Phase
+from oceanmock.cli import main
 from oceanmock.clock import SECOND
 from oceanmock.conformance import http_client
 from oceanmock.conformance.baseline import shipped_for
 from oceanmock.conformance.http_client import HttpClient
-from oceanmock.conformance.model import NotAllowed, Options, Result
+from oceanmock.conformance.model import INCOMPLETE, NotAllowed, Options, Result
 from oceanmock.conformance.reports import change_line
 from oceanmock.conformance.reports.files import write_report
 from oceanmock.conformance.run import ConformanceRun, Environment, conform
@@ -226,7 +228,7 @@ ENDED = re.compile("SUCCEED/(RUN|ROLLBACK|PASS) at stage [0-9]")
 
 
 def walked(
-    seed: int, *, phases: frozenset[Phase] = frozenset({"machine"}), text: str = ""
+    seed: int, *, phases: frozenset[Phase] = frozenset({"machine"}), text: str = "", max_requests: int = 0
 ) -> tuple[Result, dict[str, Any]]:
     """A run with --write on dags that may be operated on in every way, and how the server has them in the end.
 
@@ -236,6 +238,7 @@ def walked(
         world.app.sandboxes.default.execute(SetClock("polls"))
         ids = tuple(world.ids[::2])  # the others have no node that may be rolled back
         options = Options(write=True, tasks=ids, seed=seed, phases=phases, max_examples=2, timeout=400 * SECOND)
+        options = replace(options, max_requests=max_requests)
         environment = Environment(wait=lambda _: None)
         result = conform(world.client.target, options, environment=environment)
         dags = {id: world.client.send("GET", f"/api/v1/task/dag/{id}").json()["data"] for id in ids}
@@ -308,3 +311,52 @@ def test_reports_name_each_operator_and_how_each_dag_was_left(tmp_path: Path) ->
         assert "dag.CANCEL: POST /api/v1/task/dag/" in text
     for id, state in result.left.items():
         assert [f"left: dag {id}: {state}" in text or f'"state": "{state}"' in text for text in texts] == [True] * 4
+
+
+# --- how much it asks -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("phases", [{"probes", "fuzzing"}, {"coverage", "fuzzing"}])
+def test_a_run_sends_no_more_requests_than_it_may_and_says_what_it_left_out(phases: set[Phase]) -> None:
+    with agents("SINGLE") as (agent,):
+        target = target_of(agent)
+        before = agent.asked
+        result = conform(target, Options(phases=frozenset(phases), max_requests=40))
+        asked = agent.asked - before
+
+    assert result.request_count == 40
+    assert asked <= 42  # with key and identity
+    assert (result.stopped, result.interrupted) == ("--max-requests 40", False)
+    (not_asked,) = result.not_asked
+    assert not_asked.what == f"the rest of {min(phases - {'fuzzing'})}, fuzzing"
+    assert result.missing == []
+
+
+def test_a_run_takes_no_longer_than_it_may() -> None:
+    with agents("SINGLE") as (agent,):
+        result = conform(target_of(agent), replace(PROBES, max_time=1), baseline=shipped_for("obshell", "4.5.0.0"))
+
+    assert result.request_count == 0
+    assert result.stopped == "--max-time 0.000001ms"
+    assert result.exit_code == INCOMPLETE
+    assert "stopped by --max-time 0.000001ms" in ConformanceRun(result).text()
+
+
+def test_a_walk_that_is_ended_by_a_bound_leaves_no_dag_stuck() -> None:
+    for most in range(4, 40, 5):
+        result, dags = walked(0, text=INITIALIZE, max_requests=most)
+
+        assert result.stopped == f"--max-requests {most}"
+        assert {dag["state"] for dag in dags.values()} <= {"SUCCEED"} or not result.changes
+
+
+def test_a_run_of_the_command_is_bounded_unless_it_is_told_otherwise(tmp_path: Path) -> None:
+    report = tmp_path / "run.json"
+    with agents("SINGLE") as (agent,):
+        words = ["conform", agent.url, "--api", "obshell", "--password", "right", "--phases", "probes"]
+        ended = CliRunner().invoke(main, [*words, "--max-requests", "30", "--report", f"json={report}"])
+
+    (run,) = json.loads(report.read_text())["runs"]
+    assert (ended.exit_code, run["requests"], run["stopped"]) == (INCOMPLETE, 30, "--max-requests 30")
+    assert [item["what"] for item in run["not_asked"]] == ["the rest of probes"]
+    assert "--max-requests 30" in run["command"]

@@ -230,6 +230,8 @@ def _run(
         submit=options.submit,
         unknown_ids=options.unknown_ids,
         cancel_rollback=options.cancel_rollback,
+        max_requests=0 if options.mock else options.max_requests,
+        max_time=0 if options.mock else options.max_time,
     )
     baseline = joined(baselines)
 

@@ -17,7 +17,7 @@ import click
 from click.core import ParameterSource
 
 from oceanmock.checks import Phase
-from oceanmock.conformance.model import PHASES, ApiName
+from oceanmock.conformance.model import MAX_REQUESTS, MAX_TIME, PHASES, ApiName
 from oceanmock.text import did_you_mean, format_duration, parse_duration, suggest
 
 API_CHOICES: Final[tuple[ApiName, ...]] = get_args(ApiName)
@@ -153,6 +153,17 @@ class ConformOptions:
     seed: int = _option("The same seed makes the same requests.", default=0, show_default=True)
     max_examples: int | None = _option(
         "Generated examples per operation. Default: 20, or 10 with --mock.", type=click.IntRange(1)
+    )
+    max_requests: int = _option(
+        "End the run, as INCOMPLETE, at so many requests; 0 for any number. Not with --mock.",
+        default=MAX_REQUESTS,
+        show_default=True,
+        type=click.IntRange(0),
+    )
+    max_time: int = _option(
+        "End the run, as INCOMPLETE, after so long. Default: 30m. Not with --mock.",
+        default=format_duration(MAX_TIME),
+        **DURATION,
     )
     cancel_rollback: bool = _option(
         "obshell: with --write, also cancel what is being rolled back. DANGER: no operator ever ends such a dag, and a "
@@ -365,6 +376,7 @@ def repeat_command(options: ConformOptions) -> str:
         "story_id": "=".join,
         "require": lambda item: f"{item[0]}={item[1]}",
         "timeout": format_duration,
+        "max_time": format_duration,
         "rate": "{:g}".format,
     }
     source = click.get_current_context().get_parameter_source

@@ -40,6 +40,7 @@ from oceanmock.clock import SECOND, pause, stopwatch, wall_now
 from oceanmock.conformance.model import (
     NO_RESPONSE,
     SAFE,
+    BoundReached,
     CheckFailed,
     Guard,
     Listener,
@@ -54,6 +55,7 @@ from oceanmock.credentials import AccessKey, Basic, Sealed
 from oceanmock.errors import OceanmockError
 from oceanmock.masking import MASK, is_secret, mask_body, mask_headers, mask_query, mask_text
 from oceanmock.openapi import find_operation, operations_of
+from oceanmock.text import format_duration
 
 if TYPE_CHECKING:
     from oceanmock.conformance.target import Target
@@ -131,6 +133,8 @@ class HttpClient:
         self._next_at = 0
         self._remaining_delay = MAX_TOTAL_DELAY
         self._is_kept_alive = False
+        self._began = now()
+        self.is_bounded = True
         self._lock: Final = RLock()
 
     @contextmanager
@@ -183,8 +187,20 @@ class HttpClient:
         request.is_own = True
         return request if self.target.auth is None else self.target.auth(request)
 
+    @property
+    def bound(self) -> str:
+        """Return the option with the bound that the run has reached, or ""."""
+        options = self.options
+        if options.max_requests and self.request_count >= options.max_requests:
+            return f"--max-requests {options.max_requests}"
+        is_late = options.max_time and self._now() - self._began >= options.max_time
+        return f"--max-time {format_duration(options.max_time)}" if is_late else ""
+
     def carry(self, request: Any) -> tuple[Exchange, Reply]:
-        """Send a request if it is allowed, again if it came too soon; return its last outcome. Raises NotAllowed."""
+        """Send a request if it is allowed, again if it came too soon; return its last outcome.
+
+        Raises NotAllowed, BoundReached.
+        """
         url = str(request.url).partition("#")[0]
         if not url.startswith(f"{self.target.url}/"):
             raise NotAllowed(f"{request.method} {url} was not sent: it does not go to the target.")
@@ -194,6 +210,8 @@ class HttpClient:
             if operation is not None and operation.id in self.options.excluded:
                 raise NotAllowed(f"{request.method} {target} was not sent: --exclude names {operation.id}.")
             self.guard.check(request.method, target, _plain_body(request))
+            if self.is_bounded and self.bound:
+                raise BoundReached
             self.guard.check_headers(request.headers, _sent_body(request), host=urlsplit(self.target.url).netloc)
             while True:
                 exchange, outcome = self._once(request, target)

@@ -17,6 +17,7 @@ from urllib.parse import unquote
 import orjson
 
 from oceanmock.checks import CheckResult, Contract, Exchange, Phase, RuleCount
+from oceanmock.clock import SECOND
 from oceanmock.errors import OceanmockError
 from oceanmock.observations import observations, requested_operation
 from oceanmock.openapi import Operation, Spec, operations_at
@@ -38,6 +39,10 @@ INCOMPLETE: Final = 3
 """There are no findings, but required responses are missing, or thresholds are not met."""
 INTERRUPTED: Final = 130
 """The run was stopped by a signal; the findings until then are reported."""
+
+MAX_REQUESTS: Final = 20_000
+MAX_TIME: Final = 30 * 60 * SECOND
+"""The bounds of a run against a server that is not our own, unless others are given."""
 
 NO_RESPONSE: Final = 0
 """The key of requests without a response among counts of statuses."""
@@ -132,7 +137,7 @@ class Result:
         if self.interrupted:
             return INTERRUPTED
         broken = self.findings or any(step.outcome == "failed" for steps in self.stories.values() for step in steps)
-        return FAILED if broken else INCOMPLETE if self.missing or self.shortfalls else PASSED
+        return FAILED if broken else INCOMPLETE if self.missing or self.shortfalls or self.stopped else PASSED
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +203,9 @@ class Options:
     excluded: frozenset[str] = frozenset()
     first: int | None = None
     submit: bool = False
+    max_requests: int = 0
+    max_time: int = 0
+    """The bounds of a run, 0 for none; what it has to send to leave a task in order is beyond them."""
     cancel_rollback: bool = False
     """Whether what is being rolled back may be cancelled where nothing undoes that."""
     unknown_ids: bool = False
@@ -228,6 +236,10 @@ SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 REWRITING_HEADERS: Final = ("transfer-encoding", "x-http-method", "x-http-method-override", "x-method-override")
 """Headers that some servers read as another method, or as another end of the body."""
 ANY_KIND: Final = "any"
+
+
+class BoundReached(KeyboardInterrupt):
+    """The run has sent, or taken, as much as it may; libraries in between let a KeyboardInterrupt pass."""
 
 
 class NotAllowed(OceanmockError):

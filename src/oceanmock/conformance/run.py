@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from http import HTTPStatus
@@ -29,8 +29,11 @@ from oceanmock.conformance.checks import ResponseChecker, missing
 from oceanmock.conformance.history import HistoryChecker
 from oceanmock.conformance.http_client import HttpClient, RequestAuth
 from oceanmock.conformance.model import (
+    MAX_REQUESTS,
+    MAX_TIME,
     PHASES,
     ApiName,
+    BoundReached,
     Event,
     Listener,
     NotAsked,
@@ -90,6 +93,8 @@ def conform(
     if runner.client.guard.spared:
         result.not_asked.append(NotAsked("ids of nothing, so that no 404 is required", target.spared))
         result.missing = [item for item in result.missing if item.status != HTTPStatus.NOT_FOUND]
+    if result.stopped:
+        result.missing = []
     return result
 
 
@@ -150,12 +155,32 @@ class Runner:
                     self._listen(PhaseEnded(phase))
                 if self.environment.is_ours:
                     self.environment.wait(BETWEEN_SECONDS)
-            if self.client.changes and not self.environment.is_ours:
-                with self.client.during("machine"):
-                    self._result.left |= probes.leave(self._walker, self.options.tasks, pace=self._pace())
+            self._leave()
+        except BoundReached:
+            self._stop(selected)
+            self._leave()
         except KeyboardInterrupt:
+            if self.client.bound:  # schemathesis raises one of its own
+                self._stop(selected)
+                self._leave()
+                return
             self._result.left |= self.memory.last_states(self.options.tasks) if self.client.changes else {}
             self._result.interrupted = True
+
+    def _stop(self, selected: Collection[Phase]) -> None:
+        """Record that the run has reached a bound, and what was not asked."""
+        result, bound = self._result, self.client.bound
+        done = [*result.phases]
+        rest = [f"the rest of {done[-1]}", *(phase for phase in ORDER if phase in selected and phase not in done)]
+        result.stopped = bound
+        result.not_asked.append(NotAsked(", ".join(rest), f"the run has reached {bound}."))
+
+    def _leave(self) -> None:
+        """Bring what the run has changed to an end, if the target is not ours; no bound prevents that."""
+        if self.client.changes and not self.environment.is_ours:
+            self.client.is_bounded = False
+            with self.client.during("machine"):
+                self._result.left |= probes.leave(self._walker, self.options.tasks, pace=self._pace())
 
     @cached_property
     def items(self) -> tuple[Observation, ...]:
@@ -277,6 +302,10 @@ class Setting(TypedDict, total=False):
     """Maximum requests per second; 0 for no limit."""
     verify: bool | str
     """Whether to verify the certificate, or the path of those to trust."""
+    max_requests: int
+    """The most requests, 0 for any number; the default is 20,000. A run that reaches it is incomplete."""
+    max_time: int
+    """The longest time in nanoseconds, 0 for any; the default is 30 minutes."""
     unknown_ids: bool
     """Whether an obshell beside others is asked for ids of nothing; real ones then ask each other without end."""
     wait: float
@@ -321,7 +350,7 @@ class ConformanceFixture:
         ``auth`` is a name and a password, or what ``oceanmock.credentials`` has. Raises Untestable when the server is
         down, is not that API, or refuses the credentials, and AuthorError for a setting that there is not.
         """
-        values: dict[str, Any] = {**setting}
+        values: dict[str, Any] = {"max_requests": MAX_REQUESTS, "max_time": MAX_TIME, **setting}
         phases = frozenset(values.pop("phases", PHASES))
         for what, names, choices in (("setting", setting, list(Setting.__annotations__)), ("phase", phases, PHASES)):
             for name in names:
