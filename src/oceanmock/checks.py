@@ -24,7 +24,7 @@ from oceanmock.openapi import Operation, Spec, find_operation, operations_at, op
 from oceanmock.text import parse_instant
 
 HeaderFields = tuple[tuple[str, str], ...]
-Phase = Literal["preflight", "probes", "examples", "coverage", "fuzzing", "stateful", "machine", "story"]
+Phase = Literal["preflight", "probes", "examples", "coverage", "fuzzing", "stateful", "machine", "story", "passive"]
 Credentials = Literal["own", "others", "none"]
 
 MAX_SIMILAR_RESULTS: Final = 3

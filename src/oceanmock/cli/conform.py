@@ -69,7 +69,7 @@ def conform(ctx: click.Context, /, **values: Any) -> None:
     """Check that a server conforms to the contract, and that its tasks go through valid states.
 
     URL is an OCP or obshell server; it is only read, unless --write is given. With --mock,
-    oceanmock checks itself.
+    oceanmock checks itself; with --passive nothing is sent.
     """
     from oceanmock.conformance import check_extra
 
@@ -89,7 +89,8 @@ def conform(ctx: click.Context, /, **values: Any) -> None:
             files.check_writable(path)
         if options.update_baseline and options.own_baseline:
             files.check_writable(options.own_baseline, what="baseline")
-        results = _check_mock(options) if options.mock else [_check_target(options)]
+        check = _check_mock if options.mock else _check_recording if options.passive else _check_target
+        results = check(options)
         _output(options, results)
     except (KeyboardInterrupt, click.Abort):
         click.echo("Interrupted before the run had any results.", err=True)
@@ -131,7 +132,23 @@ def compare(ctx: click.Context, old: Path, new: Path) -> None:
     ctx.exit(1 if is_worse else 0)
 
 
-def _check_target(options: ConformOptions) -> Result:
+def _check_recording(options: ConformOptions) -> list[Result]:
+    """Return the results of judging a recording, one for each API; nothing is sent."""
+    from oceanmock.conformance.run import judge_recording, version_in
+    from oceanmock.conformance.target import read_recording
+
+    assert options.passive is not None
+    results = []
+    for api, exchanges in read_recording(options.passive).items():
+        if options.api in (None, api):
+            run = partial(judge_recording, options.passive, api, exchanges)
+            results.append(_run(options, run, api=api, version=version_in(api, exchanges)))
+    if not results:
+        raise AuthorError(f"the recording {options.passive} has no exchange of {options.api}.")
+    return results
+
+
+def _check_target(options: ConformOptions) -> list[Result]:
     """Return the result of a run against a server."""
     from oceanmock.conformance.run import conform as run  # schemathesis is slow
     from oceanmock.conformance.stories import load_story
@@ -167,7 +184,7 @@ def _check_target(options: ConformOptions) -> Result:
     target = replace(target, read_only_auth=read_only_auth)
     if options.write and not options.task and not options.submit:
         options = replace(options, task=_choose_tasks(target))
-    return _run(options, partial(run, target), api=target.api, version=target.version, stories=tuple(stories))
+    return [_run(options, partial(run, target), api=target.api, version=target.version, stories=tuple(stories))]
 
 
 def _check_mock(options: ConformOptions) -> list[Result]:

@@ -109,6 +109,12 @@ class ConformOptions:
     what: tuple[str, ...]
     api: ApiName | None = _option("The API that URL serves, or --mock checks.", type=click.Choice(API_CHOICES))  # noqa: RUF009
     mock: bool = _option("Check oceanmock itself: the whole library, or SCENARIO.")
+    passive: Path | None = _option(  # noqa: RUF009
+        "Send nothing: judge what was recorded, a HAR file or the output of `oceanmock journal --json`. The mode for a "
+        "server in production.",
+        metavar="FILE",
+        type=click.Path(path_type=Path),
+    )
     user: str | None = _option("OCP: the user to log in as, with --password.")
     password: str | None = _option(
         "The password of --user, or of obshell's root@sys (may be ''). Prompted for if left out."
@@ -292,7 +298,7 @@ def with_options(command: Callable[..., None]) -> Callable[..., None]:
 
 def problems_of(options: ConformOptions) -> Iterator[str]:
     """Yield why options do not fit together; no message contains a secret or a URL that contains one."""
-    yield from (_mock_problems if options.mock else _url_problems)(options)
+    yield from (_mock_problems if options.mock else _passive_problems if options.passive else _url_problems)(options)
     yield from _story_problems(options)
     if options.insecure and options.ca:
         yield "--insecure and --ca exclude each other: give one of them."
@@ -323,11 +329,18 @@ def _mock_problems(options: ConformOptions) -> Iterator[str]:
     for name in _credentials_given(options):
         yield f"--mock uses its own credentials: leave out {flag_of(name)}."
     source = click.get_current_context().get_parameter_source
-    for name in ("write", "task", "unknown_ids", "insecure", "ca", "story", "story_id", "from_", "submit", "cancel_rollback"):
+    writing = ("write", "task", "from_", "submit", "cancel_rollback", "unknown_ids", "story", "story_id")
+    for name in (*writing, "passive", "insecure", "ca"):
         if getattr(options, name) and source(name) not in UNTYPED_SOURCES:
             yield f"{flag_of(name)} is for a real server: leave it out with --mock."
     if options.update_baseline and options.api is None:
         yield "--update-baseline writes the baseline of one API: give --api."
+
+
+def _passive_problems(options: ConformOptions) -> Iterator[str]:
+    for name in ("what", "write", "story"):
+        if getattr(options, name):
+            yield f"--passive sends nothing: leave out {'the URL' if name == 'what' else flag_of(name)}."
 
 
 def _url_problems(options: ConformOptions) -> Iterator[str]:

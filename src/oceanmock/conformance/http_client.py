@@ -306,19 +306,19 @@ class HttpClient:
         if isinstance(outcome, requests.Response):
             # a made-up secret may be a key of the JSON
             status, in_response = outcome.status_code, secrets if is_own else self._secrets
-            headers = _masked(_pairs(outcome.raw.headers.items()), in_response)
-            body = _hidden(mask_body(outcome.content), in_response)
+            headers = mask_fields(_pairs(outcome.raw.headers.items()), in_response)
+            body = hide(mask_body(outcome.content), in_response)
         else:
-            problem = _hidden(mask_text(problem_of(outcome).text), secrets)
+            problem = hide(mask_text(problem_of(outcome).text), secrets)
         operation = find_operation(self.operations, request.method, path)
         exchange = Exchange(
             number=self.request_count + 1,
             phase=self.phase,
             operation=operation.id if operation else "",
             method=request.method,
-            target=_hidden(mask_text(path) + question + mask_query(query), secrets),
-            request_headers=_masked(request_headers, in_request),
-            request_body=_hidden(mask_body(_plain_body(request)), secrets),
+            target=hide(mask_text(path) + question + mask_query(query), secrets),
+            request_headers=mask_fields(request_headers, in_request),
+            request_body=hide(mask_body(_plain_body(request)), secrets),
             status=status,
             response_headers=headers,
             response_body=body,
@@ -436,11 +436,11 @@ def _secrets_of(auth: Any) -> frozenset[str]:
     return frozenset([*long, *map(quote, long)])
 
 
-def _masked(headers: HeaderFields, secrets: Iterable[str]) -> HeaderFields:
-    return tuple((name, _hidden(value, secrets)) for name, value in mask_headers(headers))
+def mask_fields(headers: HeaderFields, secrets: Iterable[str]) -> HeaderFields:
+    return tuple((name, hide(value, secrets)) for name, value in mask_headers(headers))
 
 
-def _hidden(text: Any, secrets: Iterable[str]) -> Any:
+def hide(text: Any, secrets: Iterable[str]) -> Any:
     """Return a text, or bytes, with every secret masked."""
     for secret in secrets:
         if len(secret) >= MIN_SECRET:

@@ -26,8 +26,9 @@ if TYPE_CHECKING:
     from oceanmock.scenario.fields import BaseScenario
 
 ApiName = Literal["ocp", "obshell"]
-PHASES: Final[tuple[Phase, ...]] = tuple(phase for phase in get_args(Phase) if phase not in ("preflight", "story"))
-"""Those that can be selected; there is always a preflight, and a story where one is given."""
+UNSELECTED: Final = ("preflight", "story", "passive")
+PHASES: Final[tuple[Phase, ...]] = tuple(phase for phase in get_args(Phase) if phase not in UNSELECTED)
+"""Those that can be selected; there is always a preflight, a story where one is given, and passive by itself."""
 
 PASSED: Final = 0
 """The exit code of a run without findings that received all required responses."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 import shlex
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from http import HTTPStatus
@@ -21,7 +22,8 @@ from typing import Any, Final, TypedDict, Unpack
 
 from rich.console import Console
 
-from oceanmock.checks import CheckResult, Phase, RuleCount
+from oceanmock.apis import api_named
+from oceanmock.checks import UNREADABLE, CheckResult, Exchange, Phase, RuleCount
 from oceanmock.clock import SECOND, pause, stopwatch, wall_now
 from oceanmock.conformance import fuzzing, probes, stories
 from oceanmock.conformance.baseline import Baseline, apply_baseline, choose_baselines, joined
@@ -31,15 +33,18 @@ from oceanmock.conformance.http_client import HttpClient, RequestAuth
 from oceanmock.conformance.model import (
     MAX_REQUESTS,
     MAX_TIME,
+    NO_RESPONSE,
     PHASES,
     ApiName,
     BoundReached,
+    CheckFailed,
     Event,
     Listener,
     NotAsked,
     Options,
     PhaseEnded,
     PhaseStarted,
+    ResponseReceived,
     Result,
     contract_for,
 )
@@ -49,7 +54,8 @@ from oceanmock.conformance.target import Target, check_tasks, reach
 from oceanmock.errors import AuthorError
 from oceanmock.observations import Observation, TargetKind
 from oceanmock.obshell.conformance import CLUSTER_AGENT
-from oceanmock.text import format_instant, suggest
+from oceanmock.openapi import find_operation
+from oceanmock.text import format_instant, plural, suggest
 
 ORDER: Final[tuple[Phase, ...]] = ("probes", "machine", *fuzzing.SCHEMATHESIS_PHASES, "story")
 POLL_SECONDS: Final = 1.0
@@ -96,6 +102,70 @@ def conform(
     if result.stopped:
         result.missing = []
     return result
+
+
+def judge_recording(
+    path: Path,
+    api: ApiName,
+    exchanges: Sequence[Exchange],
+    options: Options,
+    *,
+    listen: Listener = ignore,
+    baseline: Baseline | None = None,
+) -> Result:
+    """Return the result of checking recorded exchanges; nothing is sent, and no response is required.
+
+    Anybody may operate between two of them, and a HAR has the bodies of requests to obshell encrypted: so only what no
+    operation explains is reported.
+    """
+    began, version = stopwatch(), version_in(api, exchanges)
+    contract = contract_for(api, version)
+    response_checker, history = ResponseChecker(contract), HistoryChecker(contract, own_ids=())
+    findings: dict[Any, CheckResult] = {}
+    result = Result(
+        target=str(path),
+        api=api,
+        version=version,
+        seed=options.seed,
+        command=shlex.join(["oceanmock", "conform", "--passive", str(path), "--api", api]),
+        started=format_instant(wall_now(), digits=0),
+        writes=False,
+        statuses={name: Counter() for name in contract.operations},
+        transitions=history.transitions,
+        labels=history.labels,
+    )
+    listen(PhaseStarted("passive"))
+    complete = [item for item in exchanges if not item.problem]
+    for item in complete:
+        operation = find_operation(contract.operations.values(), item.method, item.target.partition("?")[0])
+        exchange = replace(item, operation=operation.id if operation else "")
+        if operation is not None:
+            result.statuses[operation.id][exchange.status or NO_RESPONSE] += 1
+        listen(ResponseReceived(exchange))
+        for finding in (*response_checker(exchange), *history(exchange)):
+            if findings.setdefault(finding.key, finding) is finding:
+                listen(CheckFailed(finding))
+    listen(PhaseEnded("passive"))
+    if len(complete) < len(exchanges):
+        what = f"{len(exchanges) - len(complete):,} of {plural(len(exchanges), 'exchange')}"
+        result.not_asked.append(NotAsked(what, "the recording does not have the bodies of their responses."))
+    for checker in (response_checker, history):
+        _add(result.rules, checker.counts)
+        result.checked.update(checker.checked)
+    result.request_count, result.findings = len(complete), list(findings.values())
+    result.took = result.phases["passive"] = stopwatch() - began
+    apply_baseline(baseline, result)
+    return result
+
+
+def version_in(api: ApiName, exchanges: Sequence[Exchange]) -> str:
+    """Return the version that a server states in a recording, or ""."""
+    server = api_named(api).conformance
+    for exchange in exchanges:
+        if exchange.status == 200 and exchange.target == server.preflight_path:
+            with suppress(*UNREADABLE):
+                return str(server.identify(exchange.json()).get("version", ""))
+    return ""
 
 
 def judged(result: Result, *, baseline: Baseline | None = None, kinds: Iterable[TargetKind] = ()) -> Result:

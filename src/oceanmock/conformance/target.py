@@ -1,4 +1,4 @@
-"""Reach the target of a conformance run: wait until it responds, then check what and whose it is.
+"""Reach the target of a conformance run: wait until it responds, then check whose it is. Or read a recording.
 
 It only reads. A target that cannot be tested raises Untestable with one plain sentence. Violations in the responses of
 the right server are not its concern: a server whose responses resemble the API's is tested.
@@ -6,30 +6,38 @@ the right server are not its concern: a server whose responses resemble the API'
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import json
 import re
 import socket
 import ssl
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from pathlib import Path
+from typing import Any, Final, cast
 from urllib.parse import quote, urlsplit
 
 import requests
 
 from oceanmock.api import Api
 from oceanmock.apis import APIS, api_named
-from oceanmock.clock import SECOND, pause, stopwatch
-from oceanmock.conformance.http_client import HttpClient, Problem, RequestAuth, problem_of
+from oceanmock.checks import UNREADABLE, Exchange, instant
+from oceanmock.clock import MILLISECOND, SECOND, pause, stopwatch
+from oceanmock.conformance.http_client import HttpClient, Problem, RequestAuth, hide, mask_fields, problem_of
 from oceanmock.conformance.model import ApiName, Listener, Options, PhaseEnded, PhaseStarted, Waiting
 from oceanmock.credentials import AccessKey, Basic, Sealed
-from oceanmock.errors import OceanmockError
+from oceanmock.errors import AuthorError, OceanmockError
+from oceanmock.masking import is_secret, mask_body, mask_query, mask_text
 from oceanmock.text import escape_unprintable
 
 PERMANENT: Final = frozenset({"certificate", "other name", "no TLS there", "TLS", "not sendable"})
 """Problems that waiting does not solve."""
 TLS_SECONDS: Final = 1.0
 """The time to connect, or to answer a TLS handshake, of a server that did not answer http."""
+HAR_HEAD: Final = 1000
+"""The characters at the beginning of a HAR file among which its first key is."""
+NO_BODY: Final = "the recording has no body of the response"
 UNREACHABLE_TEXTS: Final[Mapping[str, str]] = {
     "not sendable": "nothing can be sent to {url}: {text}. Check the name, or the access key.",
     "starting": "{url} has not started ({text}). Wait longer with --connect-timeout.",
@@ -175,6 +183,131 @@ def normalized_url(url: str) -> str:
 def without_user(url: str) -> str:
     """Return a URL without the credentials in it."""
     return re.sub(r"(?<=://)[^/]*@", "", url)
+
+
+# --- recordings -----------------------------------------------------------------------------------
+
+
+def read_recording(path: Path) -> dict[ApiName, list[Exchange]]:
+    """Return the exchanges of a file by their API, in their order, masked. Raises AuthorError.
+
+    It is a HAR (http://www.softwareishard.com/blog/har-12-spec/), or what `oceanmock journal --json` prints. What
+    precedes an API's own path is left out. Every request counts as sent with credentials: a HAR often has none.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as problem:
+        raise AuthorError(f"the recording {path} cannot be read: {problem}") from None
+    exchanges, place = dict[ApiName, list[Exchange]](), "it"
+    try:
+        is_har = '"log"' in text[:HAR_HEAD].partition(":")[0]
+        rows: list[Any] = json.loads(text)["log"]["entries"] if is_har else text.splitlines()
+        for number, row in enumerate(rows, 1):
+            place = f"entry {number}" if is_har else f"line {number}"
+            if not is_har and not row.strip():
+                continue
+            exchange = _of_har(row, number) if is_har else _of_journal(json.loads(row), number)
+            for api in APIS:
+                at = exchange.target.partition("?")[0].find(f"{api.prefix.rstrip('/')}/")
+                if at >= 0:
+                    exchange = _masked(replace(exchange, target=exchange.target[at:]))
+                    exchanges.setdefault(cast("ApiName", api.name), []).append(exchange)
+                    break
+    except (*UNREADABLE, RecursionError) as problem:
+        raise AuthorError(
+            f"the recording {path} is neither a HAR file nor the output of `oceanmock journal --json`: {place} cannot "
+            f"be read ({type(problem).__name__}: {problem})."
+        ) from None
+    if not exchanges:
+        raise AuthorError(f"the recording {path} has no exchange with {' or '.join(api.title for api in APIS)}.")
+    return exchanges
+
+
+def _of_har(entry: Any, number: int) -> Exchange:
+    request, response = entry["request"], entry["response"]
+    parts, content = urlsplit(request["url"]), response.get("content") or {}
+    text, sent = content.get("text"), (request.get("postData") or {}).get("text") or ""
+    body = base64.b64decode(text or "") if content.get("encoding") == "base64" else (text or "").encode()
+    fields = [[(item["name"], item["value"]) for item in message["headers"]] for message in (request, response)]
+    return _recorded(
+        number,
+        method=request["method"],
+        target=f"{parts.path}?{parts.query}".rstrip("?"),
+        fields=fields,
+        bodies=(sent.encode(), body),
+        status=response["status"],
+        at=entry["startedDateTime"],
+        took_ms=entry.get("time") or 0,
+        problem=NO_BODY if text is None and content.get("size") else "",
+    )
+
+
+def _of_journal(entry: Any, number: int) -> Exchange:
+    def body(name: str) -> bytes:
+        value, kind = entry[name], entry[f"{name}_kind"]
+        if kind == "json":
+            return json.dumps(value, ensure_ascii=False).encode()
+        return base64.b64decode(value) if kind == "base64" else (value or "").encode()
+
+    return _recorded(
+        number,
+        method=entry["method"],
+        target=f"{entry['path']}?{entry['query']}".rstrip("?"),
+        fields=(entry["request_headers"], entry["response_headers"]),
+        bodies=(body("request_body"), body("response_body")),
+        status=entry["status"],
+        at=entry["wall"],
+        took_ms=entry["took_ms"],
+    )
+
+
+def _recorded(
+    number: int,
+    *,
+    method: str,
+    target: str,
+    fields: Sequence[Any],
+    bodies: tuple[bytes, bytes],
+    status: int | None,
+    at: str,
+    took_ms: float,
+    problem: str = "",
+) -> Exchange:
+    """Return an exchange whose operation is not known yet; ``fields`` are the headers of request and response."""
+    request_headers, response_headers = (tuple((str(name), str(value)) for name, value in item) for item in fields)
+    return Exchange(
+        number=number,
+        phase="passive",
+        operation="",
+        method=method.upper(),
+        target=target,
+        request_headers=request_headers,
+        request_body=bodies[0],
+        status=int(status) if status else None,
+        response_headers=response_headers,
+        response_body=bodies[1],
+        sent_at=instant(at) or 0,
+        took=round(took_ms * MILLISECOND),
+        problem=problem,
+        credentials="own",
+    )
+
+
+def _masked(exchange: Exchange) -> Exchange:
+    """Return an exchange with the secrets of its request masked everywhere."""
+    secrets = {value.split(" ", 1)[-1] for name, value in exchange.request_headers if is_secret(name, value)}
+    path, question, query = exchange.target.partition("?")
+    return replace(
+        exchange,
+        target=hide(mask_text(path) + question + mask_query(query), secrets),
+        request_headers=mask_fields(exchange.request_headers, secrets),
+        request_body=hide(mask_body(exchange.request_body), secrets),
+        response_headers=mask_fields(exchange.response_headers, secrets),
+        response_body=hide(mask_body(exchange.response_body), secrets),
+    )
+
+
+# --- the first responses --------------------------------------------------------------------------
 
 
 def _preflight(client: HttpClient, api: Api, *, with_auth: bool = True) -> requests.Response:

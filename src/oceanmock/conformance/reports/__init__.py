@@ -74,7 +74,7 @@ def scope(result: Result) -> str:
 
 def mode(result: Result) -> str:
     """Return whether the run could change the target."""
-    return "read and write" if result.writes else "read-only"
+    return "passive" if "passive" in result.phases else "read and write" if result.writes else "read-only"
 
 
 def phase_times(result: Result) -> str:
