@@ -155,6 +155,8 @@ class Sandbox:
 
     def find_stub(self, request: Any) -> FoundStub | str:
         """Return the first stub that responds to a request, else why none does; "" where none has its path."""
+        if not self._stubs:
+            return ""
         asked, reasons, views = StubRequest.of(request), list[str](), list[Any]()
         for number, (api, name, stub) in enumerate(self._stubs):
             if api != request.service.name or not stub.fits(asked.method, asked.path):
