@@ -279,6 +279,11 @@ class Walk:
         elif pause == "rest":
             self.rest()
 
+    def repeat(self, goal: str) -> None:
+        """Request the goal's operation again where it must be refused, as while the first one runs."""
+        if not self.is_over:
+            self._try([item for item in self._actions(accepted=False) if item.goal == goal], 0)
+
     def rarest(self) -> str:
         """Return the goal that was accepted least so far, of those that are possible now."""
         possible = {item.goal for item in self._actions(accepted=True)}
@@ -443,7 +448,9 @@ def walk_sandbox(
             for number, goal in enumerate(goals):
                 walk = begin(id, is_new=goal == api.cancel)
                 walk.move(ILLEGAL, number, "none")
-                walk.move(goal, 2 * number, "rest")
+                walk.move(goal, 2 * number, "none")
+                walk.repeat(goal)
+                walk.rest()
                 walk.move(goals[(number + 1) % len(goals)], 2 * number + 1, "rest")
                 walk.finish()
         for turn in range(examples if ids else 0):

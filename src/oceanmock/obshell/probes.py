@@ -117,6 +117,8 @@ def probes(target: ProbeTarget) -> Probes:
     yield from _headers(target)
     yield from _passwords(target)
     yield from _reads(target.items)
+    for name in OPEN_NAMES:
+        yield Probe(f"{name} again", "GET", f"{PREFIX}/{name}", OK, auth=None, is_wrong=False)
     yield from unlisted(target)
     if target.writes:
         yield from _operators_of_nothing(target)
