@@ -267,6 +267,16 @@ def test_a_long_chain_holds_the_event_loop_only_briefly(server: Server) -> None:
     assert [read.status_code for read in (*reads, report)] == [200] * 4
 
 
+def test_a_page_of_many_tasks_holds_the_event_loop_only_briefly(server: Server) -> None:
+    """The users that a scenario leaves out are drawn while it is read, not while the first page is."""
+    server.create("summary: x\napi: ocp\ntasks:\n" + "- {name: t, subtasks: [a]}\n" * 1000)
+
+    page = client().get(f"{server.url}/sandboxes/t/api/v2/tasks/instances", auth=MANAGER).json()["data"]
+
+    assert page["page"]["totalElements"] == 1000
+    assert all(task["creator"]["name"] for task in page["contents"])
+
+
 @pytest.mark.slow
 def test_others_are_served_while_many_sandboxes_are_listed(server: Server) -> None:
     names = [f"many-{number}" for number in range(1000)]

@@ -24,7 +24,7 @@ from pydantic._internal import _model_construction
 from uvicorn import Config
 
 from oceanmock.api import Api
-from oceanmock.engine import world
+from oceanmock.engine import fake_data
 from oceanmock.http import admin_values, pipeline
 from oceanmock.http.app import App
 from oceanmock.http.server import _HttpProtocol
@@ -37,7 +37,7 @@ _ONCE: Final = (
     (_model_construction, "complete_model_class"),
     (pipeline.Pipeline, "__init__"),
     (admin_values, "load_scenario"),
-    (world, "load_faker"),
+    (fake_data, "load_faker"),
 )
 
 _slow: Final[list[str]] = []

@@ -199,7 +199,7 @@ def serve(
     tls = _tls_context(tls_cert, tls_key)
 
     def announce(url: str) -> None:
-        from oceanmock.engine.world import load_faker
+        from oceanmock.engine.fake_data import load_faker
 
         if as_json:
             port = int(url.rpartition(":")[2])

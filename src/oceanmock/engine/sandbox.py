@@ -16,6 +16,7 @@ from random import Random
 from typing import Any, Final, TypeVar
 
 from oceanmock.clock import Clock, Progression, machine_now
+from oceanmock.engine.fake_data import FakeData
 from oceanmock.engine.faults import FaultRequest, Faults, FaultStatistics, InjectedFault
 from oceanmock.engine.log import (
     AddFault,
@@ -33,7 +34,7 @@ from oceanmock.engine.log import (
     Start,
 )
 from oceanmock.engine.store import MAX_NAME_LENGTH, MemoryStore, NoSuchSandbox, Store, quoted_name
-from oceanmock.engine.world import FakeData, World
+from oceanmock.engine.world import World
 from oceanmock.errors import AuthorError, CallerError, OceanmockError
 from oceanmock.scenario.faults import Fault
 from oceanmock.scenario.fields import MAX_STUBS, BaseScenario

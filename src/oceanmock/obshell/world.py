@@ -19,9 +19,10 @@ from itertools import count
 from typing import Any, ClassVar, Final, Literal, NoReturn, get_args
 
 from oceanmock.clock import Clock
+from oceanmock.engine.fake_data import FakeData
 from oceanmock.engine.log import Operate, Start
 from oceanmock.engine.sandbox import Sandbox
-from oceanmock.engine.world import FakeData, TaskItem, World, agreed_setting
+from oceanmock.engine.world import TaskItem, World, agreed_setting
 from oceanmock.errors import AuthorError, IdTaken, NoSuchTask, UnderMaintenance, WrongIdentity
 from oceanmock.obshell import machine
 from oceanmock.obshell import scenario as files

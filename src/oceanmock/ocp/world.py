@@ -13,10 +13,11 @@ from operator import attrgetter
 from typing import Any, ClassVar, Final
 
 from oceanmock.clock import SECOND, Clock
+from oceanmock.engine.fake_data import FakeData, FakeUser, TakenIds
 from oceanmock.engine.listing import BY_FINISH, BY_ID, Index, Query, Sort, by_start, page_of, select
 from oceanmock.engine.log import Operate, Start
 from oceanmock.engine.sandbox import Sandbox
-from oceanmock.engine.world import PLACEHOLDER, FakeData, FakeUser, Group, Row, TakenIds, TaskItem, World
+from oceanmock.engine.world import PLACEHOLDER, Group, Row, TaskItem, World
 from oceanmock.errors import AuthorError, IdTaken, NoSuchSubtask
 from oceanmock.ocp import machine
 from oceanmock.ocp import scenario as files
@@ -224,6 +225,7 @@ class Tasks(World[int, TaskData, TaskView, Template]):
                 ids.append(self._begin_group(template, start - model.age, owner=scenario.name))
             else:
                 ids.append(self._begin(template, start - model.age, owner=scenario.name))
+        fake_data.draw_users()
         return ids[0] if ids else 0
 
     def _begin_group(self, template: Template, created: int, *, owner: str) -> int:
