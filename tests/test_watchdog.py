@@ -21,7 +21,7 @@ from oceanmock.http.server import Server
 RESPONSE = (204, [], b"")
 
 def work():
-    end = time.thread_time() + 0.08
+    end = time.thread_time() + 0.6
     while time.thread_time() < end:
         pass
 
