@@ -15,10 +15,12 @@ import yaml
 from obshell import OBShellHandleError
 
 from golden import assert_golden
+from in_process import asking, sandbox_of
 from obshell_client import opened_body, sealed_body
 from obshell_sdk import served
 from obshell_world import said, sealed
 from oceanmock import Obshell
+from oceanmock.http.app import create_app
 from oceanmock.library import read_scenario
 from oceanmock.scenario.document import ScenarioError
 from served import SECOND, Ask, World
@@ -535,6 +537,20 @@ def test_a_login_returns_a_session_that_stands_for_the_password() -> None:
         (401, "Security.Authentication.SessionInvalid", "Session is invalid"),
         (401, "Security.Authentication.Expired", "Authentication expired"),
     ]
+
+
+def test_a_session_lasts_half_an_hour_after_its_last_request() -> None:
+    now_s = [1_700_000_000]
+    ask = asking(create_app(sandbox_of(SINGLE % "CLUSTER AGENT"), wall=lambda: now_s[0] * SECOND))
+    session = opened_body(data(sealed(ask, "POST", "/api/v1/login"))).decode()
+    errors = []
+
+    for passed_s in (1800, 1800, 1801):
+        now_s[0] += passed_s
+        answer = sealed(ask, "GET", "/api/v1/ob/info", auth="", session_id=session)
+        errors.append(answer.json().get("error", {}).get("message", ""))
+
+    assert errors == ["", "", "Session is expired"]
 
 
 def test_a_logout_ends_the_session() -> None:
