@@ -57,7 +57,7 @@ def leaves(command: click.Command, *words: str) -> Iterator[tuple[str, ...]]:
         yield words
 
 
-OTHERS = {"serve", "check", "show", "list", "schema", "conform"}
+OTHERS = {"serve", "exec", "wait", "check", "show", "list", "schema", "conform", "compare"}
 KIT = [words for words in leaves(main) if words[0] not in OTHERS]
 
 
