@@ -253,7 +253,7 @@ def test_a_sandbox_that_is_deleted_while_it_is_reset_stays_deleted(server: Serve
 def test_a_long_chain_holds_the_event_loop_only_briefly(server: Server) -> None:
     """What an operation costs grows with the transitions that follow, not with their square: the watchdog looks."""
     first = {"name": "first", "attempts": [{"takes": "1s", "ends": "FAILED"}, {"takes": "1s"}]}
-    server.create(ocp({"id": 1, "subtasks": [first, *subtasks(199)["subtasks"]]}, progression="manual"))
+    server.create(ocp({"id": 1, "subtasks": [first, *subtasks(99)["subtasks"]]}, progression="manual"))
     task, admin, auth = f"{server.url}/sandboxes/t/api/v2/tasks/instances/1", "/tasks/ocp/1/explain", MANAGER
 
     server.mine("POST", "/clock/advance", json={"by": "10s"})

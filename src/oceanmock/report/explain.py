@@ -41,7 +41,7 @@ MAX_DRAWN_STATES: Final = 60
 MAX_TRACKS: Final = 20
 MAX_CHANGES: Final = 30
 MAX_PICTURES: Final = 12
-MAX_EVENTS: Final = 1000
+MAX_EVENTS: Final = 500
 """How many events an explanation has, the last ones; more only where one instant has more."""
 MAX_LEADING: Final = 20
 """How many parts of one state explain that of the whole, each by its last event."""
