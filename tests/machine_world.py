@@ -14,8 +14,9 @@ from oceanmock.clock import SECOND
 from oceanmock.conformance.checks import ResponseChecker
 from oceanmock.conformance.history import HistoryChecker
 from oceanmock.conformance.http_client import HttpClient
+from oceanmock.conformance.mock import walk_scenario
 from oceanmock.conformance.model import ApiName, Options, contract_for
-from oceanmock.conformance.probes import Pace, Prober, WalkReport, walk_sandbox, walk_scenario
+from oceanmock.conformance.probes import Pace, Prober, WalkReport, walk_sandbox
 from oceanmock.conformance.target import Target
 from oceanmock.credentials import Basic, Sealed
 from oceanmock.engine.sandbox import DEFAULT_SANDBOX, Sandboxes

@@ -18,8 +18,9 @@ import mutants.obshell
 from golden import assert_golden
 from independent_ocp import Ocp
 from machine_world import World, served, world_of
+from oceanmock.conformance.mock import walk_scenario
 from oceanmock.conformance.model import ApiName, Options, StoryStep
-from oceanmock.conformance.probes import LOOK, Pace, Walk, WalkReport, walk_scenario, walk_server
+from oceanmock.conformance.probes import LOOK, Pace, Walk, WalkReport, walk_server
 from oceanmock.conformance.run import Environment, Runner
 from oceanmock.conformance.stories import RULES_OF_STORIES, replay
 from oceanmock.conformance.target import Target

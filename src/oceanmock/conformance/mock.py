@@ -21,7 +21,6 @@ from oceanmock.checks import Phase
 from oceanmock.clock import SECOND
 from oceanmock.conformance.baseline import Baseline
 from oceanmock.conformance.model import ApiName, Listener, Options, Result
-from oceanmock.conformance.probes import walk_scenario
 from oceanmock.conformance.run import Environment, Runner, ignore, judged, merged
 from oceanmock.conformance.target import Target
 from oceanmock.credentials import Basic, Sealed
@@ -179,3 +178,8 @@ def _runner(world: MockWorld, options: Options, *, server: Server, sandboxes: Sa
     tasks, stories = tuple(ids[:: max(1, step)]), scenarios if world.is_replayed else ()
     own_options = replace(options, write=True, rate=0.0, phases=world.phases, tasks=tasks, stories=stories)
     return Runner(target, own_options, listen=listen, environment=environment)
+
+
+def walk_scenario(api: ApiName) -> BaseScenario:
+    """Return a scenario for walks: its tasks or dags come into every state between them."""
+    return load_scenario(WORLDS / f"{api}-walk.yaml")

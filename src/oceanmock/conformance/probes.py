@@ -21,7 +21,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import chain, zip_longest
-from pathlib import Path
 from random import Random
 from typing import Any, Final, Literal, get_args
 
@@ -40,11 +39,9 @@ from oceanmock.checks import (
 )
 from oceanmock.conformance.checks import RULES
 from oceanmock.conformance.http_client import HttpClient
-from oceanmock.conformance.model import ApiName, NotAllowed, contract_for
+from oceanmock.conformance.model import NotAllowed, contract_for
 from oceanmock.conformance.target import detail_path
-from oceanmock.library import load_scenario
 from oceanmock.observations import Observation, ProbeTarget, observations
-from oceanmock.scenario.fields import BaseScenario
 
 REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 """The statuses of a redirect to a login page, by a proxy in front of the server."""
@@ -499,8 +496,3 @@ def leave(prober: Prober, ids: Iterable[str], *, pace: Pace, knowledge: Any = No
         if walk.read() is not None:
             walk.end()
     return report.left
-
-
-def walk_scenario(api: ApiName) -> BaseScenario:
-    """Return a scenario for walks: its tasks or dags come into every state between them."""
-    return load_scenario(Path(__file__).parent / "worlds" / f"{api}-walk.yaml")
