@@ -170,6 +170,8 @@ class Fuzzer:
 
     def run(self, phase: Phase) -> None:
         """Run one of ``SCHEMATHESIS_PHASES``. Raises KeyboardInterrupt if it was stopped."""
+        if phase == "stateful" and self.client.guard.spared and not self._choices.existing:
+            return  # no link leads to an operation that may be requested
         plan = ExecutionPlan([Stage(PhaseName(phase))])
         with self.client.during(phase):
             for event in plan.execute(self._engine):
