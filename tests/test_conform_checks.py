@@ -100,6 +100,11 @@ def logs(**places: Any) -> Exchange:
     return exchange("GET", "/api/v1/task/sub_task/22130706433028861/logs", said)
 
 
+def time_is(time: str) -> Exchange:
+    """The time of an agent."""
+    return exchange("GET", "/api/v1/time", changed(example("obshell", "Time"), data=time))
+
+
 def two_lines(first: int, second: int) -> list[Any]:
     """Lines of two runs."""
     line = example("obshell", "SubTaskLogs")["data"]["contents"][0]
@@ -125,6 +130,7 @@ BROKEN: Final[dict[str, list[tuple[ApiName, Exchange]]]] = {
     ],
     "envelope.timestamp": [("ocp", task(timestamp="2021-02-30T00:00:00Z")), ("ocp", task(timestamp=1))],
     "envelope.duration": [("ocp", task(duration=-1)), ("obshell", dag(duration="3ms"))],
+    "envelope.date": [("obshell", time_is("2026-11-22T19:30:19Z"))],
     "envelope.error": [
         ("ocp", task(error=UNKNOWN["error"])),
         ("ocp", exchange("GET", TASK, changed(UNKNOWN, error=...), status=404)),
@@ -133,6 +139,7 @@ BROKEN: Final[dict[str, list[tuple[ApiName, Exchange]]]] = {
     "schema.required": [("ocp", task(**{f"{INSTALL}runTime": ...})), ("obshell", dag(data__stage=...))],
     "schema.type": [("ocp", task(data__id="35000312")), ("obshell", dag(data__nodes__0__sub_tasks=3))],
     "schema.enum": [("ocp", task(data__status="DONE")), ("obshell", dag(data__state="SUCCESSFUL"))],
+    "schema.undocumented": [("ocp", task(data__another=1)), ("obshell", dag(data__nodes__0__another=1))],
     "schema.value": [("ocp", task(**{f"{INSTALL}runTime": 0})), ("obshell", dag(data__stage=0))],
     "status.undocumented": [("ocp", exchange("GET", TASK, FINISHED, status=203))],
     "status.server-error": [
@@ -199,6 +206,13 @@ BROKEN: Final[dict[str, list[tuple[ApiName, Exchange]]]] = {
         ("obshell", dag(data__stage=2)),
         ("obshell", dag(data__nodes__2__sub_tasks__0__state="SUCCEED")),
         ("obshell", dag(data__nodes__0__sub_tasks__0__state="RUNNING")),
+    ],
+    "parent.empty": [("ocp", task(data__subtasks=[])), ("obshell", dag(data__nodes__0__sub_tasks=[]))],
+    "parent.times": [
+        ("ocp", task(data__finishTime="2021-08-25T15:09:45+08:00")),
+        ("ocp", task(**{f"{INSTALL}createTime": "2021-08-25T15:08:00+08:00"})),
+        ("obshell", dag(data__end_time="2026-11-22T19:38:41.6Z")),
+        ("obshell", dag(data__nodes__0__sub_tasks__0__start_time="2026-11-22T19:38:00Z")),
     ],
     "parent.stage": [("obshell", dag(data__stage=12)), ("obshell", dag(data__max_stage=10))],
     "parent.prohibit-rollback": [("ocp", task(**{f"{INSTALL}prohibitRollback": True}))],

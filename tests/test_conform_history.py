@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterable
 from typing import Any, Final
 
+import orjson
 import pytest
 
 from conform_exchanges import (
@@ -30,10 +31,13 @@ TASKS: Final = "/api/v2/tasks/instances"
 DAG_AT: Final = f"/api/v1/task/dag/{DAG}"
 FINISHED: Final = example("ocp", "FinishedTask")
 FAILED_DAG: Final = dag_of_the_recording()
+OTHER_DAG: Final = "22130706433028865"
+OTHER_DAG_AT: Final = f"/api/v1/task/dag/{OTHER_DAG}"
 INSTALL: Final = "data__subtasks__2__"
 START: Final = "data__nodes__2__sub_tasks__0__"
 LATER: Final = "2021-08-25T15:20:00+08:00"
 MUCH_LATER: Final = "2026-11-22T20:00:00Z"
+LONG_OVER: Final = {"timestamp": MUCH_LATER}
 
 FAILED_TASK: Final = changed(
     example("ocp", "RetriedTask"),
@@ -126,6 +130,10 @@ def failed_again(**places: Any) -> Exchange:
 
 SUB_TASK: Final = FAILED_DAG["data"]["nodes"][2]["sub_tasks"][0]
 LINES: Final = SUB_TASK["task_logs"]
+ROWS: Final = example("obshell", "SubTaskLogs")
+LINE: Final = [ROWS["data"]["contents"][0]["log_content"]]
+ONE_LINE: Final = LONG_OVER | {f"{START}task_logs": LINE}
+ONE_LINE_OF_NODE: Final = {"data__sub_tasks__0__task_logs": LINE}
 
 
 def log(text: str) -> Exchange:
@@ -134,10 +142,20 @@ def log(text: str) -> Exchange:
     return exchange("GET", f"{SUBTASK}/log", said)
 
 
-def rows_of_run(number: int) -> Exchange:
-    """The log of the failed sub task, with one line of a run."""
-    said = changed(example("obshell", "SubTaskLogs"), data__contents__0__execute_times=number)
+def rows_of_run(number: int, **places: Any) -> Exchange:
+    """The log of the failed sub task, with one line of a run, and with something changed."""
+    said = changed(ROWS, data__contents__0__execute_times=number, **places)
     return exchange("GET", f"/api/v1/task/sub_task/{SUB_TASK['id']}/logs", said)
+
+
+def with_trace_id(said: Any) -> Exchange:
+    """The task, under the traceId of the body."""
+    return exchange("GET", TASK, orjson.dumps(said))
+
+
+def agent(**places: Any) -> Exchange:
+    """The facts of the agent, with something changed."""
+    return exchange("GET", "/api/v1/info", changed(example("obshell", "AgentInfo"), **places))
 
 
 def waiting(**places: Any) -> Exchange:
@@ -153,6 +171,10 @@ SKIPPING: Final = RUNNING | {f"{INSTALL}operation": "SKIP"}
 
 BROKEN: Final[dict[str, list[tuple[ApiName, list[Exchange]]]]] = {
     "envelope.went-back": [("ocp", [task(timestamp=LATER), task()]), ("obshell", [dag(timestamp=MUCH_LATER), dag()])],
+    "envelope.date": [
+        ("ocp", [exchange("GET", TASK, FAILED_TASK, response_headers=(("Date", "Wed, 25 Aug 2021 15:10:13 GMT"),))])
+    ],
+    "envelope.trace-id-again": [("ocp", [with_trace_id(FAILED_TASK), with_trace_id(FAILED_TASK)])],
     "error.code-differs": [
         (
             "ocp",
@@ -162,7 +184,12 @@ BROKEN: Final[dict[str, list[tuple[ApiName, list[Exchange]]]]] = {
             ],
         )
     ],
+    "id.two-owners": [
+        ("ocp", [task(), exchange("GET", f"{TASKS}/7", changed(FAILED_TASK, data__id=7))]),
+        ("obshell", [dag(), exchange("GET", OTHER_DAG_AT, changed(FAILED_DAG, data__id=OTHER_DAG, data__dag_id=5))]),
+    ],
     "id.vanished": [("ocp", [task(), exchange("GET", TASK, UNKNOWN, status=404)])],
+    "agent.changed": [("obshell", [agent(), agent(data__version="4.5.0.1-1")])],
     "transition.illegal": [
         ("ocp", [task(data__status="RUNNING", **RUNNING), task(data__operation="ROLLBACK")]),
         ("obshell", [dag(data__state="RUNNING"), dag(data__state="READY", data__operator="RUN")]),
@@ -201,6 +228,10 @@ BROKEN: Final[dict[str, list[tuple[ApiName, list[Exchange]]]]] = {
     "count.not-bumped": [
         ("ocp", [task(), call("retry"), task(data__operation="RETRY", data__status="RUNNING")]),
         ("obshell", [dag(), operate("RETRY"), failed_again(**{f"{START}execute_times": 1})]),
+    ],
+    "log.differs": [
+        ("obshell", [dag(**LONG_OVER), rows_of_run(1, **LONG_OVER), node(**LONG_OVER)]),
+        ("obshell", [dag(**ONE_LINE), rows_of_run(2, **LONG_OVER), node(**LONG_OVER, **ONE_LINE_OF_NODE)]),
     ],
     "log.rewritten": [
         ("ocp", [log("one\n"), log("two\n")]),

@@ -312,6 +312,13 @@ def done_all_the_same(path: str, _: Any, status: int, said: Any) -> tuple[int, A
     return status, said
 
 
+def another_total_past_the_end(_: str, query: dict[str, str], status: int, said: Any) -> tuple[int, Any]:
+    """Counts one row less on the fourth page of a list, which is empty."""
+    if query.get("page") == "4" and status == 200:
+        said["data"]["page"]["totalElements"] -= 1
+    return status, said
+
+
 BROKEN: Final[dict[str, tuple[ApiName, Bend]]] = {
     "error.status": ("ocp", turning(404, 400)),
     "hostile.500": ("ocp", turning(404, 500)),
@@ -322,6 +329,7 @@ BROKEN: Final[dict[str, tuple[ApiName, Bend]]] = {
     "call.illegal-accepted": ("ocp", done_all_the_same),
     "id.spelling": ("obshell", turning(404, 200, "dag/")),
     "paging.whole": ("ocp", listing(lambda q, rows: rows[1:] if "page" in q else rows)),
+    "paging.total": ("ocp", another_total_past_the_end),
     "list.missing": ("obshell", lambda *a: (a[2], _without_the_first(*a))),
     "filter.too-narrow": ("ocp", listing(lambda q, rows: rows[1:] if "status" in q else rows)),
 }
@@ -511,6 +519,7 @@ def test_every_rule_is_broken_by_some_test() -> None:
         *BROKEN,
         "auth.forbidden-accepted",
         "call.flag-ignored",  # test_conform_machine.py
+        "quirk.unknown-dag-is-asked-for-without-end",  # test_conform_safety.py
         *OF_THE_RECORDINGS,
     }
 
