@@ -179,8 +179,7 @@ def find_items(client: HttpClient) -> tuple[Observation, ...]:
             if row.kind == api.root.name:
                 by_state[row.state].append(row.id)
     mixed = filter(None, chain.from_iterable(zip_longest(*by_state.values())))  # of each state
-    ids = [*dict.fromkeys([*own, *mixed])]
-    ids = ids[: max(MAX_READ, min(MAX_CHANGEABLE, len(own)))]
+    ids = [*dict.fromkeys([*own, *mixed])][: max(MAX_READ, min(MAX_CHANGEABLE, len(own)))]
     items = [next(observations(api, *read(detail_path(target.api, id))), None) for id in ids]
     return tuple(item for item in items if item is not None)
 
@@ -312,11 +311,14 @@ class Walk:
                 has_stirred = True
                 retries = [item for item in possible if item.goal in self.api.retries]
                 self._try(retries or possible, choice)
-                if not possible:
-                    return
 
-    def _actions(self, *, accepted: bool) -> list[WalkAction]:
-        """Return the actions that can be accepted, or those that cannot.
+    def is_end_due(self) -> bool:
+        """Return whether this run has tried all that is possible now, except what nothing can follow."""
+        untried = [item for item in self._actions(accepted=True, last=True) if not self.report.tried[_kind(item)]]
+        return bool(untried) and all(item.is_last for item in untried)
+
+    def _actions(self, *, accepted: bool, last: bool = False) -> list[WalkAction]:
+        """Return the actions that can be accepted, or those that cannot; ``last`` adds what nothing can follow.
 
         Where time runs, and not all is at rest, only the harmless ones.
         """
@@ -325,7 +327,7 @@ class Walk:
         stands = self.pace.stands
         actions = self.api.actions(self.current, self.id, is_mock=stands, knowledge=self.knowledge)
         fitting = [item for item in actions if (200 in item.probe.statuses) is accepted]
-        fitting = [item for item in fitting if self.may_end or not (accepted and item.is_last)]
+        fitting = [item for item in fitting if last or self.may_end or not (accepted and item.is_last)]
         return [item for item in fitting if stands or item.is_safe or self.is_at_rest]
 
     def _try(self, actions: Sequence[WalkAction], choice: int) -> None:
@@ -380,10 +382,9 @@ class Walk:
 
     def end(self) -> None:
         """Bring the task to an end, and record how it is left: cancel what runs on, undo or pass what failed."""
-        self.may_end = True
         self.rest()
         for _ in range(MAX_ENDINGS):
-            possible = [item for item in self._actions(accepted=True) if item.is_last or not self.is_at_rest]
+            possible = [item for item in self._actions(accepted=True, last=True) if item.is_last or not self.is_at_rest]
             if self.is_over or not possible:
                 break
             self._try(possible, 0)
@@ -429,8 +430,7 @@ def walk_sandbox(
     """
     report, random = WalkReport(), Random(seed)  # noqa: S311 (the same seed, the same walk)
     api = api_named(prober.contract.api).conformance
-    knowledge = knowledge or api.knowledge("")
-    goals = api.goals
+    knowledge, goals = knowledge or api.knowledge(""), api.goals
 
     def begin(id: str, *, is_new: bool) -> Walk:
         reset()
@@ -451,8 +451,7 @@ def walk_sandbox(
                 walk.move(goals[(number + 1) % len(goals)], 2 * number + 1, "rest")
                 walk.finish()
         for turn in range(examples if ids else 0):
-            round_, place = divmod(turn, len(ids))
-            walk = begin(ids[place], is_new=round_ % 2 == 1)
+            walk = begin(ids[turn % len(ids)], is_new=turn // len(ids) % 2 == 1)
             for goal in random.choices((*goals, ILLEGAL, LOOK), k=MOVES):
                 walk.move(goal, random.randrange(1000), random.choice(get_args(Pause)))
             walk.finish()
@@ -466,7 +465,7 @@ def walk_server(
 
     Each begins with a cancellation, and with what was accepted least so far, of all that leaves others possible; chance
     comes after that, so that no response depends on it. What nothing can follow comes last, to bring the task to an
-    end.
+    end; and at once if all else that is possible was tried before: a task may succeed, and then nothing is possible.
     """
     report, random = WalkReport(), Random(seed)  # noqa: S311 (the same seed, the same walk)
     api = api_named(prober.contract.api).conformance
@@ -479,6 +478,8 @@ def walk_server(
             walk.rest()
             walk.may_end = False
             for number in range(moves):
+                if walk.is_end_due():
+                    break
                 goal = random.choice(goals)
                 if number < len(api.goals):
                     goal = walk.rarest() if number else api.cancel
