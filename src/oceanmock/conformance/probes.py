@@ -203,8 +203,8 @@ SEEKS: Final = 16
 READ_ATTEMPTS: Final = 5
 LINGER_SECONDS: Final = 8.0
 """The time after which a task at rest is read once more."""
-MAX_ENDINGS: Final = 3
-"""How often it is tried to bring a task to an end: a rollback may fail, too."""
+MAX_ENDINGS: Final = 6
+"""How often it is tried to bring a task to an end: a pass may be refused, and a rollback may fail, too."""
 ANY_STATUS: Final = frozenset({200, 400, 500})
 
 
