@@ -77,7 +77,7 @@ class Run:
         own = None if api == "ocp" else (agent.ip, agent.port)
         identity = "" if api == "ocp" else agent.identity
         self.target = Target(url, api, auth, True, "4.5.0.0", own, identity)
-        self.options = Options(write=write, tasks=ids_of(sandbox))
+        self.options = Options(write=write, tasks=ids_of(sandbox), cancel_rollback=True)
         contract = Contract(api, load_spec(spec_path(api)))
         self.sandbox = sandbox
         self.memory = HistoryChecker(contract)
