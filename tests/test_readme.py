@@ -43,7 +43,7 @@ def test_ci_runs_the_test_command_of_the_readme() -> None:
 
     assert os.access(CI, os.X_OK)
     assert "command=$(readme_command test)" in gate
-    assert gate.index("$command") < gate.index('pytest -m "slow or hypothesis"')
+    assert gate.index("$command") < gate.index('pytest -m "(slow or hypothesis) and not exhaustive"')
 
 
 def test_every_scenario_that_is_named_is_in_the_library() -> None:
