@@ -36,7 +36,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a job that a shel
 
 any_machine = settings(deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("fast", any_machine, derandomize=True, max_examples=6)
-settings.register_profile("thorough", any_machine, derandomize=True, max_examples=100)
+settings.register_profile("thorough", any_machine, derandomize=True, max_examples=50)
 settings.register_profile("explore", any_machine, derandomize=False, max_examples=200, print_blob=True)
 settings.load_profile("fast")
 

@@ -243,6 +243,7 @@ def test_all_scenarios_that_come_with_oceanmock_are_green_and_adequate(api: ApiN
     assert set(result.phases) == Options().phases | {"story"}
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("api", "name"), [("ocp", "rollback-forbidden"), ("ocp", "many-tasks"), ("obshell", "start-operations")]
 )

@@ -97,6 +97,7 @@ def test_a_broken_server_is_found_by_the_rule_that_is_meant_for_it(mutant: Mutan
     assert found & mutant.rules <= set(table.read()[table.name_of(mutant)])
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("mutant", consistency.MUTANTS, ids=table.name_of)
 def test_a_server_that_contradicts_itself_is_found_in_the_phase_of_the_table(mutant: Mutant, tmp_path: Path) -> None:
     kill = measure(mutant, tmp_path, fewest_walks=1)
