@@ -8,6 +8,8 @@ from typing import Final
 
 TOKEN_VARIABLE: Final = "OCEANMOCK_ADMIN_TOKEN"  # noqa: S105 (its name)
 """The environment variable with the token, for servers and clients."""
+URL_VARIABLE: Final = "OCEANMOCK_URL"
+"""The environment variable with the URL of the server that the commands use."""
 VERIFICATION_FAILED: Final = 417
 """The status of a verification that fails: Expectation Failed."""
 

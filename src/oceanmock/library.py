@@ -29,6 +29,7 @@ from oceanmock.scenario.document import (
     ScenarioError,
     Wording,
     explain,
+    name_each,
     subject_of,
     value_at,
 )
@@ -354,14 +355,11 @@ def _check_path(path: str, loc: Loc, format: Format) -> Iterator[Issue]:
 
 def _check_stubs(scenario: BaseScenario, scripts: Sequence[Any], format: Format) -> Iterator[Issue]:
     """Yield names that two stubs have, or none, and stubs that can never answer."""
-    names, stubs = list[str](), scenario.stubs
-    for place, stub in enumerate(stubs):
+    stubs = scenario.stubs
+    names, taken = name_each("stub", stubs)
+    yield from taken
+    for place, (name, stub) in enumerate(zip(names, stubs, strict=True)):
         loc: Loc = ("stubs", place)
-        name = stub.name or f"stub {place + 1}"
-        if name in names:
-            what = f"stub {names.index(name) + 1} of this file is already called {name!r}"
-            yield Issue((*loc, "name"), "duplicate-name", what)
-        names.append(name)
         yield from _check_path(stub.path, (*loc, "path"), format)
         earlier = (at for at, other in enumerate(stubs[:place]) if other.covers(stub.method, stub.path, stub.matches))
         if (first := next(earlier, None)) is not None:

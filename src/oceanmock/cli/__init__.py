@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import sys
-import tomllib
 from pathlib import Path
 from typing import Any, Final
 
@@ -70,6 +69,8 @@ def load_config() -> dict[str, dict[str, Any]]:
     for name, keys in CONFIG_FILES:
         if not Path(name).is_file():
             continue
+        import tomllib
+
         try:
             tables: Any = tomllib.loads(Path(name).read_text(encoding="utf-8"))
         except (OSError, ValueError) as problem:

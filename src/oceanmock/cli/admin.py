@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 import click
 
-from oceanmock.access import TOKEN_VARIABLE
+from oceanmock.access import TOKEN_VARIABLE, URL_VARIABLE
 from oceanmock.admin_client import Admin, NoAnswer, SandboxClient, without_none
 from oceanmock.clock import PROGRESSIONS
 from oceanmock.errors import AuthorError
@@ -89,7 +89,7 @@ class ServerCommand(click.Command):
             ["--url"],
             default="http://127.0.0.1:8080",
             show_default=True,
-            envvar="OCEANMOCK_URL",
+            envvar=URL_VARIABLE,
             show_envvar=True,
             help="The URL of the server.",
         ),

@@ -10,9 +10,8 @@ import gc
 import json
 import os
 import signal
-import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -22,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from oceanmock import __version__
+from oceanmock.access import TOKEN_VARIABLE, URL_VARIABLE, new_token
 from oceanmock.cli.admin import PROGRESSION, TOKEN_OPTIONS, read_token
 from oceanmock.cli.conform_options import DURATION, mask_names
 from oceanmock.clock import Progression, stopwatch
@@ -30,6 +30,7 @@ from oceanmock.text import format_duration, plural, suggest
 
 if TYPE_CHECKING:
     import ssl
+    import subprocess
 
     from oceanmock.api import Api
     from oceanmock.engine.sandbox import Sandbox
@@ -42,7 +43,6 @@ MAX_CANDIDATES: Final = 100
 MAX_PRINTED_TASKS: Final = 3
 """How many tasks of a sandbox ``exec`` explains when its command fails."""
 POLL_INTERVAL_S: Final = 0.1
-URL_VARIABLE: Final = "OCEANMOCK_URL"
 FROM_ENVIRONMENT: Final = {"auto_envvar_prefix": "OCEANMOCK"}
 """Each option of a server can be given by a variable: ``--port`` by OCEANMOCK_PORT."""
 
@@ -121,7 +121,6 @@ def _build(
         sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]
         from pydantic import ValidationError
 
-        from oceanmock.access import new_token
         from oceanmock.apis import APIS, make_sandbox
         from oceanmock.engine.log import Accounts
         from oceanmock.http.app import create_app
@@ -272,7 +271,8 @@ def exec_command(ctx: click.Context, /, scenarios: tuple[str, ...], *, host: str
     \b
     oceanmock exec retry-failed-subtask -- go test ./...
     """
-    from oceanmock.access import TOKEN_VARIABLE
+    import subprocess
+
     from oceanmock.http.server import Server
 
     command: list[str] = ctx.obj
@@ -297,9 +297,8 @@ def exec_command(ctx: click.Context, /, scenarios: tuple[str, ...], *, host: str
 @contextlib.contextmanager
 def _forwarded_signals(process: subprocess.Popen[bytes]) -> Iterator[None]:
     """Leave it to a process how it ends: SIGTERM is forwarded; a terminal sends SIGINT to both."""
-    terminate: Callable[..., object] = lambda *_: process.terminate()  # noqa: E731
     previous = {
-        signal.SIGTERM: signal.signal(signal.SIGTERM, terminate),
+        signal.SIGTERM: signal.signal(signal.SIGTERM, lambda *_: process.terminate()),
         signal.SIGINT: signal.signal(signal.SIGINT, lambda *_: None),
     }
     try:

@@ -452,3 +452,15 @@ def value_at(data: Any, loc: Loc) -> Any:
         except (KeyError, IndexError, TypeError):
             return None
     return data
+
+
+def name_each(noun: str, items: Iterable[Any]) -> tuple[list[str], list[Issue]]:
+    """Return the names of a file's faults or stubs, by default their numbers, and an issue for each that is taken."""
+    names, issues = list[str](), list[Issue]()
+    for place, item in enumerate(items):
+        name = item.name or f"{noun} {place + 1}"
+        if name in names:
+            what = f"{noun} {names.index(name) + 1} of this file is already called {name!r}"
+            issues.append(Issue((f"{noun}s", place, "name"), "duplicate-name", what))
+        names.append(name)
+    return names, issues

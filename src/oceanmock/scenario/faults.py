@@ -14,7 +14,7 @@ from typing import Annotated, Any, ClassVar, Final, Literal
 from pydantic import Field, PlainSerializer, StrictBool, model_validator
 
 from oceanmock import clock
-from oceanmock.scenario.document import Issue, Loc, contradiction
+from oceanmock.scenario.document import Issue, Loc, contradiction, name_each
 from oceanmock.scenario.fields import DurationText, Id, Model, Name, OrOne, Refuse, must
 from oceanmock.text import format_duration
 
@@ -178,14 +178,10 @@ class Fault(Model):
 
 def check_faults(faults: Sequence[Fault]) -> Iterator[Issue]:
     """Yield all issues of a file's faults: names, unstated changes, and faults without effect."""
-    names, constant = list[str](), list[tuple[int, Fault, frozenset[str], dict[str, str]]]()
+    constant = list[tuple[int, Fault, frozenset[str], dict[str, str]]]()
+    yield from name_each("fault", faults)[1]
     for place, fault in enumerate(faults):
         loc: Loc = ("faults", place)
-        name = fault.name or f"fault {place + 1}"
-        if name in names:
-            what = f"fault {names.index(name) + 1} of this file is already called {name!r}"
-            yield Issue((*loc, "name"), "duplicate-name", what)
-        names.append(name)
         # A fault of no operation applies to those that change something as well.
         changing = fault.changing_operations & set(fault.operation or fault.changing_operations)
         if fault.mangles and changing and not (fault.still_executes or fault.stub):

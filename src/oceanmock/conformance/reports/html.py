@@ -31,7 +31,7 @@ from oceanmock.text import escape_unprintable, format_elapsed, plural
 POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 MAX_ROWS: Final = 500
 """The number of changes, and of places of a cause, that are listed one by one."""
-MAX_PLACES: Final = 5
+MAX_OPEN_PLACES: Final = 5
 """The number of places of a cause that are not folded."""
 MAX_UNKNOWN_STATES: Final = 6
 """The number of states unknown to the contract that are drawn."""
@@ -79,7 +79,7 @@ def _environment() -> Environment:
         "version": __version__,
         "POLICY": POLICY,
         "MAX_ROWS": MAX_ROWS,
-        "MAX_PLACES": MAX_PLACES,
+        "MAX_OPEN_PLACES": MAX_OPEN_PLACES,
         "UNCOUNTED": UNCOUNTED_SECTIONS,
         "EVERY_SECTION": ("findings", *UNCOUNTED_SECTIONS),
     }
