@@ -17,11 +17,12 @@ from conform_results import a_clean_result, a_finding, a_result, an_exchange
 from oceanmock.checks import RuleCount
 from oceanmock.conformance.checks import all_rules
 from oceanmock.conformance.model import MissingResponse, Result, StaleEntry, StoryStep
-from oceanmock.conformance.reports import html
+from oceanmock.conformance.reports.files import render_html
 
 pytestmark = pytest.mark.slow
 
 MS = 1_000_000
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 ATTACKS = (
     "<script>window.owned=1</script>",
@@ -72,9 +73,10 @@ class Opener:
         self.browser, self.folder, self.opened = browser, folder, list[Opened]()
 
     def __call__(self, *results: Result, width: int = 1280, scheme: str = "light", policy: bool = True) -> Opened:
-        text = html.render(results or [a_result()])
+        text = render_html(results or [a_result()])
         path = self.folder / f"page{len(self.opened)}.html"
-        path.write_text(text if policy else text.replace(html.POLICY, ""), encoding="utf-8")
+        assert POLICY in text
+        path.write_text(text if policy else text.replace(POLICY, ""), encoding="utf-8")
         how = {"viewport": {"width": width, "height": 900}, "color_scheme": scheme}
         self.opened.append(Opened(self.browser, path, **how))
         return self.opened[-1]

@@ -33,7 +33,7 @@ from oceanmock.clock import SECOND
 from oceanmock.conformance import http_client
 from oceanmock.conformance.http_client import HttpClient
 from oceanmock.conformance.model import NO_RESPONSE, CheckFailed, Event, NotAllowed, Options, ResponseReceived
-from oceanmock.conformance.reproduce import curl_of
+from oceanmock.conformance.reports.terminal import curl_of
 from oceanmock.conformance.target import Target
 from oceanmock.credentials import AccessKey, Basic, Sealed
 from oceanmock.errors import EnvironmentProblem

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -37,12 +38,12 @@ from oceanmock.conformance.reports.files import (
     RENDERERS,
     SCHEMA,
     check_writable,
+    render_html,
     render_json,
     render_junit,
     render_sarif,
     write_report,
 )
-from oceanmock.conformance.reports.html import draw
 from oceanmock.conformance.reports.terminal import print_results, show_progress
 from oceanmock.errors import EnvironmentProblem
 from oceanmock.text import format_elapsed
@@ -514,6 +515,11 @@ def test_a_diagram_counts_what_was_seen_and_keeps_what_was_not() -> None:
     assert "ABORTED" not in task.states, "an opt-in that nobody saw is not drawn"
 
 
+def drawings(result: Result) -> list[str]:
+    """The diagrams of a run's page."""
+    return re.findall(r"<svg.*?</svg>", render_html([result]), re.DOTALL)
+
+
 @pytest.mark.parametrize(
     ("before", "after", "style"),
     [
@@ -527,7 +533,7 @@ def test_a_diagram_counts_what_was_seen_and_keeps_what_was_not() -> None:
 def test_what_is_seen_is_a_move_or_a_leap_or_odd(before: str, after: str, style: str) -> None:
     walked = Counter({("dag", before, after): 1})
 
-    drawn = draw(diagrams_of(a_clean_result(api="obshell", transitions=walked))[0])
+    drawn = drawings(a_clean_result(api="obshell", transitions=walked))[0]
 
     others = {"seen", "leap", "odd"} - {style}
     assert drawn.count(f'class="edge {style}"') == 1
@@ -536,8 +542,9 @@ def test_what_is_seen_is_a_move_or_a_leap_or_odd(before: str, after: str, style:
 
 def test_every_diagram_fits_its_frame() -> None:
     for result in (a_result(), a_clean_result(api="obshell"), hostile()):
-        for diagram in diagrams_of(result):
-            svg = ElementTree.fromstring(draw(diagram))
+        drawn = drawings(result)
+        assert len(drawn) == len(diagrams_of(result))
+        for svg in map(ElementTree.fromstring, drawn):
             left, top, width, height = map(int, svg.get("viewBox", "").split())
             for box in svg.iter("rect"):
                 x, y = float(box.get("x", "")), float(box.get("y", ""))

@@ -74,7 +74,7 @@ def conform(ctx: click.Context, /, **values: Any) -> None:
     from oceanmock.conformance import check_extra
 
     check_extra()
-    from oceanmock.conformance.reports import exit_code, files
+    from oceanmock.conformance.reports import files, worst_last
 
     options = ConformOptions(**values)
     if problem := next(problems_of(options), ""):
@@ -101,7 +101,7 @@ def conform(ctx: click.Context, /, **values: Any) -> None:
         click.echo(traceback.format_exc(), err=True)
         click.echo("This is a defect in oceanmock, not in the server.", err=True)
         ctx.exit(UNTESTABLE)
-    ctx.exit(exit_code(results))
+    ctx.exit(worst_last(results)[-1].exit_code)
 
 
 @click.command()

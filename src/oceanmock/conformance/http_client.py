@@ -50,7 +50,7 @@ from oceanmock.conformance.model import (
     header_text,
     spec_for,
 )
-from oceanmock.conformance.reproduce import curl_of
+from oceanmock.conformance.reports.terminal import curl_of
 from oceanmock.credentials import AccessKey, Basic, Sealed
 from oceanmock.errors import OceanmockError
 from oceanmock.masking import MASK, is_secret, mask_body, mask_headers, mask_query, mask_text

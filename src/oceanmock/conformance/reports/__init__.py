@@ -8,17 +8,20 @@ way.
 from __future__ import annotations
 
 import re
+from cmath import phase
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from math import degrees
+from operator import attrgetter
 from typing import Any, Final, Literal
 
 import orjson
 
 from oceanmock.apis import api_named
 from oceanmock.checks import CheckResult, Exchange
-from oceanmock.conformance.model import FAILED, INCOMPLETE, INTERRUPTED, NO_RESPONSE, PASSED, UNTESTABLE, Result
+from oceanmock.conformance.model import FAILED, INCOMPLETE, INTERRUPTED, NO_RESPONSE, PASSED, Result
 from oceanmock.engine.machine import format_label, parse_label, reachable
 from oceanmock.observations import requested_operation
 from oceanmock.text import escape_unprintable, format_elapsed, one_line, plural, shorten
@@ -28,19 +31,16 @@ MAX_SHOWN_BODY: Final = 16 * 2**10
 """The number of bytes of a body that a report shows."""
 VERDICTS: Final = {
     PASSED: ("PASSED", "no violations, all required responses observed"),
-    FAILED: ("FAILED", "violations that no baseline accepts"),
-    UNTESTABLE: ("UNTESTABLE", "the run could not begin"),
     INCOMPLETE: ("INCOMPLETE", "no violations, but required responses were not observed"),
+    FAILED: ("FAILED", "violations that no baseline accepts"),
     INTERRUPTED: ("INTERRUPTED", "stopped before its end; the findings so far are reported"),
 }
-"""Exit code → verdict and its meaning."""
-WORST_FIRST: Final = (INTERRUPTED, FAILED, INCOMPLETE, PASSED)
-"""The exit codes of a run."""
+"""Exit code of a run → verdict and its meaning; the worst last."""
 
 
-def exit_code(results: Sequence[Result]) -> int:
-    """Return the exit code of several runs: that of the worst."""
-    return min((item.exit_code for item in results), key=WORST_FIRST.index)
+def worst_last(results: Iterable[Result]) -> list[Result]:
+    """Return runs by their verdict; that of the last is the one of them all."""
+    return sorted(results, key=lambda result: [*VERDICTS].index(result.exit_code))
 
 
 def headline(result: Result) -> str:
@@ -86,25 +86,18 @@ def server_name(result: Result) -> str:
     return clean(f"{api_named(result.api).title} {result.version}".rstrip())
 
 
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """One operation and status: how often it was received, and whether it is required."""
+def statuses_by_operation(result: Result) -> dict[str, tuple[Counter[int], dict[int, str]]]:
+    """Return how often each operation had each status, and its missing statuses with their hints."""
+    rows = {name: (+counts, dict[int, str]()) for name, counts in result.statuses.items()}
+    for item in result.missing:
+        rows.setdefault(item.operation, (Counter(), {}))[1][item.status] = item.hint
+    return rows
 
-    status: int
-    count: int
-    is_missing: bool
 
-
-def matrix(result: Result) -> tuple[list[int], dict[str, list[Cell]]]:
-    """Return all statuses, sorted with no response last, and each operation's cells."""
-    missing = {(item.operation, item.status) for item in result.missing}
-    received = {status for counts in result.statuses.values() for status in +counts}
-    statuses = sorted(received | {status for _, status in missing}, key=lambda n: (n == NO_RESPONSE, n))
-    cells = {}
-    for name in dict.fromkeys([*result.statuses, *(item.operation for item in result.missing)]):
-        counts = result.statuses.get(name, Counter())
-        cells[name] = [Cell(status, counts[status], (name, status) in missing) for status in statuses]
-    return statuses, cells
+def columns(rows: Mapping[str, tuple[Counter[int], dict[int, str]]]) -> list[int]:
+    """Return every status of ``statuses_by_operation``, sorted with no response last."""
+    statuses = {status for counts, missing in rows.values() for status in (*counts, *missing)}
+    return sorted(statuses, key=lambda status: (status == NO_RESPONSE, status))
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,10 +126,10 @@ def rule_lines(result: Result) -> Iterator[RuleLine]:
         yield RuleLine(clean(rule), count.looked if count else 0, violations[rule], known[rule])
 
 
-def grouped(findings: Iterable[CheckResult], key: Callable[[CheckResult], Any]) -> dict[Any, list[CheckResult]]:
-    """Return findings by their key, in the order in which the keys occur."""
-    groups = defaultdict[Any, list[CheckResult]](list)
-    for item in findings:
+def grouped(items: Iterable[Any], key: Callable[[Any], Any]) -> dict[Any, list[Any]]:
+    """Return findings, or moves, by their key, in the order in which the keys occur."""
+    groups = defaultdict[Any, list[Any]](list)
+    for item in items:
         groups[key(item)].append(item)
     return groups
 
@@ -231,13 +224,13 @@ def clean(text: str) -> str:
     return "".join(c if c.isprintable() or c in "\t\n\r\xa0\u3000" else ascii(c)[1:-1] for c in text)
 
 
-def latencies(result: Result) -> dict[str, tuple[int, int, int]]:
-    """Return the median, the 95th percentile and the longest time to a response, by operation; {} if none was timed."""
-    found = {}
-    for name in result.statuses if result.latencies else ():
-        spans = sorted(result.latencies.get(name, ()))
-        found[name] = tuple(spans[min(len(spans) * share // 100, len(spans) - 1)] for share in (50, 95, 100) if spans)
-    return found  # type: ignore[return-value]
+def latencies(result: Result) -> dict[str, tuple[int, ...]]:
+    """Return the median, the 95th percentile and the longest time to a response, by operation that was timed."""
+    return {
+        name: tuple(sorted(spans)[min(len(spans) * share // 100, len(spans) - 1)] for share in (50, 95, 100))
+        for name, spans in result.latencies.items()
+        if spans
+    }
 
 
 def members_of(path: str) -> list[str | int]:
@@ -330,6 +323,20 @@ def status_name(status: int) -> str:
 # --- state diagrams -------------------------------------------------------------------------------
 
 
+BOX: Final = complex(124, 44)
+COLUMN: Final = 210
+ROW: Final = 124
+MARGIN: Final = 16
+LIMIT: Final = BOX / 2 + complex(8, 8)
+"""The distance that an edge keeps from the middle of boxes it does not belong to."""
+MAX_UNKNOWN_STATES: Final = 6
+"""The number of states unknown to the contract that are drawn."""
+EDGE_STYLES: Final = ("leap", "unseen", "seen", "odd")
+"""The order of drawing: the important edges last, so that they are on top."""
+Curve = tuple[complex, complex, complex]
+"""A quadratic curve between two boxes: its start, control point and end."""
+
+
 @dataclass(frozen=True, slots=True)
 class Move:
     """A change between two labels; ``triggers`` is empty if no single transition makes it."""
@@ -352,8 +359,41 @@ class Move:
 
 
 @dataclass(frozen=True, slots=True)
+class Edge:
+    """All moves between two states, and the curve that stands for them."""
+
+    moves: Sequence[Move]
+    curve: Curve
+
+    @property
+    def count(self) -> int:
+        """Return how often the moves were observed."""
+        return sum(move.count for move in self.moves)
+
+    @property
+    def style(self) -> str:
+        """Return how it is drawn."""
+        if any(move.is_odd for move in self.moves):
+            return "odd"
+        return ("seen" if self.count else "unseen") if any(move.triggers for move in self.moves) else "leap"
+
+    @property
+    def points(self) -> list[complex]:
+        """Return points along the curve, from its start to its tip."""
+        return points_of(*self.curve)
+
+    @property
+    def angle(self) -> float:
+        """Return the direction of the tip in degrees."""
+        return degrees(phase(self.curve[2] - self.curve[1]))
+
+
+@dataclass(frozen=True, slots=True)
 class Diagram:
-    """One kind: how often each state was observed, which are terminal, and every change."""
+    """One kind: how often each state was observed, which are terminal, and every change.
+
+    It is drawn as boxes, the states, and edges between them. Points are complex numbers: x and y, y downwards.
+    """
 
     kind: str
     states: Mapping[str, int]
@@ -370,6 +410,67 @@ class Diagram:
     def total(self) -> int:
         """Return how many transitions the contract has."""
         return sum(bool(move.triggers) for move in self.moves)
+
+    @property
+    def places(self) -> dict[str, complex]:
+        """Return the middle of each box: running states in a row, then a column of terminal ones."""
+        known = [state for state in self.known if state in self.states]
+        running = [state for state in known if state not in self.terminal]
+        terminal = [state for state in known if state in self.terminal]
+        unknown = [state for state in self.states if state not in known][:MAX_UNKNOWN_STATES]
+        distance = 2 * ROW if len(terminal) == 2 else ROW
+        return {
+            **{state: complex(column * COLUMN, ROW) for column, state in enumerate(running)},
+            **{state: complex(len(running) * COLUMN, row * distance) for row, state in enumerate(terminal)},
+            **{state: complex(column * COLUMN, 3 * ROW) for column, state in enumerate(unknown)},
+        }
+
+    @property
+    def edges(self) -> list[Edge]:
+        """Return the edges in the order in which they are drawn."""
+        places = self.places
+        groups = grouped((move for move in self.moves if places.keys() >= {*move.states}), attrgetter("states"))
+        edges = [Edge(moves, _curve(ends, places)) for ends, moves in groups.items()]
+        return sorted(edges, key=lambda edge: (EDGE_STYLES.index(edge.style), edge.count))
+
+    @property
+    def frame(self) -> tuple[int, int, int, int]:
+        """Return x, y, width and height of the whole."""
+        points = [place + corner for place in self.places.values() for corner in (-BOX / 2, BOX / 2)] or [0j]
+        points += [point for edge in self.edges for point in edge.points]
+        xs, ys = [point.real for point in points], [point.imag for point in points]
+        x, y = int(min(xs)) - MARGIN, int(min(ys)) - MARGIN
+        return x, y, int(max(xs)) + MARGIN - x, int(max(ys)) + MARGIN - y
+
+
+def _curve(ends: tuple[str, str], places: Mapping[str, complex]) -> Curve:
+    """Return the flattest curve that passes no other box; opposite edges bend to opposite sides."""
+    start, end = (places[state] for state in ends)
+    if start == end:
+        top = start - BOX.imag / 2 * 1j
+        return top - 22, top - 57j, top + 22
+    others = [place for state, place in places.items() if state not in ends]
+    way, curves = end - start, list[Curve]()
+    for bow in range(9):
+        control = (start + end) / 2 - 1j * way * (26 / abs(way) + 0.12 + 0.1 * bow)
+        curves.append((_border(start, control), control, _border(end, control)))
+        offsets = [point - place for point in points_of(*curves[-1]) for place in others]
+        if not any(abs(o.real) < LIMIT.real and abs(o.imag) < LIMIT.imag for o in offsets):
+            return curves[-1]
+    return curves[0]
+
+
+def points_of(start: complex, control: complex, end: complex) -> list[complex]:
+    """Return points along a curve."""
+    shares = (step / 12 for step in range(13))
+    return [(1 - t) ** 2 * start + 2 * (1 - t) * t * control + t * t * end for t in shares]
+
+
+def _border(middle: complex, towards: complex) -> complex:
+    """Return where the line from a box's middle towards a point leaves the box."""
+    way = towards - middle
+    across, down = abs(way.real) / (BOX.real / 2 + 2), abs(way.imag) / (BOX.imag / 2 + 2)
+    return middle + way / max(across, down)
 
 
 def diagrams_of(result: Result) -> list[Diagram]:

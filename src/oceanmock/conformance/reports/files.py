@@ -6,6 +6,9 @@ JUnit XML: a test case per rule and operation. A violation is a failure; a known
 checked and an operation that was never requested are skipped. Missing responses are a suite of their own, and so is
 each story. A run that was stopped before its end is an error, in a suite that also has the thresholds. It has only
 attributes that Jenkins accepts (jenkinsci/xunit-plugin: junit-10.xsd); failures have the type that Surefire requires.
+HTML: one page without scripts, fonts, pictures or requests, ``page.html`` with ``page.css``. Sections fold with
+`details`, and the filters are style sheets. A server may respond with anything, so every text is made clean and is
+escaped, and a policy in the page forbids scripts and requests.
 """
 
 from __future__ import annotations
@@ -16,21 +19,23 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
-from functools import partial
+from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 from xml.etree import ElementTree
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+from markupsafe import Markup
 
 from oceanmock import __version__
 from oceanmock.checks import CheckResult, Exchange, HeaderFields, Rule
 from oceanmock.clock import SECOND
 from oceanmock.conformance import reports
 from oceanmock.conformance.checks import all_rules
-from oceanmock.conformance.model import Result
-from oceanmock.conformance.reports import html
+from oceanmock.conformance.model import NO_RESPONSE, Result
 from oceanmock.errors import AuthorError, EnvironmentProblem
-from oceanmock.text import escape_unprintable, first_few, format_instant, one_line
+from oceanmock.text import escape_unprintable, first_few, format_elapsed, format_instant, one_line, plural
 
 REPORT_FORMAT: Final = 1
 SCHEMA: Final = Path(__file__).with_name("result.schema.json")
@@ -44,7 +49,7 @@ MIN_SLOW_MS: Final = 50
 
 def render_json(results: Sequence[Result]) -> str:
     """Return the JSON report, with a newline at its end."""
-    code = reports.exit_code(results)
+    code = reports.worst_last(results)[-1].exit_code
     report = {
         "oceanmock": __version__,
         "format": REPORT_FORMAT,
@@ -56,30 +61,7 @@ def render_json(results: Sequence[Result]) -> str:
 
 
 def _run(result: Result) -> dict[str, Any]:
-    operations = [
-        {
-            "operation": name,
-            "statuses": {
-                reports.status_name(cell.status): cell.count
-                for cell in sorted(cells, key=lambda cell: cell.status)
-                if cell.count
-            },
-            "missing": sorted(cell.status for cell in cells if cell.is_missing),
-        }
-        for name, cells in reports.matrix(result)[1].items()
-    ]
     checked = sorted(+result.checked)
-    rules = [
-        {**asdict(item), "operations": {name: result.checked[id, name] for id, name in checked if id == item.rule}}
-        for item in reports.rule_lines(result)
-    ]
-    stories = [
-        {
-            "story": name,
-            "steps": [{**_values(item, "text", "outcome", "detail"), "duration_ms": _ms(item.took)} for item in steps],
-        }
-        for name, steps in result.stories.items()
-    ]
     return {
         **_values(result, "target", "api", "version", "seed", "command", "started"),
         "duration_ms": _ms(result.took),
@@ -90,19 +72,26 @@ def _run(result: Result) -> dict[str, Any]:
         "verdict": reports.VERDICTS[result.exit_code][0],
         "requests": result.request_count,
         "phases": [{"phase": name, "duration_ms": _ms(took)} for name, took in result.phases.items()],
-        "operations": operations,
-        "rules": rules,
+        "operations": [
+            {
+                "operation": name,
+                "statuses": {reports.status_name(status): count for status, count in sorted(counts.items())},
+                "missing": sorted(missing),
+            }
+            for name, (counts, missing) in reports.statuses_by_operation(result).items()
+        ],
+        "rules": [
+            {**asdict(item), "operations": {name: result.checked[id, name] for id, name in checked if id == item.rule}}
+            for item in reports.rule_lines(result)
+        ],
         "findings": [_finding(item) for item in result.findings],
         "known": [_finding(item) for item in result.known],
         "latencies": [
-            {"operation": name, "median_ms": _ms(spans[0]), "p95_ms": _ms(spans[1]), "longest_ms": _ms(spans[2])}
-            for name, spans in reports.latencies(result).items()
-            if spans
+            {"operation": name, "median_ms": _ms(median), "p95_ms": _ms(most), "longest_ms": _ms(longest)}
+            for name, (median, most, longest) in reports.latencies(result).items()
         ],
         "baselines": result.baselines,
-        "stale": [asdict(item) for item in result.stale],
-        "missing": [asdict(item) for item in result.missing],
-        "not_asked": [asdict(item) for item in result.not_asked],
+        **{name: [asdict(item) for item in getattr(result, name)] for name in ("stale", "missing", "not_asked")},
         "changes": [{**_exchange(item), "change": reports.change_line(item, result.api)} for item in result.changes],
         "left": [{"id": id, "state": state} for id, state in result.left.items()],
         "transitions": [
@@ -112,7 +101,13 @@ def _run(result: Result) -> dict[str, Any]:
         "states": [
             {"kind": kind, "state": state, "count": count} for (kind, state), count in sorted(result.labels.items())
         ],
-        "stories": stories,
+        "stories": [
+            {
+                "story": name,
+                "steps": [{**_values(i, "text", "outcome", "detail"), "duration_ms": _ms(i.took)} for i in steps],
+            }
+            for name, steps in result.stories.items()
+        ],
     }
 
 
@@ -158,110 +153,111 @@ def _ms(nanoseconds: int) -> float:
     return round(nanoseconds / 1e6, 3)
 
 
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A JUnit test case with its outcome: failure, error, skipped, or "" if it passed."""
+
+    group: str
+    name: str
+    outcome: str = ""
+    message: str = ""
+    details: str = ""
+    took: int = 0
+
+    def element(self, suite: str) -> ElementTree.Element:
+        """Return it as XML."""
+        classname, name, group = map(escape_unprintable, (f"{suite}.{self.group}", self.name, self.group))
+        element = ElementTree.Element("testcase", classname=classname, name=name, time=_seconds(self.took))
+        if self.outcome:
+            child = ElementTree.SubElement(element, self.outcome, message=escape_unprintable(self.message))
+            if self.outcome != "skipped":
+                child.set("type", group)
+            child.text = reports.clean(self.details) or None
+        return element
+
+
 def render_junit(results: Sequence[Result]) -> str:
     """Return the JUnit report, with a newline at its end."""
-    suites = [suite for result in results for suite in _suites(result)]
-    root = ElementTree.Element("testsuites", name="oceanmock conform")
-    root.attrib |= _counts(case for suite in suites for case in suite.iterfind("testcase"))
-    del root.attrib["skipped"]  # which only suites have
-    root.set("time", _seconds(sum(item.took for item in results)))
-    root.extend(suites)
+    suites = [(result, suite) for result in results for suite in _suites(result)]
+    counts = _counts([case for _, (_, cases, _, _) in suites for case in cases])
+    del counts["skipped"]  # which only suites have
+    time = _seconds(sum(item.took for item in results))
+    root = ElementTree.Element("testsuites", {"name": "oceanmock conform", **counts, "time": time})
+    for result, (name, cases, took, lines) in suites:
+        suite = {"name": f"{result.api}.{name}", **_counts(cases), "time": _seconds(took)}
+        element = ElementTree.SubElement(root, "testsuite", suite, timestamp=result.started.removesuffix("Z"))
+        properties = ElementTree.SubElement(element, "properties")
+        for key, value in (
+            ("target", result.target),
+            ("version", result.version),
+            ("seed", str(result.seed)),
+            ("mode", reports.mode(result)),
+            ("command", result.command),
+            ("baselines", ", ".join(result.baselines)),
+            *(("not asked", f"{item.what}: {item.why}") for item in result.not_asked),
+        ):
+            ElementTree.SubElement(properties, "property", name=key, value=reports.clean(value))
+        element.extend(case.element(suite["name"]) for case in cases)
+        if lines:
+            ElementTree.SubElement(element, "system-out").text = reports.clean("\n".join(lines))
     ElementTree.indent(root)
     text = ElementTree.tostring(root, encoding="unicode")
     return f'<?xml version="1.0" encoding="utf-8"?>\n{text}\n'
 
 
-def _suites(result: Result) -> Iterator[ElementTree.Element]:
-    rules = _suite("rules", result, _rule_cases(result), took=result.took)
-    if result.stale:
-        notes = [f"stale in the baseline: {item.rule} at {item.operation}" for item in result.stale]
-        ElementTree.SubElement(rules, "system-out").text = reports.clean("\n".join(notes))
-    yield rules
-    yield _suite("coverage", result, _coverage_cases(result))
+def _suites(result: Result) -> Iterator[tuple[str, list[Case], int, list[str]]]:
+    """Yield the name of each suite of a run, its cases, its time and its output."""
+    stale = [f"stale in the baseline: {item.rule} at {item.operation}" for item in result.stale]
+    yield "rules", list(_rule_cases(result)), result.took, stale
+    yield "coverage", list(_coverage_cases(result)), 0, []
     why = f"the run was stopped before its end: {result.stopped or 'interrupted'}"
-    case, is_stopped = partial(_case, f"{result.api}.run", "run"), result.interrupted or result.stopped
-    cases = [case("the run is complete", "error" if is_stopped else "", message=why)]
-    cases += [case(text.partition(":")[0], "failure", message=text) for text in result.shortfalls]
-    run = _suite("run", result, cases)
+    outcome = "error" if result.interrupted or result.stopped else ""
+    cases = [Case("run", "the run is complete", outcome, why)]
+    cases += [Case("run", text.partition(":")[0], "failure", text) for text in result.shortfalls]
     changes = [reports.change_line(item, result.api) for item in result.changes if reports.is_accepted(item)]
-    if lines := [*(f"change: {line}" for line in changes), *reports.left_lines(result)]:
-        ElementTree.SubElement(run, "system-out").text = reports.clean("\n".join(lines))
-    yield run
+    yield "run", cases, 0, [*(f"change: {line}" for line in changes), *reports.left_lines(result)]
     outcomes = {"skipped": "skipped", "passed": "", "failed": "failure", "not reached": "skipped"}
     for story, steps in result.stories.items():
+        texts = [(f"{number}. {step.text}", step.detail or step.outcome) for number, step in enumerate(steps, 1)]
         cases = [
-            _case(
-                f"{result.api}.story",
-                story,
-                f"{number}. {step.text}",
-                outcomes[step.outcome],
-                message=step.detail or step.outcome,
-                details=step.detail,
-                took=step.took,
-            )
-            for number, step in enumerate(steps, 1)
+            Case(story, name, outcomes[step.outcome], message, step.detail, step.took)
+            for (name, message), step in zip(texts, steps, strict=True)
         ]
-        yield _suite("story", result, cases, took=sum(step.took for step in steps))
+        yield "story", cases, sum(step.took for step in steps), []
 
 
-def _suite(name: str, result: Result, cases: Iterable[ElementTree.Element], *, took: int = 0) -> ElementTree.Element:
-    cases = list(cases)
-    element = ElementTree.Element("testsuite", {"name": f"{result.api}.{name}", **_counts(cases)})
-    element.set("time", _seconds(took))
-    element.set("timestamp", result.started.removesuffix("Z"))
-    properties = ElementTree.SubElement(element, "properties")
-    for key, value in (
-        ("target", result.target),
-        ("version", result.version),
-        ("seed", str(result.seed)),
-        ("mode", reports.mode(result)),
-        ("command", result.command),
-        ("baselines", ", ".join(result.baselines)),
-        *(("not asked", f"{item.what}: {item.why}") for item in result.not_asked),
-    ):
-        ElementTree.SubElement(properties, "property", name=key, value=reports.clean(value))
-    element.extend(cases)
-    return element
-
-
-def _coverage_cases(result: Result) -> Iterator[ElementTree.Element]:
+def _coverage_cases(result: Result) -> Iterator[Case]:
     """Yield a case per operation: whether its required responses were received."""
-    hints = {(item.operation, item.status): item.hint for item in result.missing}
-    for name, cells in reports.matrix(result)[1].items():
-        missing = [cell.status for cell in cells if cell.is_missing]
+    for name, (counts, hints) in reports.statuses_by_operation(result).items():
+        missing = sorted(hints)
         message, outcome = f"never received {', '.join(map(str, missing))}", "failure" if missing else ""
         if outcome and result.interrupted:
             message, outcome = "the run was stopped before its end", "skipped"
-        elif not outcome and not any(cell.count for cell in cells):
+        elif not outcome and not counts:
             message, outcome = "never requested", "skipped"
-        details = "\n".join(f"{status}: {hints[name, status]}" for status in missing)
-        yield _case(f"{result.api}.coverage", "statuses", name, outcome, message=message, details=details)
+        details = "\n".join(f"{status}: {hints[status]}" for status in missing)
+        yield Case("statuses", name, outcome, message, details)
 
 
-def _rule_cases(result: Result) -> Iterator[ElementTree.Element]:
+def _rule_cases(result: Result) -> Iterator[Case]:
     """Yield a case per rule and operation at which it was checked."""
 
     def place(finding: CheckResult) -> tuple[str, str]:
         return reports.clean(finding.rule), finding.operation or ANY_OPERATION
 
     findings, known = reports.grouped(result.findings, place), reports.grouped(result.known, place)
-    checked = {(rule, operation or ANY_OPERATION) for rule, operation in result.checked}
-    places = {*checked, *findings, *known}
+    places = {(rule, operation or ANY_OPERATION) for rule, operation in result.checked} | {*findings, *known}
     for line in reports.rule_lines(result):
-        case = partial(_case, f"{result.api}.rules", line.rule)
         operations = {operation for rule, operation in places if rule == line.rule}
         for operation in sorted(operations or {ANY_OPERATION}):
+            outcome, message, details = ("", "", "") if line.checks else ("skipped", "never checked", "")
             if matches := findings.get((line.rule, operation)):
-                message = reports.finding_line(matches[0])
-                message += f" (and {len(matches) - 1} more)" if len(matches) > 1 else ""
-                yield case(operation, "failure", message=message, details="\n\n".join(map(_finding_text, matches)))
+                more = f" (and {len(matches) - 1} more)" if len(matches) > 1 else ""
+                outcome, message = "failure", reports.finding_line(matches[0]) + more
+                details = "\n\n".join(map(_finding_text, matches))
             elif matches := known.get((line.rule, operation)):
-                reasons = "; ".join(dict.fromkeys(item.known for item in matches))
-                yield case(operation, "skipped", message=f"known: {reasons}")
-            elif line.checks:
-                yield case(operation)
-            else:
-                yield case(operation, "skipped", message="never checked")
+                outcome, message = "skipped", f"known: {'; '.join(dict.fromkeys(item.known for item in matches))}"
+            yield Case(line.rule, operation, outcome, message, details)
 
 
 def _finding_text(finding: CheckResult) -> str:
@@ -272,23 +268,9 @@ def _finding_text(finding: CheckResult) -> str:
     return "\n".join(lines)
 
 
-def _case(
-    suite: str, group: str, name: str, outcome: str = "", *, message: str = "", details: str = "", took: int = 0
-) -> ElementTree.Element:
-    """Return a test case with its outcome: failure, error, skipped, or "" if it passed."""
-    classname, name, group = (escape_unprintable(text) for text in (f"{suite}.{group}", name, group))
-    element = ElementTree.Element("testcase", classname=classname, name=name, time=_seconds(took))
-    if outcome:
-        child = ElementTree.SubElement(element, outcome, message=escape_unprintable(message))
-        if outcome != "skipped":
-            child.set("type", group)
-        child.text = reports.clean(details) or None
-    return element
-
-
-def _counts(cases: Iterable[ElementTree.Element]) -> dict[str, str]:
-    outcomes = Counter(child.tag if (child := next(iter(case), None)) is not None else "passed" for case in cases)
-    counts = {"tests": outcomes.total(), "failures": outcomes["failure"], "errors": outcomes["error"]}
+def _counts(cases: Sequence[Case]) -> dict[str, str]:
+    outcomes = Counter(case.outcome for case in cases)
+    counts = {"tests": len(cases), "failures": outcomes["failure"], "errors": outcomes["error"]}
     return {name: str(count) for name, count in {**counts, "skipped": outcomes["skipped"]}.items()}
 
 
@@ -372,6 +354,52 @@ def github_summary(results: Sequence[Result]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def render_html(results: Sequence[Result]) -> str:
+    """Return the page."""
+    return _page().render(results=results, worst=reports.worst_last(results)[-1].exit_code).lstrip()
+
+
+@lru_cache(maxsize=1)
+def _page() -> Template:
+    """Return the template of the page: every text that it shows is clean and escaped."""
+
+    def cleaned(value: Any) -> Any:
+        return reports.clean(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+    environment = Environment(
+        autoescape=True,
+        finalize=cleaned,
+        loader=FileSystemLoader(Path(__file__).parent),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals |= {"reports": reports, "version": __version__, "rules_by_outcome": rules_by_outcome}
+    environment.globals |= {"names_of": names_of, "format_elapsed": format_elapsed, "plural": plural}
+    environment.filters |= {"names_of": names_of, "server_name": reports.server_name, "spelled": escape_unprintable}
+    environment.filters["status_name"] = reports.status_name
+    environment.filters["answered"] = lambda finding: (finding.operation, finding.status or NO_RESPONSE)
+    environment.tests["accepted"] = reports.is_accepted
+    return environment.get_template("page.html")
+
+
+def names_of(result: Result) -> list[str]:
+    """Return the operations at which there are findings, known or not."""
+    return sorted({item.operation or "no operation" for item in (*result.findings, *result.known)})
+
+
+def rules_by_outcome(result: Result) -> dict[str, list[tuple[reports.RuleLine, str]]]:
+    """Return every rule of the API with its sentence, by what came of it; those with findings first, under ""."""
+    rules = all_rules(result.api)
+    lines = {item.rule: item for item in reports.rule_lines(result)}
+    groups = {name: list[tuple[reports.RuleLine, str]]() for name in ("", "passed", "not checked")}
+    for id in sorted({*rules, *lines}, key=lambda id: (id in lines and not lines[id].violations, id)):
+        line = lines.get(id) or reports.RuleLine(id, 0, 0, 0)
+        name = "" if line.violations or line.known else line.outcome
+        groups[name].append((line, rules[id].says if id in rules else ""))
+    return groups
+
+
 def load_json(path: Path) -> dict[str, Any]:
     """Return a JSON report that was written to a file. Raises AuthorError for anything else."""
     try:
@@ -388,39 +416,33 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[tupl
 
     ``deviations``, known or not, are the first; an index in a list is none.
     """
-
-    def both(title: str, texts: Callable[[Mapping[str, Any]], Iterable[str]]) -> tuple[str, list[str], list[str]]:
-        before, after = dict.fromkeys(texts(old)), dict.fromkeys(texts(new))
-        return title, [text for text in before if text not in after], [text for text in after if text not in before]
-
-    def deviations(run: Mapping[str, Any]) -> Iterator[str]:
-        for item in (*run["findings"], *run["known"]):
-            yield f"{item['rule']} at {reports.folded(item['breadcrumb'])}"
-
     names = [{item["operation"] for item in run["operations"]} for run in (old, new)]
-
-    def responses(run: Mapping[str, Any]) -> Iterator[str]:
-        for item in run["operations"]:
-            is_shared = item["operation"] in names[0] & names[1]
-            yield from (f"{item['operation']} {status}" for status in item["statuses"] if is_shared)
-
-    yield both("deviations", deviations)
-    yield both("version", lambda run: [run["version"]])
-    yield both("operations", lambda run: [item["operation"] for item in run["operations"]])
-    yield both("responses", responses)
-    yield both("transitions", lambda run: [f"{i['kind']} {i['before']} → {i['after']}" for i in run["transitions"]])
-    medians = [{item["operation"]: item["median_ms"] for item in run["latencies"]} for run in (old, new)]
-    moved = [
-        name
-        for name, span in medians[0].items()
-        if name in medians[1] and max(span, medians[1][name]) > max(SLOWER * min(span, medians[1][name]), MIN_SLOW_MS)
-    ]
-    rows = [[f"{name} median {run[name]:g} ms" for name in moved] for run in medians]
+    texts: dict[str, Callable[[Mapping[str, Any]], Iterable[str]]] = {
+        "deviations": lambda run: (
+            f"{item['rule']} at {reports.folded(item['breadcrumb'])}" for item in (*run["findings"], *run["known"])
+        ),
+        "version": lambda run: [run["version"]],
+        "operations": lambda run: (item["operation"] for item in run["operations"]),
+        "responses": lambda run: (
+            f"{item['operation']} {status}"
+            for item in run["operations"]
+            if item["operation"] in names[0] & names[1]
+            for status in item["statuses"]
+        ),
+        "transitions": lambda run: (f"{i['kind']} {i['before']} → {i['after']}" for i in run["transitions"]),
+    }
+    for title, texts_of in texts.items():
+        before, after = dict.fromkeys(texts_of(old)), dict.fromkeys(texts_of(new))
+        yield title, [text for text in before if text not in after], [text for text in after if text not in before]
+    before, after = ({item["operation"]: item["median_ms"] for item in run["latencies"]} for run in (old, new))
+    pairs = [(name, span, after[name]) for name, span in before.items() if name in after]
+    moved = [(name, *both) for name, *both in pairs if max(both) > max(SLOWER * min(both), MIN_SLOW_MS)]
+    rows = [[f"{name} median {both[place]:g} ms" for name, *both in moved] for place in (0, 1)]
     yield "latency", rows[0], rows[1]
 
 
 RENDERERS: Final[Mapping[str, Callable[[Sequence[Result]], str]]] = {
-    "html": html.render,
+    "html": render_html,
     "json": render_json,
     "junit": render_junit,
     "sarif": render_sarif,
