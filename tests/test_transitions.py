@@ -249,10 +249,10 @@ def test_a_machine_lists_what_it_shows_and_what_moves_it() -> None:
     machine = StateMachine(
         "lamp",
         (parse_label("OFF/EXECUTE"),),
-        (
-            *transitions("lamp.LIGHT", "Lamp:1", "OFF/EXECUTE → ON/EXECUTE"),
-            *transitions(TIME, "Lamp:2", "ON/EXECUTE → OFF/EXECUTE", only="a weak battery"),
-        ),
+        transitions("""
+            lamp.LIGHT  OFF/EXECUTE → ON/EXECUTE  Lamp:1
+            time        ON/EXECUTE → OFF/EXECUTE  Lamp:2  a weak battery
+        """),
     )
 
     assert machine.labels == (("OFF", "EXECUTE"), ("ON", "EXECUTE"))

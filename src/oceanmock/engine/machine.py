@@ -8,6 +8,7 @@ here knows an API's words.
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_right
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -110,17 +111,20 @@ def takers(machine: StateMachine, name: str, *, switched: bool) -> Labels:
     return frozenset(e.before for e in machine.transitions if e.trigger == name and (switched or not e.only))
 
 
-def transitions(trigger: str, source: str, *moves: str, only: str = "") -> Iterator[Transition]:
-    """Yield the transitions of some moves that have one trigger and one source.
+def transitions(table: str) -> tuple[Transition, ...]:
+    """Return the transitions of a table: in each line a trigger, a move, its source and maybe what it needs (``only``).
 
-    A move is written ``FAILED/RUN → READY/RUN``; ``FAILED/RUN|CANCEL → READY/=`` stands for one from each operation,
-    which stays the same.
+    Two spaces or more end a column. A move is written ``FAILED/RUN → READY/RUN``; ``FAILED/RUN|CANCEL → READY/=``
+    stands for one from each operation, which stays the same.
     """
-    for move in moves:
+    result = list[Transition]()
+    for line in table.strip().splitlines():
+        trigger, move, source, *only = re.split(" {2,}", line.strip())
         before, after = map(parse_label, move.split(" → "))
         for operation in before[1].split("|"):
             passed = operation if after[1] == "=" else after[1]
-            yield Transition((before[0], operation), (after[0], passed), trigger, source, only)
+            result.append(Transition((before[0], operation), (after[0], passed), trigger, source, *only))
+    return tuple(result)
 
 
 def parse_label(text: str) -> Label:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from oceanmock.clock import DEFAULT_TICK, SECOND
-from oceanmock.engine.machine import TIME, Change, Label, Part, Parts, StateMachine, parse_label, transitions
+from oceanmock.engine.machine import Change, Label, Part, Parts, StateMachine, parse_label, transitions
 from oceanmock.obshell.api import Operator, State
 
 Outcome = Literal["SUCCEED", "FAILED"]
@@ -184,109 +184,73 @@ class DagState(PartState):
 BETWEEN_WRITES: Final = "a request between two writes of one tick"
 """The server writes a tick down in several steps, 0.2 to 3 ms apart; the mock shows the last."""
 
-_DAG_TICK: Final = "engine/scheduler/dag_handler.go:24-74"
-_TASK_TICK: Final = "engine/scheduler/task_handler.go:74-235"
-_EXECUTOR: Final = "engine/executor/executor.go"
-_ROLLBACK: Final = "service/task/dag.go:422-454"
-_RETRY: Final = "service/task/dag.go:456-481"
-_CANCEL: Final = "service/task/dag.go:352-377,483-497"
-_DAG_PASSED: Final = "service/task/dag.go:499-532"
-_NODE_PASSED: Final = "service/task/node.go:116-166"
-
-_WAYS: Final = "RUN|ROLLBACK|CANCEL"
-_RUNS: Final = "RUN|RETRY|ROLLBACK"
-_ENDS: Final = "RUN|RETRY|ROLLBACK|CANCEL"
+_WRITES: Final = "engine/scheduler/dag_handler.go:24-74, task_handler.go:214-235"
+_POOL: Final = "engine/scheduler/task_handler.go:74-235, engine/executor/pool.go:27-30"
 
 DAG: Final = StateMachine(
     kind="dag",
     initial=(parse_label("READY/RUN"),),
-    transitions=(
-        *transitions(
-            TIME, _DAG_TICK, f"READY/{_WAYS} → RUNNING/=", f"RUNNING/{_WAYS} → SUCCEED/=", f"RUNNING/{_WAYS} → FAILED/="
-        ),
-        *transitions("dag.RETRY", _RETRY, f"FAILED/{_WAYS} → READY/RUN"),
-        *transitions("dag.ROLLBACK", _ROLLBACK, f"FAILED/{_WAYS} → READY/ROLLBACK"),
-        *transitions("dag.PASS", _DAG_PASSED, f"FAILED/{_WAYS} → SUCCEED/PASS"),
-        *transitions("node.PASS", _NODE_PASSED, f"FAILED/{_WAYS} → READY/RUN"),
-        *transitions("dag.CANCEL", _CANCEL, "READY/RUN|ROLLBACK → READY/CANCEL", f"RUNNING/{_WAYS} → READY/CANCEL"),
-    ),
+    transitions=transitions("""
+        time          READY/RUN|ROLLBACK|CANCEL → RUNNING/=        engine/scheduler/dag_handler.go:24-74
+        time          RUNNING/RUN|ROLLBACK|CANCEL → SUCCEED/=      engine/scheduler/dag_handler.go:24-74
+        time          RUNNING/RUN|ROLLBACK|CANCEL → FAILED/=       engine/scheduler/dag_handler.go:24-74
+        dag.RETRY     FAILED/RUN|ROLLBACK|CANCEL → READY/RUN       service/task/dag.go:456-481
+        dag.ROLLBACK  FAILED/RUN|ROLLBACK|CANCEL → READY/ROLLBACK  service/task/dag.go:422-454
+        dag.PASS      FAILED/RUN|ROLLBACK|CANCEL → SUCCEED/PASS    service/task/dag.go:499-532
+        node.PASS     FAILED/RUN|ROLLBACK|CANCEL → READY/RUN       service/task/node.go:116-166
+        dag.CANCEL    READY/RUN|ROLLBACK → READY/CANCEL            service/task/dag.go:352-377,483-497
+        dag.CANCEL    RUNNING/RUN|ROLLBACK|CANCEL → READY/CANCEL   service/task/dag.go:352-377,483-497
+    """),
 )
 """A retried dag shows RUN, never RETRY. One cancelled in its last tick may still be SUCCEED."""
 
 NODE: Final = StateMachine(
     kind="node",
     initial=(parse_label("PENDING/RUN"),),
-    transitions=(
-        *transitions(TIME, _DAG_TICK, f"PENDING/{_RUNS} → RUNNING/="),
-        *transitions(
-            TIME,
-            _TASK_TICK,
-            f"RUNNING/{_RUNS} → SUCCEED/=",
-            f"RUNNING/{_RUNS} → FAILED/=",
-            "PENDING/CANCEL → FAILED/CANCEL",
-            "PENDING/RETRY|ROLLBACK → SUCCEED/=",
-        ),
-        *transitions("dag.RETRY", _RETRY, f"FAILED/{_ENDS} → PENDING/RETRY"),
-        *transitions(
-            "dag.ROLLBACK",
-            _ROLLBACK,
-            f"FAILED/{_ENDS} → PENDING/ROLLBACK",
-            "SUCCEED/RUN|RETRY|ROLLBACK|PASS → PENDING/ROLLBACK",
-        ),
-        *transitions(
-            "dag.CANCEL",
-            _CANCEL,
-            f"PENDING/{_RUNS} → PENDING/CANCEL",
-            f"RUNNING/{_RUNS} → PENDING/CANCEL",
-            "SUCCEED/RETRY|ROLLBACK|PASS → PENDING/CANCEL",
-            "FAILED/CANCEL → PENDING/CANCEL",
-        ),
-        *transitions(
-            "dag.PASS",
-            _DAG_PASSED,
-            f"FAILED/{_ENDS} → SUCCEED/PASS",
-            "PENDING/RUN|CANCEL → SUCCEED/PASS",
-            "SUCCEED/ROLLBACK → SUCCEED/PASS",
-        ),
-        *transitions("node.PASS", _NODE_PASSED, f"FAILED/{_ENDS} → SUCCEED/PASS"),
-        *transitions(
-            TIME,
-            "engine/scheduler/dag_handler.go:24-74, task_handler.go:214-235",
-            "PENDING/CANCEL → RUNNING/CANCEL",
-            "RUNNING/CANCEL → FAILED/CANCEL",
-            only=BETWEEN_WRITES,
-        ),
-    ),
+    transitions=transitions(f"""
+        time          PENDING/RUN|RETRY|ROLLBACK → RUNNING/=               engine/scheduler/dag_handler.go:24-74
+        time          RUNNING/RUN|RETRY|ROLLBACK → SUCCEED/=               engine/scheduler/task_handler.go:74-235
+        time          RUNNING/RUN|RETRY|ROLLBACK → FAILED/=                engine/scheduler/task_handler.go:74-235
+        time          PENDING/CANCEL → FAILED/CANCEL                       engine/scheduler/task_handler.go:74-235
+        time          PENDING/RETRY|ROLLBACK → SUCCEED/=                   engine/scheduler/task_handler.go:74-235
+        dag.RETRY     FAILED/RUN|RETRY|ROLLBACK|CANCEL → PENDING/RETRY     service/task/dag.go:456-481
+        dag.ROLLBACK  FAILED/RUN|RETRY|ROLLBACK|CANCEL → PENDING/ROLLBACK  service/task/dag.go:422-454
+        dag.ROLLBACK  SUCCEED/RUN|RETRY|ROLLBACK|PASS → PENDING/ROLLBACK   service/task/dag.go:422-454
+        dag.CANCEL    PENDING/RUN|RETRY|ROLLBACK → PENDING/CANCEL          service/task/dag.go:352-377,483-497
+        dag.CANCEL    RUNNING/RUN|RETRY|ROLLBACK → PENDING/CANCEL          service/task/dag.go:352-377,483-497
+        dag.CANCEL    SUCCEED/RETRY|ROLLBACK|PASS → PENDING/CANCEL         service/task/dag.go:352-377,483-497
+        dag.CANCEL    FAILED/CANCEL → PENDING/CANCEL                       service/task/dag.go:352-377,483-497
+        dag.PASS      FAILED/RUN|RETRY|ROLLBACK|CANCEL → SUCCEED/PASS      service/task/dag.go:499-532
+        dag.PASS      PENDING/RUN|CANCEL → SUCCEED/PASS                    service/task/dag.go:499-532
+        dag.PASS      SUCCEED/ROLLBACK → SUCCEED/PASS                      service/task/dag.go:499-532
+        node.PASS     FAILED/RUN|RETRY|ROLLBACK|CANCEL → SUCCEED/PASS      service/task/node.go:116-166
+        time          PENDING/CANCEL → RUNNING/CANCEL                      {_WRITES}  {BETWEEN_WRITES}
+        time          RUNNING/CANCEL → FAILED/CANCEL                       {_WRITES}  {BETWEEN_WRITES}
+    """),
 )
 """A node with nothing to do, or cancelled, ends in the tick that takes it up."""
 
 SUB_TASK: Final = StateMachine(
     kind="sub_task",
     initial=(parse_label("PENDING/RUN"),),
-    transitions=(
-        *transitions(
-            TIME,
-            _TASK_TICK,
-            "PENDING/RUN → RUNNING/RUN",
-            "SUCCEED/ROLLBACK → RUNNING/RUN",
-            "SUCCEED/RUN|ROLLBACK|PASS → RUNNING/ROLLBACK",
-            "FAILED/RUN|ROLLBACK → RUNNING/ROLLBACK",
-        ),
-        *transitions(TIME, _EXECUTOR, "RUNNING/RUN|ROLLBACK → SUCCEED/=", "RUNNING/RUN|ROLLBACK → FAILED/="),
-        *transitions("dag.PASS", _DAG_PASSED, "PENDING/RUN → SUCCEED/PASS", "FAILED/RUN|ROLLBACK → SUCCEED/PASS"),
-        *transitions("node.PASS", _NODE_PASSED, "PENDING/RUN → SUCCEED/PASS", "FAILED/RUN|ROLLBACK → SUCCEED/PASS"),
-        *transitions(
-            TIME,
-            "engine/scheduler/task_handler.go:74-235, engine/executor/pool.go:27-30",
-            "PENDING/RUN → READY/RUN",
-            "SUCCEED/ROLLBACK → READY/RUN",
-            "SUCCEED/RUN|ROLLBACK|PASS → READY/ROLLBACK",
-            "FAILED/RUN|ROLLBACK → READY/ROLLBACK",
-            "READY/RUN|ROLLBACK → RUNNING/=",
-            "READY/RUN|ROLLBACK → FAILED/=",
-            only=BETWEEN_WRITES,
-        ),
-    ),
+    transitions=transitions(f"""
+        time       PENDING/RUN → RUNNING/RUN                     engine/scheduler/task_handler.go:74-235
+        time       SUCCEED/ROLLBACK → RUNNING/RUN                engine/scheduler/task_handler.go:74-235
+        time       SUCCEED/RUN|ROLLBACK|PASS → RUNNING/ROLLBACK  engine/scheduler/task_handler.go:74-235
+        time       FAILED/RUN|ROLLBACK → RUNNING/ROLLBACK        engine/scheduler/task_handler.go:74-235
+        time       RUNNING/RUN|ROLLBACK → SUCCEED/=              engine/executor/executor.go
+        time       RUNNING/RUN|ROLLBACK → FAILED/=               engine/executor/executor.go
+        dag.PASS   PENDING/RUN → SUCCEED/PASS                    service/task/dag.go:499-532
+        dag.PASS   FAILED/RUN|ROLLBACK → SUCCEED/PASS            service/task/dag.go:499-532
+        node.PASS  PENDING/RUN → SUCCEED/PASS                    service/task/node.go:116-166
+        node.PASS  FAILED/RUN|ROLLBACK → SUCCEED/PASS            service/task/node.go:116-166
+        time       PENDING/RUN → READY/RUN                       {_POOL}  {BETWEEN_WRITES}
+        time       SUCCEED/ROLLBACK → READY/RUN                  {_POOL}  {BETWEEN_WRITES}
+        time       SUCCEED/RUN|ROLLBACK|PASS → READY/ROLLBACK    {_POOL}  {BETWEEN_WRITES}
+        time       FAILED/RUN|ROLLBACK → READY/ROLLBACK          {_POOL}  {BETWEEN_WRITES}
+        time       READY/RUN|ROLLBACK → RUNNING/=                {_POOL}  {BETWEEN_WRITES}
+        time       READY/RUN|ROLLBACK → FAILED/=                 {_POOL}  {BETWEEN_WRITES}
+    """),
 )
 """A retry undoes what FAILED before it runs again; an operator of its own it never shows."""
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal, NamedTuple
 
 from oceanmock.clock import DEFAULT_TICK, SECOND
-from oceanmock.engine.machine import TIME, Change, Label, Part, Parts, StateMachine, parse_label, transitions
+from oceanmock.engine.machine import Change, Label, Part, Parts, StateMachine, parse_label, transitions
 from oceanmock.ocp.api import SubtaskOperation, SubtaskStatus, TaskOperation, TaskStatus
 
 Outcome = Literal["SUCCESSFUL", "FAILED"]
@@ -181,82 +181,52 @@ RETRY_AFTER_ROLLBACK: Final = "retry_after_failed_rollback"
 """The switch by which a task whose rollback failed may be retried, as OCP 4.2.2's user guide has it; ocp-express
 refuses (TaskInstanceManagerImpl:99-101)."""
 
-_DIRECTIONS: Final = "EXECUTE|RETRY|ROLLBACK"
-_RUNS: Final = "EXECUTE|RETRY|SKIP|ROLLBACK|ROLLBACK_SKIP"
-_TASK_RETRIED: Final = "TaskInstanceManagerImpl:96-101"
-_ROLLED_BACK: Final = "TaskInstanceManagerImpl:59-88"
-_PROMOTED: Final = "AbstractTaskWorker:59-115"
-_SUBTASK_RETRIED: Final = "SubtaskInstanceManagerImpl:43-46"
-_SKIPPED: Final = "SubtaskInstanceManagerImpl:59"
 _USER_GUIDE: Final = "OCP 4.2.2's user guide"
+_UPGRADE_CHECK: Final = "OBD plugins/ocp-server/4.2.1/upgrade_check.py:125"
+_RUNS: Final = "EXECUTE|RETRY|SKIP|ROLLBACK|ROLLBACK_SKIP"
 
 TASK: Final = StateMachine(
     kind="task",
     initial=(parse_label("RUNNING/EXECUTE"),),
-    transitions=(
-        *transitions(
-            TIME,
-            "RunningTaskWorker:86-119,143-176",
-            f"RUNNING/{_DIRECTIONS} → SUCCESSFUL/=",
-            f"RUNNING/{_DIRECTIONS} → FAILED/=",
-        ),
-        *transitions("task.RETRY", _TASK_RETRIED, "FAILED/EXECUTE|RETRY → RUNNING/RETRY"),
-        *transitions("task.RETRY", _USER_GUIDE, "FAILED/ROLLBACK → RUNNING/RETRY", only=RETRY_AFTER_ROLLBACK),
-        *transitions("task.ROLLBACK", _ROLLED_BACK, f"FAILED/{_DIRECTIONS} → RUNNING/ROLLBACK"),
-        *transitions("subtask.RETRY", _SUBTASK_RETRIED, f"FAILED/{_DIRECTIONS} → RUNNING/="),
-        *transitions("subtask.SKIP", _SKIPPED, f"FAILED/{_DIRECTIONS} → RUNNING/="),
-        *transitions(
-            TIME,
-            "OBD plugins/ocp-server/4.2.1/upgrade_check.py:125",
-            f"FAILED/{_DIRECTIONS} → ABORTED/=",
-            only=ABANDONED,
-        ),
-    ),
+    transitions=transitions(f"""
+        time           RUNNING/EXECUTE|RETRY|ROLLBACK → SUCCESSFUL/=     RunningTaskWorker:86-119,143-176
+        time           RUNNING/EXECUTE|RETRY|ROLLBACK → FAILED/=         RunningTaskWorker:86-119,143-176
+        task.RETRY     FAILED/EXECUTE|RETRY → RUNNING/RETRY              TaskInstanceManagerImpl:96-101
+        task.RETRY     FAILED/ROLLBACK → RUNNING/RETRY                   {_USER_GUIDE}  {RETRY_AFTER_ROLLBACK}
+        task.ROLLBACK  FAILED/EXECUTE|RETRY|ROLLBACK → RUNNING/ROLLBACK  TaskInstanceManagerImpl:59-88
+        subtask.RETRY  FAILED/EXECUTE|RETRY|ROLLBACK → RUNNING/=         SubtaskInstanceManagerImpl:43-46
+        subtask.SKIP   FAILED/EXECUTE|RETRY|ROLLBACK → RUNNING/=         SubtaskInstanceManagerImpl:59
+        time           FAILED/EXECUTE|RETRY|ROLLBACK → ABORTED/=         {_UPGRADE_CHECK}  {ABANDONED}
+    """),
 )
 """A task's operation is the direction it goes in; retrying or skipping a subtask keeps it."""
 
 SUBTASK: Final = StateMachine(
     kind="subtask",
     initial=(parse_label("PENDING/EXECUTE"), parse_label("READY/EXECUTE")),
-    transitions=(
-        *transitions(TIME, _PROMOTED, "PENDING/EXECUTE → READY/EXECUTE"),
-        *transitions(TIME, "SubtaskAccessor:54-61", f"READY/{_RUNS} → RUNNING/="),
-        *transitions(
-            TIME,
-            "SubtaskAccessor:68-83",
-            "RUNNING/EXECUTE|RETRY|SKIP → SUCCESSFUL/=",
-            "RUNNING/EXECUTE|RETRY|ROLLBACK|CANCEL → FAILED/=",
-            "RUNNING/ROLLBACK|ROLLBACK_SKIP → PENDING/=",
-        ),
-        *transitions(
-            TIME,
-            _PROMOTED,
-            "SUCCESSFUL/ROLLBACK|RETRY → READY/ROLLBACK",
-            "CANCELING/ROLLBACK|ROLLBACK_SKIP|RETRY|CANCEL → READY/ROLLBACK",
-        ),
-        *transitions("subtask.CANCEL", "SubtaskInstanceManagerImpl:77", f"RUNNING/{_RUNS}|CANCEL → CANCELING/="),
-        *transitions(TIME, "CancelingSubtaskWorker:58-82", f"CANCELING/{_RUNS}|CANCEL → RUNNING/CANCEL"),
-        *transitions("task.RETRY", _TASK_RETRIED, "FAILED/EXECUTE|RETRY|CANCEL → READY/RETRY"),
-        *transitions("subtask.RETRY", _SUBTASK_RETRIED, "FAILED/EXECUTE|RETRY|CANCEL → READY/RETRY"),
-        *transitions(
-            "subtask.SKIP",
-            _SKIPPED,
-            "FAILED/EXECUTE|RETRY|CANCEL → READY/SKIP",
-            "FAILED/RETRY|ROLLBACK|CANCEL → READY/ROLLBACK_SKIP",
-        ),
-        *transitions(
-            "task.ROLLBACK",
-            _ROLLED_BACK,
-            "SUCCESSFUL/EXECUTE|RETRY|SKIP → SUCCESSFUL/ROLLBACK",
-            "SUCCESSFUL/EXECUTE|RETRY|SKIP|ROLLBACK → READY/ROLLBACK",
-            "FAILED/EXECUTE|RETRY|ROLLBACK|CANCEL → READY/ROLLBACK",
-            "READY/RETRY|SKIP|ROLLBACK_SKIP → READY/ROLLBACK",
-            "RUNNING/RETRY|SKIP|ROLLBACK_SKIP|CANCEL → READY/ROLLBACK",
-            f"CANCELING/{_RUNS}|CANCEL → READY/ROLLBACK",
-        ),
-        *transitions("task.RETRY", _USER_GUIDE, "FAILED/ROLLBACK → READY/RETRY", only=RETRY_AFTER_ROLLBACK),
-        *transitions(TIME, _PROMOTED, "PENDING/ROLLBACK|ROLLBACK_SKIP → READY/EXECUTE", only=RETRY_AFTER_ROLLBACK),
-    ),
+    transitions=transitions(f"""
+        time            PENDING/EXECUTE → READY/EXECUTE                                 AbstractTaskWorker:59-115
+        time            READY/{_RUNS} → RUNNING/=                                       SubtaskAccessor:54-61
+        time            RUNNING/EXECUTE|RETRY|SKIP → SUCCESSFUL/=                       SubtaskAccessor:68-83
+        time            RUNNING/EXECUTE|RETRY|ROLLBACK|CANCEL → FAILED/=                SubtaskAccessor:68-83
+        time            RUNNING/ROLLBACK|ROLLBACK_SKIP → PENDING/=                      SubtaskAccessor:68-83
+        time            SUCCESSFUL/ROLLBACK|RETRY → READY/ROLLBACK                      AbstractTaskWorker:59-115
+        time            CANCELING/ROLLBACK|ROLLBACK_SKIP|RETRY|CANCEL → READY/ROLLBACK  AbstractTaskWorker:59-115
+        subtask.CANCEL  RUNNING/{_RUNS}|CANCEL → CANCELING/=                            SubtaskInstanceManagerImpl:77
+        time            CANCELING/{_RUNS}|CANCEL → RUNNING/CANCEL                       CancelingSubtaskWorker:58-82
+        task.RETRY      FAILED/EXECUTE|RETRY|CANCEL → READY/RETRY                       TaskInstanceManagerImpl:96-101
+        subtask.RETRY   FAILED/EXECUTE|RETRY|CANCEL → READY/RETRY                       SubtaskInstanceManagerImpl:43-46
+        subtask.SKIP    FAILED/EXECUTE|RETRY|CANCEL → READY/SKIP                        SubtaskInstanceManagerImpl:59
+        subtask.SKIP    FAILED/RETRY|ROLLBACK|CANCEL → READY/ROLLBACK_SKIP              SubtaskInstanceManagerImpl:59
+        task.ROLLBACK   SUCCESSFUL/EXECUTE|RETRY|SKIP → SUCCESSFUL/ROLLBACK             TaskInstanceManagerImpl:59-88
+        task.ROLLBACK   SUCCESSFUL/EXECUTE|RETRY|SKIP|ROLLBACK → READY/ROLLBACK         TaskInstanceManagerImpl:59-88
+        task.ROLLBACK   FAILED/EXECUTE|RETRY|ROLLBACK|CANCEL → READY/ROLLBACK           TaskInstanceManagerImpl:59-88
+        task.ROLLBACK   READY/RETRY|SKIP|ROLLBACK_SKIP → READY/ROLLBACK                 TaskInstanceManagerImpl:59-88
+        task.ROLLBACK   RUNNING/RETRY|SKIP|ROLLBACK_SKIP|CANCEL → READY/ROLLBACK        TaskInstanceManagerImpl:59-88
+        task.ROLLBACK   CANCELING/{_RUNS}|CANCEL → READY/ROLLBACK                       TaskInstanceManagerImpl:59-88
+        task.RETRY      FAILED/ROLLBACK → READY/RETRY                                   {_USER_GUIDE}  {RETRY_AFTER_ROLLBACK}
+        time            PENDING/ROLLBACK|ROLLBACK_SKIP → READY/EXECUTE                  AbstractTaskWorker:59-115  {RETRY_AFTER_ROLLBACK}
+    """),
 )
 """A subtask's operation is that of its last run, or of the one it waits for. What a rollback finds under way, under a
 FAILED task, was retried, skipped or cancelled just before."""
