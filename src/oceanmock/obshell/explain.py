@@ -13,30 +13,16 @@ from typing import Any, Final
 from rich.cells import cell_len, set_cell_size
 from rich.markup import escape
 
-from oceanmock.engine.machine import Change, Label, Part
-from oceanmock.engine.sandbox import Sandbox
+from oceanmock.engine.machine import Change, Part
 from oceanmock.obshell import machine
-from oceanmock.obshell import scenario as files
 from oceanmock.obshell.agent import Agent
 from oceanmock.obshell.api import API, ClientOperator
 from oceanmock.obshell.bodies import authority
 from oceanmock.obshell.conformance import CONFORMANCE
-from oceanmock.obshell.scenario import FORMAT, Scenario, TenantLock, number_below
+from oceanmock.obshell.scenario import Dag, Scenario, SubTask, TenantLock, number_below
 from oceanmock.obshell.states import DagState
-from oceanmock.report.explain import (
-    MAX_EXPLAINED,
-    REPORT_WIDTH,
-    Event,
-    Explainer,
-    Explanation,
-    Offer,
-    Track,
-    draw_report,
-    draw_story,
-    ends_with,
-    last_of,
-    runs_text,
-)
+from oceanmock.report.explain import MAX_EXPLAINED, Event, Explainer, Offer, ends_with, last_of, runs_text
+from oceanmock.scenario.story import Actor
 from oceanmock.text import one_line, round_duration
 
 TWO_TICKS: Final = (
@@ -63,64 +49,19 @@ GLYPHS: Final = {
 MAX_NAME_WIDTH: Final = 40
 
 
-def explain(sandbox: Sandbox, id: int | str) -> Explanation:
-    """Return why the dag of a generic id, or of a number, is in its state. Raises NoSuchTask."""
-    explainer = DagExplainer.of(sandbox, id)
-    key = explainer.item.key
-    records, stubs = sandbox.operations_of(API.name, key), sandbox.stubs_about(API.name, key)
-    return explainer.explain(records, clock=sandbox.clock, stubs=stubs)
-
-
-def draw_timeline(sandbox: Sandbox, id: int | str) -> str:
-    """Return the timeline of the dag of a generic id, or of a number. Raises NoSuchTask."""
-    explainer = DagExplainer.of(sandbox, id)
-    nodes = explainer.item.nodes
-    labels = [
-        [_address_text(item.agent) if item.name == node.name else one_line(item.name) for item in node.sub_tasks]
-        for node in nodes
-    ]
-    tracks = _tracks([one_line(node.name) for node in nodes], labels)
-    return draw_report(sandbox, explainer, tracks, GLYPHS, _describe)
-
-
-def draw_scenario(scenario: Scenario, *, width: int = REPORT_WIDTH) -> Iterator[str]:
-    """Yield the lines of a scenario's picture, in rich markup."""
-    run, agent = FORMAT.simulate(scenario), scenario.agent
-    pictures = []
-    for dag, actor in zip(scenario.dags, run.actors, strict=True):
-        title = f"dag {actor.name}"
-        if dag.id is not None:
-            id = CONFORMANCE.own_id(dag, (agent.ip, agent.port))
-            title = f"dag {dag.id} {actor.name}  {id}"
-        if isinstance(dag.maintenance, TenantLock):
-            title += f"  maintenance of tenant {dag.maintenance.tenant}"
-        elif dag.maintenance != "none":
-            title += f"  maintenance {dag.maintenance}"
-        if dag.starts_on:
-            title += f"  on {dag.starts_on.method} {dag.starts_on.path}"
-        labels = [[item.name or _address_text(item.agent or agent) for item in node.sub_tasks] for node in dag.nodes]
-        steps = _draw_nodes(dag, actor.names, labels, agent)
-        pictures.append((title, steps, _tracks(actor.names, labels)))
-    yield from draw_story(scenario, run, pictures, GLYPHS, _describe, width=width)
-
-
 class DagExplainer(Explainer[DagState]):
     """The sentences about one dag; its parts are nodes, and theirs the sub tasks."""
 
-    api, number_key = API, "number"
+    api, number_key, styles = API, "number", GLYPHS
 
     def name(self, part: Part = ()) -> str:
         """Return `node 403 “Start observer”`; of several sub tasks, each with its agent."""
         if len(part) < 2:
             return super().name(part)
-        node, sub_task = self.items[part[:1]], self.items[part]
+        node, sub_task = self.item_at(part[:1]), self.item_at(part)
         name = f" “{one_line(sub_task.name)}”" if sub_task.name != node.name else ""
         where = f" on {_address_text(sub_task.agent)}" if len(node.sub_tasks) > 1 else ""
         return f"sub task {sub_task.number}{name}{where}"
-
-    def label_text(self, state: DagState, part: Part, label: Label) -> str:
-        """Return a label, of the dag with its stage."""
-        return "/".join(label) + ("" if part else f" at stage {state.stage}")
 
     def offers(self, state: DagState, instant: int) -> Iterator[Offer]:
         operators: tuple[ClientOperator, ...] = ("RETRY", "ROLLBACK", "CANCEL", "PASS")
@@ -234,6 +175,46 @@ class DagExplainer(Explainer[DagState]):
         if state.state == "FAILED" and not state.is_finished:
             yield "a maintenance dag that FAILED is not finished: it holds its lock until it SUCCEEDs"
 
+    def labels(self) -> list[list[str]]:
+        """Return the name of each sub task, or the address of its agent."""
+        return [
+            [_address_text(item.agent) if item.name == node.name else one_line(item.name) for item in node.sub_tasks]
+            for node in self.item.nodes
+        ]
+
+    @staticmethod
+    def describe(state: DagState, part: Part, changes: Sequence[Change]) -> str:
+        """Return a label without RUN, or a dag's stage; "" of a part that has not begun, or is as its node."""
+        label = state.label_of(part)
+        if part:
+            is_first = not changes or changes[0].before is None
+            if (is_first and label == ("PENDING", "RUN")) or (part[1:] and label == state.label_of(part[:1])):
+                return ""
+        elif changes and changes[-1].cause == "stage":
+            return f"stage {state.stage}"
+        operator = "" if label[1] == "RUN" else f"/{label[1]}"
+        return f"[{GLYPHS[label[0]][1]}]{label[0]}[/]{operator}"
+
+    @classmethod
+    def picture(cls, scenario: Scenario, script: Dag, actor: Actor) -> tuple[str, Iterator[str], list[list[str]]]:
+        """Return the title of a dag, its nodes and the labels of their sub tasks."""
+        agent, title = scenario.agent, f"dag {actor.name}"
+        if script.id is not None:
+            title = f"dag {script.id} {actor.name}  {CONFORMANCE.own_id(script, (agent.ip, agent.port))}"
+        if isinstance(script.maintenance, TenantLock):
+            title += f"  maintenance of tenant {script.maintenance.tenant}"
+        elif script.maintenance != "none":
+            title += f"  maintenance {script.maintenance}"
+        if script.starts_on:
+            title += f"  on {script.starts_on.method} {script.starts_on.path}"
+        labels = [[item.name or _address_text(item.agent or agent) for item in node.sub_tasks] for node in script.nodes]
+        return title, _draw_nodes(script, actor.names, labels, agent), labels
+
+
+explain: Final = DagExplainer.explain_in
+draw_timeline: Final = DagExplainer.draw_timeline
+draw_scenario: Final = DagExplainer.draw_scenario
+
 
 def _last_run(state: DagState, part: Part) -> str:
     """Return `run 3 (attempt 2)`: the API counts all runs as one, a script those of each kind."""
@@ -244,32 +225,7 @@ def _last_run(state: DagState, part: Part) -> str:
     return f"run {sub_task.execute_times} ({kind} {run.number})"
 
 
-def _tracks(names: Sequence[str], labels: Sequence[Sequence[str]]) -> list[Track]:
-    """Return the tracks of a dag; ``labels`` are the names of each node's sub tasks."""
-    tracks = [Track((), "dag", "dag")]
-    for place, (name, below) in enumerate(zip(names, labels, strict=True)):
-        tracks.append(Track((place,), name, name))
-        if len(below) == 1:
-            tracks.append(Track((place, 0), f"sub task of {name}", None))
-            continue
-        for at, label in enumerate(below):
-            tracks.append(Track((place, at), f"{name} ({label})", f"  {label}"))
-    return tracks
-
-
-def _describe(state: DagState, part: Part, changes: Sequence[Change]) -> str:
-    label = state.label_of(part)
-    if part:
-        is_first = not changes or changes[0].before is None
-        if (is_first and label == ("PENDING", "RUN")) or (part[1:] and label == state.label_of(part[:1])):
-            return ""
-    elif changes and changes[-1].cause == "stage":
-        return f"stage {state.stage}"
-    operator = "" if label[1] == "RUN" else f"/{label[1]}"
-    return f"[{GLYPHS[label[0]][1]}]{label[0]}[/]{operator}"
-
-
-def _draw_nodes(dag: files.Dag, names: Sequence[str], labels: Sequence[Sequence[str]], agent: Agent) -> Iterator[str]:
+def _draw_nodes(dag: Dag, names: Sequence[str], labels: Sequence[Sequence[str]], agent: Agent) -> Iterator[str]:
     """Yield a line for each node, and for each of several sub tasks."""
     widest = min(max(map(cell_len, names)), MAX_NAME_WIDTH)
     for place, (node, name) in enumerate(zip(dag.nodes, names, strict=True)):
@@ -300,7 +256,7 @@ def _address_text(agent: Any) -> str:
     return authority(agent.ip, agent.port)
 
 
-def _runs_text(sub_task: files.SubTask, where: str) -> str:
+def _runs_text(sub_task: SubTask, where: str) -> str:
     """Return what its runs do, and its rollbacks where the file has them."""
     does, back = (
         runs_text((attempt.outcome == "FAILED", attempt.takes) for attempt in attempts)

@@ -12,29 +12,14 @@ from typing import Final
 from rich.markup import escape
 
 from oceanmock.engine.machine import Change, Label, Part
-from oceanmock.engine.sandbox import Sandbox
 from oceanmock.ocp import machine
-from oceanmock.ocp import scenario as files
 from oceanmock.ocp.api import API, Operation, SubtaskStatus
 from oceanmock.ocp.machine import History
-from oceanmock.ocp.scenario import FORMAT, Scenario
+from oceanmock.ocp.scenario import Scenario, Task
 from oceanmock.ocp.states import SubtaskState, TaskScript, TaskState
 from oceanmock.ocp.world import TaskData
-from oceanmock.report.explain import (
-    MAX_EXPLAINED,
-    MAX_LEADING,
-    REPORT_WIDTH,
-    Event,
-    Explainer,
-    Explanation,
-    Offer,
-    Track,
-    draw_report,
-    draw_story,
-    ends_with,
-    last_of,
-    runs_text,
-)
+from oceanmock.report.explain import MAX_EXPLAINED, MAX_LEADING, Event, Explainer, Offer, ends_with, last_of, runs_text
+from oceanmock.scenario.story import Actor
 from oceanmock.text import first_few, one_line, round_duration
 
 _EFFECTS: Final = {
@@ -60,39 +45,10 @@ _RAILS: Final = dict(zip(_SIDES, " │├┤┼─╯╰┴╮╭┬", strict=Tr
 """Glyphs by the sides on which they connect: up, down, left, right."""
 
 
-def explain(sandbox: Sandbox, id: int | str) -> Explanation:
-    """Return why a task is in its state. Raises NoSuchTask."""
-    explainer = TaskExplainer.of(sandbox, id)
-    key = explainer.item.key
-    records, stubs = sandbox.operations_of(API.name, key), sandbox.stubs_about(API.name, key)
-    return explainer.explain(records, clock=sandbox.clock, stubs=stubs)
-
-
-def draw_timeline(sandbox: Sandbox, id: int | str) -> str:
-    """Return a task's timeline up to now, as plain text. Raises NoSuchTask."""
-    explainer = TaskExplainer.of(sandbox, id)
-    names = [one_line(item.name) for item in explainer.item.subtasks]
-    return draw_report(sandbox, explainer, _tracks(names), GLYPHS, _describe)
-
-
-def draw_scenario(scenario: Scenario, *, width: int = REPORT_WIDTH) -> Iterator[str]:
-    """Yield the lines of a scenario's picture, in rich markup."""
-    run = FORMAT.simulate(scenario)
-    pictures = []
-    for task, actor in zip(scenario.tasks, run.actors, strict=True):
-        number = f" {task.id}" if task.id else ""
-        times = f"  × {task.repeat.count}" if task.repeat else ""
-        on = f"  on {task.starts_on.method} {task.starts_on.path}" if task.starts_on else ""
-        title = f"task{number} {actor.name}{times}{on}"
-        steps = _draw_dag(task, actor.names, actor.history.script)
-        pictures.append((title, steps, _tracks(actor.names)))
-    yield from draw_story(scenario, run, pictures, GLYPHS, _describe, width=width)
-
-
 class TaskExplainer(Explainer[TaskState]):
     """The sentences about one task; a part is a subtask."""
 
-    api, number_key = API, "id"
+    api, number_key, styles = API, "id", GLYPHS
 
     def __init__(self, task: TaskData, history: History) -> None:
         super().__init__(task, history)
@@ -236,6 +192,28 @@ class TaskExplainer(Explainer[TaskState]):
     def _those(self, places: Iterable[int]) -> str:
         return self.names((place,) for place in places)
 
+    @staticmethod
+    def describe(state: TaskState, part: Part, changes: Sequence[Change]) -> str:
+        """Return a label; "" of a part that has not been READY yet."""
+        status, operation = state.label_of(part)
+        if (status, operation) == ("PENDING", "EXECUTE") and (not changes or changes[0].before is None):
+            return ""
+        return f"[{GLYPHS[status][1]}]{status}[/]/{operation}"
+
+    @classmethod
+    def picture(cls, scenario: Scenario, script: Task, actor: Actor) -> tuple[str, Iterator[str], tuple[()]]:
+        """Return the title of a task, its DAG and no labels."""
+        number = f" {script.id}" if script.id else ""
+        times = f"  × {script.repeat.count}" if script.repeat else ""
+        on = f"  on {script.starts_on.method} {script.starts_on.path}" if script.starts_on else ""
+        title = f"task{number} {actor.name}{times}{on}"
+        return title, _draw_dag(script, actor.names, actor.history.script), ()
+
+
+explain: Final = TaskExplainer.explain_in
+draw_timeline: Final = TaskExplainer.draw_timeline
+draw_scenario: Final = TaskExplainer.draw_scenario
+
 
 def _is_open(state: TaskState, part: Part) -> bool:
     """Return whether a subtask has a run that has not ended."""
@@ -252,19 +230,7 @@ def _passed(state: TaskState) -> SubtaskStatus:
     return "PENDING" if state.operation == "ROLLBACK" else "SUCCESSFUL"
 
 
-def _tracks(names: Sequence[str]) -> list[Track]:
-    subtasks = (Track((place,), name, name) for place, name in enumerate(names))
-    return [Track((), "task", "task"), *subtasks]
-
-
-def _describe(state: TaskState, part: Part, changes: Sequence[Change]) -> str:
-    status, operation = state.label_of(part)
-    if (status, operation) == ("PENDING", "EXECUTE") and (not changes or changes[0].before is None):
-        return ""
-    return f"[{GLYPHS[status][1]}]{status}[/]/{operation}"
-
-
-def _draw_dag(task: files.Task, names: Sequence[str], script: TaskScript) -> Iterator[str]:
+def _draw_dag(task: Task, names: Sequence[str], script: TaskScript) -> Iterator[str]:
     """Yield the rows of a DAG. Each lane carries one edge down to the subtask at its end."""
     downstreams = machine.downstreams_of(script)
     lanes: list[int | None] = []

@@ -192,7 +192,7 @@ TASK: Final = StateMachine(
         time           RUNNING/EXECUTE|RETRY|ROLLBACK → SUCCESSFUL/=     RunningTaskWorker:86-119,143-176
         time           RUNNING/EXECUTE|RETRY|ROLLBACK → FAILED/=         RunningTaskWorker:86-119,143-176
         task.RETRY     FAILED/EXECUTE|RETRY → RUNNING/RETRY              TaskInstanceManagerImpl:96-101
-        task.RETRY     FAILED/ROLLBACK → RUNNING/RETRY                   {_USER_GUIDE}  {RETRY_AFTER_ROLLBACK}
+        task.RETRY     FAILED/ROLLBACK → RUNNING/RETRY  {_USER_GUIDE}  {RETRY_AFTER_ROLLBACK}
         task.ROLLBACK  FAILED/EXECUTE|RETRY|ROLLBACK → RUNNING/ROLLBACK  TaskInstanceManagerImpl:59-88
         subtask.RETRY  FAILED/EXECUTE|RETRY|ROLLBACK → RUNNING/=         SubtaskInstanceManagerImpl:43-46
         subtask.SKIP   FAILED/EXECUTE|RETRY|ROLLBACK → RUNNING/=         SubtaskInstanceManagerImpl:59
@@ -224,8 +224,8 @@ SUBTASK: Final = StateMachine(
         task.ROLLBACK   READY/RETRY|SKIP|ROLLBACK_SKIP → READY/ROLLBACK                 TaskInstanceManagerImpl:59-88
         task.ROLLBACK   RUNNING/RETRY|SKIP|ROLLBACK_SKIP|CANCEL → READY/ROLLBACK        TaskInstanceManagerImpl:59-88
         task.ROLLBACK   CANCELING/{_RUNS}|CANCEL → READY/ROLLBACK                       TaskInstanceManagerImpl:59-88
-        task.RETRY      FAILED/ROLLBACK → READY/RETRY                                   {_USER_GUIDE}  {RETRY_AFTER_ROLLBACK}
-        time            PENDING/ROLLBACK|ROLLBACK_SKIP → READY/EXECUTE                  AbstractTaskWorker:59-115  {RETRY_AFTER_ROLLBACK}
+        task.RETRY      FAILED/ROLLBACK → READY/RETRY  {_USER_GUIDE}  {RETRY_AFTER_ROLLBACK}
+        time  PENDING/ROLLBACK|ROLLBACK_SKIP → READY/EXECUTE  AbstractTaskWorker:59-115  {RETRY_AFTER_ROLLBACK}
     """),
 )
 """A subtask's operation is that of its last run, or of the one it waits for. What a rollback finds under way, under a

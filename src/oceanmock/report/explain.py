@@ -1,14 +1,13 @@
 """Explanations and timelines: why a task or dag is in its state, what led there, and what moves it next and when.
 
 An explanation is made of the changes in a history and of the operations that were refused. A timeline draws a history
-over time: a track for the whole and each part, then every change. Every state gets at least one column; the rest of the
-width is shared out by how long each lasts. Above the tracks stands where an operation came. A scenario is drawn with
-its steps and where its story leads; a task or dag of a sandbox with what has happened up to now, cut to what fits a
-report.
+over time: a track for the whole and each part under the operations, then every change. Every state gets at least one
+column; the rest of the width is shared out by how long each lasts. A scenario is drawn with its steps and where its
+story leads; a task or dag of a sandbox with what has happened up to now, cut to what fits a report.
 
 Neither is a read: they change nothing, so they do not move a clock under `polls`. An API's package has the words: an
-``Explainer`` with sentences in the present tense, so that one sentence fits what has happened and what is to come.
-Instants are nanoseconds since the epoch; those of a history and a timeline count from the start of the task or dag.
+``Explainer`` with sentences in the present tense, which fit what has happened and what is to come. Instants are
+nanoseconds since the epoch; those of a history and a timeline count from the start of the task or dag.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from __future__ import annotations
 import textwrap
 from abc import ABC, abstractmethod
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise, takewhile
 from typing import Any, ClassVar, Final, Generic, NamedTuple, Self, TypeVar
@@ -29,8 +28,7 @@ from oceanmock.clock import MILLISECOND, SECOND, Clock, Progression
 from oceanmock.engine.log import OperationRecord
 from oceanmock.engine.machine import Change, Dated, History, Label, Part, format_label, next_due, states_until, view_at
 from oceanmock.engine.sandbox import Sandbox
-from oceanmock.scenario.fields import BaseScenario
-from oceanmock.scenario.story import StoryRun
+from oceanmock.scenario.story import Actor
 from oceanmock.text import first_few, format_duration, format_instant, format_seconds, one_line, round_duration
 
 MAX_EXPLAINED: Final = 5
@@ -49,8 +47,7 @@ MAX_LEADING: Final = 20
 HistoryState = TypeVar("HistoryState", bound=Dated)
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(NamedTuple):
     """A change of a task, a dag or a part of it, or a refused operation; texts are labels.
 
     ``before`` is None at the start, and as ``after`` for a refusal.
@@ -89,6 +86,14 @@ class Offer(NamedTuple):
     who: str
 
 
+Tracks = Mapping[Part, tuple[str, str | None]]
+"""By part, its name in the list of changes and the label of its track, if it has one of its own."""
+Markers = Sequence[tuple[int, str]]
+"""Instant and text of each operation on a task or dag."""
+Labels = Sequence[Sequence[str]]
+"""What tracks call the parts of each part; empty where parts have none."""
+
+
 @dataclass(frozen=True, slots=True)
 class Explanation:
     """The state of a task or dag and its reasons; ``who`` names it."""
@@ -109,31 +114,21 @@ class Explanation:
 
     def to_json(self) -> dict[str, Any]:
         """Return a plain dict: instants as RFC 3339 in UTC, spans as scenario files write them."""
+        events = [
+            {"at": format_instant(at), "kind": kind, "id": id, "who": who, "from": before, "to": after, "why": why}
+            for at, _, kind, id, who, before, after, why, *_ in self.events
+        ]
         return {
             "who": self.who,
             "state": self.state,
             "operation": self.operation,
             "created": format_instant(self.created),
             "since": format_instant(self.since),
-            "because": [
-                {"at": None if entry.at is None else format_instant(entry.at), "what": entry.what}
-                for entry in self.because
-            ],
-            "events": [
-                {
-                    "at": format_instant(event.at),
-                    "kind": event.kind,
-                    "id": event.id,
-                    "who": event.who,
-                    "from": event.before,
-                    "to": event.after,
-                    "why": event.why,
-                }
-                for event in self.events
-            ],
+            "because": [{"at": at if at is None else format_instant(at), "what": what} for at, what in self.because],
+            "events": events,
             "next": self.next
             and {"at": format_instant(self.next.at), "in": format_duration(self._time_left), "what": self.next.what},
-            "accepts": [{"operation": entry.operation, "who": entry.who} for entry in self.accepts],
+            "accepts": [offer._asdict() for offer in self.accepts],
             "clock": {"progression": self.progression, "speed": self.speed, "now": format_instant(self.now)},
             "stubs": [*self.stubs],
         }
@@ -192,24 +187,17 @@ def _wrapped(line: str, *, indent: int = 2) -> str:
 class Explainer(ABC, Generic[HistoryState]):
     """One API's sentences about a task or dag with its history.
 
-    ``item`` holds the constant data of the whole: ``name``, ``created`` and its parts; ``items`` that of each part.
+    ``item`` holds the constant data of the whole: ``name``, ``created`` and its parts.
     """
 
     api: ClassVar[Api]
     number_key: ClassVar[str]
+    styles: ClassVar[Mapping[str, tuple[str, str]]]
+    """A glyph and a colour by state, or by state and operation where that makes a difference."""
 
     def __init__(self, item: Any, history: History[Any, Any, HistoryState]) -> None:
         self.item: Final = item
         self.history: Final = history
-        self.items: Final[dict[Part, Any]] = {(): item}
-        level = self.items
-        for kind in self.api.kinds[1:]:
-            level = {
-                (*part, place): child
-                for part, parent in level.items()
-                for place, child in enumerate(getattr(parent, f"{kind.name}s"))
-            }
-            self.items.update(level)
 
     @classmethod
     def of(cls, sandbox: Sandbox, id: int | str) -> Self:
@@ -217,6 +205,13 @@ class Explainer(ABC, Generic[HistoryState]):
         world = sandbox.worlds[cls.api.name]
         key = world.key_of(str(id))
         return cls(world.data_of(key), world.history_of(key))
+
+    @classmethod
+    def explain_in(cls, sandbox: Sandbox, id: int | str) -> Explanation:
+        """Return why a task or dag is in its state. Raises NoSuchTask or ValueError."""
+        explainer = cls.of(sandbox, id)
+        of = (cls.api.name, explainer.item.key)
+        return explainer.explain(sandbox.operations_of(*of), clock=sandbox.clock, stubs=sandbox.stubs_about(*of))
 
     @abstractmethod
     def why(self, before: HistoryState, after: HistoryState, change: Change) -> str:
@@ -234,9 +229,30 @@ class Explainer(ABC, Generic[HistoryState]):
     def offers(self, state: HistoryState, instant: int) -> Iterator[Offer]:
         """Yield the operations that would be accepted now."""
 
+    @staticmethod
+    @abstractmethod
+    def describe(state: HistoryState, part: Part, changes: Sequence[Change]) -> str:
+        """Return in markup what has come of a part by some changes, "" for nothing; without any, what shows first."""
+
+    @classmethod
+    @abstractmethod
+    def picture(cls, scenario: Any, script: Any, actor: Actor) -> tuple[str, Iterable[str], Labels]:
+        """Return the title of a task or dag of a scenario, its steps in markup, and the labels of its parts' parts."""
+
+    def labels(self) -> Labels:
+        """Return the labels of each part's own parts."""
+        return ()
+
+    def item_at(self, part: Part) -> Any:
+        """Return the constant data of the whole or a part."""
+        item = self.item
+        for kind, place in zip(self.api.kinds[1:], part, strict=False):
+            item = getattr(item, f"{kind.name}s")[place]
+        return item
+
     def name(self, part: Part = ()) -> str:
         """Return what sentences call the whole or a part: `subtask 71 “Install”`."""
-        item = self.items[part]
+        item = self.item_at(part)
         return f"{self.api.kinds[len(part)].title} {getattr(item, self.number_key)} “{one_line(item.name)}”"
 
     def names(self, parts: Iterable[Part]) -> str:
@@ -244,8 +260,9 @@ class Explainer(ABC, Generic[HistoryState]):
         return first_few([self.name(part) for part in parts])
 
     def label_text(self, state: HistoryState, part: Part, label: Label) -> str:
-        """Return a label as events show it."""
-        return format_label(label)
+        """Return a label as events show it: of a dag with its stage."""
+        stage = None if part else getattr(state, "stage", None)
+        return format_label(label) + ("" if stage is None else f" at stage {stage}")
 
     def explain(self, records: Iterable[OperationRecord], *, clock: Clock, stubs: Sequence[str] = ()) -> Explanation:
         """Return why it shows what it does now; ``records`` add the refused operations, ``stubs`` what waits for it."""
@@ -254,8 +271,7 @@ class Explainer(ABC, Generic[HistoryState]):
         past = _recent(states_until(self.history, age))
         events = tuple(self._events(past, records))
         state = past[-1]
-        changes = (change for item in reversed(past) for change in reversed(item.changes))
-        moves = (item.at for item in changes if not item.part and item.before != item.after)
+        moves = (it.at for item in past for it in item.changes if not it.part and it.before != it.after)
         chosen = {*[event for event in events if event.is_operation][-1:], *self.leading(state, events)}
         unique = dict.fromkeys((event.at, event.why) for event in events if event in chosen)
         because = [
@@ -276,7 +292,7 @@ class Explainer(ABC, Generic[HistoryState]):
             state=name,
             operation=operation,
             created=created,
-            since=created + next(moves, past[0].at),
+            since=created + max(moves, default=past[0].at),
             because=(*because, *[Reason(None, sentence) for sentence in self.holding(state, age)]),
             events=events,
             next=following,
@@ -322,8 +338,128 @@ class Explainer(ABC, Generic[HistoryState]):
                     before = after
 
     def _event(self, at: int, part: Part, before: str | None, after: str, why: str, **flags: bool) -> Event:
-        id = getattr(self.items[part], self.number_key)
+        id = getattr(self.item_at(part), self.number_key)
         return Event(at, part, self.api.kinds[len(part)].name, id, self.name(part), before, after, why, **flags)
+
+    # --- timelines ---
+
+    @classmethod
+    def draw_timeline(cls, sandbox: Sandbox, id: int | str) -> str:
+        """Return a timeline up to now without markup; the last line ends in a line feed. Raises as ``of``."""
+        explainer = cls.of(sandbox, id)
+        item = explainer.item
+        age, name = sandbox.clock.now() - item.created, one_line(item.name)
+        past = states_until(explainer.history, age)
+        recent = past[-MAX_DRAWN_STATES:]
+        parts = getattr(item, f"{cls.api.kinds[1].name}s")
+        tracks = shown = cls._tracks([one_line(part.name) for part in parts], explainer.labels())
+        markers = []
+        for record in sandbox.operations_of(cls.api.name, item.key):
+            target = repr(name) if record.position is None else f"{tracks[record.position,][0]!r} of {name!r}"
+            refused = f", refused: {record.refused}" if record.refused else ""
+            if record.at - item.created >= recent[0].at:
+                markers.append((record.at - item.created, one_line(f"{record.operation} {target}{refused}")))
+        if len(tracks) > MAX_TRACKS:  # the last of those that change
+            changing = {change.part for state in recent[1:] for change in state.changes}
+            parts = [part for part in tracks if part in changing - {()}][1 - MAX_TRACKS :]
+            shown = {part: tracks[part] for part in ((), *parts)}
+        drawn = cls._draw_tracks(recent, shown, markers, width=REPORT_WIDTH, until=age)
+        rows = [render(row).plain for row in drawn]
+        changes = [render(line).plain for line in cls._draw_changes(recent, shown, markers)]
+        glyphs = set("".join(rows))
+        title = f"{cls.api.root.name} {getattr(item, cls.number_key)} {name}"
+        lines = [
+            f"{title}, {format_seconds(age)} after its start at {format_instant(item.created)}",
+            "",
+            *_left_out(len(past) - MAX_DRAWN_STATES, "states before these"),
+            *rows,
+            *_left_out(len(tracks) - len(shown), "parts more"),
+            "",
+            *_left_out(len(changes) - MAX_CHANGES, "lines before these"),
+            *changes[-MAX_CHANGES:],
+            "",
+            "  " + "  ".join([f"{glyph} {text}" for text, (glyph, _) in cls.styles.items() if glyph in glyphs]),
+        ]
+        return "\n".join(map(str.rstrip, lines)) + "\n"
+
+    @classmethod
+    def draw_scenario(cls, scenario: Any, *, width: int = REPORT_WIDTH) -> Iterator[str]:
+        """Yield the lines of a scenario in markup: title, steps and timeline of each task or dag."""
+        run, scripts = cls.api.scenario.FORMAT.simulate(scenario), getattr(scenario, cls.api.scripts_key)
+        yield f"[bold]{escape(scenario.name)}[/]  {escape(scenario.summary)}"
+        for number, (script, actor) in enumerate(zip(scripts[:MAX_PICTURES], run.actors, strict=False)):
+            title, steps, labels = cls.picture(scenario, script, actor)
+            markers = [(m.instant - actor.created, m.text) for m in run.markers if m.actor == number]
+            states, tracks = actor.history.states, cls._tracks(actor.names, labels)
+            until = states[-1].at + max((states[-1].at - states[0].at) // 12, 1)
+            yield from ("", f"[bold]{escape(title)}[/]", *steps, "")
+            yield from cls._draw_tracks(states, tracks, markers, width=width, until=until)
+            yield ""
+            yield from cls._draw_changes(states, tracks, markers)
+        if len(scripts) > MAX_PICTURES:
+            yield f"\n… and {len(scripts) - MAX_PICTURES} more {cls.api.root.name}s"
+        yield ""
+        yield "  ".join(f"[{colour}]{glyph}[/] {text}" for text, (glyph, colour) in cls.styles.items())
+
+    @classmethod
+    def _tracks(cls, names: Iterable[str], labels: Labels) -> Tracks:
+        """Return the tracks of the whole and its parts; the only part of a part is drawn with it."""
+        tracks: dict[Part, tuple[str, str | None]] = {(): (cls.api.root.name, cls.api.root.name)}
+        for place, name in enumerate(names):
+            below = labels[place] if labels else ()
+            tracks[place,] = (name, name)
+            for at, label in enumerate(below):
+                tracks[place, at] = (f"{name} ({label})", f"  {label}")
+            if len(below) == 1:
+                tracks[place, 0] = (f"{cls.api.kinds[2].title} of {name}", None)
+        return tracks
+
+    @classmethod
+    def _draw_tracks(
+        cls, states: Sequence[Any], tracks: Tracks, markers: Markers, *, width: int, until: int
+    ) -> Iterator[str]:
+        """Yield the tracks of some states under the markers, in markup, up to an instant after the last state."""
+        instants = [state.at for state in states]
+        total = max(until - instants[0], 1)
+        spare = max(width - NAME_WIDTH - 4 - len(instants), 0)
+        widths = [1 + (end - at) * spare // total for at, end in pairwise([*instants, until])]
+        if markers:
+            row = [" "] * sum(widths)
+            for instant, _ in markers:
+                after = max(place for place, at in enumerate(instants) if at <= instant)
+                row[sum(widths[:after])] = "▼"
+            yield f"  {'':{NAME_WIDTH}}[yellow]{''.join(row).rstrip()}[/]"
+        for part, (_, name) in tracks.items():
+            if name is None:
+                continue
+            is_long = cell_len(name) >= NAME_WIDTH  # a wide character takes two columns
+            text, cells = f"{set_cell_size(name, NAME_WIDTH - 3)}…" if is_long else name, ""
+            for columns, state in zip(widths, states, strict=True):
+                label = state.label_of(part)
+                glyph, colour = cls.styles.get("/".join(label)) or cls.styles[label[0]]
+                cells += f"[{colour}]{glyph * columns}[/]"
+            yield f"  {escape(set_cell_size(text, NAME_WIDTH))}{cells}"
+
+    @classmethod
+    def _draw_changes(cls, states: Sequence[Any], tracks: Tracks, markers: Markers) -> Iterator[str]:
+        """Yield each instant at which something changes, and what, in markup; operations where they came."""
+        lines = [(instant, f"  [yellow]▼ {_at(instant)}  {escape(text)}[/]") for instant, text in markers]
+        for number, state in enumerate(states):
+            is_operated = any(change.target is not None or change.before is None for change in state.changes)
+            while lines and lines[0][0] < state.at + is_operated:
+                yield lines.pop(0)[1]
+            texts, changes_of = list[str](), defaultdict[Part, list[Change]](list)
+            for change in state.changes if number else ():
+                changes_of[change.part].append(change)
+            for part, (name, _) in tracks.items():
+                changes = changes_of[part]
+                is_changed = number == 0 or (bool(changes) and changes[0].before != changes[-1].after)
+                if is_changed or any(change.target is None and change.before == change.after for change in changes):
+                    text = cls.describe(state, part, changes)
+                    texts += [f"{escape(name)} {text}"] if text else []
+            if texts:
+                yield f"    {_at(state.at)}  {'; '.join(texts)}"
+        yield from (line for _, line in lines)
 
 
 def _recent(states: tuple[HistoryState, ...]) -> tuple[HistoryState, ...]:
@@ -343,107 +479,6 @@ def ends_with(lines: Sequence[str]) -> str:
     return f"; its log ends “{one_line(lines[-1])}”" if lines else ""
 
 
-# --- timelines ------------------------------------------------------------------------------------
-
-Styles = Mapping[str, tuple[str, str]]
-"""A glyph and a colour by state, or by state and operation where that makes a difference."""
-Describe = Callable[[Any, Part, Sequence[Change]], str]
-"""What to print, in markup, of a part that has come to a state by some changes; "" for nothing. Without changes, it is
-what shows first."""
-
-
-class Track(NamedTuple):
-    """The whole or a part: its name in the list of changes, and the label of its track, if any."""
-
-    part: Part
-    name: str
-    label: str | None
-
-
-Tracks = Sequence[Track]
-Markers = Sequence[tuple[int, str]]
-"""Instant and text of each operation on a task or dag."""
-
-
-def _draw_tracks(
-    states: Sequence[Any], tracks: Tracks, markers: Markers, styles: Styles, *, width: int, until: int | None = None
-) -> Iterator[str]:
-    """Yield the tracks of some states under the markers, in markup, up to an instant after the last state."""
-    instants = [state.at for state in states]
-    if until is None:
-        until = instants[-1] + max((instants[-1] - instants[0]) // 12, 1)
-    total = max(until - instants[0], 1)
-    spare = max(width - NAME_WIDTH - 4 - len(instants), 0)
-    widths = [1 + (end - at) * spare // total for at, end in pairwise([*instants, until])]
-    if markers:
-        row = [" "] * sum(widths)
-        for instant, _ in markers:
-            after = max(place for place, at in enumerate(instants) if at <= instant)
-            row[sum(widths[:after])] = "▼"
-        yield f"  {'':{NAME_WIDTH}}[yellow]{''.join(row).rstrip()}[/]"
-    for track in tracks:
-        if (name := track.label) is None:
-            continue
-        if cell_len(name) >= NAME_WIDTH:  # a wide character takes two columns
-            name = f"{set_cell_size(name, NAME_WIDTH - 3)}…"
-        cells = ""
-        for columns, state in zip(widths, states, strict=True):
-            label = state.label_of(track.part)
-            glyph, colour = styles.get("/".join(label)) or styles[label[0]]
-            cells += f"[{colour}]{glyph * columns}[/]"
-        yield f"  {escape(set_cell_size(name, NAME_WIDTH))}{cells}"
-
-
-def _draw_changes(states: Sequence[Any], tracks: Tracks, markers: Markers, describe: Describe) -> Iterator[str]:
-    """Yield each instant at which something changes, and what, in markup; operations where they came."""
-    lines = [(instant, f"  [yellow]▼ {_at(instant)}  {escape(text)}[/]") for instant, text in markers]
-    for number, state in enumerate(states):
-        is_operated = any(change.target is not None or change.before is None for change in state.changes)
-        while lines and lines[0][0] < state.at + is_operated:
-            yield lines.pop(0)[1]
-        texts, changes_of = list[str](), defaultdict[Part, list[Change]](list)
-        for change in state.changes if number else ():
-            changes_of[change.part].append(change)
-        for track in tracks:
-            changes = changes_of[track.part]
-            is_changed = number == 0 or (bool(changes) and changes[0].before != changes[-1].after)
-            if is_changed or any(change.target is None and change.before == change.after for change in changes):
-                text = describe(state, track.part, changes)
-                texts += [f"{escape(track.name)} {text}"] if text else []
-        if texts:
-            yield f"    {_at(state.at)}  {'; '.join(texts)}"
-    yield from (line for _, line in lines)
-
-
-def _at(instant: int) -> str:
-    return f"{instant / SECOND:8.3f} s"
-
-
-def draw_story(
-    scenario: BaseScenario,
-    run: StoryRun,
-    pictures: Sequence[tuple[str, Iterable[str], Tracks]],
-    styles: Styles,
-    describe: Describe,
-    *,
-    width: int,
-) -> Iterator[str]:
-    """Yield the lines of a scenario in markup: title, steps and timeline of each task or dag."""
-    yield f"[bold]{escape(scenario.name)}[/]  {escape(scenario.summary)}"
-    for number, (title, steps, tracks) in enumerate(pictures[:MAX_PICTURES]):
-        actor = run.actors[number]
-        markers = [(m.instant - actor.created, m.text) for m in run.markers if m.actor == number]
-        states = actor.history.states
-        yield from ("", f"[bold]{escape(title)}[/]", *steps, "")
-        yield from _draw_tracks(states, tracks, markers, styles, width=width)
-        yield ""
-        yield from _draw_changes(states, tracks, markers, describe)
-    if len(pictures) > MAX_PICTURES:
-        yield f"\n… and {len(pictures) - MAX_PICTURES} more {pictures[0][2][0].name}s"
-    yield ""
-    yield "  ".join(f"[{colour}]{glyph}[/] {text}" for text, (glyph, colour) in styles.items())
-
-
 def runs_text(runs: Iterable[tuple[bool, int | None]]) -> str:
     """Return what runs do, in a few words: whether each fails, and how long it takes."""
     texts = []
@@ -456,41 +491,8 @@ def runs_text(runs: Iterable[tuple[bool, int | None]]) -> str:
     return ", then ".join(texts)
 
 
-def draw_report(sandbox: Sandbox, explainer: Explainer[Any], tracks: Tracks, styles: Styles, describe: Describe) -> str:
-    """Return a timeline up to now without markup; the last line ends in a line feed."""
-    item = explainer.item
-    age, name = sandbox.clock.now() - item.created, one_line(item.name)
-    past = states_until(explainer.history, age)
-    recent = past[-MAX_DRAWN_STATES:]
-    names = {track.part: track.name for track in tracks}
-    markers = []
-    for record in sandbox.operations_of(explainer.api.name, item.key):
-        target = repr(name) if record.position is None else f"{names[record.position,]!r} of {name!r}"
-        refused = f", refused: {record.refused}" if record.refused else ""
-        if record.at - item.created >= recent[0].at:
-            markers.append((record.at - item.created, one_line(f"{record.operation} {target}{refused}")))
-    whole, *parts = tracks
-    if len(parts) >= MAX_TRACKS:  # the last of those that change
-        changing = {change.part for state in recent[1:] for change in state.changes}
-        parts = [track for track in parts if track.part in changing][1 - MAX_TRACKS :]
-    rows = _draw_tracks(recent, [whole, *parts], markers, styles, width=REPORT_WIDTH, until=age)
-    drawn = [render(row).plain for row in rows]
-    changes = [render(line).plain for line in _draw_changes(recent, [whole, *parts], markers, describe)]
-    glyphs = set("".join(drawn))
-    title = f"{whole.name} {getattr(item, explainer.number_key)} {name}"
-    lines = [
-        f"{title}, {format_seconds(age)} after its start at {format_instant(item.created)}",
-        "",
-        *_left_out(len(past) - MAX_DRAWN_STATES, "states before these"),
-        *drawn,
-        *_left_out(len(tracks) - len(parts) - 1, "parts more"),
-        "",
-        *_left_out(len(changes) - MAX_CHANGES, "lines before these"),
-        *changes[-MAX_CHANGES:],
-        "",
-        "  " + "  ".join([f"{glyph} {text}" for text, (glyph, _) in styles.items() if glyph in glyphs]),
-    ]
-    return "\n".join(map(str.rstrip, lines)) + "\n"
+def _at(instant: int) -> str:
+    return f"{instant / SECOND:8.3f} s"
 
 
 def _left_out(count: int, what: str) -> list[str]:
