@@ -4,19 +4,23 @@ Ticks are whole seconds from the sandbox's start; a run starts half a second aft
 READY. Nothing here waits: the tests move the clock, or the wall that it goes by.
 """
 
-from collections.abc import Callable, Iterator
+import tracemalloc
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from in_process import sandbox_of
 from oceanmock.apis import make_sandbox
 from oceanmock.clock import PROGRESSIONS, SECOND, Progression
+from oceanmock.engine.machine import Upcoming
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.errors import AuthorError, CallerError, IllegalOperation, NoSuchSubtask, NoSuchTask, RollbackProhibited
 from oceanmock.library import load_scenario, read_scenario
 from oceanmock.ocp import machine as ocp
 from oceanmock.ocp import world as ocp_world
 from oceanmock.ocp.scenario import FORMAT, Scenario, script_of
+from oceanmock.ocp.states import TaskState
 from oceanmock.ocp.world import Tasks, TaskView
 from oceanmock.scenario.fields import BaseScenario
 
@@ -53,6 +57,10 @@ def named(name: str, tasks: str, *, more: str = "") -> Scenario:
     """A scenario of this name and these tasks."""
     text = f"summary: A\napi: ocp\n{more}tasks: {tasks}\n"
     return of_ocp(read_scenario(text, path=f"{name}.yaml"))
+
+
+CHAIN = named("chain", f"[{{subtasks: [{{attempts: [{{takes: 1s, ends: FAILED}}, {{takes: 1s}}]}}{', {}' * 1_999}]}}]")
+"""2,000 subtasks, each after the one before it, of which the first fails once."""
 
 
 def status_of(sandbox: Sandbox, task_id: int = 7) -> str:
@@ -457,6 +465,51 @@ def test_a_story_s_end_is_what_a_client_sees_who_lives_it() -> None:
     sandbox.advance(60 * SECOND)
 
     assert sandbox.world(Tasks).view(5400).state == told.history.states[-1]
+
+
+# --- what is due is computed when it is needed ---
+
+
+def counted(states: Iterable[TaskState], computed: list[int]) -> Iterator[TaskState]:
+    """Yield states, and note the instant of each that was computed."""
+    for state in states:
+        computed.append(state.at)
+        yield state
+
+
+def test_a_state_is_computed_only_when_an_instant_from_it_on_is_read() -> None:
+    states = [*ocp.start(script_of(CHAIN.tasks[0])).upcoming]
+    computed = list[int]()
+
+    upcoming = Upcoming(counted(states, computed))
+    at_once = len(computed)
+    shown = upcoming.at(states[3].at)
+
+    assert (at_once, shown) == (1, states[3])
+    assert computed == [state.at for state in states[:5]], "and the one after it, from which the next instant follows"
+
+
+def test_an_operation_on_a_long_chain_computes_no_state_that_is_not_read() -> None:
+    """A retry of 2,000 subtasks in a chain leads to 6,000 states."""
+    history, at = ocp.start(script_of(CHAIN.tasks[0])), 10 * SECOND
+    tracemalloc.start()
+    retried = ocp.operate(history, "RETRY", at)
+    small = tracemalloc.get_traced_memory()[0]
+    states = len(retried.states)
+    large = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+
+    assert states > 5_000
+    assert large > 10 * small
+
+
+def test_threads_that_read_one_history_see_the_same_states() -> None:
+    expected = [*ocp.start(script_of(CHAIN.tasks[0])).upcoming]
+    for _ in range(5):
+        upcoming = Upcoming(iter(expected))
+        with ThreadPoolExecutor(8) as threads:
+            seen = [*threads.map(lambda _, of=upcoming: [*of], range(8))]
+        assert all(states == expected for states in seen)
 
 
 # --- isolation ------------------------------------------------------------------------------------

@@ -115,8 +115,3 @@ class Clock:
     def advance(self, by: int) -> None:
         """Move forward by a span."""
         self.move_to(self.now() + by)
-
-    def settle(self, instant: int) -> None:
-        """Move to the end of a history, if the progression is ``immediate``."""
-        if self.progression == "immediate":
-            self.move_to(instant)

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import chain
 from operator import attrgetter
+from threading import Lock
 from typing import Any, ClassVar, Final, Generic, NamedTuple, Protocol, Self, TypeVar, overload
 
 Label = tuple[str, str]
@@ -244,19 +245,85 @@ class Parts(Sequence[T]):
         return f"Parts({tuple(self)!r})"
 
 
+class Upcoming(Generic[S]):
+    """The states from one on, in order, as long as something is due: each is computed when it is first needed.
+
+    Threads may share one, since histories without operations are cached.
+    """
+
+    __slots__ = ("_known", "_lock", "_more")
+
+    def __init__(self, states: Iterable[S]) -> None:
+        """Raise StopIteration if there is no state."""
+        self._more, self._lock = iter(states), Lock()
+        self._known = [next(self._more)]
+
+    def __iter__(self) -> Iterator[S]:
+        state: S | None = self.first
+        while state is not None:
+            yield state
+            state = self.after(state.at)
+
+    def __eq__(self, other: object) -> bool:
+        return [*self] == [*other] if isinstance(other, Upcoming) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self.first)
+
+    @property
+    def first(self) -> S:
+        """Return the state that the last operation, or the start, led to."""
+        return self._known[0]
+
+    @property
+    def last(self) -> S:
+        """Return the state after which nothing is due."""
+        self._compute(None)
+        return self._known[-1]
+
+    def until(self, instant: int) -> list[S]:
+        """Return the states that have begun by an instant."""
+        return self._known[: self._count(instant)]
+
+    def at(self, instant: int) -> S:
+        """Return the state that shows at an instant; before the first one, that."""
+        return self._known[max(self._count(instant) - 1, 0)]
+
+    def after(self, instant: int) -> S | None:
+        """Return the first state that begins after an instant, or None."""
+        count = self._count(instant)
+        return self._known[count] if count < len(self._known) else None
+
+    def _count(self, instant: int) -> int:
+        """Return how many states have begun by an instant; the next one is computed, too."""
+        if self._known[-1].at <= instant:
+            self._compute(instant)
+        return bisect_right(self._known, instant, key=_at)
+
+    def _compute(self, instant: int | None) -> None:
+        """Compute the states up to the first one after an instant, or all."""
+        with self._lock:
+            while instant is None or self._known[-1].at <= instant:
+                state = next(self._more, None)
+                if state is None:
+                    self._more = iter(())
+                    return
+                self._known.append(state)
+
+
 @dataclass(frozen=True, slots=True)
 class History(Generic[C, R, S]):
     """Every state that a script leads to under some rules, past and to come, in order.
 
-    ``upcoming`` begins with the state that the last operation, or the start, led to, and goes on as long as something
-    is due. ``past`` has the states before that operation, in one tuple for each of the last ``MAX_OPERATIONS``, so that
-    an operation costs the same, and a history takes no more memory, however many there were before.
+    ``upcoming`` begins with the state that the last operation, or the start, led to. ``past`` has the states before
+    that operation, in one list for each of the last ``MAX_OPERATIONS``, so that an operation costs the same, and a
+    history takes no more memory, however many there were before.
     """
 
     script: C
     rules: R
-    upcoming: tuple[S, ...]
-    past: tuple[tuple[S, ...], ...] = field(default=(), repr=False)
+    upcoming: Upcoming[S]
+    past: tuple[list[S], ...] = field(default=(), repr=False)
 
     @property
     def states(self) -> tuple[S, ...]:
@@ -266,20 +333,21 @@ class History(Generic[C, R, S]):
     @property
     def last(self) -> S:
         """Return the state after which nothing is due."""
-        return self.upcoming[-1]
+        return self.upcoming.last
 
     def continued(self, instant: int, states: Iterable[S]) -> History[C, R, S]:
         """Return the history in which, from ``instant`` on, these states follow instead."""
-        passed = until(self.upcoming, instant)
+        passed = self.upcoming.until(instant)
         past = (*self.past, passed)[-MAX_OPERATIONS:] if passed else self.past
-        return replace(self, upcoming=tuple(states), past=past)
+        return replace(self, upcoming=Upcoming(states), past=past)
 
 
 def view_at(history: History[C, R, S], instant: int) -> S:
     """Return the state that shows at ``instant``; before the start, the first one."""
-    states = history.upcoming
-    if instant < states[0].at and history.past:
-        states = next((span for span in reversed(history.past) if span[0].at <= instant), history.past[0])
+    upcoming = history.upcoming
+    if instant >= upcoming.first.at or not history.past:
+        return upcoming.at(instant)
+    states = next((span for span in reversed(history.past) if span[0].at <= instant), history.past[0])
     return states[max(bisect_right(states, instant, key=_at) - 1, 0)]
 
 
@@ -288,25 +356,18 @@ def next_due(history: History[C, R, S], instant: int) -> int | None:
 
     A state that an operation replaced at the very instant it was due never shows.
     """
-    states = history.upcoming
-    if instant >= states[0].at:
-        later = bisect_right(states, instant, key=_at)
-        return states[later].at if later < len(states) else None
+    if instant >= history.upcoming.first.at:
+        following = history.upcoming.after(instant)
+        return None if following is None else following.at
     current = replace(view_at(history, instant), at=0)
-    borders = dict.fromkeys(state.at for state in history.states if state.at > instant)
-    changed = (at for at in borders if replace(view_at(history, at), at=0) != current)
-    return next(changed, None)
+    borders = (state.at for state in chain(chain.from_iterable(history.past), history.upcoming) if state.at > instant)
+    return next((at for at in borders if replace(view_at(history, at), at=0) != current), None)
 
 
 def states_until(history: History[C, R, S], instant: int) -> tuple[S, ...]:
     """Return the states that had begun by ``instant``; the first one at least."""
-    states = history.states
-    return until(states, instant) or states[:1]
-
-
-def until(states: tuple[S, ...], instant: int) -> tuple[S, ...]:
-    """Return the states that had begun by ``instant``."""
-    return states[: bisect_right(states, instant, key=_at)]
+    states = [*chain.from_iterable(history.past), *history.upcoming.until(instant)]
+    return tuple(states[: bisect_right(states, instant, key=_at)] or states[:1] or [history.upcoming.first])
 
 
 def started(state: S) -> S:

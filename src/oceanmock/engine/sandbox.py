@@ -304,9 +304,9 @@ class Sandbox:
                 self.clock.move_to(command.to, wall=entry.wall)
             case SetClock():
                 self.clock.set(progression=command.progression, speed=command.speed, wall=entry.wall)
-                for world in self.worlds.values():
-                    for end in world.ends():
-                        self.clock.settle(end)
+                if self.clock.progression == "immediate":
+                    ends = (end for world in self.worlds.values() for end in world.ends())
+                    self.clock.move_to(max(ends, default=0), wall=entry.wall)
             case AddFault():
                 return self._faults.add(command.fault)
             case RemoveFault():

@@ -122,7 +122,7 @@ class Group:
     def next_due(self, now: int, number: int | None = None) -> int | None:
         """Return the first instant after ``now`` at which a task, or the first that is not changed, changes."""
         dues = []
-        for state in self.history.upcoming[1:]:
+        for state in self.history.states[1:]:
             offset = state.at - self.tick
             if number is not None:
                 dues.append(self.first_tick(number) + offset)
@@ -354,13 +354,13 @@ class World(ABC, Generic[Key, D, V, Template]):
         self._data[key] = data
         self._histories[key] = history
         self._built.pop(key, None)
-        self.clock.settle(data.created + history.last.at)
+        if self.clock.progression == "immediate":
+            self.clock.move_to(data.created + history.last.at)
 
     def _add_group(self, group: Group) -> None:
         insort(self._groups, group, key=_first_id)
-        end = group.end()
-        if end is not None:
-            self.clock.settle(end)
+        if self.clock.progression == "immediate" and (end := group.end()) is not None:
+            self.clock.move_to(end)
 
 
 def _number_of(key: Any) -> Any:

@@ -59,7 +59,7 @@ def start(script: DagScript, rules: Rules = Rules()) -> History:
         nodes.append(NodeState("PENDING", "RUN", at, at, tuple(sub_tasks)))
         at += LAG * len(node.sub_tasks)
     dag = DagState("READY", "RUN", 0, 0, at=0, stage=1, is_finished=False, nodes=Parts(nodes))
-    return engine.History(script, rules, tuple(_unfold(script, rules, engine.started(dag))))
+    return engine.History(script, rules, engine.Upcoming(_unfold(script, rules, engine.started(dag))))
 
 
 def task_logs_at(sub_task: SubTaskState, instant: int) -> tuple[str, ...] | None:

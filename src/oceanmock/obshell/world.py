@@ -21,6 +21,7 @@ from typing import Any, ClassVar, Final, Literal, NoReturn, get_args
 from oceanmock.clock import Clock
 from oceanmock.engine.fake_data import FakeData
 from oceanmock.engine.log import Operate, Start
+from oceanmock.engine.machine import next_due
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.engine.world import TaskItem, World, agreed_setting
 from oceanmock.errors import AuthorError, IdTaken, NoSuchTask, UnderMaintenance, WrongIdentity
@@ -168,7 +169,7 @@ class Dags(World[DagKey, DagData, DagView, Template]):
             view = self.view(key, now)
             if not view.state.is_finished:
                 views.append(view)
-            elif view.state is self._histories[key].last:
+            elif next_due(self._histories[key], now - view.dag.created) is None:
                 self._unfinished.remove(key)
         return views
 

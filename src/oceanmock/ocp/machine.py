@@ -77,7 +77,7 @@ def start(script: TaskScript, rules: Rules = Rules()) -> History:
             SubtaskState(status="READY" if place in first else "PENDING") for place in range(len(script.subtasks))
         ),
     )
-    return engine.History(script, rules, tuple(_unfold(script, rules, engine.started(state))))
+    return engine.History(script, rules, engine.Upcoming(_unfold(script, rules, engine.started(state))))
 
 
 def log_lines_at(run: Run, instant: int) -> tuple[str, ...]:
