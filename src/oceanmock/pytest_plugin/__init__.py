@@ -2,14 +2,17 @@
 
 This file has what pytest must find: options, fixtures and hooks. It imports nothing but pytest, so that a suite without
 sandboxes pays nothing; ``sandboxes`` (with marks, reports of failures, strict mode and coverage) is imported when a
-test first uses a fixture. Under xdist the controller has the server of all its workers (``shared_server``).
+test first uses a fixture. Under xdist the controller has the server of all its workers.
 """
 
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from select import select
+from threading import Thread
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
@@ -80,6 +83,9 @@ class PluginOptions:
 
 
 OPTIONS: Final = pytest.StashKey[PluginOptions]()
+SERVER_KEY: Final = "oceanmock_server"
+"""The key of a worker's input that has the host, the URL and the token of the server that workers share, or nothing."""
+_SHARED: Final = pytest.StashKey[dict[str, Any]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -144,11 +150,53 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
-    """Give a worker of xdist the address of the server that the workers share."""
-    if node.config.stash[OPTIONS].url is None:
-        from oceanmock.pytest_plugin.shared_server import offer  # noqa: PLC0415 (only under xdist)
+    """Give a worker of xdist the address of the server that the workers share.
 
-        offer(node, host=str(node.config.getini("oceanmock_host")))
+    A worker on another machine, or of another Python, starts a server of its own, and so does one where none can
+    listen: it reports why.
+    """
+    config, spec = node.config, node.gateway.spec
+    if config.stash[OPTIONS].url is not None or not spec.popen or spec.python or spec.via:
+        return
+    if _SHARED not in config.stash:
+        try:
+            config.stash[_SHARED] = share_server(config, host=str(config.getini("oceanmock_host")))
+        except (OSError, RuntimeError):  # the latter of pytest-socket
+            config.stash[_SHARED] = {}
+    node.workerinput[SERVER_KEY] = config.stash[_SHARED]
+
+
+def share_server(config: pytest.Config, *, host: str) -> dict[str, Any]:
+    """Listen for the workers of a run until its end, and return the address.
+
+    Listening costs next to nothing; a thread imports and starts the server with the first connection, so that a suite
+    without sandboxes pays for none.
+    """
+    from oceanmock.access import new_token  # noqa: PLC0415 (only under xdist)
+
+    listener = socket.create_server((host, 0))
+    stopped, stopping = socket.socketpair()
+    name, port = listener.getsockname()
+    url = f"http://{'127.0.0.1' if name == '0.0.0.0' else name}:{port}"  # noqa: S104 (to dial)
+    address = {"host": host, "url": url, "token": new_token(host)}
+
+    def serve() -> None:
+        with listener, stopped:
+            ready, _, _ = select([listener, stopped], [], [])
+            if stopped in ready:
+                return
+            from oceanmock.apis import make_sandbox  # noqa: PLC0415 (slow)
+            from oceanmock.http.app import create_app  # noqa: PLC0415
+            from oceanmock.http.server import Server  # noqa: PLC0415
+
+            with Server(create_app(make_sandbox(), token=address["token"]), host=host, listener=listener):
+                stopped.recv(1)
+
+    thread = Thread(target=serve, name="oceanmock", daemon=True)
+    thread.start()
+    config.add_cleanup(thread.join)
+    config.add_cleanup(stopping.close)  # which is called first
+    return address
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:

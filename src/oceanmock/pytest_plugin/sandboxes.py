@@ -30,8 +30,7 @@ from oceanmock.client import HANDLES, Mock, SandboxOptions
 from oceanmock.clock import PROGRESSIONS
 from oceanmock.errors import AuthorError, OceanmockError
 from oceanmock.handles import SandboxHandle, ScenarioSource, locate
-from oceanmock.pytest_plugin import COVERAGE_PLUGIN, MARK, OPTIONS, PluginOptions
-from oceanmock.pytest_plugin.shared_server import SERVER_KEY
+from oceanmock.pytest_plugin import COVERAGE_PLUGIN, MARK, OPTIONS, SERVER_KEY, PluginOptions
 from oceanmock.text import did_you_mean, plural, shorten, suggest
 
 if TYPE_CHECKING:
