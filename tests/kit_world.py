@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from functools import cache
+from types import SimpleNamespace
 from typing import Any
 
 from in_process import REINSTALL, sandbox_of
 from oceanmock.apis import make_sandbox
 from oceanmock.engine.sandbox import Sandbox, Sandboxes
-from oceanmock.http.admin import ADMIN_PREFIX, AdminContext
+from oceanmock.http.admin import ADMIN_PREFIX
+from oceanmock.http.admin_values import ScenarioCatalog
 from oceanmock.http.app import App
 
 NEAR = ("127.0.0.1", 50000)
@@ -26,7 +27,7 @@ class World:
         self, sandbox: Sandbox | None = None, *, token: str | None = None, client: tuple[str, int] | None = NEAR
     ) -> None:
         self.sandboxes = Sandboxes(sandbox or sandbox_of(REINSTALL))
-        self.kit = AdminContext(self.sandboxes, token=token)
+        self.kit = SimpleNamespace(sandboxes=self.sandboxes, catalog=ScenarioCatalog(), token=token, ports=None)
         self.client = client
 
     @property
@@ -39,15 +40,15 @@ class World:
         self.kit.ports = ports
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        app = _app()
-        app.sandboxes = self.sandboxes
-        for field in fields(AdminContext):
-            setattr(app._context, field.name, getattr(self.kit, field.name))
+        app = served_app()
+        for name, value in vars(self.kit).items():
+            setattr(app, name, value)
         if scope["type"] == "http" and scope["path"].startswith(ADMIN_PREFIX):
             scope["client"] = self.client
         await app(scope, receive, send)
 
 
 @cache
-def _app() -> Any:
+def served_app() -> Any:
+    """The app that serves every world."""
     return App(Sandboxes(make_sandbox()))

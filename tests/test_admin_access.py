@@ -12,12 +12,12 @@ import pytest
 from click.testing import CliRunner
 
 from in_process import Ask, asking
-from kit_world import FAR, NEAR, World
+from kit_world import FAR, NEAR, World, served_app
 from oceanmock import running
 from oceanmock.cli import main
 from oceanmock.engine.sandbox import Sandboxes
 from oceanmock.errors import EnvironmentProblem
-from oceanmock.http.admin import AdminContext, service
+from oceanmock.http.admin import service
 from oceanmock.http.admin_values import ScenarioCatalog
 from oceanmock.http.server import Server
 from oceanmock.library import library_names, read_scenario
@@ -130,8 +130,8 @@ def test_without_a_token_of_its_own_a_server_lets_nobody_in_from_elsewhere(
 # --- the server ----------------------------------------------------------------------------------
 
 
-def test_every_operation_of_the_contract_has_its_handler(world: World) -> None:
-    handled = service(AdminContext(world.sandboxes))
+def test_every_operation_of_the_contract_has_its_handler() -> None:
+    handled = service(served_app())
 
     assert set(handled.handlers) == {operation.id for operation in OPERATIONS}
 

@@ -1,16 +1,17 @@
 """The client of a server's admin API: a server, a sandbox, and its clock, journal and injected faults.
 
 The admin commands and the handles of tests use it. It imports the standard library alone, since commands have to start
-quickly, and keeps no state. Every failure is a NoAnswer (no server, another server, a wrong token, or Refused: an error
-that the server returned); of a sandbox, AuthorError for what the test's author got wrong.
+quickly, and keeps no state. Every failure is a NoAnswer: no server, another server, a wrong token, an error of the
+server, or Refused, which is an AuthorError too.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from operator import methodcaller
 from typing import TYPE_CHECKING, Any, Final, TypedDict, Unpack, cast
 from urllib.parse import quote, urlencode, urlsplit
@@ -18,7 +19,7 @@ from urllib.parse import quote, urlencode, urlsplit
 from oceanmock.access import TOKEN_VARIABLE, VERIFICATION_FAILED
 from oceanmock.clock import PROGRESSIONS, Progression
 from oceanmock.errors import AuthorError, EnvironmentProblem, OceanmockError
-from oceanmock.text import parse_instant, suggest
+from oceanmock.text import exchange_text, parse_instant, suggest
 
 if TYPE_CHECKING:
     from ssl import SSLContext
@@ -38,19 +39,15 @@ JOURNAL_LIMIT: Final = 1000
 
 
 class NoAnswer(OceanmockError):
-    """No usable response: no server, no oceanmock, or an error."""
+    """No usable response: no server, no oceanmock, or an error; ``status`` is that of an error response."""
 
-
-class Refused(NoAnswer):
-    """An error response of the server; ``status`` is HTTP's."""
-
-    def __init__(self, message: str, *, status: int) -> None:
+    def __init__(self, message: str, *, status: int | None = None) -> None:
         super().__init__(message)
         self.status = status
 
-    def as_author_error(self) -> OceanmockError:
-        """Return the error as the author's of a test; a failure of the server stays its own."""
-        return self if self.status >= 500 else AuthorError(str(self).removeprefix("The body: "))
+
+class Refused(NoAnswer, AuthorError):
+    """An error response for what the caller got wrong."""
 
 
 def raise_if_blocked(error: RuntimeError, *, host: str) -> None:
@@ -92,7 +89,9 @@ class Admin:
             advice = f"The commands and the pytest plugin read its token from {TOKEN_VARIABLE}."
             raise NoAnswer(f"{self.url} refused this: {self._parse(answer).get('error')} {advice}")
         if status >= 400 and status != VERIFICATION_FAILED:
-            raise Refused(str(self._parse(answer).get("error", f"answered {status}")), status=status)
+            problem = str(self._parse(answer).get("error", f"answered {status}"))
+            kind = NoAnswer if status >= 500 else Refused
+            raise kind(problem.removeprefix("The body: "), status=status)
         return answer
 
     def _send(self, method: str, target: str, content: bytes | None, headers: Json) -> tuple[int, bool, bytes]:
@@ -101,13 +100,9 @@ class Admin:
 
         try:
             parts = urlsplit(self.url)
-            if parts.scheme == "https":
-                connection: HTTPConnection = HTTPSConnection(
-                    parts.hostname or "", parts.port, timeout=ADMIN_TIMEOUT_S, context=self.tls
-                )
-            else:
-                kind = {"http": HTTPConnection}[parts.scheme]
-                connection = kind(parts.hostname or "", parts.port, timeout=ADMIN_TIMEOUT_S)
+            kinds: dict[str, Callable[..., HTTPConnection]]
+            kinds = {"http": HTTPConnection, "https": partial(HTTPSConnection, context=self.tls)}
+            connection = kinds[parts.scheme](parts.hostname or "", parts.port, timeout=ADMIN_TIMEOUT_S)
         except (KeyError, ValueError, HTTPException):
             raise NoAnswer(f"{self.url!r} is no URL of a server, such as http://127.0.0.1:8080.") from None
         try:
@@ -142,7 +137,7 @@ class Admin:
 
 
 class SandboxClient:
-    """The admin API of one sandbox; raises AuthorError for a wrong request, else NoAnswer."""
+    """The admin API of one sandbox."""
 
     def __init__(self, server: Admin, name: str) -> None:
         self.server: Final = server
@@ -151,17 +146,11 @@ class SandboxClient:
 
     def ask(self, method: str, path: str = "", body: Json | None = None, *, query: Json | None = None) -> Json:
         """Return the JSON that a path of the sandbox answers."""
-        try:
-            return self.server.ask(method, self._path + path, body, query=query)
-        except Refused as error:
-            raise error.as_author_error() from None
+        return self.server.ask(method, self._path + path, body, query=query)
 
     def text(self, path: str, *, query: Json | None = None) -> str:
         """Return the text that a path of the sandbox answers."""
-        try:
-            return self.server.read("GET", self._path + path, query=query).decode()
-        except Refused as error:
-            raise error.as_author_error() from None
+        return self.server.read("GET", self._path + path, query=query).decode()
 
     def delete(self) -> None:
         """Delete the sandbox, unless it is gone already."""
@@ -325,10 +314,7 @@ class JournalEntry:
         return cls(**values)
 
     def __str__(self) -> str:
-        query, by = self.query and f"?{self.query}", self.caller and f" by {self.caller}"
-        answered = "cut off" if self.status is None else f"answered {self.status}"
-        fault = (self.stub and f", stub: {self.stub}") + (self.fault and f", fault injected: {self.fault}")
-        return f"{self.method} {self.path}{query}{by}, {answered}{fault}"
+        return exchange_text(self)
 
 
 @dataclass(frozen=True, slots=True)

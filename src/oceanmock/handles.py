@@ -14,7 +14,6 @@ from urllib.parse import SplitResult, urlsplit
 
 from oceanmock.admin_client import (
     HIDE_FRAMES,
-    Refused,
     SandboxClient,
     SandboxClock,
     SandboxFaults,
@@ -76,14 +75,11 @@ def send_scenarios(
             raise AuthorError(f"the scenario file {source} cannot be read: {reason}.") from None
     try:
         return ask("POST", path, {**body, "scenarios": contents})
-    except (AuthorError, Refused) as error:
-        problem = error.as_author_error() if isinstance(error, Refused) else error
-        if isinstance(problem, AuthorError):
-            text = str(problem)
-            for label, file in files.items():
-                text = text.replace(label, file)
-            problem = AuthorError(text)
-        raise problem from None
+    except AuthorError as error:
+        text = str(error)
+        for label, file in files.items():
+            text = text.replace(label, file)
+        raise AuthorError(text) from None
 
 
 def succeeds(takes: TimeSpan | None = None, *, log: str | Sequence[str] | None = None) -> RunSource:

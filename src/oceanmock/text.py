@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta, tzinfo
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final
 
 from oceanmock.clock import MILLISECOND, SECOND
 
@@ -155,6 +155,14 @@ def escape_unprintable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def exchange_text(entry: Any) -> str:
+    """Return an exchange of a journal as messages have it, as the server or a client has read it."""
+    query, by = entry.query and f"?{entry.query}", entry.caller and f" by {entry.caller}"
+    answered = "cut off" if entry.status is None else f"answered {entry.status}"
+    stub, fault = entry.stub and f", stub: {entry.stub}", entry.fault and f", fault injected: {entry.fault}"
+    return f"{entry.method} {entry.path}{query}{by}, {answered}{stub}{fault}"
 
 
 def suggest(word: object, choices: Sequence[str]) -> str:

@@ -26,8 +26,9 @@ from oceanmock.conformance.target import Target
 from oceanmock.credentials import Basic, Sealed
 from oceanmock.engine.log import SandboxSpec
 from oceanmock.engine.sandbox import Sandboxes
+from oceanmock.http import AsgiApp
 from oceanmock.http.app import App
-from oceanmock.http.server import AsgiApp, Server
+from oceanmock.http.server import Server
 from oceanmock.library import library_names, load_scenario
 from oceanmock.observations import TargetKind
 from oceanmock.obshell import scenario as obshell

@@ -10,9 +10,9 @@ from __future__ import annotations
 import hmac
 import re
 from asyncio import AbstractEventLoop, run_coroutine_threadsafe
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl
@@ -22,7 +22,7 @@ import orjson
 from oceanmock import __version__
 from oceanmock.access import VERIFICATION_FAILED
 from oceanmock.api import Api, ApiError, Headers, Json, Request, Response, Service
-from oceanmock.apis import APIS, api_named, operations_by_api
+from oceanmock.apis import api_named, operations_by_api
 from oceanmock.clock import LATEST, stopwatch
 from oceanmock.engine.log import (
     Accounts,
@@ -35,12 +35,11 @@ from oceanmock.engine.log import (
     SetClock,
     User,
 )
-from oceanmock.engine.sandbox import DEFAULT_SANDBOX, MAX_OWN_PORTS, Sandbox, Sandboxes, SandboxTaken, TooManySandboxes
+from oceanmock.engine.sandbox import DEFAULT_SANDBOX, MAX_OWN_PORTS, Sandbox, SandboxTaken, TooManySandboxes
 from oceanmock.engine.store import NoSuchSandbox
 from oceanmock.engine.world import TaskItem
 from oceanmock.errors import AuthorError, CallerError, EnvironmentProblem, IdTaken, NoSuchTask
 from oceanmock.http.admin_values import (
-    ScenarioCatalog,
     admin_spec,
     check_is_own,
     check_load,
@@ -64,7 +63,7 @@ from oceanmock.report import report_of, report_text
 from oceanmock.text import did_you_mean, format_duration, format_instant, parse_duration, shorten, suggest
 
 if TYPE_CHECKING:
-    from oceanmock.http.server import Ports
+    from oceanmock.http.app import App
 
 ADMIN_PREFIX: Final = "/__admin/"
 RESPONSE_HEADERS: Final[Headers] = ((b"x-oceanmock-version", __version__.encode()),)
@@ -88,20 +87,6 @@ LOOP: Final = ContextVar[AbstractEventLoop | None]("oceanmock.loop", default=Non
 PERMITTED: Final = frozenset({"ADMIN"})
 
 
-@dataclass(slots=True)
-class AdminContext:
-    """The dependencies of the handlers. The server sets ``ports``, once there is one.
-
-    Everybody needs the ``token``; without one only requests of this machine's own are accepted.
-    """
-
-    sandboxes: Sandboxes
-    catalog: ScenarioCatalog = field(default_factory=ScenarioCatalog)
-    apis: Sequence[Api] = APIS
-    token: str | None = None
-    ports: Ports | None = None
-
-
 class Unknown(CallerError):
     """A sandbox has no such fault or task."""
 
@@ -116,9 +101,9 @@ STATUSES: Final[Mapping[int, tuple[type[Exception], ...]]] = {
 }
 
 
-def service(context: AdminContext) -> Service:
-    """Return the admin API as the app serves it."""
-    handlers = AdminHandlers(context)
+def service(app: App) -> Service:
+    """Return the admin API of an app as it serves it."""
+    handlers = AdminHandlers(app)
     return Service(
         name="admin",
         prefix=ADMIN_PREFIX,
@@ -131,7 +116,7 @@ def service(context: AdminContext) -> Service:
     )
 
 
-def takes_long(context: AdminContext, request: Request, body: bytes | ApiError) -> bool:
+def takes_long(app: App, request: Request, body: bytes | ApiError) -> bool:
     """Return whether a thread of its own should respond: to a large scenario, or from a large journal or sandbox."""
     match = _LONG_REQUEST.fullmatch(request.path)
     if match is None or isinstance(body, ApiError):
@@ -140,16 +125,16 @@ def takes_long(context: AdminContext, request: Request, body: bytes | ApiError) 
     if len(body) > LARGE_BODY or (b"&" in body and b"*" in body):  # a text with aliases needs few bytes
         return True
     if name is None and request.method == "GET":
-        return len(context.sandboxes) > MANY_SANDBOXES
+        return len(app.sandboxes) > MANY_SANDBOXES
     try:
-        sandbox = context.sandboxes.get(name or DEFAULT_SANDBOX)
+        sandbox = app.sandboxes.get(name or DEFAULT_SANDBOX)
     except NoSuchSandbox:
         return False
     if part in ("journal", "journal/verify"):
         return sandbox.journal.bytes > LARGE_JOURNAL
     is_built = part == "reset" or (name == DEFAULT_SANDBOX and request.method == "DELETE")
     is_built = is_built or (part == "scenarios" and sandbox.is_untouched)
-    return is_built and steps_in(sandbox.spec.scenarios, context.apis) > LARGE_SANDBOX
+    return is_built and steps_in(sandbox.spec.scenarios, app.apis) > LARGE_SANDBOX
 
 
 def _on_loop(change: Callable[[], Json]) -> Json:
@@ -170,9 +155,9 @@ class AdminHandlers:
     Each returns the JSON of the response, or a text. ``request.sandbox`` is the one that the path names.
     """
 
-    def __init__(self, context: AdminContext) -> None:
-        self.context = context
-        self.spec = admin_spec(context.apis)
+    def __init__(self, app: App) -> None:
+        self.app = app
+        self.spec = admin_spec(app.apis)
         self.methods = {
             operation.id: getattr(self, re.sub("([A-Z])", r"_\1", operation.id).lower())
             for operation in operations_of(self.spec)
@@ -183,7 +168,7 @@ class AdminHandlers:
 
     def authenticate(self, request: Request) -> frozenset[str]:
         """Accept the token; where the server has none, requests of this machine's own. Raises ApiError."""
-        if self.context.token is None:
+        if self.app.token is None:
             check_is_own(request)
             return PERMITTED
         tokens = []
@@ -195,7 +180,7 @@ class AdminHandlers:
                 tokens.append(rest.strip() if scheme.lower() == b"bearer" else value)
         if not tokens:
             raise ApiError("unauthenticated", "This needs the token of the server, in the header X-Oceanmock-Token.")
-        expected = self.context.token.encode()
+        expected = self.app.token.encode()
         matches = [hmac.compare_digest(expected, token) for token in tokens]  # no early end
         if not all(matches):
             raise ApiError("bad credentials", "This is not the token of the server.")
@@ -206,7 +191,7 @@ class AdminHandlers:
         assert request.operation is not None
         try:
             if "sandbox" in request.parameters:
-                request.sandbox = self.context.sandboxes.get(request.parameters["sandbox"])
+                request.sandbox = self.app.sandboxes.get(request.parameters["sandbox"])
             body: Json | str | Response = self.methods[request.operation.id](request)
         except AuthorError as error:
             raise ApiError("wrong request", str(error)) from None
@@ -223,9 +208,9 @@ class AdminHandlers:
         return {
             "status": "ok",
             "version": __version__,
-            "sandboxes": len(self.context.sandboxes),
-            "max_sandboxes": self.context.sandboxes.limit,
-            "journal_bytes": sum(sandbox.journal.bytes for sandbox in self.context.sandboxes),
+            "sandboxes": len(self.app.sandboxes),
+            "max_sandboxes": self.app.sandboxes.limit,
+            "journal_bytes": sum(sandbox.journal.bytes for sandbox in self.app.sandboxes),
             "max_journal_bytes": MAX_STORE_BYTES,
             "uptime": format_duration(uptime),
         }
@@ -233,19 +218,19 @@ class AdminHandlers:
     get_readiness = get_health
 
     def list_scenarios(self, request: Request) -> Json:
-        catalog = self.context.catalog
+        catalog = self.app.catalog
         return {"scenarios": [head_json(catalog.get(name)) for name in catalog.names()]}
 
     def list_sandboxes(self, request: Request) -> Json:
-        sandboxes, own_ports = [*self.context.sandboxes], self._own_ports()
+        sandboxes, own_ports = [*self.app.sandboxes], self._own_ports()
         return {"sandboxes": [self._json(request, item, own_ports) for item in sandboxes]}
 
     def create_sandbox(self, request: Request) -> Json:
-        sandbox = self.context.sandboxes.build(request.content.get("name"), self._spec_of(request.content))
+        sandbox = self.app.sandboxes.build(request.content.get("name"), self._spec_of(request.content))
         return _on_loop(lambda: self._add(request, sandbox))
 
     def _add(self, request: Request, sandbox: Sandbox) -> Json:
-        body, sandboxes, ports = request.content, self.context.sandboxes, self.context.ports
+        body, sandboxes, ports = request.content, self.app.sandboxes, self.app.ports
         if body.get("own_port") and len(sandboxes.ports) >= MAX_OWN_PORTS:
             raise Conflict(f"{MAX_OWN_PORTS} sandboxes have ports of their own. Delete those that are done with.")
         sandboxes.add(sandbox)
@@ -265,8 +250,8 @@ class AdminHandlers:
 
         The accounts are those of ``default`` but for what the body states.
         """
-        apis, default = self.context.apis, self.context.sandboxes.default
-        scenarios, start = self.context.catalog.read(body, apis), body.get("starts_at")
+        apis, default = self.app.apis, self.app.sandboxes.default
+        scenarios, start = self.app.catalog.read(body, apis), body.get("starts_at")
         switches = {api.name: body.get(api.switches_key, {}) for api in apis}
         for api in apis:
             check_switches(api, switches[api.name])
@@ -292,23 +277,23 @@ class AdminHandlers:
 
     def delete_sandbox(self, request: Request) -> Json:
         """Delete a sandbox and count 1, or reset the default one and count 0."""
-        name, ports = request.sandbox.name, self.context.ports
+        name, ports = request.sandbox.name, self.app.ports
         if name == DEFAULT_SANDBOX:
             self.reset_sandbox(request)
             return {"deleted": 0}
-        for port in self.context.sandboxes.delete(name):
+        for port in self.app.sandboxes.delete(name):
             if ports is not None:
                 ports.close(port)
         return {"deleted": 1}
 
     def reset_sandbox(self, request: Request) -> Json:
-        sandboxes = self.context.sandboxes
+        sandboxes = self.app.sandboxes
         fresh = sandboxes.rebuild(request.sandbox.name)
         return _on_loop(lambda: self._json(request, sandboxes.put(fresh)))
 
     def load_scenarios(self, request: Request) -> Json:
-        sandboxes, sandbox, apis = self.context.sandboxes, request.sandbox, self.context.apis
-        scenarios = self.context.catalog.read(request.content, apis)
+        sandboxes, sandbox, apis = self.app.sandboxes, request.sandbox, self.app.apis
+        scenarios = self.app.catalog.read(request.content, apis)
 
         def load() -> Json:
             if fresh is not None and sandbox in sandboxes and sandbox.is_untouched:
@@ -327,7 +312,7 @@ class AdminHandlers:
         return report if request.parameters["format"] == "json" else report_text(report)
 
     def _own_ports(self) -> dict[str, int]:
-        return {name: port for port, name in self.context.sandboxes.ports.copy().items()}
+        return {name: port for port, name in self.app.sandboxes.ports.copy().items()}
 
     def _json(self, request: Request, sandbox: Sandbox, own_ports: Mapping[str, int] | None = None) -> Json:
         """Return a sandbox; its URLs are relative to the server if its host is not known."""
@@ -348,7 +333,7 @@ class AdminHandlers:
             "faults": sandbox.fault_count,
             "scenarios": [head_json(scenario) for scenario in sandbox.scenarios],
         }
-        for api in self.context.apis:
+        for api in self.app.apis:
             world = sandbox.worlds[api.name]
             body |= {api.scripts_key: len(world), **world.details()}
         return body | {"urls": urls}
@@ -394,7 +379,7 @@ class AdminHandlers:
                 raise ApiError("wrong request", f"{name[:200]!r} is no filter. {suggest(name, self._filters)}")
         after, limit = params.pop("after"), params.pop("limit")
         del params["sandbox"]
-        query = Query.of(params, operations_by_api(self.context.apis))
+        query = Query.of(params, operations_by_api(self.app.apis))
         entries, has_more = journal.page(query, after=after, limit=limit)
         return {
             "entries": [entry.to_json() for entry in entries],
@@ -410,7 +395,7 @@ class AdminHandlers:
 
     def verify_journal(self, request: Request) -> Response:
         limits = dict(request.content)
-        query = Query.of(limits.pop("query"), operations_by_api(self.context.apis))
+        query = Query.of(limits.pop("query"), operations_by_api(self.app.apis))
         verdict = request.sandbox.journal.verify(query, **limits)
         body = {
             "holds": verdict.holds,
@@ -452,7 +437,7 @@ class AdminHandlers:
 
     def create_task(self, request: Request) -> Json:
         """Create a task; if the template repeats, return the first one."""
-        sandbox, api = request.sandbox, api_named(request.content["api"], self.context.apis)
+        sandbox, api = request.sandbox, api_named(request.content["api"], self.app.apis)
         scenario = read_template(api, request.content["template"], sandbox.worlds[api.name].settings())
 
         def create() -> Json:
@@ -476,7 +461,7 @@ class AdminHandlers:
     def _task(self, request: Request) -> tuple[Api, TaskItem]:
         """Return the task that the path names, and its API. Raises Unknown."""
         id, sandbox = request.parameters["task"], request.sandbox
-        api = api_named(request.parameters["api"], self.context.apis)
+        api = api_named(request.parameters["api"], self.app.apis)
         try:
             return api, sandbox.worlds[api.name].item(id)
         except (NoSuchTask, ValueError):

@@ -9,35 +9,33 @@ costs only its own state.
 from __future__ import annotations
 
 from asyncio import CancelledError, get_running_loop, timeout
-from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Final
 from weakref import ref
 
-import orjson
-
-from oceanmock.api import JSON, Api, ApiError, Headers, Request
+from oceanmock.api import Api, ApiError, Headers, Request
 from oceanmock.apis import APIS, make_sandbox
 from oceanmock.clock import SECOND, stopwatch, wall_now
 from oceanmock.engine.faults import InjectedFault, apply_fault
 from oceanmock.engine.sandbox import Sandbox, Sandboxes, TwoSandboxes
 from oceanmock.engine.store import NoSuchSandbox, SandboxDeleted
-from oceanmock.http import admin
-from oceanmock.http.admin import AdminContext
-from oceanmock.http.admin_values import ScenarioCatalog
-from oceanmock.http.pipeline import (
-    SANDBOX,
+from oceanmock.http import (
+    CLOSE_CONNECTION,
+    REPEAT,
+    AsgiApp,
     Encoded,
-    Pipeline,
     Receive,
     Scope,
     Send,
-    encode,
-    receive_body,
+    admin,
+    plain_error,
     send_response,
 )
+from oceanmock.http.admin_values import ScenarioCatalog
+from oceanmock.http.pipeline import SANDBOX, Pipeline, encode, receive_body
 from oceanmock.journal.entries import Entry
 from oceanmock.scenario.fields import BaseScenario
 
@@ -46,12 +44,6 @@ if TYPE_CHECKING:
 
 SANDBOX_HEADER: Final = b"x-oceanmock-sandbox"
 SANDBOX_PATH: Final = "/sandboxes/"
-AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
-CLOSE_CONNECTION: Final = "oceanmock.close_connection"
-"""The scope's key for a function that closes the connection, where the server offers one."""
-REPEAT: Final = "oceanmock.repeat"
-"""The scope's key for a function that returns the response to the same request, sent again byte for byte: for any
-connection to the same port. It returns None once the request has to be read anew."""
 _NO_SANDBOX: Final[Any] = None
 
 
@@ -65,7 +57,8 @@ class App:
 
     The admin API requires the ``token``; without one it admits only this machine. ``scenarios`` extend the library from
     which further sandboxes are created. ``wall`` is the clock that credentials expire by, since clients date them by
-    their own machine's clock. Raises AuthorError when a contract and its handlers do not match.
+    their own machine's clock. The server sets ``ports``, which opens further ones. Raises AuthorError when a contract
+    and its handlers do not match.
     """
 
     def __init__(
@@ -78,26 +71,20 @@ class App:
         apis: Sequence[Api] = APIS,
     ) -> None:
         self.sandboxes: Final = sandboxes
-        self._context = AdminContext(sandboxes, ScenarioCatalog(scenarios), apis, token)
+        self.token: Final = token
+        self.catalog: Final = ScenarioCatalog(scenarios)
+        self.apis: Final = apis
+        self.ports: Ports | None = None
         self._admin_sandbox = make_sandbox(apis=())  # no fault of another sandbox is injected there
         self._factories = [api.handlers.ServiceFactory(wall=wall) for api in apis]
         self._pipelines: dict[tuple[Hashable, ...], Pipeline] = {}
         self._executor = ThreadPoolExecutor(1, "oceanmock-admin")
         self._pipeline_of(sandboxes.default)  # built now, so that an error in a contract shows
 
-    @property
-    def ports(self) -> Ports | None:
-        """Return what opens further ports; the server sets it."""
-        return self._context.ports
-
-    @ports.setter
-    def ports(self, ports: Ports | None) -> None:
-        self._context.ports = ports
-
     @cached_property
     def _admin(self) -> Pipeline:
         """Return the app of the admin API, built on first use."""
-        return Pipeline([admin.service(self._context)])
+        return Pipeline([admin.service(self)])
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -120,7 +107,7 @@ class App:
             if body is None:
                 return _send_nothing
             request = self._admin.request_of(scope)
-            if admin.takes_long(self._context, request, body):
+            if admin.takes_long(self, request, body):
                 return partial(self._respond_in_thread, request, body)
             return self._admin.respond(request, body)
         try:
@@ -134,9 +121,7 @@ class App:
                 scope[REPEAT] = partial(self._repeat, template, pipeline, ref(sandbox), sandbox.generation)
             return response
         except (NoSuchSandbox, TwoSandboxes) as error:  # in no API's envelope
-            text = orjson.dumps({"error": str(error)})
-            headers = [(b"content-type", JSON), (b"content-length", str(len(text)).encode())]
-            return (404 if isinstance(error, NoSuchSandbox) else 400, headers, text)
+            return plain_error(404 if isinstance(error, NoSuchSandbox) else 400, str(error))
 
     async def _respond_in_thread(
         self, request: Request, body: bytes | ApiError, _scope: Scope, _receive: Receive, send: Send
@@ -202,7 +187,6 @@ class _Exchange:
     """
 
     _receive: Receive
-    _send: Send
 
     def __init__(self, scope: Scope, pipeline: Pipeline, request: Request, began: int) -> None:
         self._scope = scope
@@ -227,17 +211,8 @@ class _Exchange:
     async def _send_faulty(
         self, fault: InjectedFault, response: Encoded, _scope: Scope, receive: Receive, send: Send
     ) -> None:
-        self._receive, self._send = receive, send
-        try:
-            await self._send_with_fault(fault, response)
-        except CancelledError:
-            if CLOSE_CONNECTION not in self._scope:
-                raise
-            await self._close(reset=False)  # the server stops
-
-    async def _send_with_fault(self, fault: InjectedFault, response: Encoded) -> None:
         """Send the response late, changed, in pieces, cut off, or not at all."""
-        request = self._request
+        self._receive, request = receive, self._request
         status, headers, body = None, list[tuple[bytes, bytes]](), b""
         try:
             await self._wait(fault.delay)
@@ -252,19 +227,23 @@ class _Exchange:
                 response = (200, *response[1:])
             changed = apply_fault(fault, *response)
             status, headers = changed.status, list(changed.headers)
-            await self._send({"type": "http.response.start", "status": status, "headers": headers})
+            await send({"type": "http.response.start", "status": status, "headers": headers})
             *chunks, last = changed.chunks or (b"",)
             for chunk in chunks:
-                await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
                 body += chunk
                 await self._wait(changed.pause)
             self._record(status, headers, body + last)
-            await self._send({"type": "http.response.body", "body": last, "more_body": changed.is_cut})
+            await send({"type": "http.response.body", "body": last, "more_body": changed.is_cut})
             if changed.is_cut:
                 await self._close(reset=False)
         except _ClientDisconnected:
             request.error = request.error or "The client did not wait for the answer."
             self._record(status, headers, body)
+        except CancelledError:
+            if CLOSE_CONNECTION not in self._scope:
+                raise
+            await self._close(reset=False)  # the server stops
 
     async def _wait(self, span: int) -> None:
         """Wait for nanoseconds of the machine's time. Raises _ClientDisconnected."""

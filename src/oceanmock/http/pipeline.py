@@ -19,7 +19,7 @@ import logging
 import re
 import warnings
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from types import SimpleNamespace
@@ -33,6 +33,7 @@ from oceanmock.engine.faults import FaultRequest
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.engine.store import SandboxDeleted
 from oceanmock.errors import AuthorError, CallerError
+from oceanmock.http import Encoded, Message, Receive, Scope, Send, send_response
 from oceanmock.http.validation import Parameters, RequestBody, ResponseRules, check_width
 from oceanmock.masking import mask_error, mask_text
 from oceanmock.openapi import Operation, operations_of, runtime_view
@@ -45,13 +46,6 @@ with warnings.catch_warnings():
     from connexion.resolver import Resolver
     from connexion.security import NO_VALUE, AbstractSecurityHandler, SecurityHandlerFactory
     from connexion.spec import OpenAPISpecification
-
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-Encoded = tuple[int, Headers, bytes]
-"""The status, the headers and the body of a response."""
 
 SANDBOX: Final = "oceanmock.sandbox"
 """The scope's key for the Sandbox; set before the pipeline is called."""
@@ -382,10 +376,3 @@ def encode(response: Response, service: Service) -> Encoded:
     if response.media_type is not None:
         headers.insert(0, (b"content-type", response.media_type))
     return response.status, headers, body
-
-
-async def send_response(send: Send, response: Encoded) -> None:
-    """Send a whole response."""
-    status, headers, body = response
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})

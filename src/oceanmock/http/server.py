@@ -21,19 +21,26 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Final, Self, cast
 
-import orjson
 import uvicorn
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import HEADER_VALUE_RE, STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-from oceanmock.api import JSON, Headers
+from oceanmock.api import Headers
 from oceanmock.errors import EnvironmentProblem
-from oceanmock.http.sockets import bind, bind_unix, url_of
+from oceanmock.http import (
+    CLOSE_CONNECTION,
+    REPEAT,
+    AsgiApp,
+    Encoded,
+    bind,
+    bind_unix,
+    plain_error,
+    send_response,
+    url_of,
+)
 from oceanmock.masking import mask_error, mask_text
 
-AsgiApp = Callable[..., Any]
-
-Repeat = Callable[[], tuple[int, Headers, bytes] | None]
+Repeat = Callable[[], Encoded | None]
 """Returns the response to a request that was sent again, or None if it has to be parsed."""
 MAX_REPEATS: Final = 1024
 MAX_REPEATED_BYTES: Final = 4096
@@ -128,9 +135,9 @@ class _HttpProtocol(HttpToolsProtocol):
 
     An app with a method ``dispatch(scope, body)`` is called without a task when the whole of a request has arrived; it
     returns the response, which is sent with one write, or an ASGI app that sends it. Where it has put a function into
-    the scope, ``oceanmock.repeat``, that function returns the response to the same bytes when they come again, so that
+    the scope, as ``REPEAT``, that function returns the response to the same bytes when they come again, so that
     the requests of a client that polls are parsed once. Each request's scope has a function that closes the connection,
-    ``oceanmock.close_connection``. Of pipelined requests, each receives ``http.disconnect``; uvicorn notifies only the
+    ``CLOSE_CONNECTION``. Of pipelined requests, each receives ``http.disconnect``; uvicorn notifies only the
     newest (0.54: httptools_impl.py, connection_lost). Subclassed, since uvicorn has no hook for any of these.
     """
 
@@ -173,10 +180,11 @@ class _HttpProtocol(HttpToolsProtocol):
         elif self._begun:
             if self._request_timer is not None:
                 self._request_timer.cancel()
-            self._request_timer = self.loop.call_later(MAX_REQUEST_SECONDS, self._refuse_slow)
+            problem = f"The request was not complete within {MAX_REQUEST_SECONDS} seconds."
+            self._request_timer = self.loop.call_later(MAX_REQUEST_SECONDS, self._refuse, 408, problem)
 
     def _keep_repeat(self, key: tuple[Any, bytes]) -> None:
-        repeat = cast("Repeat | None", self.scope.get("oceanmock.repeat"))
+        repeat = cast("Repeat | None", self.scope.get(REPEAT))
         if repeat is not None and self.cycle.keep_alive and self.scope["method"] != "HEAD":
             if len(self._repeats) >= MAX_REPEATS:
                 del self._repeats[next(iter(self._repeats))]
@@ -204,11 +212,7 @@ class _HttpProtocol(HttpToolsProtocol):
             super().send_400_response(msg)
 
     def _refuse_head(self) -> None:
-        text = f"The request's head is larger than {MAX_HEAD_BYTES:,} bytes or {MAX_HEADERS} headers."
-        self._refuse(431, text)
-
-    def _refuse_slow(self) -> None:
-        self._refuse(408, f"The request was not complete within {MAX_REQUEST_SECONDS} seconds.")
+        self._refuse(431, f"The request's head is larger than {MAX_HEAD_BYTES:,} bytes or {MAX_HEADERS} headers.")
 
     def _refuse(self, status: int, problem: str) -> None:
         """Close the connection, after a response if no other is due or has begun."""
@@ -220,9 +224,8 @@ class _HttpProtocol(HttpToolsProtocol):
         else:
             is_next = not cycle.response_started and not self.pipeline
         if is_next:
-            body = orjson.dumps({"error": problem})
-            headers = [(b"content-type", JSON), (b"content-length", str(len(body)).encode())]
-            self.transport.write(_encode(self.server_state.default_headers, status, headers, body, keep_alive=False))
+            response = plain_error(status, problem)
+            self.transport.write(_encode(self.server_state.default_headers, *response, keep_alive=False))
         self.transport.close()
 
     def timeout_keep_alive_handler(self) -> None:
@@ -260,7 +263,7 @@ class _HttpProtocol(HttpToolsProtocol):
         super().on_message_begin()
         self._is_between_requests, self._is_in_head, self._head_bytes = False, True, 0
         self._begun += 1
-        self.scope["oceanmock.close_connection"] = self.close  # type: ignore[typeddict-unknown-key]
+        self.scope[CLOSE_CONNECTION] = self.close  # type: ignore[typeddict-unknown-key]
 
     def on_url(self, url: bytes) -> None:
         """Count the bytes of the head."""
@@ -325,12 +328,10 @@ async def _send_late(response: Any, scope: Any, receive: Any, send: Any) -> None
     """Send what ``dispatch`` has returned, or raise what it has raised."""
     if isinstance(response, Exception):
         raise response
-    if not isinstance(response, tuple):
+    if isinstance(response, tuple):
+        await send_response(send, response)
+    else:
         await response(scope, receive, send)
-        return
-    status, headers, body = response
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
 
 
 def _send_whole(cycle: RequestResponseCycle, status: int, headers: Headers, body: bytes) -> bool:

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import orjson
 
-from oceanmock.text import escape_unprintable, format_instant, shorten
+from oceanmock.text import escape_unprintable, exchange_text, format_instant, shorten
 
 RawHeaders = Sequence[tuple[bytes, bytes]]
 TextHeaders = tuple[tuple[str, str], ...]
@@ -83,12 +83,7 @@ class Entry:
         }
 
     def __str__(self) -> str:
-        target = f"{self.path}?{self.query}" if self.query else self.path
-        by = f" by {self.caller}" if self.caller else ""
-        answered = "cut off" if self.status is None else f"answered {self.status}"
-        fault = f", fault injected: {self.fault}" if self.fault else ""
-        stub = f", stub: {self.stub}" if self.stub else ""
-        return printable(f"{self.method} {target}{by}, {answered}{stub}{fault}")
+        return printable(exchange_text(self))
 
 
 def microseconds_text(instant: int) -> str:

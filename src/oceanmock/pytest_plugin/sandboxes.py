@@ -25,7 +25,7 @@ from unittest import TestCase
 
 import pytest
 
-from oceanmock.admin_client import JOURNAL_LIMIT, NoAnswer, Refused
+from oceanmock.admin_client import JOURNAL_LIMIT, NoAnswer
 from oceanmock.client import HANDLES, Mock, SandboxOptions
 from oceanmock.clock import PROGRESSIONS
 from oceanmock.errors import AuthorError, OceanmockError
@@ -172,7 +172,7 @@ def _plain_errors(session: pytest.Session) -> Iterator[None]:
         yield
     except OceanmockError as error:
         message = _with_option_names(error)
-        if isinstance(error, NoAnswer) and not isinstance(error, Refused):
+        if isinstance(error, NoAnswer) and error.status is None:
             session.shouldstop = message  # every further test would fail for the same reason
         raise pytest.fail.Exception(message, pytrace=False) from None
 
