@@ -23,11 +23,13 @@ import click
 from oceanmock.cli.conform_options import (
     API_CHOICES,
     ConformOptions,
-    Selection,
+    check_patterns,
     flag_of,
     list_of,
+    matching,
     problems_of,
     repeat_command,
+    selected,
     with_options,
 )
 from oceanmock.clock import SECOND, stopwatch
@@ -229,8 +231,9 @@ def _run(
     )
     for note in notes:
         click.echo(note, err=True)
-    operations = [item.id for item in operations_of(spec_for(api, version))]
-    selection = Selection(options, operations=operations, rules=list(all_rules(api)))
+    names, rules = [item.id for item in operations_of(spec_for(api, version))], list(all_rules(api))
+    check_patterns(options, operations=names, rules=rules)
+    operations, rules_selected = selected(options, names), selected(options, rules)
     phases = PHASES if options.phases is None and not stories else options.phases or ()
     run_options = Options(
         write=options.write,
@@ -242,7 +245,7 @@ def _run(
         stories=stories,
         story_ids=options.story_id,
         timeout=options.timeout,
-        excluded=selection.excluded,
+        excluded=matching(options.exclude, names),
         first=options.from_ and options.from_ - 1,
         submit=options.submit,
         unknown_ids=options.unknown_ids,
@@ -252,17 +255,18 @@ def _run(
     )
     baseline = joined(baselines)
 
+    def is_reported(finding: CheckResult) -> bool:  # one of no operation is, unless its rule is left out
+        return finding.rule in rules_selected and finding.operation in ("", *operations)
+
     def reason_for(finding: CheckResult) -> str:
-        if not selection.has(finding.rule, finding.operation):
+        if not is_reported(finding):
             return "left out"
         return baseline.reason_for(finding) if baseline else ""
 
     with _progress(reason_for, options.max_failures) as listen:
         result = run(run_options, listen=listen, baseline=baseline)
-    result.findings, result.known = (
-        [item for item in some if selection.has(item.rule, item.operation)] for some in (result.findings, result.known)
-    )
-    result.missing = [item for item in result.missing if item.operation in selection.operations]
+    result.findings, result.known = ([*filter(is_reported, some)] for some in (result.findings, result.known))
+    result.missing = [item for item in result.missing if item.operation in operations]
     result.stopped = result.stopped or (listen.stopped if result.interrupted else "")
     if result.stopped.startswith("--max-failures"):
         result.interrupted = False  # the findings are the verdict

@@ -248,33 +248,22 @@ class ConformOptions:
         return next((Path(item) for item in reversed(self.baseline) if is_path(item)), None)
 
 
-class Selection:
-    """The operations and rules that a run reports, by the patterns of --include and --exclude; all without any."""
-
-    def __init__(self, options: ConformOptions, *, operations: Sequence[str], rules: Sequence[str]) -> None:
-        """Raise a UsageError for a pattern that no operation and no rule matches."""
-        for pattern in (*options.include, *options.exclude):
-            if not fnmatch.filter((*operations, *rules), pattern):
-                hint = suggest(pattern, operations) if "." not in pattern else did_you_mean(pattern, rules)
-                raise click.UsageError(f"no operation or rule matches {pattern!r}. {hint}".rstrip())
-        self.operations = _selected(options, operations)
-        self.rules = _selected(options, rules)
-        self.excluded = frozenset(
-            name for name in operations if any(fnmatch.fnmatchcase(name, pattern) for pattern in options.exclude)
-        )
-
-    def has(self, rule: str, operation: str) -> bool:
-        """Return whether a finding is reported; one of no operation is, unless its rule is left out."""
-        return rule in self.rules and (not operation or operation in self.operations)
+def check_patterns(options: ConformOptions, *, operations: Sequence[str], rules: Sequence[str]) -> None:
+    """Raise a UsageError for a pattern of --include or --exclude that no operation and no rule matches."""
+    for pattern in (*options.include, *options.exclude):
+        if not fnmatch.filter((*operations, *rules), pattern):
+            hint = suggest(pattern, operations) if "." not in pattern else did_you_mean(pattern, rules)
+            raise click.UsageError(f"no operation or rule matches {pattern!r}. {hint}".rstrip())
 
 
-def _selected(options: ConformOptions, names: Sequence[str]) -> frozenset[str]:
+def matching(patterns: Sequence[str], names: Sequence[str]) -> frozenset[str]:
+    """Return the names that match a pattern."""
+    return frozenset(name for pattern in patterns for name in fnmatch.filter(names, pattern))
+
+
+def selected(options: ConformOptions, names: Sequence[str]) -> frozenset[str]:
     """Return the names that are included, or all if no pattern matches one, without those that are excluded."""
-
-    def matches(patterns: Sequence[str]) -> set[str]:
-        return {name for pattern in patterns for name in names if fnmatch.fnmatchcase(name, pattern)}
-
-    return frozenset((matches(options.include) or {*names}) - matches(options.exclude))
+    return (matching(options.include, names) or frozenset(names)) - matching(options.exclude, names)
 
 
 def flag_of(name: str) -> str:

@@ -25,6 +25,7 @@ from oceanmock.conformance.model import ApiName, NotAllowed, StoryStep
 from oceanmock.conformance.target import detail_path
 from oceanmock.errors import AuthorError
 from oceanmock.library import load_scenario
+from oceanmock.observations import Observation, observations
 from oceanmock.scenario import story
 from oceanmock.scenario.fields import BaseScenario
 from oceanmock.text import format_duration, plural
@@ -103,47 +104,91 @@ def replay(
     in nanoseconds, is for each step.
     """
     with client.during("story"):
-        return _Replay(_Tasks(client, scenario, ids or {}), wait, timeout, stands).steps(first)
+        return _Replay(client, scenario, ids=ids or {}, wait=wait, timeout=timeout, stands=stands).steps(first)
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
+class _View:
+    """The words of a part, the states of the whole task, and the response that shows them."""
+
+    words: tuple[str, ...]
+    text: str
+    at_rest: bool
+    exchange: Exchange
+
+
 class _Replay:
-    """One story on one target, and the time that has passed in it."""
+    """One story on one target, and the time that has passed in it.
 
-    tasks: _Tasks
-    wait_seconds: Callable[[float], None]
-    timeout: int
-    stands: bool
-    _now: int = 0
+    ``_runs`` are the story's own, of its first steps: none, one, two … ``_ids`` are those of the tasks that were found.
+    """
+
+    def __init__(
+        self,
+        client: HttpClient,
+        scenario: BaseScenario,
+        *,
+        ids: Mapping[str, str],
+        wait: Callable[[float], None],
+        timeout: int,
+        stands: bool,
+    ) -> None:
+        self._client, self._scenario, self._target_ids = client, scenario, ids
+        self._wait_seconds, self._timeout, self._stands = wait, timeout, stands
+        self._api: Final = api_named(scenario.api)
+        self._server: Final = self._api.conformance
+        format = self._api.scenario.FORMAT
+        self._steps: Final[Sequence[story.Action]] = format.steps_of(scenario)
+        self._runs: Final[Sequence[story.StoryRun]] = [
+            format.simulate(scenario, steps=count) for count in range(len(self._steps) + 1)
+        ]
+        self._scripts: Final[Sequence[Any]] = getattr(scenario, self._api.scripts_key)
+        self._ids: dict[int, str] = {}
+        self._now = 0
 
     def steps(self, first: int | None) -> list[StoryStep]:
         """Return every step and its outcome."""
-        steps = self.tasks.steps
         why = "the target is beyond it" if first is None else "--from is after it"
-        first = self.tasks.first_step() if first is None else first
-        outcomes = [StoryStep(self.tasks.text_of(item), "skipped", why) for item in steps[:first]]
-        for number, step in enumerate(steps[first:], first):
-            began, text = self._now, self.tasks.text_of(step)
+        first = self._first_step() if first is None else first
+        texts = [self._step_text(item) for item in self._steps]
+        outcomes = [StoryStep(text, "skipped", why) for text in texts[:first]]
+        for number, step in enumerate(self._steps[first:], first):
+            began = self._now
             try:
                 detail = self._do(step, number)
             except Diverges as why:
-                outcomes.append(StoryStep(text, "failed", str(why), self._now - began))
-                outcomes += [StoryStep(self.tasks.text_of(item), "not reached") for item in steps[number + 1 :]]
+                outcomes.append(StoryStep(texts[number], "failed", str(why), self._now - began))
+                outcomes += [StoryStep(text, "not reached") for text in texts[number + 1 :]]
                 exchange = why.exchange
-                self.tasks.client.found(
+                self._client.found(
                     CheckResult(
                         rule=DIVERGES.id,
                         operation=exchange.operation if exchange else "",
                         status=exchange.status if exchange else None,
-                        path=f"story {self.tasks.scenario.name}",
-                        message=f"{text}: {why}",
+                        path=f"story {self._scenario.name}",
+                        message=f"{texts[number]}: {why}",
                         source=DIVERGES.source,
                         exchange=exchange,
                     )
                 )
                 return outcomes
-            outcomes.append(StoryStep(text, "passed", detail, self._now - began))
+            outcomes.append(StoryStep(texts[number], "passed", detail, self._now - began))
         return outcomes
+
+    def _name(self, actor: int, part: story.PartPath = ()) -> str:
+        """Return the name of a task or part in messages."""
+        name: str = self._runs[0].actors[actor].called(part)
+        return name
+
+    def _step_text(self, step: story.Action) -> str:
+        if isinstance(step, story.WaitAction):
+            return f"wait {format_duration(step.span)}"
+        if isinstance(step, story.UntilAction):
+            return f"until {self._name(step.actor, step.part)} is {' '.join(filter(None, step.words))}"
+        refused = "" if step.status == 200 else f", refused with {step.status}"
+        if isinstance(step, story.StartAction):
+            return f"start {self._name(step.actor)}{refused}"
+        return f"{step.operation} {self._name(step.actor, step.part)}{refused}"
 
     def _do(self, step: story.Action, number: int) -> str:
         """Do a step, and return details of it. Raises Diverges."""
@@ -152,78 +197,235 @@ class _Replay:
             return ""
         if isinstance(step, story.UntilAction):
             return self._await(step, number)
-        is_start = isinstance(step, story.StartAction)
+        is_start, text = isinstance(step, story.StartAction), self._step_text(step)
         try:
-            exchange = self.tasks.start(step) if isinstance(step, story.StartAction) else self.tasks.operate(step)
+            exchange = self._start(step) if isinstance(step, story.StartAction) else self._operate(step)
         except NotAllowed as refusal:
-            raise Diverges(f"{self.tasks.text_of(step)} was not sent: {refusal}") from None
+            raise Diverges(f"{text} was not sent: {refusal}") from None
         if exchange is None:
             return "already started: its id was given"
         if exchange.status != step.status:
             state = ""
             with suppress(Diverges):
-                state = "" if is_start else f"; it is {self.tasks.read(step.actor, ()).text}"
-            raise Diverges(
-                f"{self.tasks.text_of(step)}: the response is {_response_text(exchange)}, not {step.status}{state}.",
-                exchange,
-            )
+                state = "" if is_start else f"; it is {self._read(step.actor).text}"
+            response = _response_text(exchange)
+            raise Diverges(f"{text}: the response is {response}, not {step.status}{state}.", exchange)
         if is_start and step.status == 200:
-            self.tasks.learn(step.actor, exchange)
+            self._learn(step.actor, exchange)
         return f"response {exchange.status}"
 
     def _await(self, step: story.UntilAction, number: int) -> str:
         """Read until the step's state is observed, or was passed. Raises Diverges."""
         began, delay, unchanged_since = self._now, FIRST_DELAY, self._now
         previous: object = None
-        has_waited = False
-        due_at, after = self.tasks.runs[number + 1].ended_at, self._labels_after(step, number)
+        has_waited = not self._stands
+        due_at, after = self._runs[number + 1].ended_at, self._words_after(step, number)
         while True:
-            view = self.tasks.read(step.actor, step.part)
-            pairs = zip(step.words, view.label, strict=False)
-            if all(word in (None, actual) for word, actual in pairs):
+            view = self._read(step.actor, step.part)
+            if all(word in (None, actual) for word, actual in zip(step.words, view.words, strict=False)):
                 return ""
-            if view.label in after:
-                return f"passed unobserved: it is already {'/'.join(view.label)}"
-            if previous != (view.label, view.text):
-                previous, unchanged_since = (view.label, view.text), self._now
-            is_final = view.at_rest and self._now - unchanged_since >= GRACE
-            is_final = is_final and UNCERTAIN_STATE not in step.words
-            if (is_final and (has_waited or not self.stands)) or self._now - began > self.timeout:
-                goal = " ".join(word for word in step.words if word)
-                name = self.tasks.name_of(step.actor, step.part)
+            if view.words in after:
+                return f"passed unobserved: it is already {'/'.join(view.words)}"
+            if previous != (view.words, view.text):
+                previous, unchanged_since = (view.words, view.text), self._now
+            is_final = view.at_rest and self._now - unchanged_since >= GRACE and UNCERTAIN_STATE not in step.words
+            if (is_final and has_waited) or self._now - began > self._timeout:
+                goal, name = " ".join(filter(None, step.words)), self._name(step.actor, step.part)
                 waited = format_duration((self._now - began) // 10**8 * 10**8)
                 at_rest = ", at rest" if view.at_rest else ""
                 raise Diverges(
-                    f"{name} should be {goal}, and is {'/'.join(view.label)} after "
+                    f"{name} should be {goal}, and is {'/'.join(view.words)} after "
                     f"{waited}{at_rest}; the whole is {view.text}.",
                     view.exchange,
                 )
-            if self.stands and not has_waited:
-                has_waited = True
-                if due_at > self._now:
-                    self._wait(due_at - self._now)
-                    continue
-            self._wait(delay)
-            delay = min(delay * 5 // 4, LAST_DELAY)
+            if not has_waited and due_at > self._now:
+                self._wait(due_at - self._now)
+            else:
+                self._wait(delay)
+                delay = min(delay * 5 // 4, LAST_DELAY)
+            has_waited = True
 
     def _wait(self, span: int) -> None:
-        self.wait_seconds(span / SECOND)
+        self._wait_seconds(span / SECOND)
         self._now += span
 
-    def _labels_after(self, step: story.UntilAction, number: int) -> set[tuple[str, ...]]:
+    def _words_after(self, step: story.UntilAction, number: int) -> set[tuple[str, ...]]:
         """Return what a step's part shows only after it, until the next operation."""
-        runs = self.tasks.runs
-        at, actor = runs[number + 1].ended_at, runs[number].actors[step.actor]
-        labels = [(actor.created + item.at, item.words) for item in actor.shows(step.part)]
+        at, actor = self._runs[number + 1].ended_at, self._runs[number].actors[step.actor]
+        shown = [(actor.created + item.at, item.words) for item in actor.shows(step.part)]
         calls = [
-            (place, runs[place].ended_at)
-            for place, item in enumerate(self.tasks.steps)
+            (place, self._runs[place].ended_at)
+            for place, item in enumerate(self._steps)
             if isinstance(item, story.CallAction) and item.actor == step.actor
         ]
         until = next((instant for place, instant in calls if place > number), None)
         start = max((i for place, i in calls if place < number), default=actor.created)
-        earlier = {words for i, words in labels if start <= i < at}
-        return {words for i, words in labels if i > at and (until is None or i <= until)} - earlier
+        earlier = {words for i, words in shown if start <= i < at}
+        return {words for i, words in shown if i > at and (until is None or i <= until)} - earlier
+
+    def _first_step(self) -> int:
+        """Return the first step before which every task shows what it does at the target, all at rest; else 0."""
+        if any(isinstance(step, story.StartAction) and self._target_id(step.actor) is None for step in self._steps):
+            return 0
+        try:
+            views = [self._read(actor) for actor in range(len(self._scripts))]
+        except Diverges:
+            return 0
+        for number, run in enumerate(self._runs[:-1] if all(view.at_rest for view in views) else ()):
+            if all(view.text == self._text_at(run, actor) for actor, view in enumerate(views)):
+                return number
+        return 0
+
+    def _text_at(self, run: story.StoryRun, actor: int) -> str:
+        """Return the text of a task, as a view has it, at the end of a run."""
+        shown = run.actors[actor]
+
+        def words(part: story.PartPath) -> tuple[str, ...]:
+            past = [item.words for item in shown.shows(part) if shown.created + item.at <= run.ended_at]
+            return past[-1] if past else ()
+
+        places = range(len(getattr(self._scripts[actor], self._api.root.parts_key)))
+        return _text(words(()), [words((place,)) for place in places])
+
+    # --- the scenario's tasks or dags at the target ---
+
+    def _task(self, actor: int) -> tuple[Exchange, Observation]:
+        """Read a task. Raises Diverges."""
+        exchange = self._client.send("GET", detail_path(self._api.name, self._id(actor)))
+        task = next(observations(self._api, exchange.operation, exchange.json()), None)
+        if task is None:
+            response = _response_text(exchange)
+            raise Diverges(f"{self._name(actor)} cannot be read: the response is {response}.", exchange)
+        return exchange, task
+
+    def _read(self, actor: int, part: story.PartPath = ()) -> _View:
+        """Return the state of a task, or of its part. Raises Diverges where it cannot be read."""
+        exchange, task = self._task(actor)
+        text = _text(_words(task), [_words(item) for item in sorted(task.parts, key=_number)])
+        # at rest it has ended, and no part that can run on still does
+        last, active = self._api.kinds[-1].name, self._server.active_states
+        at_rest = task.state in self._api.root.terminal_states
+        at_rest = at_rest and not any(item.kind == last and item.state in active for item in task.all())
+        return _View(_words(self._part(actor, part, task, exchange)), text, at_rest, exchange)
+
+    def _start(self, step: story.StartAction) -> Exchange | None:
+        """Send the request that starts a task; None if its id was given. Raises NotAllowed."""
+        if self._target_id(step.actor):
+            return None
+        starts_on = self._scripts[step.actor].starts_on
+        path = re.sub(r"\{[^}]*\}", "1", starts_on.path)
+        if self._client.options.submit:
+            self._client.guard.may_submit(starts_on.method, path)
+        return self._client.send(starts_on.method, path, json=starts_on.body or {})
+
+    def _operate(self, step: story.CallAction) -> Exchange:
+        """Send an operation on a task or its part. Raises Diverges, NotAllowed."""
+        kind = self._api.kinds[len(step.part)].name
+        ids = {self._api.root.name: self._id(step.actor)}
+        if step.part:
+            exchange, task = self._task(step.actor)
+            ids[kind] = self._part(step.actor, step.part, task, exchange).id
+        routes = (route for route in self._api.routes if route.changes == kind)
+        route = next(route for route in routes if route.operation in ("", step.operation))
+        path = route.path
+        for name, parameter in route.ids.items():
+            path = path.replace(f"{{{parameter}}}", ids[name])
+        body = None if route.operation else {self._api.operation_key: step.operation}
+        return self._client.send("POST", path, json=body)
+
+    def _learn(self, actor: int, exchange: Exchange) -> None:
+        """Take the id of a started task from the response. Raises Diverges if it has none."""
+        try:
+            data = exchange.json()["data"]
+            self._ids[actor] = str((data["contents"][0] if "contents" in data else data)["id"])
+            self._client.guard.may_change(self._ids[actor], kind=self._api.root.name)
+        except UNREADABLE:
+            raise Diverges(f"{self._name(actor)} was started, but the response has no id.", exchange) from None
+
+    def _part(self, actor: int, part: story.PartPath, task: Observation, exchange: Exchange) -> Observation:
+        """Return a task's part at the scenario's position. Raises Diverges."""
+        script, item = self._scripts[actor], task
+        for kind, place in zip(self._api.kinds, part, strict=False):
+            scripts = getattr(script, kind.parts_key, None)
+            scripts = scripts if isinstance(scripts, Sequence) else ()
+            found = self._same_part(scripts, place, sorted(item.parts, key=_number))
+            if found is None:
+                missing = self._name(actor, part)
+                raise Diverges(f"the target's {self._api.root.title} {task.id} has no {missing}.", exchange)
+            script, item = scripts[place] if place < len(scripts) else None, found
+        return item
+
+    def _same_part(self, scripts: Sequence[Any], place: int, parts: Sequence[Observation]) -> Observation | None:
+        """Return the part with the given or the script's id, else the one at the same position.
+
+        Where parts have names, the position counts among those of one name.
+        """
+        if place < len(scripts):
+            id, name = getattr(scripts[place], "id", None), getattr(scripts[place], "name", None)
+            by_id = {part.id: part for part in parts}
+            for candidate in (self._target_ids.get(str(id)) or self._target_ids.get(str(name)), str(id)):
+                if candidate in by_id:
+                    return by_id[candidate]
+            if name is not None:
+                place = sum(getattr(item, "name", None) == name for item in scripts[:place])
+                parts = [part for part in parts if part.name == name]
+        return parts[place] if place < len(parts) else None
+
+    def _id(self, actor: int) -> str:
+        """Return the target's id of a task. Raises Diverges where none matches."""
+        if actor not in self._ids:
+            target_id = self._target_id(actor)
+            ids = [target_id] if target_id else self._candidates(self._scripts[actor])
+            id = next((id for id in ids if id not in self._ids.values()), None)
+            if id is None:
+                raise Diverges(f"the target has no {self._name(actor)} with the same parts: give its id.")
+            self._ids[actor] = id
+        return self._ids[actor]
+
+    def _target_id(self, actor: int) -> str | None:
+        script = self._scripts[actor]
+        return self._target_ids.get(str(script.id)) or self._target_ids.get(str(script.name))
+
+    def _candidates(self, script: Any) -> Iterator[str]:
+        """Yield ids of similar tasks: its own, then those the run may change, the newest first."""
+        own, key = self._server.own_id(script, self._client.target.own_address), self._api.root.parts_key
+        similar = [row for row in self._tasks_at(self._server.list_path(script)) if _is_similar(script, row, key)]
+        with suppress(NotAllowed):  # of an id that the list does not show, on a target that is spared
+            rows = self._tasks_at(detail_path(self._api.name, own)) if own is not None else []
+            yield from (row.id for row in rows if _is_similar(script, row, key, named=False))
+        similar.sort(key=lambda row: _number(row, self._server.number_key), reverse=True)
+        yield from sorted((row.id for row in similar), key=lambda id: id not in self._client.options.tasks)
+
+    def _tasks_at(self, path: str) -> list[Observation]:
+        exchange = self._client.send("GET", path)
+        items = observations(self._api, exchange.operation, exchange.json() if exchange.status == 200 else None)
+        return [item for item in items if item.kind == self._api.root.name]
+
+
+def _is_similar(script: Any, row: Observation, key: str, *, named: bool = True) -> bool:
+    """Return whether a task has the script's name, and parts with the script's names."""
+    names, scripts = [part.name for part in row.parts], getattr(script, key)
+    name = (script.name or "").replace("{n}", "1")
+    if len(scripts) != len(names) or (named and name not in ("", row.name)):
+        return False
+    return not Counter(item.name for item in scripts if item.name) - Counter(names)
+
+
+def _words(item: Observation) -> tuple[str, ...]:
+    """Return what an item shows, as a story has it."""
+    return (*item.label, f"stage {item.raw['stage']}") if "stage" in item.raw else item.label
+
+
+def _text(whole: Sequence[str], parts: Sequence[Sequence[str]]) -> str:
+    """Return the states of a task and its parts, from their words."""
+    stage = f" at {whole[2]}" if len(whole) > 2 else ""
+    return f"{'/'.join(whole[:2])}{stage} [{', '.join('/'.join(words[:2]) for words in parts)}]"
+
+
+def _number(item: Observation, key: str = "id") -> int:
+    """Return an item's id if it is a number, else 0: parts with texts as ids are in order."""
+    number = item.raw.get(key)
+    return number if isinstance(number, int) else 0
 
 
 def _response_text(exchange: Exchange) -> str:
@@ -236,229 +438,3 @@ def _response_text(exchange: Exchange) -> str:
         return str(exchange.status)
     code = error.get("errCode") or error.get("code")
     return f"{exchange.status} ({code}: {error.get('message')})"
-
-
-@dataclass(frozen=True, slots=True)
-class _View:
-    """The label of a part, the states of the whole task, and the response that shows them."""
-
-    label: tuple[str, ...]
-    text: str
-    at_rest: bool
-    exchange: Exchange
-
-
-class _Tasks:
-    """The scenario's tasks or dags at the target; ``runs`` are the story's own, of its first steps: none, one, two …"""
-
-    def __init__(self, client: HttpClient, scenario: Any, ids: Mapping[str, str]) -> None:
-        self.client: Final = client
-        self.scenario: Final = scenario
-        self.api: Final = api_named(scenario.api)
-        format = self.api.scenario.FORMAT
-        self.steps: Final[Sequence[story.Action]] = format.steps_of(scenario)
-        self.runs: Final[Sequence[story.StoryRun]] = [
-            format.simulate(scenario, steps=count) for count in range(len(self.steps) + 1)
-        ]
-        self._server: Final = self.api.conformance
-        self._scripts: Final[Sequence[Any]] = getattr(scenario, self.api.scripts_key)
-        self._part_keys: Final = [f"{kind.name}s" for kind in self.api.kinds if kind.parent]
-        self._target_ids: Final = {str(key): str(value) for key, value in ids.items()}
-        self._ids: dict[int, str] = {}
-
-    def name_of(self, actor: int, part: story.PartPath) -> str:
-        """Return the name of a task or part in messages."""
-        name: str = self.runs[0].actors[actor].called(part)
-        return name
-
-    def text_of(self, step: story.Action) -> str:
-        """Return a step as text."""
-        if isinstance(step, story.WaitAction):
-            return f"wait {format_duration(step.span)}"
-        if isinstance(step, story.UntilAction):
-            words = " ".join(word for word in step.words if word)
-            return f"until {self.name_of(step.actor, step.part)} is {words}"
-        refused = "" if step.status == 200 else f", refused with {step.status}"
-        if isinstance(step, story.StartAction):
-            return f"start {self.name_of(step.actor, ())}{refused}"
-        return f"{step.operation} {self.name_of(step.actor, step.part)}{refused}"
-
-    def read(self, actor: int, part: story.PartPath) -> _View:
-        """Return the state of a task, or of its part. Raises Diverges where it cannot be read."""
-        exchange, task = self._read(actor)
-        try:
-            node = self._part(actor, part, task, exchange)
-            label = self._label(node) + ((f"stage {node['stage']}",) if "stage" in node else ())
-            stage = f" at stage {task['stage']}" if "stage" in task else ""
-            labels = ["/".join(self._label(item)) for item in sorted(task[self._part_keys[0]], key=_number)]
-            text = f"{'/'.join(self._label(task))}{stage} [{', '.join(labels)}]"
-            # at rest it has ended, and no part that can run on still does
-            at_rest, parts = task[self.api.state_key] in self.api.root.terminal_states, [task]
-            for key in self._part_keys if at_rest else ():
-                parts = [below for item in parts for below in item[key]]
-            at_rest = at_rest and not any(item[self.api.state_key] in self._server.active_states for item in parts)
-            return _View(label, text, at_rest, exchange)
-        except UNREADABLE:
-            raise self._unreadable(actor, exchange) from None
-
-    def first_step(self) -> int:
-        """Return the first step before which every task shows what it does at the target, all at rest; else 0."""
-        actors = range(len(self._scripts))
-        if any(isinstance(step, story.StartAction) and self._target_id(step.actor) is None for step in self.steps):
-            return 0
-        try:
-            views = [self.read(actor, ()) for actor in actors]
-        except Diverges:
-            return 0
-        for number in range(len(self.steps)) if all(view.at_rest for view in views) else ():
-            run = self.runs[number]
-            if all(view.text == self._text_at(run, actor) for view, actor in zip(views, actors, strict=True)):
-                return number
-        return 0
-
-    def _text_at(self, run: story.StoryRun, actor: int) -> str:
-        """Return the text of a task, as a view has it, at the end of a run."""
-        shown = run.actors[actor]
-
-        def words(part: story.PartPath) -> tuple[str, ...]:
-            past = [item.words for item in shown.shows(part) if shown.created + item.at <= run.ended_at]
-            return past[-1] if past else ()
-
-        whole, parts = words(()), range(len(getattr(self._scripts[actor], self._part_keys[0])))
-        stage = f" at {whole[2]}" if len(whole) > 2 else ""
-        return f"{'/'.join(whole[:2])}{stage} [{', '.join('/'.join(words((place,))[:2]) for place in parts)}]"
-
-    def start(self, step: story.StartAction) -> Exchange | None:
-        """Send the request that starts a task; None if its id was given. Raises NotAllowed."""
-        if self._target_id(step.actor):
-            return None
-        starts_on = self._scripts[step.actor].starts_on
-        path = re.sub(r"\{[^}]*\}", "1", starts_on.path)
-        if self.client.options.submit:
-            self.client.guard.may_submit(starts_on.method, path)
-        return self.client.send(starts_on.method, path, json=starts_on.body or {})
-
-    def operate(self, step: story.CallAction) -> Exchange:
-        """Send an operation on a task or its part. Raises Diverges, NotAllowed."""
-        kind = self.api.kinds[len(step.part)].name
-        ids = {self.api.root.name: self._id_of(step.actor)}
-        if step.part:
-            exchange, task = self._read(step.actor)
-            ids[kind] = str(self._part(step.actor, step.part, task, exchange)["id"])
-        routes = (route for route in self.api.routes if route.changes == kind)
-        route = next(route for route in routes if route.operation in ("", step.operation))
-        path = route.path
-        for name, parameter in route.ids.items():
-            path = path.replace(f"{{{parameter}}}", ids[name])
-        body = None if route.operation else {self.api.operation_key: step.operation}
-        return self.client.send("POST", path, json=body)
-
-    def learn(self, actor: int, exchange: Exchange) -> None:
-        """Take the id of a started task from the response. Raises Diverges if it has none."""
-        try:
-            data = exchange.json()["data"]
-            self._ids[actor] = str((data["contents"][0] if "contents" in data else data)["id"])
-            self.client.guard.may_change(self._ids[actor], kind=self.api.root.name)
-        except UNREADABLE:
-            text = f"{self.name_of(actor, ())} was started, but the response has no id."
-            raise Diverges(text, exchange) from None
-
-    def _read(self, actor: int) -> tuple[Exchange, Any]:
-        exchange = self.client.send("GET", detail_path(self.api.name, self._id_of(actor)))
-        data = _data_of(exchange)
-        if not isinstance(data, dict):
-            raise self._unreadable(actor, exchange)
-        return exchange, data
-
-    def _unreadable(self, actor: int, exchange: Exchange) -> Diverges:
-        response = f"the response is {_response_text(exchange)}"
-        return Diverges(f"{self.name_of(actor, ())} cannot be read: {response}.", exchange)
-
-    def _label(self, part: Any) -> tuple[str, ...]:
-        return str(part[self.api.state_key]), str(part[self.api.operation_key])
-
-    def _part(self, actor: int, part: story.PartPath, task: Any, exchange: Exchange) -> Any:
-        """Return the JSON of a task's part at the scenario's position. Raises Diverges."""
-        script, node = self._scripts[actor], task
-        for depth, place in enumerate(part):
-            key = self._part_keys[depth]
-            scripts = getattr(script, key, None)
-            scripts = scripts if isinstance(scripts, Sequence) else ()
-            parts = sorted(node[key], key=_number)
-            node = self._same_part(scripts, place, parts)
-            if node is None:
-                missing = self.name_of(actor, part)
-                raise Diverges(f"the target's {self.api.root.title} {task['id']} has no {missing}.", exchange)
-            script = scripts[place] if place < len(scripts) else None
-        return node
-
-    def _same_part(self, scripts: Sequence[Any], place: int, parts: Sequence[Any]) -> Any:
-        """Return the part with the given or the script's id, else the one at the same position.
-
-        Where parts have names, the position counts among those of one name.
-        """
-        if place < len(scripts):
-            id, name = getattr(scripts[place], "id", None), getattr(scripts[place], "name", None)
-            by_id = {str(part["id"]): part for part in parts}
-            target_id = self._target_ids.get(str(id)) or self._target_ids.get(str(name))
-            for candidate in (target_id, str(id)):
-                if candidate in by_id:
-                    return by_id[candidate]
-            if name is not None:
-                place = sum(getattr(item, "name", None) == name for item in scripts[:place])
-                parts = [part for part in parts if part["name"] == name]
-        return parts[place] if place < len(parts) else None
-
-    def _id_of(self, actor: int) -> str:
-        """Return the target's id of a task. Raises Diverges where none matches."""
-        if actor not in self._ids:
-            target_id = self._target_id(actor)
-            ids = [target_id] if target_id else self._candidates(self._scripts[actor])
-            id = next((id for id in ids if id not in self._ids.values()), None)
-            if id is None:
-                raise Diverges(f"the target has no {self.name_of(actor, ())} with the same parts: give its id.")
-            self._ids[actor] = id
-        return self._ids[actor]
-
-    def _target_id(self, actor: int) -> str | None:
-        script = self._scripts[actor]
-        keys = (str(script.id), str(script.name))
-        return next((self._target_ids[key] for key in keys if key in self._target_ids), None)
-
-    def _candidates(self, script: Any) -> Iterator[str]:
-        """Yield ids of similar tasks: its own, then those the run may change, the newest first."""
-        own = self._server.own_id(script, self.client.target.own_address)
-        data = _data_of(self.client.send("GET", self._server.list_path(script)))
-        with suppress(NotAllowed):  # of an id that the list does not show, on a target that is spared
-            exchange = self.client.send("GET", detail_path(self.api.name, own)) if own is not None else None
-            if exchange and exchange.status == 200 and self._is_similar(script, _data_of(exchange), named=False):
-                yield str(own)
-        rows = data.get("contents") if isinstance(data, dict) else None
-        similar = [row for row in rows or () if self._is_similar(script, row)]
-        similar.sort(key=lambda row: int(row[self._server.number_key]), reverse=True)
-        ids = [str(row["id"]) for row in similar]
-        yield from sorted(ids, key=lambda id: id not in self.client.options.tasks)
-
-    def _is_similar(self, script: Any, row: Any, *, named: bool = True) -> bool:
-        """Return whether a task has the script's name, and parts with the script's names."""
-        key = self._part_keys[0]
-        try:
-            names = [part["name"] for part in row[key]]
-            scripts = getattr(script, key)
-            name = (script.name or "").replace("{n}", "1")
-            if len(scripts) != len(names) or (named and name not in ("", row["name"])):
-                return False
-            int(row[self._server.number_key])
-        except UNREADABLE:
-            return False
-        return not Counter(item.name for item in scripts if item.name) - Counter(names)
-
-
-def _number(part: Any) -> int:
-    """Return a part's id if it is a number, else 0: parts with texts as ids are in order."""
-    return part["id"] if isinstance(part["id"], int) else 0
-
-
-def _data_of(exchange: Exchange) -> Any:
-    body = exchange.json()
-    return body.get("data") if isinstance(body, dict) else None
