@@ -12,7 +12,6 @@ import os
 import signal
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from threading import Event, Thread
@@ -90,20 +89,6 @@ SERVER_OPTIONS: Final = (
 """The options that ``serve`` and ``exec`` share."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Built:
-    """An app that is ready to be served; ``is_new`` where its token was generated."""
-
-    app: App
-    token: str | None
-    is_new: bool
-
-    @property
-    def sandbox(self) -> Sandbox:
-        """Return the sandbox of the options."""
-        return self.app.sandboxes.default
-
-
 def _build(
     scenarios: Sequence[str],
     *,
@@ -114,9 +99,10 @@ def _build(
     auth: str,
     switches: Sequence[str],
     **token_options: str | None,
-) -> _Built:
-    """Return the app of a command's options. Raises AuthorError."""
-    with _no_collections():
+) -> tuple[App, bool]:
+    """Return the app of a command's options, and whether its token was generated. Raises AuthorError."""
+    gc.disable()  # it would take a tenth of the start; what is there afterwards stays
+    try:
         # connexion imports httpx, which goes without its command line, rich and pygments where that cannot be imported.
         sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]
         from pydantic import ValidationError
@@ -150,7 +136,10 @@ def _build(
         )
         given = read_token(**token_options)
         token = given or new_token(host)
-        return _Built(create_app(sandbox, token=token, scenarios=loaded), token, token != given)
+        return create_app(sandbox, token=token, scenarios=loaded), token != given
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @click.command(params=[*SERVER_OPTIONS], context_settings=FROM_ENVIRONMENT)
@@ -194,7 +183,7 @@ def serve(
     The admin API requires its token of everybody. Without one only this machine may use it, and none is needed. If
     others can connect, one is generated and printed.
     """
-    built = _build(scenarios, host=host, **options)
+    app, has_new_token = _build(scenarios, host=host, **options)
     tls = _tls_context(tls_cert, tls_key)
 
     def announce(url: str) -> None:
@@ -202,12 +191,12 @@ def serve(
 
         if as_json:
             port = int(url.rpartition(":")[2])
-            ready = {"url": url, "port": port, "token": built.token, "pid": os.getpid(), "version": __version__}
+            ready = {"url": url, "port": port, "token": app.token, "pid": os.getpid(), "version": __version__}
             click.echo(json.dumps(ready))
         else:
-            if built.is_new:
-                click.echo(f"admin token: {built.token}")
-            click.echo("\n".join(_banner(built.sandbox, url)))
+            if has_new_token:
+                click.echo(f"admin token: {app.token}")
+            click.echo("\n".join(_banner(app.sandboxes.default, url)))
         if ready_file is not None:
             ready_file.write_text(f"{url}\n")
         Thread(target=load_faker, daemon=True).start()  # so that no request waits for its import
@@ -217,7 +206,7 @@ def serve(
     from oceanmock.http.server import serve_forever
 
     with _removed_at_the_end(ready_file):
-        serve_forever(built.app, host=host, port=port, on_ready=announce, tls=tls, uds=uds)
+        serve_forever(app, host=host, port=port, on_ready=announce, tls=tls, uds=uds)
 
 
 @contextlib.contextmanager
@@ -278,11 +267,11 @@ def exec_command(ctx: click.Context, /, scenarios: tuple[str, ...], *, host: str
     command: list[str] = ctx.obj
     if not command:
         raise click.UsageError("give the command to run behind `--`, such as `-- pytest`.")
-    built = _build(scenarios, host=host, **options)
-    with Server(built.app, host=host, port=port) as server:
+    app, _ = _build(scenarios, host=host, **options)
+    with Server(app, host=host, port=port) as server:
         environment = {**os.environ, URL_VARIABLE: server.url}
-        if built.token:
-            environment[TOKEN_VARIABLE] = built.token
+        if app.token:
+            environment[TOKEN_VARIABLE] = app.token
         try:
             process = subprocess.Popen(command, env=environment)  # noqa: S603 (the user's own)
         except OSError as problem:
@@ -290,7 +279,7 @@ def exec_command(ctx: click.Context, /, scenarios: tuple[str, ...], *, host: str
         with _forwarded_signals(process):
             code = process.wait()
     if code:
-        _print_reports(built.app)
+        _print_reports(app)
     ctx.exit(code if code >= 0 else 128 - code)
 
 
@@ -358,17 +347,6 @@ def _tls_context(certificate: str | None, key: str | None) -> ssl.SSLContext | N
             "without a passphrase are needed, in PEM."
         ) from None
     return context
-
-
-@contextlib.contextmanager
-def _no_collections() -> Iterator[None]:
-    """Collect no garbage meanwhile, which would take a tenth of the start; what is there afterwards stays."""
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.freeze()
-        gc.enable()
 
 
 def _banner(sandbox: Sandbox, url: str) -> Iterator[str]:

@@ -293,10 +293,8 @@ class Query:
             return False
         if self.body is None:
             return True
-        try:
-            return has_values(orjson.loads(entry.request_body), self.body)
-        except orjson.JSONDecodeError:
-            return False
+        kind, body = body_value(entry.request_body)
+        return kind == "json" and has_values(body, self.body)
 
     def compare(self, entry: Entry) -> Iterator[ComparedItem]:
         """Yield each expected value beside the entry's; the body's last."""

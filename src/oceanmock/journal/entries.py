@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -105,24 +106,14 @@ def body_value(body: bytes) -> tuple[str, Any]:
     """Return the kind of a body, and the value that JSON shows."""
     if not body:
         return "none", None
-    try:
-        return "json", parse_body(body)
-    except ValueError:
-        pass
+    with contextlib.suppress(ValueError, TypeError):
+        value = orjson.loads(body)
+        orjson.dumps(value)  # raises TypeError for one too deep
+        return "json", value
     try:
         return "text", body.decode()
     except UnicodeDecodeError:
         return "base64", base64.b64encode(body).decode()
-
-
-def parse_body(body: bytes) -> Any:
-    """Return a body's JSON. Raises ValueError for none, and for one too deep to serialize."""
-    value = orjson.loads(body)
-    try:
-        orjson.dumps(value)
-    except TypeError as error:
-        raise ValueError(str(error)) from None
-    return value
 
 
 def value_count(data: Any) -> int:

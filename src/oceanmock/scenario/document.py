@@ -3,8 +3,8 @@
 Editors read scenario files by the same schema, so both agree on what a word is: `no`, `on` and `1:30` are texts
 (https://yaml.org/spec/1.2.2/#103-core-schema). Merge keys (`<<`) are kept from YAML 1.1. The text becomes data in one
 pass over PyYAML's events; PyYAML's own resolver and constructors, which follow YAML 1.1, are not used. Depth, numbers
-and the size of what aliases stand for are bounded. An ``Issue`` has the way to a value; a ``Diagnostic`` has its line
-and column. ``explain`` puts pydantic's errors in the words of the file format, and quotes the author's own text.
+and the size of what aliases stand for are bounded. An ``Issue`` has the way to a value; ``Document.locate`` adds its
+line and column. ``explain`` puts pydantic's errors in the words of the file format, and quotes the author's own text.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
@@ -35,41 +35,32 @@ MAX_VALUES: Final = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Issue:
-    """One issue by the way to its value, or to the key itself. ``rule`` is stable, for tools."""
+    """One issue by the way to its value, or to the key itself. ``rule`` is stable, for tools.
+
+    Once it is located it has the file, and a line and a column, which count from 1.
+    """
 
     loc: Loc
     rule: str
     message: str
     hint: str = ""
     at_key: bool = False
+    path: str = ""
+    line: int = 1
+    column: int = 1
 
     def __str__(self) -> str:
+        place = f"{self.path}:{self.line}:{self.column}: " if self.path else ""
         hint = f"\n  {self.hint}" if self.hint else ""
-        return f"{self.message} [{self.rule}]{hint}"
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Diagnostic:
-    """One issue of a file; lines and columns count from 1."""
-
-    path: str
-    line: int
-    column: int
-    rule: str
-    message: str
-    hint: str = ""
-    loc: Loc = field(default=(), compare=False)
-
-    def __str__(self) -> str:
-        hint = f"\n  {self.hint}" if self.hint else ""
-        return f"{self.path}:{self.line}:{self.column}: {self.message} [{self.rule}]{hint}"
+        return f"{place}{self.message} [{self.rule}]{hint}"
 
 
 class ScenarioError(AuthorError):
     """A file cannot be used; ``diagnostics`` has its issues in the order of their places."""
 
-    def __init__(self, diagnostics: Iterable[Diagnostic]) -> None:
-        self.diagnostics = tuple(sorted(set(diagnostics)))
+    def __init__(self, diagnostics: Iterable[Issue]) -> None:
+        by_text = {str(issue): issue for issue in diagnostics}
+        self.diagnostics = tuple(sorted(by_text.values(), key=attrgetter("path", "line", "column", "rule", "message")))
         super().__init__("\n".join(map(str, self.diagnostics)))
 
 
@@ -101,7 +92,7 @@ class Document:
     def __init__(self, text: str, path: str, *, max_values: int = MAX_VALUES) -> None:
         """Raise ScenarioError for a text that is not YAML, or empty, and TooManyValues."""
         self.path = path
-        self.duplicates = list[Diagnostic]()
+        self.duplicates = list[Issue]()
         self._max_values = max_values
         self._events: Iterator[Any] = yaml.parse(text, Loader=yaml.CSafeLoader)
         self._anchors: dict[str | None, _Node | None] = {}
@@ -110,7 +101,7 @@ class Document:
             next(self._events)  # the start of the stream
             event = next(self._events)
             if not isinstance(event, yaml.DocumentStartEvent):
-                raise ScenarioError([Diagnostic(path, 1, 1, "syntax", "the file is empty")])
+                raise ScenarioError([Issue((), "syntax", "the file is empty", path=path)])
             self._document = self._collection(event, 0)
             event = next(self._events)
             if not isinstance(event, yaml.StreamEndEvent):
@@ -119,13 +110,16 @@ class Document:
             raise ScenarioError([_syntax_error(path, text, error)]) from error
         except (yaml.YAMLError, ValueError) as error:
             what = f"this is not YAML: {error}".replace("\n", " ")
-            raise ScenarioError([Diagnostic(path, 1, 1, "syntax", what)]) from error
+            raise ScenarioError([Issue((), "syntax", what, path=path)]) from error
         (self.data,), self.size = self._document.data, self._document.size
 
-    def locate(self, issue: Issue) -> Diagnostic:
+    def locate(self, issue: Issue) -> Issue:
         """Return an issue with its line and column: the value's, or the nearest one's above."""
-        place = _place(self._event(issue.loc, at_key=issue.at_key))
-        return Diagnostic(self.path, *place, issue.rule, issue.message, issue.hint, issue.loc)
+        return self._at(self._event(issue.loc, at_key=issue.at_key), issue)
+
+    def _at(self, event: Any, issue: Issue) -> Issue:
+        line, column = _place(event)
+        return replace(issue, path=self.path, line=line, column=column)
 
     def text_at(self, loc: Loc) -> str:
         """Return the author's own text of a plain scalar, or ""."""
@@ -221,8 +215,8 @@ class Document:
             else:
                 if key.data in keys and len(self.duplicates) < MAX_ISSUES:
                     what = f"{key.event.value!r} stands here twice; the first is on line {_place(keys[key.data])[0]}"
-                    place = _place(key.event)
-                    self.duplicates.append(Diagnostic(self.path, *place, "duplicate-key", what, "Remove one of them."))
+                    issue = Issue((), "duplicate-key", what, "Remove one of them.")
+                    self.duplicates.append(self._at(key.event, issue))
                 keys[key.data], own[key.data] = key.event, value.data
         return merged | own
 
@@ -301,7 +295,7 @@ def _unknown_tag(tag: str) -> str:
     return f"the tag {tag.replace(_PREFIX, '!!')} is not part of YAML's core schema"
 
 
-def _syntax_error(path: str, text: str, error: yaml.MarkedYAMLError) -> Diagnostic:
+def _syntax_error(path: str, text: str, error: yaml.MarkedYAMLError) -> Issue:
     mark = error.problem_mark or error.context_mark
     line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
     context, problem = f"{error.context}, " if error.context else "", str(error.problem)
@@ -312,7 +306,7 @@ def _syntax_error(path: str, text: str, error: yaml.MarkedYAMLError) -> Diagnost
             if depth > MAX_DEPTH:
                 line, column = text.count("\n", 0, at) + 1, at - text.rfind("\n", 0, at)
                 break
-    return Diagnostic(path, line, column, "syntax", f"this is not YAML: {context}{problem}")
+    return Issue((), "syntax", f"this is not YAML: {context}{problem}", path=path, line=line, column=column)
 
 
 def contradiction(rule: str, message: str, **context: Any) -> PydanticCustomError:

@@ -18,7 +18,7 @@ from urllib.parse import parse_qsl
 from pydantic import AfterValidator, Field, StrictStr, model_validator
 from pydantic_core import PydanticCustomError, SchemaError, SchemaValidator, core_schema
 
-from oceanmock.journal.entries import has_values, parse_body
+from oceanmock.journal.entries import body_value, has_values
 from oceanmock.openapi import path_matches
 from oceanmock.scenario.document import Loc, contradiction, value_at
 from oceanmock.scenario.faults import Span, span_of
@@ -200,11 +200,8 @@ class StubRequest:
             method, path = "GET" if method == "HEAD" else method, path.removesuffix("/")
         query = parse_qsl(request.query.decode("latin-1"), keep_blank_values=True)
         headers = [(name.decode("latin-1").lower(), text.decode("latin-1")) for name, text in request.headers]
-        try:
-            body = parse_body(request.body)
-        except ValueError:
-            body = None
-        return cls(method, path, dict(reversed(query)), dict(reversed(headers)), body)
+        kind, body = body_value(request.body)
+        return cls(method, path, dict(reversed(query)), dict(reversed(headers)), body if kind == "json" else None)
 
 
 class Stub(Model):
