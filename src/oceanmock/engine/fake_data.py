@@ -61,27 +61,49 @@ class TakenIds:
 
 
 class FakeData:
-    """Generate the names, users, hosts and ids that a scenario leaves out, from its seed."""
+    """Generate the names, users, hosts and ids that a scenario leaves out, from its seed.
+
+    Phrases and users are drawn in the order of the requests for them.
+    """
 
     def __init__(self, seed: str, taken: TakenIds | None = None) -> None:
+        self.seed: Final = seed
         self._random = Random(seed)  # noqa: S311 (reproducible, not secret)
-        self._names = _FakeNames(seed)
+        self._words: Random | None = None
+        self._requested, self._users = 0, list[tuple[int, str]]()
         self._taken = TakenIds() if taken is None else taken
         self.host: Final = f"192.0.2.{self._random.randint(1, 254)}"  # for documents: RFC 5737
 
+    def _faker(self) -> Any:
+        """Return the process's faker, set to draw from a random source of this object's."""
+        self._words = self._words or Random(self.seed)  # noqa: S311 (reproducible, not secret)
+        faker = load_faker()
+        faker.random = self._words
+        return faker
+
     def phrase(self) -> str:
         """Return a name."""
-        return self._names.phrase()
+        self.drawn_user(self._requested - 1)
+        with _drawing:
+            return str(self._faker().bs()).capitalize()
 
     def user(self) -> FakeUser:
         """Return a user; an id and a name are drawn when one is read, or a phrase is drawn."""
-        self._names.requested += 1
-        return FakeUser(self._names.requested - 1, self._names)
+        self._requested += 1
+        return FakeUser(self._requested - 1, self.seed, self)
 
     def draw_users(self) -> None:
         """Draw the users now, where there are so many that the first to be read would take long."""
-        if self._names.requested > MAX_UNDRAWN:
-            self._names.user(self._names.requested - 1)
+        if self._requested > MAX_UNDRAWN:
+            self.drawn_user(self._requested - 1)
+
+    def drawn_user(self, number: int) -> tuple[int, str]:
+        """Return the id and the name of a user, drawn after those before it."""
+        while len(self._users) <= number:
+            with _drawing:
+                faker = self._faker()
+                self._users.append((faker.random_int(100, 999), faker.user_name()))
+        return self._users[number] if self._users else (0, "")
 
     def id(self) -> int:
         """Return an id that is not taken yet. Raises AuthorError if there is none."""
@@ -98,52 +120,20 @@ class FakeData:
         raise AuthorError(f"there are no {count:,} free ids in a row. Let fewer tasks `repeat`.")
 
 
-@dataclass(slots=True)
-class _FakeNames:
-    """Draw phrases and users in the order of the requests for them; two with the same ``seed`` are equal."""
-
-    seed: str
-    requested: int = field(default=0, compare=False)
-    _users: list[tuple[int, str]] | None = field(default=None, compare=False)
-    _random: Random | None = field(default=None, compare=False)
-
-    def _faker(self) -> Any:
-        """Return the process's faker, set to draw from this object's random source."""
-        if self._random is None:
-            self._random = Random(self.seed)  # noqa: S311 (reproducible, not secret)
-        faker = load_faker()
-        faker.random = self._random
-        return faker
-
-    def phrase(self) -> str:
-        """Return a name."""
-        self.user(self.requested - 1)
-        with _drawing:
-            return str(self._faker().bs()).capitalize()
-
-    def user(self, number: int) -> tuple[int, str]:
-        """Return the id and the name of a user, drawn after those before it."""
-        users = self._users = self._users or []
-        while len(users) <= number:
-            with _drawing:
-                faker = self._faker()
-                users.append((faker.random_int(100, 999), faker.user_name()))
-        return users[number] if users else (0, "")
-
-
 @dataclass(frozen=True, slots=True)
 class FakeUser:
     """A generated user; its id and name are drawn when they are read."""
 
     number: int
-    names: _FakeNames
+    seed: str
+    source: FakeData = field(compare=False, repr=False)
 
     @property
     def id(self) -> int:
         """Return the user's id."""
-        return self.names.user(self.number)[0]
+        return self.source.drawn_user(self.number)[0]
 
     @property
     def name(self) -> str:
         """Return the user's name."""
-        return self.names.user(self.number)[1]
+        return self.source.drawn_user(self.number)[1]

@@ -23,35 +23,26 @@ Entry = tuple[Any, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Growth:
-    """How an integer key grows with the numbers of a group's tasks in one stage.
-
-    ``value`` returns the key of a number, and ``count`` how many numbers have a smaller key than a value.
-    """
-
-    value: Callable[[Group, Stage, int], int]
-    count: Callable[[Group, Stage, int], int]
-
-
-@dataclass(frozen=True, slots=True)
 class Sort:
-    """What rows are sorted by; without ``growth``, the key of a group's tasks in one stage is the same.
+    """What rows are sorted by; ``by`` says whether states matter, or the order of names.
 
-    ``by`` says whether states matter, or the order of names.
+    Where the keys of a group's tasks in one stage grow with their numbers, ``value`` returns the key of a number, and
+    ``count`` how many numbers have a smaller key than a value; without these, the keys are the same.
     """
 
     key: Callable[[Row], Any]
     by: Literal["start", "state", "name"] = "start"
-    growth: Growth | None = None
+    value: Callable[[Group, Stage, int], int] | None = None
+    count: Callable[[Group, Stage, int], int] | None = None
 
 
 def by_start(unit: int = 1) -> Sort:
     """Return the sort by start, in units of so many nanoseconds."""
-    growth = Growth(
-        lambda group, _, number: group.start_of(number) // unit,
-        lambda group, _, value: group.started_before(value * unit),
+    return Sort(
+        lambda row: row.started // unit,
+        value=lambda group, _, number: group.start_of(number) // unit,
+        count=lambda group, _, value: group.started_before(value * unit),
     )
-    return Sort(lambda row: row.started // unit, growth=growth)
 
 
 def _finished(group: Group, stage: Stage, number: int) -> int:
@@ -65,9 +56,9 @@ def _finished_before(group: Group, stage: Stage, instant: int) -> int:
 
 
 BY_ID: Final = Sort(
-    attrgetter("id"), growth=Growth(lambda group, _, number: group.ids[number], lambda group, _, id: id - group.ids[0])
+    attrgetter("id"), value=lambda group, _, number: group.ids[number], count=lambda group, _, id: id - group.ids[0]
 )
-BY_FINISH: Final = Sort(attrgetter("finished"), by="state", growth=Growth(_finished, _finished_before))
+BY_FINISH: Final = Sort(attrgetter("finished"), by="state", value=_finished, count=_finished_before)
 
 
 @dataclass(frozen=True, slots=True)
@@ -312,17 +303,22 @@ class _Span:
 
     def __init__(self, numbers: _Numbers, query: Query) -> None:
         self._numbers, self._len, self._descending = numbers, len(numbers), query.descending
-        self._group, self._stage, self._growth = numbers.group, numbers.stage, query.sort.growth
-        self._falls, self._shares_keys = query.descending and self._growth is not None, query.sort is not BY_ID
-        self._key = None if self._growth else query.sort.key(self._group.row(numbers.low - 1, self._stage))
+        self._group, self._stage, self._value, self._count = (
+            numbers.group,
+            numbers.stage,
+            query.sort.value,
+            query.sort.count,
+        )
+        self._falls, self._shares_keys = query.descending and self._value is not None, query.sort is not BY_ID
+        self._key = None if self._value else query.sort.key(self._group.row(numbers.low - 1, self._stage))
 
     def __len__(self) -> int:
         return self._len
 
     def __getitem__(self, place: int) -> Entry:
         number, key = self._numbers.at(self._len - 1 - place if self._falls else place), self._key
-        if self._growth is not None:
-            key = self._growth.value(self._group, self._stage, number - 1)
+        if self._value is not None:
+            key = self._value(self._group, self._stage, number - 1)
             if self._falls and self._shares_keys:  # equal ones are by ascending id all the same
                 low, high = self._equal(key)
                 number = self._numbers.at(low + high - self._len + place)
@@ -331,15 +327,15 @@ class _Span:
 
     def _equal(self, key: int) -> tuple[int, int]:
         """Return the places of the first number with a key and of the first after them, in ascending order."""
-        assert self._growth is not None
-        low, high = [self._growth.count(self._group, self._stage, value) for value in (key, key + 1)]
+        assert self._count is not None
+        low, high = [self._count(self._group, self._stage, value) for value in (key, key + 1)]
         return self._numbers.rank(low + 1), self._numbers.rank(high + 1)
 
     def rank(self, entry: Entry) -> int:
         """Return how many are before an entry."""
         key, id = entry
         low, high = 0, self._len
-        if self._growth is not None:
+        if self._count is not None:
             low, high = self._equal(key)
         elif key != self._key:
             return self._len if (self._key < key) != self._descending else 0

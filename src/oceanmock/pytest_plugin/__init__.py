@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from select import select
 from threading import Thread
 from typing import TYPE_CHECKING, Any, Final
@@ -43,46 +42,6 @@ MARK_HELP: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class PluginOptions:
-    """The options of a run; the command line outranks the environment, and that the ini file.
-
-    ``url`` is None where the server is started in this process; ``url_is_required`` if the command line gives it: then
-    a run without that server ends at once. ``min_coverage`` is a percentage.
-    """
-
-    url: str | None
-    url_is_required: bool
-    token: str | None
-    strict: bool
-    prints_coverage: bool
-    coverage_path: str | None
-    min_coverage: float | None
-
-    @classmethod
-    def of(cls, config: pytest.Config) -> PluginOptions:
-        """Return the options of a run. Raises UsageError."""
-        line, ini = config.option, config.getini
-        url = line.oceanmock_url or os.environ.get("OCEANMOCK_URL") or ini("oceanmock_url")
-        percentage = line.oceanmock_coverage_min or ini("oceanmock_coverage_min") or None
-        try:
-            min_coverage = None if percentage is None else float(percentage)
-        except ValueError:
-            min_coverage = -1.0
-        if min_coverage is not None and not 0 <= min_coverage <= 100:
-            raise pytest.UsageError(f"oceanmock_coverage_min is {percentage!r}: a percentage is 0 to 100.")
-        return cls(
-            url=url or None,
-            url_is_required=bool(line.oceanmock_url),
-            token=line.oceanmock_token,
-            strict=line.oceanmock_strict or ini("oceanmock_strict"),
-            prints_coverage=line.oceanmock_coverage,
-            coverage_path=line.oceanmock_coverage_json,
-            min_coverage=min_coverage,
-        )
-
-
-OPTIONS: Final = pytest.StashKey[PluginOptions]()
 SERVER_KEY: Final = "oceanmock_server"
 """The key of a worker's input that has the host, the URL and the token of the server that workers share, or nothing."""
 _SHARED: Final = pytest.StashKey[dict[str, Any]]()
@@ -125,27 +84,42 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the mark, and the recorder of coverage where an option needs it."""
+    """Complete the options, and register the mark, and the recorder of coverage where an option needs it.
+
+    The command line outranks the environment, and that the ini file. Where the command line gives the server's URL, a
+    run without that server ends at once. Raises UsageError.
+    """
     config.addinivalue_line("markers", f"{MARK}{MARK_HELP}")
-    config.stash[OPTIONS] = options = PluginOptions.of(config)
-    if names := config.getini("oceanmock_mask"):
+    option, ini = config.option, config.getini
+    option.oceanmock_url_is_required = bool(option.oceanmock_url)
+    option.oceanmock_url = option.oceanmock_url or os.environ.get("OCEANMOCK_URL") or ini("oceanmock_url")
+    option.oceanmock_strict = option.oceanmock_strict or ini("oceanmock_strict")
+    percentage = option.oceanmock_coverage_min or ini("oceanmock_coverage_min") or None
+    try:
+        least = None if percentage is None else float(percentage)
+    except ValueError:
+        least = -1.0
+    if least is not None and not 0 <= least <= 100:
+        raise pytest.UsageError(f"oceanmock_coverage_min is {percentage!r}: a percentage is 0 to 100.")
+    option.oceanmock_coverage_min = least
+    if names := ini("oceanmock_mask"):
         from oceanmock.masking import add_secret_names  # noqa: PLC0415 (not always needed)
 
         add_secret_names(names)
-    if options.prints_coverage or options.min_coverage is not None or options.coverage_path is not None:
+    if option.oceanmock_coverage or least is not None or option.oceanmock_coverage_json is not None:
         from oceanmock.pytest_plugin.sandboxes import CoverageRecorder  # noqa: PLC0415 (slow)
 
-        config.pluginmanager.register(CoverageRecorder(options), COVERAGE_PLUGIN)
+        config.pluginmanager.register(CoverageRecorder(option), COVERAGE_PLUGIN)
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
     """End a run at once whose required server does not answer."""
-    options = session.config.stash[OPTIONS]
-    is_idle = session.config.option.collectonly or hasattr(session.config, "workerinput")
-    if options.url_is_required and not is_idle:
+    option = session.config.option
+    is_idle = option.collectonly or hasattr(session.config, "workerinput")
+    if option.oceanmock_url_is_required and not is_idle:
         from oceanmock.pytest_plugin.sandboxes import check_server  # noqa: PLC0415 (slow)
 
-        check_server(options)
+        check_server(option)
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -156,7 +130,7 @@ def pytest_configure_node(node: Any) -> None:
     listen: it reports why.
     """
     config, spec = node.config, node.gateway.spec
-    if config.stash[OPTIONS].url is not None or not spec.popen or spec.python or spec.via:
+    if config.option.oceanmock_url or not spec.popen or spec.python or spec.via:
         return
     if _SHARED not in config.stash:
         try:
@@ -201,8 +175,8 @@ def share_server(config: pytest.Config, *, host: str) -> dict[str, Any]:
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
     """Return where the server is, unless it is in this process."""
-    url = config.stash[OPTIONS].url
-    return [] if url is None else [f"oceanmock: {url}"]
+    url = config.option.oceanmock_url
+    return [f"oceanmock: {url}"] if url else []
 
 
 @pytest.fixture(scope="session")

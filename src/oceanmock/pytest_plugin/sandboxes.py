@@ -30,10 +30,11 @@ from oceanmock.client import HANDLES, Mock, SandboxOptions
 from oceanmock.clock import PROGRESSIONS
 from oceanmock.errors import AuthorError, OceanmockError
 from oceanmock.handles import SandboxHandle, ScenarioSource, locate
-from oceanmock.pytest_plugin import COVERAGE_PLUGIN, MARK, OPTIONS, SERVER_KEY, PluginOptions
+from oceanmock.pytest_plugin import COVERAGE_PLUGIN, MARK, SERVER_KEY
 from oceanmock.text import did_you_mean, plural, shorten, suggest
 
 if TYPE_CHECKING:
+    import argparse
     from ssl import SSLContext
 
 MAX_REPORTED_SANDBOXES: Final = 3
@@ -53,26 +54,26 @@ _API_LINE: Final = re.compile(rf"""^(['"]?)api\1:\s*(['"]?)({"|".join(FIXTURES)}
 """The line of a scenario's file that names its API, as nearly every file writes it."""
 
 
-def check_server(options: PluginOptions) -> None:
+def check_server(option: argparse.Namespace) -> None:
     """Raise UsageError where the required server cannot be used.
 
     Only a fixture has the TLS context of a server over https: the first test checks that one.
     """
-    if options.url is not None and not options.url.startswith("https:"):
+    if not option.oceanmock_url.startswith("https:"):
         try:
-            Mock.attach(options.url, token=options.token)
+            Mock.attach(option.oceanmock_url, token=option.oceanmock_token)
         except OceanmockError as error:
             raise pytest.UsageError(_with_option_names(error)) from None
 
 
 def session_server(session: pytest.Session, *, host: str, tls: SSLContext | None) -> Iterator[Mock]:
     """Provide the session's server: where the options say, the one that workers of xdist share, or in this process."""
-    options = session.config.stash[OPTIONS]
+    option = session.config.option
     worker = getattr(session.config, "workerinput", {})
     shared = worker.get(SERVER_KEY, {})
     with _plain_errors(session):
-        if options.url is not None:
-            mock = Mock.attach(options.url, token=options.token, tls=tls)
+        if option.oceanmock_url:
+            mock = Mock.attach(option.oceanmock_url, token=option.oceanmock_token, tls=tls)
         elif tls is None and shared.get("host") == host:
             mock = Mock.attach(shared["url"], token=shared["token"])
         else:
@@ -104,7 +105,7 @@ def sandbox_of_test(
             raise AuthorError("\n".join(problems))
         # A name by which the test is recognized in lists of sandboxes.
         name = re.sub(r"[^A-Za-z0-9]+", "-", item.name).strip("-")[:60].strip("-")
-        params = {"strict": request.config.stash[OPTIONS].strict, **options, **keywords}
+        params = {"strict": request.config.option.oceanmock_strict, **options, **keywords}
         params["name"] = f"{name or 'test'}-{token_hex(4)}"
         try:
             sandbox = mock.make(HANDLES[api], scenarios, cast("SandboxOptions", params))
@@ -378,11 +379,11 @@ class CoverageRecorder:
     which alone prints, writes and judges.
     """
 
-    def __init__(self, options: PluginOptions) -> None:
+    def __init__(self, option: argparse.Namespace) -> None:
         from oceanmock.apis import APIS  # noqa: PLC0415 (slow)
         from oceanmock.report.coverage import Coverage  # noqa: PLC0415
 
-        self._options, self._apis, self._coverage = options, APIS, Coverage(APIS)
+        self._option, self._apis, self._coverage = option, APIS, Coverage(APIS)
         self._problem = ""
 
     def record(self, sandbox: SandboxHandle) -> None:
@@ -411,15 +412,15 @@ class CoverageRecorder:
         if output is not None:
             output[WORKER_KEY] = json.dumps(self._coverage.to_json())
             return
-        if self._options.coverage_path is not None:
-            path = Path(self._options.coverage_path)
+        if self._option.oceanmock_coverage_json is not None:
+            path = Path(self._option.oceanmock_coverage_json)
             text = json.dumps(self._coverage.to_json(), indent=2, ensure_ascii=False)
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_text(f"{text}\n", encoding="utf-8")
             except OSError as error:
                 self._problem = f"{path} cannot be written: {error.strerror or error}."
-        least, percent = self._options.min_coverage, self._coverage.percent
+        least, percent = self._option.oceanmock_coverage_min, self._coverage.percent
         if not self._problem and least is not None and self._coverage.apis and percent < least:
             self._problem = (
                 f"its clients have seen {percent:g} % of the states, operators and transitions "
@@ -430,7 +431,7 @@ class CoverageRecorder:
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Print the coverage, if an option asks for it, and why the run fails."""
-        if self._options.prints_coverage:
+        if self._option.oceanmock_coverage:
             terminalreporter.write_line("")
             for text, colour in self._coverage.lines():
                 terminalreporter.write_line(text, **{colour: True} if colour else {})
