@@ -11,7 +11,8 @@ from dataclasses import replace
 from typing import Any
 
 from oceanmock.checks import CheckResult, Exchange, RuleCount
-from oceanmock.conformance.model import MissingResponse, Result, StaleEntry, StoryStep
+from oceanmock.conformance.baseline import Baseline, Known, choose_baselines
+from oceanmock.conformance.model import ApiName, MissingResponse, Result, StoryStep
 
 SECOND = 1_000_000_000
 SENT_AT = 1_704_866_400 * SECOND
@@ -68,11 +69,11 @@ def a_result(**other: Any) -> Result:
             "rollbackTask": Counter(),
         },
         rules={
-            "envelope.status": RuleCount(66, 1, 0),
-            "hostile.500": RuleCount(9, 1, 0),
-            "parent.out-of-step": RuleCount(34, 0, 0),
-            "time.start-after-finish": RuleCount(34, 3, 1),
-            "rollback.order": RuleCount(0, 0, 0),
+            "envelope.status": RuleCount(66, 1),
+            "hostile.500": RuleCount(9, 1),
+            "parent.out-of-step": RuleCount(34, 0),
+            "time.start-after-finish": RuleCount(34, 3),
+            "rollback.order": RuleCount(0, 0),
         },
         checked=Counter(
             {
@@ -108,7 +109,7 @@ def a_result(**other: Any) -> Result:
                 known="the clock of this lab's database is a minute slow",
             )
         ],
-        stale=[StaleEntry("log.stale", "getSubtaskLog", "logs lagged behind in 4.2.1")],
+        stale=[Known("log.stale", "getSubtaskLog", "logs lagged behind in 4.2.1")],
         missing=[
             MissingResponse("rollbackTask", 200, "Name a FAILED task that can be rolled back with --task."),
             MissingResponse("retryTask", 400, "Name a task that is SUCCESSFUL with --task."),
@@ -159,3 +160,9 @@ def a_clean_result(**other: Any) -> Result:
     }
     counts = {rule: RuleCount(tally.looked) for rule, tally in a_result().rules.items()}
     return a_result(**{**nothing, "rules": counts, **other})
+
+
+def shipped_for(api: ApiName, version: str) -> Baseline | None:
+    """The baseline that comes with oceanmock for a version."""
+    baselines, _ = choose_baselines((), api=api, version=version)
+    return baselines[0] if baselines else None

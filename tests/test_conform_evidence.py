@@ -22,12 +22,13 @@ import pytest
 from click.testing import CliRunner
 from click.testing import Result as Ended
 
+from conform_results import shipped_for
 from independent_ocp import DEVIATIONS, Ocp
 from obshell_recordings import Exchange, exchanges_of
 from oceanmock.checks import Contract, Phase
 from oceanmock.cli import main
 from oceanmock.clock import SECOND
-from oceanmock.conformance.baseline import Baseline, shipped_for
+from oceanmock.conformance.baseline import Baseline
 from oceanmock.conformance.checks import ResponseChecker
 from oceanmock.conformance.history import HistoryChecker
 from oceanmock.conformance.http_client import HttpClient

@@ -15,8 +15,9 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from conform_results import a_clean_result, a_finding, a_result, an_exchange
 from oceanmock.checks import RuleCount
+from oceanmock.conformance.baseline import Known
 from oceanmock.conformance.checks import all_rules
-from oceanmock.conformance.model import MissingResponse, Result, StaleEntry, StoryStep
+from oceanmock.conformance.model import MissingResponse, Result, StoryStep
 from oceanmock.conformance.reports.files import render_html
 
 pytestmark = pytest.mark.slow
@@ -333,7 +334,7 @@ def hostile(text: str) -> Result:
         checked=Counter(),
         findings=[finding],
         known=[replace(finding, known=text)],
-        stale=[StaleEntry(text, text, text)],
+        stale=[Known(text, text, text)],
         missing=[MissingResponse(text, 400, text)],
         changes=[exchange],
         transitions=Counter({(text, text, text + "2"): 1, ("task", text, "RUNNING"): 1}),

@@ -32,7 +32,7 @@ from oceanmock.checks import CheckResult, Exchange
 from oceanmock.clock import SECOND
 from oceanmock.conformance import http_client
 from oceanmock.conformance.http_client import HttpClient
-from oceanmock.conformance.model import NO_RESPONSE, CheckFailed, Event, NotAllowed, Options, ResponseReceived
+from oceanmock.conformance.model import NO_RESPONSE, Event, NotAllowed, Options
 from oceanmock.conformance.reports.terminal import curl_of
 from oceanmock.conformance.target import Target
 from oceanmock.credentials import AccessKey, Basic, Sealed
@@ -724,7 +724,7 @@ def test_what_watchers_find_is_told_once_with_a_command(ocp: Logged) -> None:
     client.send("GET", TASK)
     client.send("GET", TASK)
 
-    assert [type(event) for event in told] == [ResponseReceived, CheckFailed, ResponseReceived]
+    assert [type(event) for event in told] == [Exchange, CheckResult, Exchange]
     assert [each.rule for each in client.findings] == ["envelope.status"]
     assert client.findings[0].curl.startswith("curl -sS -u manager:")
 

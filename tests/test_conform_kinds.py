@@ -8,11 +8,12 @@ from typing import get_args
 
 import pytest
 
+from conform_results import shipped_for
 from conform_servers import Shape, reshaping
 from fuzzing_world import served
 from oceanmock.apis import make_sandbox
 from oceanmock.checks import Phase
-from oceanmock.conformance.baseline import choose_baselines, joined, shipped_for
+from oceanmock.conformance.baseline import choose_baselines, joined
 from oceanmock.conformance.model import ApiName, Options, Result
 from oceanmock.conformance.run import conform
 from oceanmock.conformance.target import reach

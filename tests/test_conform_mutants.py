@@ -13,15 +13,15 @@ from unittest.mock import patch
 
 import pytest
 
+from conform_results import shipped_for
 from machine_world import WHOLE
 from mutants import consistency, table
 from mutants.bending import Mutant
-from oceanmock.checks import Phase
+from oceanmock.checks import CheckResult, Phase
 from oceanmock.conformance import probes
-from oceanmock.conformance.baseline import shipped_for
 from oceanmock.conformance.checks import all_rules
 from oceanmock.conformance.mock import conform_mock
-from oceanmock.conformance.model import ApiName, CheckFailed, Event, Listener, Options, Result
+from oceanmock.conformance.model import ApiName, Event, Listener, Options, Result
 
 pytestmark = pytest.mark.slow
 
@@ -49,7 +49,7 @@ def stopping_at(rules: Container[str]) -> Listener:
     """Breaks a run off as soon as it has found one of these."""
 
     def listen(event: Event) -> None:
-        if isinstance(event, CheckFailed) and event.finding.rule in rules:
+        if isinstance(event, CheckResult) and event.rule in rules:
             raise KeyboardInterrupt
 
     return listen
@@ -60,10 +60,10 @@ def measure(mutant: Mutant, folder: Path, *, fewest_walks: int) -> table.Kill:
     kills, began = list[table.Kill](), time.perf_counter()
 
     def listen(event: Event) -> None:
-        if isinstance(event, CheckFailed) and event.finding.rule in mutant.rules:
-            exchange = event.finding.exchange
+        if isinstance(event, CheckResult) and event.rule in mutant.rules:
+            exchange = event.exchange
             phase = exchange.phase if exchange is not None else ""
-            kills.append(table.Kill(phase, event.finding.rule, time.perf_counter() - began))
+            kills.append(table.Kill(phase, event.rule, time.perf_counter() - began))
             raise KeyboardInterrupt
 
     for walks in (fewest_walks, 5):

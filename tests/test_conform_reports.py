@@ -22,17 +22,8 @@ from conform_results import SECOND, a_clean_result, a_finding, a_result, an_exch
 from golden import assert_golden
 from oceanmock.checks import CheckResult
 from oceanmock.conformance import reports
-from oceanmock.conformance.model import (
-    CheckFailed,
-    Event,
-    MissingResponse,
-    PhaseEnded,
-    PhaseStarted,
-    ResponseReceived,
-    Result,
-    StaleEntry,
-    Waiting,
-)
+from oceanmock.conformance.baseline import Known
+from oceanmock.conformance.model import Event, MissingResponse, PhaseEnded, PhaseStarted, Result, Waiting
 from oceanmock.conformance.reports import diagrams_of
 from oceanmock.conformance.reports.files import (
     RENDERERS,
@@ -168,7 +159,7 @@ def test_a_summary_fits_a_screen() -> None:
     findings = [a_finding(f"hostile.{n}", curl="curl a\n" * 8) for n in range(32)]
     changes = [an_exchange(n, method="POST", operation="retryTask") for n in range(40)]
     missing = [MissingResponse("retryTask", n, f"Hint {n}.") for n in range(40)]
-    stale = [StaleEntry(f"rule{n}", "retryTask", "reason") for n in range(40)]
+    stale = [Known(f"rule{n}", "retryTask", "reason") for n in range(40)]
 
     text = printed(a_result(findings=findings, changes=changes, missing=missing, stale=stale))
 
@@ -559,16 +550,16 @@ EVENTS: list[Event] = [
     Waiting("http://127.0.0.1:8080", "connection refused", 5 * SECOND),
     Waiting("http://127.0.0.1:8080", "connection refused", 4 * SECOND),
     PhaseStarted("probes"),
-    ResponseReceived(an_exchange(1)),
-    ResponseReceived(an_exchange(2)),
-    CheckFailed(a_finding()),
-    CheckFailed(a_finding("time.start-after-finish")),
+    an_exchange(1),
+    an_exchange(2),
+    a_finding(),
+    a_finding("time.start-after-finish"),
     PhaseEnded("probes"),
     PhaseStarted("story"),
-    ResponseReceived(an_exchange(3)),
+    an_exchange(3),
     PhaseEnded("story"),
     PhaseStarted("story"),
-    ResponseReceived(an_exchange(4)),
+    an_exchange(4),
     PhaseEnded("story"),
 ]
 
@@ -598,7 +589,7 @@ def test_a_log_has_a_line_per_phase_and_per_new_finding() -> None:
 
 
 def test_a_log_says_now_and_then_that_something_happens() -> None:
-    events: list[Event] = [PhaseStarted("probes"), *(ResponseReceived(an_exchange(n)) for n in range(9))]
+    events: list[Event] = [PhaseStarted("probes"), *(an_exchange(n) for n in range(9))]
 
     lines = told(events, is_terminal=False, tick=4 * SECOND).splitlines()
 
@@ -607,14 +598,14 @@ def test_a_log_says_now_and_then_that_something_happens() -> None:
 
 
 def test_enough_findings_end_a_run_at_the_next_response() -> None:
-    known, new = CheckFailed(a_finding("time.start-after-finish")), CheckFailed(a_finding())
+    known, new = a_finding("time.start-after-finish"), a_finding()
     console = Console(file=io.StringIO(), width=100)
 
     with show_progress(console, stopwatch=lambda: 0, reason_for=reason, max_failures=2) as listen:
-        for event in (known, known, new, ResponseReceived(an_exchange()), new):
+        for event in (known, known, new, an_exchange(), new):
             listen(event)
         with pytest.raises(KeyboardInterrupt):
-            listen(ResponseReceived(an_exchange()))
+            listen(an_exchange())
 
     assert listen.stopped == "--max-failures 2"
 

@@ -20,7 +20,7 @@ import pytest
 import requests
 
 from fuzzing_world import OWN_ADDRESS, Served, World, fuzzed, served
-from oceanmock.checks import CheckResult, Phase, RuleCount
+from oceanmock.checks import CheckResult, Exchange, Phase, RuleCount
 from oceanmock.conformance.baseline import Baseline, Known, load_baseline
 from oceanmock.conformance.fuzzing import MALFORMED, RULES_OF_SCHEMATHESIS
 from oceanmock.conformance.model import (
@@ -30,12 +30,10 @@ from oceanmock.conformance.model import (
     PASSED,
     SAFE,
     ApiName,
-    CheckFailed,
     Event,
     Options,
     PhaseEnded,
     PhaseStarted,
-    ResponseReceived,
     Result,
 )
 from oceanmock.conformance.run import Environment, Runner, conform, judged, merged
@@ -154,8 +152,8 @@ def test_each_exchange_and_each_finding_is_told_once() -> None:
     with served("obshell") as there:
         result = conform(there.target, only("probes"), listen=told.append)
 
-    asked = [each.exchange.number for each in told if isinstance(each, ResponseReceived)]
-    found = [each.finding.key for each in told if isinstance(each, CheckFailed)]
+    asked = [each.number for each in told if isinstance(each, Exchange)]
+    found = [each.key for each in told if isinstance(each, CheckResult)]
     assert len(asked) == len(set(asked)) == result.request_count
     assert found == [each.key for each in result.findings]
 
@@ -237,7 +235,7 @@ def test_a_broken_server_is_found_and_what_is_known_of_it_breaks_nothing() -> No
 @pytest.mark.parametrize("phase", ["probes", "coverage"])
 def test_a_run_that_is_broken_off_tells_what_it_has_seen(phase: Phase) -> None:
     def stop(event: Event) -> None:
-        if isinstance(event, ResponseReceived) and event.exchange.phase == phase:
+        if isinstance(event, Exchange) and event.phase == phase:
             raise KeyboardInterrupt
 
     with served("ocp") as there:

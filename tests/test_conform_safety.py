@@ -15,13 +15,13 @@ import pytest
 from click.testing import CliRunner
 
 from conform_exchanges import exchange
+from conform_results import shipped_for
 from machine_world import served
 from oceanmock.apis import make_sandbox
 from oceanmock.checks import Exchange, Phase
 from oceanmock.cli import main
 from oceanmock.clock import SECOND
 from oceanmock.conformance import http_client
-from oceanmock.conformance.baseline import shipped_for
 from oceanmock.conformance.http_client import HttpClient
 from oceanmock.conformance.model import INCOMPLETE, NotAllowed, Options, Result
 from oceanmock.conformance.reports import change_line

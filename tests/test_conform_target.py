@@ -22,9 +22,10 @@ from conform_servers import Logged, Said, answering, logged, saying
 from golden import assert_golden
 from in_process import REINSTALL, sandbox_of
 from obshell_world import INIT
+from oceanmock.checks import Exchange
 from oceanmock.clock import SECOND
 from oceanmock.conformance import http_client
-from oceanmock.conformance.model import Event, PhaseEnded, PhaseStarted, ResponseReceived, Waiting
+from oceanmock.conformance.model import Event, PhaseEnded, PhaseStarted, Waiting
 from oceanmock.conformance.target import Target, Untestable, reach
 from oceanmock.credentials import AccessKey, Basic, Sealed
 from oceanmock.http.app import create_app
@@ -99,7 +100,7 @@ def test_what_is_asked_is_told(mock: Logged) -> None:
 
     reach(mock.url, api="ocp", auth=MANAGER, listen=told.append)
 
-    assert [type(event) for event in told] == [PhaseStarted, ResponseReceived, PhaseEnded]
+    assert [type(event) for event in told] == [PhaseStarted, Exchange, PhaseEnded]
 
 
 def test_no_target_shows_its_password() -> None:

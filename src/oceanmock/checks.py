@@ -133,7 +133,6 @@ class RuleCount:
 
     looked: int = 0
     broken: int = 0
-    known: int = 0
 
 
 Checker = Callable[[Exchange], Sequence[CheckResult]]

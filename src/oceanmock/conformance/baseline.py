@@ -22,7 +22,7 @@ from pydantic_core import ErrorDetails
 from oceanmock.apis import api_named
 from oceanmock.checks import CheckResult
 from oceanmock.conformance.checks import all_rules
-from oceanmock.conformance.model import ApiName, Result, StaleEntry
+from oceanmock.conformance.model import ApiName, Result
 from oceanmock.conformance.reports.files import writing
 from oceanmock.errors import AuthorError
 from oceanmock.openapi import operations_of
@@ -105,12 +105,8 @@ def apply_baseline(baseline: Baseline | None, result: Result) -> None:
     result.findings = [item for item in judged if not item.known]
     result.known = [item for item in judged if item.known]
     result.baselines = [] if baseline is None else baseline.name.split(", ")
-    for rule, count in result.rules.items():
-        count.known = sum(item.rule == rule for item in result.known)
     entries = () if baseline is None or result.interrupted else baseline.known
-    result.stale = [
-        StaleEntry(entry.rule, entry.operation, entry.reason) for entry in entries if entry.is_stale(result)
-    ]
+    result.stale = [entry for entry in entries if entry.is_stale(result)]
 
 
 def update(baseline: Baseline, result: Result) -> tuple[Baseline, int, int]:
@@ -118,22 +114,18 @@ def update(baseline: Baseline, result: Result) -> tuple[Baseline, int, int]:
 
     A new entry covers its finding at any index of a list.
     """
-    stale = {(item.rule, item.operation, item.reason) for item in result.stale}
-    current = [item for item in baseline.known if (item.rule, item.operation, item.reason) not in stale]
+    current = [entry for entry in baseline.known if entry not in result.stale]
     new: dict[tuple[str, str, int | None, str], Known] = {}
     for finding in result.findings:
         path = re.sub(r"(?<![^\[/.])[0-9]+(?![^\]/.])", ANY, finding.path)
         operation, reason = finding.operation or ANY, f"not explained yet: {finding.message}"
         entry = Known(finding.rule, operation, reason, finding.status, path)
-        new.setdefault((entry.rule, operation, entry.status, path), entry)
+        new.setdefault((finding.rule, operation, finding.status, path), entry)
     return replace(baseline, known=(*current, *new.values())), len(new), len(baseline.known) - len(current)
 
 
 def update_file(baselines: Sequence[Baseline], path: Path, result: Result) -> tuple[int, int]:
-    """Write the one of the baselines that is a file with new findings and without stale entries, and apply them again.
-
-    Return the number of new and of removed entries.
-    """
+    """Update the one of the baselines that is a file, and apply all again; return the counts of ``update``."""
     previous = next(item for item in baselines if item.name == path.as_posix())
     updated, added, removed = update(previous, result)
     save_baseline(updated, path)
@@ -150,12 +142,12 @@ def choose_baselines(
     baseline if the run ``creates`` it. Baselines of another API are left out with ``skips_others``.
     """
     if not references:
-        shipped = shipped_for(api, version)
-        others = [name for name in shipped_names() if load_baseline(name).api == api]
-        if shipped is not None or not others:
-            return [shipped] if shipped else [], []
+        shipped = [item for item in map(load_baseline, shipped_names()) if item.api == api]
+        fitting = [item for item in shipped if item.fits(version)]
+        if fitting or not shipped:
+            return fitting[:1], []
         note = f"there is no baseline for {api} {version or 'of unknown version'}; most deviations of another version"
-        return [], [f"{note} probably apply: --baseline {others[-1]}."]
+        return [], [f"{note} probably apply: --baseline {shipped[-1].name}."]
     baselines, notes, rules = list[Baseline](), list[str](), list(all_rules())
     for reference in references:
         if reference == "none":
@@ -182,12 +174,6 @@ def choose_baselines(
 def shipped_names() -> list[str]:
     """Return the names of the baselines that come with oceanmock."""
     return sorted(path.stem for path in FOLDER.glob("*.yaml"))
-
-
-def shipped_for(api: ApiName, version: str) -> Baseline | None:
-    """Return the baseline that comes with oceanmock for a version of an API, or None."""
-    loaded = (load_baseline(name) for name in shipped_names())
-    return next((item for item in loaded if item.api == api and item.fits(version)), None)
 
 
 def is_path(reference: str | Path) -> bool:
@@ -259,10 +245,8 @@ _HEAD: Final = """\
 
 def save_baseline(baseline: Baseline, path: Path) -> None:
     """Write a baseline to a file, its entries without empty values. Raises EnvironmentProblem where that fails."""
-    data: dict[str, Any] = {"api": baseline.api}
-    if baseline.versions:
-        data["versions"] = list(baseline.versions)
-    data["known"] = []
+    data: dict[str, Any] = {"api": baseline.api, "versions": list(baseline.versions)}
+    data = {key: value for key, value in data.items() if value} | {"known": []}
     for entry in map(asdict, baseline.known):
         entry["reason"] = entry.pop("reason")  # is last
         data["known"].append({key: item for key, item in entry.items() if item not in (None, "")})

@@ -41,12 +41,10 @@ from oceanmock.conformance.model import (
     NO_RESPONSE,
     SAFE,
     BoundReached,
-    CheckFailed,
     Guard,
     Listener,
     NotAllowed,
     Options,
-    ResponseReceived,
     header_text,
     spec_for,
 )
@@ -337,7 +335,7 @@ class HttpClient:
             if exchange.method not in SAFE:
                 self.changes.append(exchange)
             self.guard.learn(exchange)
-            self._listen(ResponseReceived(exchange))
+            self._listen(exchange)
             for checker in self.checkers:
                 for finding in checker(exchange):
                     self.found(finding)
@@ -352,7 +350,7 @@ class HttpClient:
             if finding.exchange is not None and not finding.curl:
                 finding = replace(finding, curl=curl_of(finding.exchange, self.target))
             self.findings.append(finding)
-            self._listen(CheckFailed(finding))
+            self._listen(finding)
             return True
 
 

@@ -23,6 +23,7 @@ from oceanmock.observations import observations, requested_operation
 from oceanmock.openapi import Operation, Spec, operations_at
 
 if TYPE_CHECKING:
+    from oceanmock.conformance.baseline import Known
     from oceanmock.scenario.fields import BaseScenario
 
 ApiName = Literal["ocp", "obshell"]
@@ -66,15 +67,6 @@ class NotAsked:
     why: str
 
 
-@dataclass(frozen=True, slots=True)
-class StaleEntry:
-    """An entry of the baseline that no longer occurs."""
-
-    rule: str
-    operation: str
-    reason: str
-
-
 TransitionCounts = Counter[tuple[str, str, str]]
 """The count of each observed transition: a kind (task, subtask, dag …), the labels before and after."""
 
@@ -96,11 +88,11 @@ class Result:
     ``target`` is the URL without credentials, or what of the mock was checked; ``version`` is as the target states it.
     ``command`` repeats the run, without its passwords. ``started`` is in RFC 3339, UTC. ``statuses`` has an entry for
     every operation. ``checked`` counts the checks of a rule at an operation. ``findings`` are in no baseline, each
-    once; ``known`` ones are in those named in ``baselines``. ``changes`` are the requests that may have changed the
-    target. ``labels`` counts observations by kind and label. ``phases`` has the time that each took, and
-    ``latencies`` that of every response, by operation. If the run was
-    ``interrupted``, missing responses mean nothing; ``stopped`` is why it ended early, or "". ``shortfalls`` are
-    thresholds that are not met, each a sentence. ``left`` has the last state of each task or dag that the run changed.
+    once; ``known`` ones are in the ``baselines``, some of whose entries may be ``stale``. ``changes`` are the requests
+    that may have changed the target. ``labels`` counts observations by kind and label. ``phases`` has the time that
+    each took, and ``latencies`` that of every response, by operation. If the run was ``interrupted``, missing responses
+    mean nothing; ``stopped`` is why it ended early, or "". ``shortfalls`` are thresholds that are not met, each a
+    sentence. ``left`` has the last state of each task or dag that the run changed.
     """
 
     target: str
@@ -116,7 +108,7 @@ class Result:
     checked: Counter[tuple[str, str]] = field(default_factory=Counter)
     findings: list[CheckResult] = field(default_factory=list)
     known: list[CheckResult] = field(default_factory=list)
-    stale: list[StaleEntry] = field(default_factory=list)
+    stale: list[Known] = field(default_factory=list)
     missing: list[MissingResponse] = field(default_factory=list)
     changes: list[Exchange] = field(default_factory=list)
     transitions: TransitionCounts = field(default_factory=Counter)
@@ -149,20 +141,6 @@ class PhaseStarted:
 
 
 @dataclass(frozen=True, slots=True)
-class ResponseReceived:
-    """An exchange is over."""
-
-    exchange: Exchange
-
-
-@dataclass(frozen=True, slots=True)
-class CheckFailed:
-    """A finding, the first of its key."""
-
-    finding: CheckResult
-
-
-@dataclass(frozen=True, slots=True)
 class PhaseEnded:
     """A phase is over."""
 
@@ -178,7 +156,8 @@ class Waiting:
     left: int
 
 
-Event = PhaseStarted | ResponseReceived | CheckFailed | PhaseEnded | Waiting
+Event = PhaseStarted | Exchange | CheckResult | PhaseEnded | Waiting
+"""An exchange is over; a finding is the first of its key."""
 Listener = Callable[[Event], None]
 
 
@@ -344,22 +323,22 @@ class Guard:
 
     def learn(self, exchange: Exchange) -> None:
         """Keep the ids that a response shows; allow changes to the parts of something that may be changed."""
-        if exchange.status == 200:
-            for item in observations(self._api, exchange.operation, exchange.json()):
-                self._shown.add((item.kind, item.id))
-                if item.kind == self._api.root.name and item.operation:
-                    is_exposed = item.operation == self._before_it and item.state not in self._api.root.terminal_states
-                    (self._exposed.add if is_exposed else self._exposed.discard)(item.id)
+        shown = observations(self._api, exchange.operation, exchange.json()) if exchange.status == 200 else ()
+        parts = set[tuple[str, str]]()
+        for item in shown:
+            self._shown.add((item.kind, item.id))
+            if item.kind != self._api.root.name:
+                parts.add((item.kind, item.id))
+            elif item.operation:
+                is_exposed = item.operation == self._before_it and item.state not in self._api.root.terminal_states
+                (self._exposed.add if is_exposed else self._exposed.discard)(item.id)
         path, is_refused = exchange.target.partition("?")[0], 400 <= (exchange.status or 0) < 500
         kind, name = self._requested(exchange.method, path, exchange.request_body)
         if name and name == self._before_it and kind == self._api.root.name and not is_refused:
             self._exposed.update(id for _, id in self._ids_in(exchange.method, path))
-        if not self._writes or exchange.status != 200:
-            return
-        ids = list(self._ids_in(exchange.method, exchange.target.partition("?")[0]))
-        if ids and all(self._may_change(kind, id) for kind, id in ids):
-            body = exchange.json()
-            self._ids.update(self._parts_in(body.get("data") if isinstance(body, dict) else None))
+        ids = list(self._ids_in(exchange.method, path))
+        if self._writes and ids and all(self._may_change(kind, id) for kind, id in ids):
+            self._ids |= parts
 
     def _requested(self, method: str, path: str, body: bytes) -> tuple[str, str]:
         """Return kind and name of the requested operation, both empty for none; Go ignores the case of a key."""
@@ -404,14 +383,6 @@ class Guard:
         for name, value in zip(operation.path.split("/"), path.split("/"), strict=False):
             if name.startswith("{"):
                 yield kinds.get(name[1:-1], name[1:-1]), unquote(value)
-
-    def _parts_in(self, node: Any) -> Iterator[tuple[str, str]]:
-        """Yield kind and id of every part that a response's data contain."""
-        for kind in self._api.kinds[1:] if isinstance(node, dict) else ():
-            for part in node.get(f"{kind.name}s") or ():
-                if isinstance(part, dict) and isinstance(part.get("id"), str | int):
-                    yield kind.name, str(part["id"])
-                    yield from self._parts_in(part)
 
 
 def header_text(value: str | bytes) -> str:

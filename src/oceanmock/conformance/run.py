@@ -37,14 +37,12 @@ from oceanmock.conformance.model import (
     PHASES,
     ApiName,
     BoundReached,
-    CheckFailed,
     Event,
     Listener,
     NotAsked,
     Options,
     PhaseEnded,
     PhaseStarted,
-    ResponseReceived,
     Result,
     contract_for,
 )
@@ -141,10 +139,10 @@ def judge_recording(
         exchange = replace(item, operation=operation.id if operation else "")
         if operation is not None:
             result.statuses[operation.id][exchange.status or NO_RESPONSE] += 1
-        listen(ResponseReceived(exchange))
+        listen(exchange)
         for finding in (*response_checker(exchange), *history(exchange)):
             if findings.setdefault(finding.key, finding) is finding:
-                listen(CheckFailed(finding))
+                listen(finding)
     listen(PhaseEnded("passive"))
     if len(complete) < len(exchanges):
         what = f"{len(exchanges) - len(complete):,} of {plural(len(exchanges), 'exchange')}"

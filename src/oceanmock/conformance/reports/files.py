@@ -91,7 +91,8 @@ def _run(result: Result) -> dict[str, Any]:
             for name, (median, most, longest) in reports.latencies(result).items()
         ],
         "baselines": result.baselines,
-        **{name: [asdict(item) for item in getattr(result, name)] for name in ("stale", "missing", "not_asked")},
+        "stale": [_values(item, "rule", "operation", "reason") for item in result.stale],
+        **{name: [asdict(item) for item in getattr(result, name)] for name in ("missing", "not_asked")},
         "changes": [{**_exchange(item), "change": reports.change_line(item, result.api)} for item in result.changes],
         "left": [{"id": id, "state": state} for id, state in result.left.items()],
         "transitions": [

@@ -28,11 +28,9 @@ from oceanmock.conformance.model import (
     INCOMPLETE,
     INTERRUPTED,
     PASSED,
-    CheckFailed,
     Event,
     PhaseEnded,
     PhaseStarted,
-    ResponseReceived,
     Result,
     Waiting,
 )
@@ -233,11 +231,10 @@ class Display:
         max_failures: int | None,
     ) -> None:
         self._console, self._bar, self._stopwatch, self._reason_for = console, bar, stopwatch, reason_for
-        self._task = TaskID(0)
-        self._requests = self._findings = self._known = self._failures = 0
+        self._task, self._counts = TaskID(0), Counter[str]()
         self._phase = self._reason_to_wait = self.stopped = ""
         self._started = self._ended = self._written = stopwatch()
-        self._max_failures = max_failures
+        self._failures, self._max_failures = 0, max_failures
 
     def interrupt(self, number: int, _frame: object) -> None:
         """End the run because of a signal."""
@@ -245,46 +242,37 @@ class Display:
         raise KeyboardInterrupt
 
     def __call__(self, event: Event) -> None:
+        is_response = isinstance(event, Exchange)
         if isinstance(event, PhaseStarted) and event.phase != self._phase:
             self.close()
-            self._phase = event.phase
-            self._requests = self._findings = self._known = 0
+            self._phase, self._counts = event.phase, Counter()
             self._started = self._ended = self._written = self._stopwatch()
             if self._bar is not None:
                 self._task = self._bar.add_task(event.phase, total=None, counts="")
         elif isinstance(event, PhaseEnded):
             self._ended = self._stopwatch()
-        elif isinstance(event, CheckFailed) and self._reason_for(event.finding):
-            self._known += 1
-        elif isinstance(event, CheckFailed):
-            self._findings += 1
-            self._failures += 1
-            self._write(f"found {event.finding.rule}: {reports.finding_line(event.finding)}", style="red")
-        elif isinstance(event, ResponseReceived):
-            self._requests += 1
-        self._show(event)
-        if isinstance(event, ResponseReceived):
-            self._end_early()
-
-    def _show(self, event: Event) -> None:
-        """Show the counts after an event."""
+        elif isinstance(event, CheckResult):
+            is_known = bool(self._reason_for(event))
+            self._counts["known" if is_known else "findings"] += 1
+            if not is_known:
+                self._failures += 1
+                self._write(f"found {event.rule}: {reports.finding_line(event)}", style="red")
+        elif isinstance(event, Exchange):
+            self._counts["requests"] += 1
         if self._bar is not None and self._phase:
-            counts = self._counts()
+            text = self._text()
             if isinstance(event, Waiting):
-                counts = f"{escape_unprintable(event.why)}; {format_elapsed(event.left)} more"
-            self._bar.update(self._task, advance=isinstance(event, ResponseReceived), counts=counts)
+                text = f"{escape_unprintable(event.why)}; {format_elapsed(event.left)} more"
+            self._bar.update(self._task, advance=is_response, counts=text)
         elif isinstance(event, Waiting) and event.why != self._reason_to_wait:
             self._reason_to_wait = event.why
             self._write(f"waiting for {event.url}: {event.why}")
-        elif isinstance(event, ResponseReceived) and self._stopwatch() - self._written > MAX_SILENCE:
+        elif is_response and self._stopwatch() - self._written > MAX_SILENCE:
             took = format_elapsed(self._stopwatch() - self._started)
-            self._write(f"{self._phase}: {self._counts()} so far, in {took}")
-
-    def _end_early(self) -> None:
-        """Raise KeyboardInterrupt if the run has to end."""
-        if self._max_failures is not None and self._failures >= self._max_failures:
+            self._write(f"{self._phase}: {self._text()} so far, in {took}")
+        if is_response and self._max_failures is not None and self._failures >= self._max_failures:
             self.stopped = self.stopped or f"--max-failures {self._max_failures}"
-        if self.stopped:
+        if is_response and self.stopped:
             raise KeyboardInterrupt
 
     def close(self) -> None:
@@ -292,12 +280,12 @@ class Display:
         if self._phase and self._bar is not None:
             self._bar.remove_task(self._task)
         elif self._phase:
-            self._write(f"{self._phase}: {self._counts()} in {format_elapsed(self._ended - self._started)}")
+            self._write(f"{self._phase}: {self._text()} in {format_elapsed(self._ended - self._started)}")
         self._phase = ""
 
-    def _counts(self) -> str:
-        known = f", {self._known:,} known" if self._known else ""
-        return f"{plural(self._requests, 'request')}, {plural(self._findings, 'finding')}{known}"
+    def _text(self) -> str:
+        known = f", {self._counts['known']:,} known" if self._counts["known"] else ""
+        return f"{plural(self._counts['requests'], 'request')}, {plural(self._counts['findings'], 'finding')}{known}"
 
     def _write(self, text: str, style: str = "") -> None:
         self._written = self._stopwatch()
