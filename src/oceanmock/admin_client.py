@@ -12,14 +12,15 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from ipaddress import ip_address
 from operator import methodcaller
+from secrets import token_urlsafe
 from typing import TYPE_CHECKING, Any, Final, TypedDict, Unpack, cast
 from urllib.parse import quote, urlencode, urlsplit
 
-from oceanmock.access import TOKEN_VARIABLE, VERIFICATION_FAILED
 from oceanmock.clock import PROGRESSIONS, Progression
 from oceanmock.errors import AuthorError, EnvironmentProblem, OceanmockError
-from oceanmock.text import exchange_text, parse_instant, suggest
+from oceanmock.text import TimeSpan, duration_text, exchange_text, instant_text, parse_instant, suggest
 
 if TYPE_CHECKING:
     from ssl import SSLContext
@@ -30,9 +31,12 @@ HIDE_FRAMES: Final = methodcaller("errisinstance", (AssertionError, OceanmockErr
 """A module's ``__tracebackhide__``: pytest shows the test's own line and none of these files."""
 __tracebackhide__ = HIDE_FRAMES
 
-TimeSpan = str | float | timedelta
-"""A duration as scenario files write it (``"90s"``), seconds, or a timedelta."""
-
+TOKEN_VARIABLE: Final = "OCEANMOCK_ADMIN_TOKEN"  # noqa: S105 (its name)
+"""The environment variable with the token, for servers and clients."""
+URL_VARIABLE: Final = "OCEANMOCK_URL"
+"""The environment variable with the URL of the server that the commands use."""
+VERIFICATION_FAILED: Final = 417
+"""The status of a verification that fails: Expectation Failed."""
 ADMIN_TIMEOUT_S: Final = 30.0
 JOURNAL_LIMIT: Final = 1000
 """The number of exchanges that a journal keeps at most."""
@@ -48,6 +52,20 @@ class NoAnswer(OceanmockError):
 
 class Refused(NoAnswer, AuthorError):
     """An error response for what the caller got wrong."""
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether a host is this machine, by its name or its address."""
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return host == "localhost"
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
+
+
+def new_token(host: str) -> str | None:
+    """Return a token for a server at a host, or None where only this machine can connect."""
+    return None if is_loopback(host) else token_urlsafe()
 
 
 def raise_if_blocked(error: RuntimeError, *, host: str) -> None:
@@ -178,22 +196,6 @@ def check_progression(progression: str | None) -> None:
 def without_none(**items: Any) -> Json:
     """Return the items that are not None."""
     return {key: value for key, value in items.items() if value is not None}
-
-
-def duration_text(duration: TimeSpan) -> str:
-    """Return a duration as scenario files and the admin API write it."""
-    if isinstance(duration, str):
-        return duration
-    seconds = duration.total_seconds() if isinstance(duration, timedelta) else float(duration)
-    return f"{seconds:.9f}".rstrip("0").rstrip(".") + "s"
-
-
-def instant_text(instant: datetime | str) -> str:
-    """Return an instant as the admin API reads it; one without a time zone is in UTC."""
-    if not isinstance(instant, datetime):
-        return instant  # the server reports what is no instant
-    aware = instant if instant.tzinfo is not None else instant.replace(tzinfo=UTC)
-    return aware.astimezone(UTC).isoformat()
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,14 +16,14 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, Generic, Literal, Self, TypedDict, TypeVar, Unpack, cast, overload
 from urllib.parse import urljoin, urlsplit
 
-from oceanmock.access import TOKEN_VARIABLE, new_token
 from oceanmock.admin_client import (
     HIDE_FRAMES,
+    TOKEN_VARIABLE,
     Admin,
     SandboxClient,
     check_keywords,
     check_progression,
-    instant_text,
+    new_token,
     raise_if_blocked,
 )
 from oceanmock.api import Json
@@ -32,7 +32,7 @@ from oceanmock.errors import AuthorError
 from oceanmock.handles import MANAGER_LOGIN, VIEWER_LOGIN, SandboxHandle, ScenarioSource, send_scenarios
 from oceanmock.obshell.client import Obshell
 from oceanmock.ocp.client import Ocp
-from oceanmock.text import suggest
+from oceanmock.text import instant_text, suggest
 
 if TYPE_CHECKING:
     from oceanmock.http.server import Server

@@ -12,19 +12,10 @@ from pathlib import Path
 from typing import Any, ClassVar, Final, NoReturn, Self
 from urllib.parse import SplitResult, urlsplit
 
-from oceanmock.admin_client import (
-    HIDE_FRAMES,
-    SandboxClient,
-    SandboxClock,
-    SandboxFaults,
-    SandboxJournal,
-    TimeSpan,
-    duration_text,
-    without_none,
-)
+from oceanmock.admin_client import HIDE_FRAMES, SandboxClient, SandboxClock, SandboxFaults, SandboxJournal, without_none
 from oceanmock.api import Api, Json, Kind
 from oceanmock.errors import AuthorError, EnvironmentProblem
-from oceanmock.text import did_you_mean, first_few, suggest
+from oceanmock.text import TimeSpan, did_you_mean, duration_text, first_few, suggest
 
 __tracebackhide__ = HIDE_FRAMES
 

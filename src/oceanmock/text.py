@@ -102,6 +102,26 @@ def format_duration(span: int) -> str:
     return text or "0s"
 
 
+TimeSpan = str | float | timedelta
+"""A duration as scenario files write it (``"90s"``), seconds, or a timedelta."""
+
+
+def duration_text(duration: TimeSpan) -> str:
+    """Return a duration as scenario files and the admin API write it."""
+    if isinstance(duration, str):
+        return duration
+    seconds = duration.total_seconds() if isinstance(duration, timedelta) else float(duration)
+    return f"{seconds:.9f}".rstrip("0").rstrip(".") + "s"
+
+
+def instant_text(instant: datetime | str) -> str:
+    """Return an instant as the admin API reads it; one without a time zone is in UTC."""
+    if not isinstance(instant, datetime):
+        return instant  # the server reports what is no instant
+    aware = instant if instant.tzinfo is not None else instant.replace(tzinfo=UTC)
+    return aware.astimezone(UTC).isoformat()
+
+
 def round_duration(span: int) -> str:
     """Return a duration as ``format_duration`` does, rounded to milliseconds above a second."""
     step = MILLISECOND if span >= SECOND else MILLISECOND // 1000

@@ -17,8 +17,7 @@ from urllib.parse import quote
 
 import click
 
-from oceanmock.access import TOKEN_VARIABLE, URL_VARIABLE
-from oceanmock.admin_client import Admin, NoAnswer, SandboxClient, without_none
+from oceanmock.admin_client import TOKEN_VARIABLE, URL_VARIABLE, Admin, NoAnswer, SandboxClient, without_none
 from oceanmock.clock import PROGRESSIONS
 from oceanmock.errors import AuthorError
 from oceanmock.terminal import output_problem

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from oceanmock import __version__
-from oceanmock.access import TOKEN_VARIABLE, URL_VARIABLE, new_token
+from oceanmock.admin_client import TOKEN_VARIABLE, URL_VARIABLE, Admin, NoAnswer, new_token
 from oceanmock.cli.admin import PROGRESSION, TOKEN_OPTIONS, read_token
 from oceanmock.cli.conform_options import DURATION, mask_names
 from oceanmock.clock import Progression, stopwatch
@@ -315,8 +315,6 @@ def wait(url: str, timeout: int) -> None:
 
     Exits with 2 if it is not ready in time.
     """
-    from oceanmock.admin_client import Admin, NoAnswer
-
     deadline = stopwatch() + timeout
     while True:
         try:

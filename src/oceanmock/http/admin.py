@@ -20,7 +20,7 @@ from urllib.parse import parse_qsl
 import orjson
 
 from oceanmock import __version__
-from oceanmock.access import VERIFICATION_FAILED
+from oceanmock.admin_client import VERIFICATION_FAILED
 from oceanmock.api import Api, ApiError, Headers, Json, Request, Response, Service
 from oceanmock.apis import api_named, operations_by_api
 from oceanmock.clock import LATEST, stopwatch
@@ -476,7 +476,7 @@ class AdminHandlers:
             if status == 401:
                 headers.append((b"www-authenticate", b'Bearer realm="oceanmock"'))
             if request.operation is not None:
-                text += hint_for(self.spec, request.operation.id, text)
+                text += hint_for(self.spec, request.operation, text)
         else:
             status = next((status for status, kinds in STATUSES.items() if isinstance(error, kinds)), 500)
             text = str(error) if status < 500 else "oceanmock has made a mistake."

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 
-from oceanmock.access import is_loopback
+from oceanmock.admin_client import is_loopback
 from oceanmock.api import Api, ApiError, Json, Request
 from oceanmock.apis import api_named
 from oceanmock.clock import EARLIEST, LATEST
@@ -24,7 +24,7 @@ from oceanmock.engine.world import TaskItem
 from oceanmock.errors import AuthorError
 from oceanmock.journal.entries import value_count
 from oceanmock.library import library_names, load_scenario, read_scenario, scenario_of
-from oceanmock.openapi import Spec, load_spec, spec_path
+from oceanmock.openapi import Operation, Spec, load_spec, spec_path
 from oceanmock.scenario.document import TooManyValues
 from oceanmock.scenario.fields import OUT_OF_TIME, BaseScenario
 from oceanmock.text import did_you_mean, format_instant, parse_instant, shorten, suggest
@@ -56,19 +56,14 @@ def admin_spec(apis: Sequence[Api]) -> Spec:
     return spec
 
 
-def hint_for(spec: Spec, operation_id: str, detail: str) -> str:
+def hint_for(spec: Spec, operation: Operation, detail: str) -> str:
     """Return a suggestion for the unknown key that a validation error names, or ""."""
     unknown = _UNKNOWN_KEY.search(detail)
     if unknown is None:
         return ""
     within, key = unknown.groups()
-    operation = next(
-        operation
-        for item in spec["paths"].values()
-        for operation in item.values()
-        if isinstance(operation, dict) and operation.get("operationId") == operation_id
-    )
-    schema = resolve(spec, operation["requestBody"]["content"]["application/json"]["schema"])
+    body = spec["paths"][operation.path][operation.method.lower()]["requestBody"]
+    schema = resolve(spec, body["content"]["application/json"]["schema"])
     if within is not None:
         schema = resolve(spec, schema["properties"].get(within, {}))
     keys = list(schema.get("properties", ()))
@@ -200,22 +195,19 @@ def steps_in(scenarios: Iterable[BaseScenario], apis: Sequence[Api]) -> int:
 
 def check_load(scenarios: Sequence[BaseScenario], apis: Sequence[Api], *, sandbox: str) -> None:
     """Raise AuthorError where scenarios have more steps than can be added to a sandbox in use."""
-    steps = steps_in(scenarios, apis)
-    if steps > MAX_LOADED_STEPS:
-        raise AuthorError(
-            f"these scenarios have {steps:,} attempts of subtasks; at most {MAX_LOADED_STEPS:,} can be loaded at once "
-            f"into sandbox {sandbox!r}, which is in use. Load them in parts, or into a fresh one."
-        )
+    place = f"loaded at once into sandbox {sandbox!r}, which is in use. Load them in parts, or into a fresh one."
+    _check_size(scenarios, apis, MAX_LOADED_STEPS, place)
 
 
-def _check_size(scenarios: Iterable[BaseScenario], apis: Sequence[Api]) -> None:
-    """Raise AuthorError where scenarios have more steps than a request may bring."""
-    steps = steps_in(scenarios, apis)
-    if steps > MAX_SCENARIO_STEPS:
-        raise AuthorError(
-            f"these scenarios have {steps:,} attempts of subtasks; at most {MAX_SCENARIO_STEPS:,} can be given in one "
-            "request. Let tasks `repeat`: those count once."
-        )
+def _check_size(
+    scenarios: Iterable[BaseScenario],
+    apis: Sequence[Api],
+    limit: int = MAX_SCENARIO_STEPS,
+    place: str = "given in one request. Let tasks `repeat`: those count once.",
+) -> None:
+    """Raise AuthorError where scenarios have more steps than a request may bring, or than another limit."""
+    if (steps := steps_in(scenarios, apis)) > limit:
+        raise AuthorError(f"these scenarios have {steps:,} attempts of subtasks; at most {limit:,} can be {place}")
 
 
 def read_template(api: Api, template: Json, settings: Mapping[str, Any]) -> BaseScenario:

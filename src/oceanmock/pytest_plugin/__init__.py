@@ -146,7 +146,7 @@ def share_server(config: pytest.Config, *, host: str) -> dict[str, Any]:
     Listening costs next to nothing; a thread imports and starts the server with the first connection, so that a suite
     without sandboxes pays for none.
     """
-    from oceanmock.access import new_token  # noqa: PLC0415 (only under xdist)
+    from oceanmock.admin_client import new_token  # noqa: PLC0415 (only under xdist)
 
     listener = socket.create_server((host, 0))
     stopped, stopping = socket.socketpair()
