@@ -324,17 +324,14 @@ def status_name(status: int) -> str:
 
 
 BOX: Final = complex(124, 44)
-COLUMN: Final = 210
-ROW: Final = 124
+COLUMN: Final = 150
 MARGIN: Final = 16
-LIMIT: Final = BOX / 2 + complex(8, 8)
-"""The distance that an edge keeps from the middle of boxes it does not belong to."""
+PORT: Final = complex(24, -BOX.imag / 2)
+"""Where an edge leaves a box."""
 MAX_UNKNOWN_STATES: Final = 6
 """The number of states unknown to the contract that are drawn."""
 EDGE_STYLES: Final = ("leap", "unseen", "seen", "odd")
 """The order of drawing: the important edges last, so that they are on top."""
-Curve = tuple[complex, complex, complex]
-"""A quadratic curve between two boxes: its start, control point and end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -360,10 +357,11 @@ class Move:
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """All moves between two states, and the curve that stands for them."""
+    """All moves between the states of two columns, drawn as an arc: above the boxes forwards, below them backwards."""
 
     moves: Sequence[Move]
-    curve: Curve
+    before: int
+    after: int
 
     @property
     def count(self) -> int:
@@ -378,9 +376,17 @@ class Edge:
         return ("seen" if self.count else "unseen") if any(move.triggers for move in self.moves) else "leap"
 
     @property
-    def points(self) -> list[complex]:
-        """Return points along the curve, from its start to its tip."""
-        return points_of(*self.curve)
+    def curve(self) -> tuple[complex, complex, complex]:
+        """Return the start, the control point and the end of a quadratic curve."""
+        side = 1 if self.after >= self.before else -1
+        start, end = self.before * COLUMN + side * PORT, self.after * COLUMN - side * PORT.conjugate()
+        return start, (start + end) / 2 - side * 1j * (30 + 44 * abs(self.after - self.before)), end
+
+    @property
+    def middle(self) -> complex:
+        """Return the point of the curve that is farthest from the boxes."""
+        start, control, end = self.curve
+        return (start + 2 * control + end) / 4
 
     @property
     def angle(self) -> float:
@@ -392,7 +398,7 @@ class Edge:
 class Diagram:
     """One kind: how often each state was observed, which are terminal, and every change.
 
-    It is drawn as boxes, the states, and edges between them. Points are complex numbers: x and y, y downwards.
+    It is drawn as a row of boxes, the states, and edges between them. Points are complex numbers: x and y, y downwards.
     """
 
     kind: str
@@ -412,65 +418,26 @@ class Diagram:
         return sum(bool(move.triggers) for move in self.moves)
 
     @property
-    def places(self) -> dict[str, complex]:
-        """Return the middle of each box: running states in a row, then a column of terminal ones."""
+    def columns(self) -> list[str]:
+        """Return the states as they are drawn: running ones, then terminal ones, then those unknown to the contract."""
         known = [state for state in self.known if state in self.states]
-        running = [state for state in known if state not in self.terminal]
-        terminal = [state for state in known if state in self.terminal]
-        unknown = [state for state in self.states if state not in known][:MAX_UNKNOWN_STATES]
-        distance = 2 * ROW if len(terminal) == 2 else ROW
-        return {
-            **{state: complex(column * COLUMN, ROW) for column, state in enumerate(running)},
-            **{state: complex(len(running) * COLUMN, row * distance) for row, state in enumerate(terminal)},
-            **{state: complex(column * COLUMN, 3 * ROW) for column, state in enumerate(unknown)},
-        }
+        unknown = [state for state in self.states if state not in known]
+        return sorted(known, key=lambda state: state in self.terminal) + unknown[:MAX_UNKNOWN_STATES]
 
     @property
     def edges(self) -> list[Edge]:
         """Return the edges in the order in which they are drawn."""
-        places = self.places
-        groups = grouped((move for move in self.moves if places.keys() >= {*move.states}), attrgetter("states"))
-        edges = [Edge(moves, _curve(ends, places)) for ends, moves in groups.items()]
+        columns = self.columns
+        groups = grouped((move for move in self.moves if {*columns} >= {*move.states}), attrgetter("states"))
+        edges = [Edge(moves, *map(columns.index, states)) for states, moves in groups.items()]
         return sorted(edges, key=lambda edge: (EDGE_STYLES.index(edge.style), edge.count))
 
     @property
     def frame(self) -> tuple[int, int, int, int]:
         """Return x, y, width and height of the whole."""
-        points = [place + corner for place in self.places.values() for corner in (-BOX / 2, BOX / 2)] or [0j]
-        points += [point for edge in self.edges for point in edge.points]
-        xs, ys = [point.real for point in points], [point.imag for point in points]
-        x, y = int(min(xs)) - MARGIN, int(min(ys)) - MARGIN
-        return x, y, int(max(xs)) + MARGIN - x, int(max(ys)) + MARGIN - y
-
-
-def _curve(ends: tuple[str, str], places: Mapping[str, complex]) -> Curve:
-    """Return the flattest curve that passes no other box; opposite edges bend to opposite sides."""
-    start, end = (places[state] for state in ends)
-    if start == end:
-        top = start - BOX.imag / 2 * 1j
-        return top - 22, top - 57j, top + 22
-    others = [place for state, place in places.items() if state not in ends]
-    way, curves = end - start, list[Curve]()
-    for bow in range(9):
-        control = (start + end) / 2 - 1j * way * (26 / abs(way) + 0.12 + 0.1 * bow)
-        curves.append((_border(start, control), control, _border(end, control)))
-        offsets = [point - place for point in points_of(*curves[-1]) for place in others]
-        if not any(abs(o.real) < LIMIT.real and abs(o.imag) < LIMIT.imag for o in offsets):
-            return curves[-1]
-    return curves[0]
-
-
-def points_of(start: complex, control: complex, end: complex) -> list[complex]:
-    """Return points along a curve."""
-    shares = (step / 12 for step in range(13))
-    return [(1 - t) ** 2 * start + 2 * (1 - t) * t * control + t * t * end for t in shares]
-
-
-def _border(middle: complex, towards: complex) -> complex:
-    """Return where the line from a box's middle towards a point leaves the box."""
-    way = towards - middle
-    across, down = abs(way.real) / (BOX.real / 2 + 2), abs(way.imag) / (BOX.imag / 2 + 2)
-    return middle + way / max(across, down)
+        ys = [BOX.imag / 2, -BOX.imag / 2, *(edge.middle.imag for edge in self.edges)]
+        x, y = -int(BOX.real / 2) - MARGIN, int(min(ys)) - MARGIN
+        return x, y, len(self.columns) * COLUMN + 2 * MARGIN, int(max(ys)) + MARGIN - y
 
 
 def diagrams_of(result: Result) -> list[Diagram]:
