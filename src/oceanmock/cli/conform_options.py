@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import fnmatch
 import shlex
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final, get_args, get_origin, get_type_hints
@@ -30,6 +30,7 @@ CREDENTIALS: Final[Mapping[ApiName, tuple[str, ...]]] = {
     "obshell": ("password", "agent_password"),
 }
 """The credential options that each API accepts."""
+CREDENTIAL_NAMES: Final = tuple(dict.fromkeys(name for names in CREDENTIALS.values() for name in names))
 UNTYPED_SOURCES: Final = (ParameterSource.ENVIRONMENT, ParameterSource.DEFAULT_MAP)
 """The sources of options that are for any API, and so no mistake where an API does not have them."""
 NOT_REPEATED: Final = frozenset({"what", "mock", "connect_timeout", "format", "report", "update_baseline", *SECRETS})
@@ -288,25 +289,21 @@ def with_options(command: Callable[..., None]) -> Callable[..., None]:
 def problems_of(options: ConformOptions) -> Iterator[str]:
     """Yield why options do not fit together; no message contains a secret or a URL that contains one."""
     yield from (_mock_problems if options.mock else _passive_problems if options.passive else _url_problems)(options)
-    yield from _story_problems(options)
-    if options.insecure and options.ca:
-        yield "--insecure and --ca exclude each other: give one of them."
-    paths = [path.absolute() for _, path in options.reports]
-    for _, path in options.reports:
-        if paths.count(path.absolute()) > 1:
-            yield f"two reports have the same path, {path}: give another path for one of them."
-    if "none" in options.baseline and len(options.baseline) > 1:
-        yield "--baseline none excludes every other --baseline."
-    if options.update_baseline and not options.own_baseline:
-        yield "--update-baseline needs the file to write: --baseline my.yaml."
-
-
-def _story_problems(options: ConformOptions) -> Iterator[str]:
     for name in ("story_id", "from_", "submit"):
         if getattr(options, name) and not options.story:
             yield f"{flag_of(name)} needs a story: give --story."
-    if options.submit and not options.write:
-        yield "--submit starts tasks, which needs --write."
+    paths = [path.absolute() for _, path in options.reports]
+    again = next((path for _, path in options.reports if paths.count(path.absolute()) > 1), None)
+    is_unwritten = options.update_baseline and not options.own_baseline
+    for is_wrong, problem in (
+        (options.submit and not options.write, "--submit starts tasks, which needs --write."),
+        (options.insecure and options.ca, "--insecure and --ca exclude each other: give one of them."),
+        (again, f"two reports have the same path, {again}: give another path for one of them."),
+        ("none" in options.baseline and options.baseline[1:], "--baseline none excludes every other --baseline."),
+        (is_unwritten, "--update-baseline needs the file to write: --baseline my.yaml."),
+    ):
+        if is_wrong:
+            yield problem
 
 
 def _mock_problems(options: ConformOptions) -> Iterator[str]:
@@ -315,13 +312,11 @@ def _mock_problems(options: ConformOptions) -> Iterator[str]:
     for url in options.what:
         if "://" in url:
             yield f"--mock checks oceanmock itself, not {without_user(url)}: leave out one of them."
-    for name in _credentials_given(options):
+    for name in _given(options, CREDENTIAL_NAMES):
         yield f"--mock uses its own credentials: leave out {flag_of(name)}."
-    source = click.get_current_context().get_parameter_source
     writing = ("write", "task", "from_", "submit", "cancel_rollback", "unknown_ids", "story", "story_id")
-    for name in (*writing, "passive", "insecure", "ca"):
-        if getattr(options, name) and source(name) not in UNTYPED_SOURCES:
-            yield f"{flag_of(name)} is for a real server: leave it out with --mock."
+    for name in _given(options, (*writing, "passive", "insecure", "ca")):
+        yield f"{flag_of(name)} is for a real server: leave it out with --mock."
     if options.update_baseline and options.api is None:
         yield "--update-baseline writes the baseline of one API: give --api."
 
@@ -351,7 +346,7 @@ def _url_problems(options: ConformOptions) -> Iterator[str]:
         yield f"give the API: {' or '.join(f'--api {name}' for name in API_CHOICES)}."
         return
     accepted = CREDENTIALS[options.api]
-    for name in _credentials_given(options):
+    for name in _given(options, CREDENTIAL_NAMES):
         if name not in accepted:
             yield f"{flag_of(name)} is not an option of --api {options.api}."
     if "user" in accepted and options.user is None and options.access_key is None:
@@ -362,11 +357,11 @@ def _url_problems(options: ConformOptions) -> Iterator[str]:
         yield "--task names a task to operate on, which needs --write."
 
 
-def _credentials_given(options: ConformOptions) -> Iterator[str]:
-    """Yield the credential options of any API, without those from environment variables or a file."""
+def _given(options: ConformOptions, names: Iterable[str]) -> Iterator[str]:
+    """Yield the options with a value that is neither empty nor from an environment variable or a file."""
     source = click.get_current_context().get_parameter_source
-    for name in dict.fromkeys(name for names in CREDENTIALS.values() for name in names):
-        if getattr(options, name) is not None and source(name) not in UNTYPED_SOURCES:
+    for name in names:
+        if getattr(options, name) not in (None, False, ()) and source(name) not in UNTYPED_SOURCES:
             yield name
 
 

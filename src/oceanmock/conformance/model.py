@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from ipaddress import ip_address
@@ -291,11 +291,10 @@ class Guard:
             raise NotAllowed(f"{refused} this run only reads. With --write it may change the tasks of --task.")
         if method in SAFE or self._allows_everything or (method, path) in self._submits:
             return
-        ids = list(self._ids_in(method, path))
+        operation, ids = self._read(method, path)
         if not ids:
             raise NotAllowed(f"{refused} it names no task that may be changed.")
-        is_operation = any(item.method == method for item in operations_at(self._operations, path))
-        if not is_operation and any((ANY_KIND, id) not in self._ids for _, id in ids):
+        if operation is None and any((ANY_KIND, id) not in self._ids for _, id in ids):
             raise NotAllowed(f"{refused} it is no operation of the contract, so its effect is unknown.")
         for kind, id in ids:
             if not self._may_change(kind, id):
@@ -304,7 +303,7 @@ class Guard:
                     if kind == self._api.root.name
                     else f"{refused} {kind} {id!r} is no part of a task that this run may change."
                 )
-            if id in self._exposed and self._requested(method, path, body) == (self._api.root.name, self._harmful):
+            if id in self._exposed and self._requested(operation, body) == f"{self._api.root.name}.{self._harmful}":
                 raise NotAllowed(f"{refused} {id} is being rolled back, and could then never be ended.")
 
     def check_headers(self, headers: Mapping[str, Any], body: bytes, *, host: str) -> None:
@@ -332,30 +331,27 @@ class Guard:
             elif item.operation:
                 is_exposed = item.operation == self._before_it and item.state not in self._api.root.terminal_states
                 (self._exposed.add if is_exposed else self._exposed.discard)(item.id)
-        path, is_refused = exchange.target.partition("?")[0], 400 <= (exchange.status or 0) < 500
-        kind, name = self._requested(exchange.method, path, exchange.request_body)
-        if name and name == self._before_it and kind == self._api.root.name and not is_refused:
-            self._exposed.update(id for _, id in self._ids_in(exchange.method, path))
-        ids = list(self._ids_in(exchange.method, path))
+        operation, ids = self._read(exchange.method, exchange.target.partition("?")[0])
+        is_refused, name = 400 <= (exchange.status or 0) < 500, f"{self._api.root.name}.{self._before_it}"
+        if self._before_it and self._requested(operation, exchange.request_body) == name and not is_refused:
+            self._exposed.update(id for _, id in ids)
         if self._writes and ids and all(self._may_change(kind, id) for kind, id in ids):
             self._ids |= parts
 
-    def _requested(self, method: str, path: str, body: bytes) -> tuple[str, str]:
-        """Return kind and name of the requested operation, both empty for none; Go ignores the case of a key."""
-        operation = next((item for item in operations_at(self._operations, path) if item.method == method), None)
+    def _requested(self, operation: Operation | None, body: bytes) -> str:
+        """Return the requested operation, such as ``dag.CANCEL``, or ""; Go ignores the case of a key."""
         try:
             data = orjson.loads(body)
         except ValueError:
             data = {}
         data = {key.lower(): value for key, value in data.items()} if isinstance(data, dict) else {}
-        kind, _, name = requested_operation(self._api, operation.id if operation else "", data).partition(".")
-        return kind, name
+        return requested_operation(self._api, operation.id if operation else "", data)
 
     def unknown_id(self, method: str, path: str) -> str:
         """Return an id in a path that the server would look up and that no response has shown, or ""."""
         known = {
             id
-            for kind, id in self._ids_in(method, path)
+            for kind, id in self._read(method, path)[1]
             if any((kind, item) in self._shown for item in self._server.equivalent_ids(id))
         }
         ids = map(unquote, path.split("/"))
@@ -370,19 +366,19 @@ class Guard:
             (kind, item) in self._ids or (ANY_KIND, item) in self._ids for item in self._server.equivalent_ids(id)
         )
 
-    def _ids_in(self, method: str, path: str) -> Iterator[tuple[str, str]]:
-        """Yield kind and id of each variable of a path, by the contract.
+    def _read(self, method: str, path: str) -> tuple[Operation | None, list[tuple[str, str]]]:
+        """Return the operation that a request is, or None, and kind and id of each variable of its path.
 
         A method that is no operation of the contract may have any effect on what exists.
         """
         at_path = operations_at(self._operations, path)
-        operation = next((item for item in at_path if item.method == method), next(iter(at_path), None))
-        if operation is None:
-            return
-        kinds = {parameter: kind for kind, parameter in self._api.ids_of(operation.id).items()}
-        for name, value in zip(operation.path.split("/"), path.split("/"), strict=False):
-            if name.startswith("{"):
-                yield kinds.get(name[1:-1], name[1:-1]), unquote(value)
+        operation = next((item for item in at_path if item.method == method), None)
+        template = operation or next(iter(at_path), None)
+        if template is None:
+            return None, []
+        kinds = {parameter: kind for kind, parameter in self._api.ids_of(template.id).items()}
+        pairs = zip(template.path.split("/"), path.split("/"), strict=False)
+        return operation, [(kinds.get(n[1:-1], n[1:-1]), unquote(id)) for n, id in pairs if n.startswith("{")]
 
 
 def header_text(value: str | bytes) -> str:

@@ -117,11 +117,11 @@ class RuleLine:
         return "known" if self.known else "passed" if self.checks else "not checked"
 
 
-def rule_lines(result: Result) -> Iterator[RuleLine]:
-    """Yield a line per rule, by id, including rules that only findings name."""
+def rule_lines(result: Result, rules: Iterable[str] = ()) -> Iterator[RuleLine]:
+    """Yield a line per rule, by id: those that were checked, that only findings name, and the others of ``rules``."""
     violations = Counter(item.rule for item in result.findings)
     known = Counter(item.rule for item in result.known)
-    for rule in sorted({*result.rules, *violations, *known}):
+    for rule in sorted({*result.rules, *violations, *known, *rules}):
         count = result.rules.get(rule)
         yield RuleLine(clean(rule), count.looked if count else 0, violations[rule], known[rule])
 

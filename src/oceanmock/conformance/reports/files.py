@@ -375,7 +375,7 @@ def _page() -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals |= {"reports": reports, "version": __version__, "rules_by_outcome": rules_by_outcome}
+    environment.globals |= {"reports": reports, "version": __version__, "all_rules": all_rules}
     environment.globals |= {"names_of": names_of, "format_elapsed": format_elapsed, "plural": plural}
     environment.filters |= {"names_of": names_of, "server_name": reports.server_name, "spelled": escape_unprintable}
     environment.filters["status_name"] = reports.status_name
@@ -387,18 +387,6 @@ def _page() -> Template:
 def names_of(result: Result) -> list[str]:
     """Return the operations at which there are findings, known or not."""
     return sorted({item.operation or "no operation" for item in (*result.findings, *result.known)})
-
-
-def rules_by_outcome(result: Result) -> dict[str, list[tuple[reports.RuleLine, str]]]:
-    """Return every rule of the API with its sentence, by what came of it; those with findings first, under ""."""
-    rules = all_rules(result.api)
-    lines = {item.rule: item for item in reports.rule_lines(result)}
-    groups = {name: list[tuple[reports.RuleLine, str]]() for name in ("", "passed", "not checked")}
-    for id in sorted({*rules, *lines}, key=lambda id: (id in lines and not lines[id].violations, id)):
-        line = lines.get(id) or reports.RuleLine(id, 0, 0, 0)
-        name = "" if line.violations or line.known else line.outcome
-        groups[name].append((line, rules[id].says if id in rules else ""))
-    return groups
 
 
 def load_json(path: Path) -> dict[str, Any]:
