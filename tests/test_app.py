@@ -33,9 +33,9 @@ from oceanmock.apis import make_sandbox
 from oceanmock.engine.log import AddFault
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.errors import AuthorError
-from oceanmock.http import server
+from oceanmock.http import send_response, server
 from oceanmock.http.app import create_app
-from oceanmock.http.pipeline import MAX_BODY_BYTES, SANDBOX, Pipeline
+from oceanmock.http.pipeline import MAX_BODY_BYTES, Pipeline, receive_body
 from oceanmock.http.server import Server
 from oceanmock.library import read_fault
 from served import SECOND, until
@@ -132,14 +132,16 @@ def others() -> Service:
     return notes(name="others", prefix="/others", spec=OTHERS, handlers=handlers)
 
 
-def in_a_sandbox(app: Any) -> Any:
-    """The app, its requests meant for one sandbox."""
+def in_a_sandbox(pipeline: Pipeline) -> Any:
+    """The app of a pipeline, its requests meant for one sandbox."""
     sandbox = make_sandbox(progression="manual")
 
-    async def chosen(scope: Any, receive: Any, send: Any) -> None:
-        await app({**scope, SANDBOX: sandbox}, receive, send)
+    async def serve(scope: Any, receive: Any, send: Any) -> None:
+        body = await receive_body(scope["headers"], receive)
+        if body is not None:
+            await send_response(send, pipeline.respond(pipeline.request_of(scope, sandbox), body))
 
-    return chosen
+    return serve
 
 
 def as_reader(app: Any) -> Ask:
@@ -202,7 +204,9 @@ def test_importing_the_app_warns_of_nothing() -> None:
     assert (done.returncode, done.stderr) == (0, b"")
 
 
-def test_the_lifespan_of_the_app_runs_to_its_end(app: Any) -> None:
+def test_the_lifespan_of_the_app_runs_to_its_end() -> None:
+    app = create_app(make_sandbox())
+
     sent = asyncio.run(messages_of(app, {"type": "lifespan"}, ["lifespan.startup", "lifespan.shutdown"]))
 
     assert [message["type"] for message in sent] == ["lifespan.startup.complete", "lifespan.shutdown.complete"]

@@ -27,6 +27,7 @@ from oceanmock.http import (
     REPEAT,
     AsgiApp,
     Encoded,
+    Message,
     Receive,
     Scope,
     Send,
@@ -35,7 +36,7 @@ from oceanmock.http import (
     send_response,
 )
 from oceanmock.http.admin_values import ScenarioCatalog
-from oceanmock.http.pipeline import SANDBOX, Pipeline, encode, receive_body
+from oceanmock.http.pipeline import Pipeline, encode, receive_body
 from oceanmock.journal.entries import Entry
 from oceanmock.scenario.fields import BaseScenario
 
@@ -88,7 +89,10 @@ class App:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
-            await self._pipeline_of(self.sandboxes.default)(scope, receive, send)
+            message: Message = {}
+            while message.get("type") != "lifespan.shutdown":  # neither it nor startup needs any work
+                message = await receive()
+                await send({"type": f"{message['type']}.complete"})
             return
         began = stopwatch()
         response = self.dispatch(scope, await receive_body(scope["headers"], receive), began=began)
@@ -103,18 +107,17 @@ class App:
         ``body`` is as ``receive_body`` returns it; ``began`` is the reading of the stopwatch when the request came.
         """
         if scope["path"].startswith(admin.ADMIN_PREFIX):
-            scope[SANDBOX] = self._admin_sandbox
             if body is None:
                 return _send_nothing
-            request = self._admin.request_of(scope)
+            request = self._admin.request_of(scope, self._admin_sandbox)
             if admin.takes_long(self, request, body):
                 return partial(self._respond_in_thread, request, body)
             return self._admin.respond(request, body)
         try:
-            sandbox = scope[SANDBOX] = self._choose(scope)
+            sandbox = self._choose(scope)
             pipeline = self._pipeline_of(sandbox)
-            request = pipeline.request_of(scope)
-            exchange = _Exchange(scope, pipeline, request, stopwatch() if began is None else began)
+            request = pipeline.request_of(scope, sandbox)
+            exchange = _Exchange(pipeline, request, stopwatch() if began is None else began)
             response = exchange.respond(body)
             if request.is_valid:
                 template = request.again(_NO_SANDBOX, 0)  # what is kept for repeats keeps no deleted sandbox
@@ -141,7 +144,7 @@ class App:
             return None
         request = template.again(sandbox, sandbox.clock.now())
         try:
-            response = _Exchange({}, pipeline, request, began).respond(request.body)
+            response = _Exchange(pipeline, request, began).respond(request.body)
         except SandboxDeleted:
             return None
         return response if isinstance(response, tuple) else None
@@ -186,10 +189,10 @@ class _Exchange:
     The journal entry is written before the last byte is sent: a client that has a response finds it in the journal.
     """
 
+    _scope: Scope
     _receive: Receive
 
-    def __init__(self, scope: Scope, pipeline: Pipeline, request: Request, began: int) -> None:
-        self._scope = scope
+    def __init__(self, pipeline: Pipeline, request: Request, began: int) -> None:
         self._began = began
         self._wall = wall_now()
         self._pipeline = pipeline
@@ -209,10 +212,10 @@ class _Exchange:
         return response
 
     async def _send_faulty(
-        self, fault: InjectedFault, response: Encoded, _scope: Scope, receive: Receive, send: Send
+        self, fault: InjectedFault, response: Encoded, scope: Scope, receive: Receive, send: Send
     ) -> None:
         """Send the response late, changed, in pieces, cut off, or not at all."""
-        self._receive, request = receive, self._request
+        self._scope, self._receive, request = scope, receive, self._request
         status, headers, body = None, list[tuple[bytes, bytes]](), b""
         try:
             await self._wait(fault.delay)

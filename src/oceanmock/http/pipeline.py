@@ -33,7 +33,7 @@ from oceanmock.engine.faults import FaultRequest
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.engine.store import SandboxDeleted
 from oceanmock.errors import AuthorError, CallerError
-from oceanmock.http import Encoded, Message, Receive, Scope, Send, send_response
+from oceanmock.http import Encoded, Receive, Scope
 from oceanmock.http.validation import Parameters, RequestBody, ResponseRules, check_width
 from oceanmock.masking import mask_error, mask_text
 from oceanmock.openapi import Operation, operations_of, runtime_view
@@ -47,8 +47,6 @@ with warnings.catch_warnings():
     from connexion.security import NO_VALUE, AbstractSecurityHandler, SecurityHandlerFactory
     from connexion.spec import OpenAPISpecification
 
-SANDBOX: Final = "oceanmock.sandbox"
-"""The scope's key for the Sandbox; set before the pipeline is called."""
 MAX_BODY_BYTES: Final = 1024 * 1024
 KIND_BY_STATUS: Final[Mapping[int, ErrorKind]] = {
     400: "wrong request",
@@ -169,7 +167,7 @@ def _security_handler(authenticate: Authenticator) -> type[AbstractSecurityHandl
 
 
 class Pipeline:
-    """The ASGI app of some services; the first renders errors of unknown prefixes."""
+    """The compiled operations of some services; the first renders errors of unknown prefixes."""
 
     def __init__(self, services: Sequence[Service]) -> None:
         """Compile the contracts. Raises AuthorError where one and its handlers do not match."""
@@ -177,19 +175,9 @@ class Pipeline:
         self._routes: _Routes = defaultdict(list)
         self._operations = {service.name: _compile(service, self._routes) for service in services}
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan":
-            message: Message = {}
-            while message.get("type") != "lifespan.shutdown":  # neither it nor startup needs any work
-                message = await receive()
-                await send({"type": f"{message['type']}.complete"})
-        elif (body := await receive_body(scope["headers"], receive)) is not None:
-            await send_response(send, self.respond(self.request_of(scope), body))
-
-    def request_of(self, scope: Scope) -> Request:
-        """Return the request of a scope, without its body."""
+    def request_of(self, scope: Scope, sandbox: Sandbox) -> Request:
+        """Return the request of a scope to a sandbox, without its body."""
         path: str = scope["path"].removeprefix(scope.get("root_path", ""))
-        sandbox: Sandbox = scope[SANDBOX]
         for service in self._services:
             if path.startswith(service.prefix):
                 break
