@@ -24,38 +24,12 @@ from oceanmock.admin_client import VERIFICATION_FAILED
 from oceanmock.api import Api, ApiError, Headers, Json, Request, Response, Service
 from oceanmock.apis import api_named, operations_by_api
 from oceanmock.clock import LATEST, stopwatch
-from oceanmock.engine.log import (
-    Accounts,
-    AddFault,
-    ClearFaults,
-    Create,
-    MoveClock,
-    RemoveFault,
-    SandboxSpec,
-    SetClock,
-    User,
-)
+from oceanmock.engine import log
 from oceanmock.engine.sandbox import DEFAULT_SANDBOX, MAX_OWN_PORTS, Sandbox, SandboxTaken, TooManySandboxes
 from oceanmock.engine.store import NoSuchSandbox
 from oceanmock.engine.world import TaskItem
 from oceanmock.errors import AuthorError, CallerError, EnvironmentProblem, IdTaken, NoSuchTask
-from oceanmock.http.admin_values import (
-    admin_spec,
-    check_is_own,
-    check_load,
-    check_switches,
-    fault_json,
-    head_json,
-    hint_for,
-    host_of,
-    part_json,
-    read_instant,
-    read_template,
-    resolve,
-    steps_in,
-    take_a_form_for_json,
-    task_json,
-)
+from oceanmock.http import admin_values as values
 from oceanmock.journal import MAX_STORE_BYTES, Query
 from oceanmock.library import read_fault
 from oceanmock.openapi import ALL_PERMISSIONS, operations_of
@@ -112,7 +86,7 @@ def service(app: App) -> Service:
         render_error=handlers.render_error,
         security={"apiKey": handlers.authenticate, "bearer": handlers.authenticate},
         encode=orjson.dumps,
-        open=take_a_form_for_json,
+        open=values.take_a_form_for_json,
     )
 
 
@@ -134,7 +108,7 @@ def takes_long(app: App, request: Request, body: bytes | ApiError) -> bool:
         return sandbox.journal.bytes > LARGE_JOURNAL
     is_built = part == "reset" or (name == DEFAULT_SANDBOX and request.method == "DELETE")
     is_built = is_built or (part == "scenarios" and sandbox.is_untouched)
-    return is_built and steps_in(sandbox.spec.scenarios, app.apis) > LARGE_SANDBOX
+    return is_built and values.steps_in(sandbox.spec.scenarios, app.apis) > LARGE_SANDBOX
 
 
 def _on_loop(change: Callable[[], Json]) -> Json:
@@ -157,19 +131,19 @@ class AdminHandlers:
 
     def __init__(self, app: App) -> None:
         self.app = app
-        self.spec = admin_spec(app.apis)
+        self.spec = values.admin_spec(app.apis)
         self.methods = {
             operation.id: getattr(self, re.sub("([A-Z])", r"_\1", operation.id).lower())
             for operation in operations_of(self.spec)
         }
         self._began = stopwatch()
         parameters = self.spec["paths"]["/__admin/sandboxes/{sandbox}/journal"]["get"]["parameters"]
-        self._filters = sorted(resolve(self.spec, parameter)["name"] for parameter in parameters)
+        self._filters = sorted(values.resolve(self.spec, parameter)["name"] for parameter in parameters)
 
     def authenticate(self, request: Request) -> frozenset[str]:
         """Accept the token; where the server has none, requests of this machine's own. Raises ApiError."""
         if self.app.token is None:
-            check_is_own(request)
+            values.check_is_own(request)
             return PERMITTED
         tokens = []
         for name, value in request.headers:
@@ -219,7 +193,7 @@ class AdminHandlers:
 
     def list_scenarios(self, request: Request) -> Json:
         catalog = self.app.catalog
-        return {"scenarios": [head_json(catalog.get(name)) for name in catalog.names()]}
+        return {"scenarios": [values.head_json(catalog.get(name)) for name in catalog.names()]}
 
     def list_sandboxes(self, request: Request) -> Json:
         sandboxes, own_ports = [*self.app.sandboxes], self._own_ports()
@@ -245,7 +219,7 @@ class AdminHandlers:
                 raise
         return self._json(request, sandbox)
 
-    def _spec_of(self, body: Mapping[str, Any]) -> SandboxSpec:
+    def _spec_of(self, body: Mapping[str, Any]) -> log.SandboxSpec:
         """Return the specification that a body asks for. Raises AuthorError.
 
         The accounts are those of ``default`` but for what the body states.
@@ -254,17 +228,17 @@ class AdminHandlers:
         scenarios, start = self.app.catalog.read(body, apis), body.get("starts_at")
         switches = {api.name: body.get(api.switches_key, {}) for api in apis}
         for api in apis:
-            check_switches(api, switches[api.name])
+            values.check_switches(api, switches[api.name])
         users = tuple(
-            User(item["name"], item["password"], frozenset(item.get("permissions", ALL_PERMISSIONS)))
+            log.User(item["name"], item["password"], frozenset(item.get("permissions", ALL_PERMISSIONS)))
             for item in body.get("users", ())
         )
-        accounts: Accounts = default.accounts
-        return SandboxSpec(
+        accounts: log.Accounts = default.accounts
+        return log.SandboxSpec(
             scenarios,
             seed=body.get("seed", 0),
             created=default.wall(),
-            starts_at=None if start is None else read_instant("starts_at", start),
+            starts_at=None if start is None else values.read_instant("starts_at", start),
             progression=body.get("progression"),
             default_progression=body.get("otherwise", "time"),
             speed=body.get("speed", 1.0),
@@ -298,7 +272,7 @@ class AdminHandlers:
         def load() -> Json:
             if fresh is not None and sandbox in sandboxes and sandbox.is_untouched:
                 return self._json(request, sandboxes.put(fresh))
-            check_load(scenarios, apis, sandbox=sandbox.name)
+            values.check_load(scenarios, apis, sandbox=sandbox.name)
             return self._json(request, sandboxes.load(sandbox.name, scenarios))
 
         try:
@@ -321,7 +295,7 @@ class AdminHandlers:
         urls = {"path": f"{server}/sandboxes/{sandbox.name}"}
         own_ports = self._own_ports() if own_ports is None else own_ports
         if sandbox.name in own_ports:
-            urls["port"] = f"{request.scheme}://{host_of(server)}:{own_ports[sandbox.name]}"
+            urls["port"] = f"{request.scheme}://{values.host_of(server)}:{own_ports[sandbox.name]}"
         body: Json = {
             "name": sandbox.name,
             "progression": clock.progression,
@@ -331,7 +305,7 @@ class AdminHandlers:
             "seed": sandbox.spec.seed,
             "requests": sandbox.journal.count(),
             "faults": sandbox.fault_count,
-            "scenarios": [head_json(scenario) for scenario in sandbox.scenarios],
+            "scenarios": [values.head_json(scenario) for scenario in sandbox.scenarios],
         }
         for api in self.app.apis:
             world = sandbox.worlds[api.name]
@@ -348,7 +322,7 @@ class AdminHandlers:
         }
 
     def set_clock(self, request: Request) -> Json:
-        request.sandbox.execute(SetClock(**request.content))
+        request.sandbox.execute(log.SetClock(**request.content))
         return self.get_clock(request)
 
     def advance_clock(self, request: Request) -> Json:
@@ -360,7 +334,7 @@ class AdminHandlers:
         return self._move(request, request.sandbox.clock.now() + by)
 
     def move_clock(self, request: Request) -> Json:
-        return self._move(request, read_instant("to", request.content["to"]))
+        return self._move(request, values.read_instant("to", request.content["to"]))
 
     def move_clock_to_next(self, request: Request) -> Json:
         due = request.sandbox.next_due()
@@ -369,7 +343,7 @@ class AdminHandlers:
     def _move(self, request: Request, to: int) -> Json:
         if to > LATEST:
             raise ApiError("wrong request", f"No clock goes further than {format_instant(LATEST)}.")
-        request.sandbox.execute(MoveClock(to))
+        request.sandbox.execute(log.MoveClock(to))
         return self.get_clock(request)
 
     def get_journal(self, request: Request) -> Json:
@@ -406,19 +380,19 @@ class AdminHandlers:
         return Response(200 if verdict.holds else VERIFICATION_FAILED, body, RESPONSE_HEADERS)
 
     def list_faults(self, request: Request) -> Json:
-        return {"faults": [fault_json(item) for item in request.sandbox.faults()]}
+        return {"faults": [values.fault_json(item) for item in request.sandbox.faults()]}
 
     def add_fault(self, request: Request) -> Json:
         sandbox, fault = request.sandbox, read_fault(request.content)
         try:
-            name = sandbox.execute(AddFault(fault))
+            name = sandbox.execute(log.AddFault(fault))
         except AuthorError as error:
             raise Conflict(str(error)) from None
-        return next(fault_json(item) for item in sandbox.faults() if item.name == name)
+        return next(values.fault_json(item) for item in sandbox.faults() if item.name == name)
 
     def remove_faults(self, request: Request) -> Json:
         count = len(request.sandbox.faults())
-        request.sandbox.execute(ClearFaults())
+        request.sandbox.execute(log.ClearFaults())
         return {"deleted": count}
 
     def remove_fault(self, request: Request) -> Json:
@@ -427,27 +401,27 @@ class AdminHandlers:
         if name not in names:
             hint = did_you_mean(name, names)
             raise Unknown(f"there is no fault {name!r} in sandbox {sandbox.name!r}. {hint}".rstrip())
-        sandbox.execute(RemoveFault(name))
+        sandbox.execute(log.RemoveFault(name))
         return {"deleted": 1}
 
     def list_tasks(self, request: Request) -> Json:
         worlds = request.sandbox.worlds.items()
-        items = ({"api": name, **part_json(item)} for name, world in worlds for item in world.items())
+        items = ({"api": name, **values.part_json(item)} for name, world in worlds for item in world.items())
         return {"tasks": [*islice(items, MAX_LISTED_TASKS)]}
 
     def create_task(self, request: Request) -> Json:
         """Create a task; if the template repeats, return the first one."""
         sandbox, api = request.sandbox, api_named(request.content["api"], self.app.apis)
-        scenario = read_template(api, request.content["template"], sandbox.worlds[api.name].settings())
+        scenario = values.read_template(api, request.content["template"], sandbox.worlds[api.name].settings())
 
         def create() -> Json:
-            id: str = sandbox.execute(Create(api.name, scenario))
-            return task_json(api, sandbox.worlds[api.name].item(id))
+            id: str = sandbox.execute(log.Create(api.name, scenario))
+            return values.task_json(api, sandbox.worlds[api.name].item(id))
 
         return _on_loop(create)
 
     def get_task(self, request: Request) -> Json:
-        return task_json(*self._task(request))
+        return values.task_json(*self._task(request))
 
     def explain_task(self, request: Request) -> Json | str:
         params, explain = request.parameters, self._task(request)[0].module("explain")
@@ -476,7 +450,7 @@ class AdminHandlers:
             if status == 401:
                 headers.append((b"www-authenticate", b'Bearer realm="oceanmock"'))
             if request.operation is not None:
-                text += hint_for(self.spec, request.operation, text)
+                text += values.hint_for(self.spec, request.operation, text)
         else:
             status = next((status for status, kinds in STATUSES.items() if isinstance(error, kinds)), 500)
             text = str(error) if status < 500 else "oceanmock has made a mistake."
