@@ -48,11 +48,13 @@ class Serving:
 
 
 @contextmanager
-def serving(*words: str | Path, command: Path = OCEANMOCK, folder: Path | None = None) -> Iterator[Serving]:
+def serving(
+    *words: str | Path, command: Path = OCEANMOCK, folder: Path | None = None, code: int = 0
+) -> Iterator[Serving]:
     """``oceanmock serve --port 0`` and further words, from when it is ready.
 
     A test that passes also asserts that SIGINT ends the server with 0 and nothing on stderr, unless
-    it has stopped it itself.
+    it has stopped it itself; ``code`` is the code that it ends with then.
     """
     with subprocess.Popen(
         [command, "serve", "--port", "0", *words],
@@ -67,7 +69,7 @@ def serving(*words: str | Path, command: Path = OCEANMOCK, folder: Path | None =
             yield server
             running = process.poll() is None
             ended = server.stop(signal.SIGINT) if running else Ended(process.returncode, "", "")
-            assert (ended.code, ended.stderr) == (0, "")
+            assert (ended.code, ended.stderr) == (code, "")
         finally:
             process.kill()
 

@@ -10,10 +10,12 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from itertools import groupby
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final, get_args
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from in_process import REINSTALL
@@ -37,9 +39,10 @@ from oceanmock.engine.log import (
 )
 from oceanmock.engine.machine import MAX_OPERATIONS
 from oceanmock.engine.sandbox import Sandbox
+from oceanmock.engine.state_file import StateFile
 from oceanmock.engine.store import MemoryStore
 from oceanmock.errors import IllegalOperation, IllegalOperator, NoSuchTask, OceanmockError
-from oceanmock.library import load_scenario, read_fault, read_scenario
+from oceanmock.library import load_scenario, read_fault, read_scenario, scenario_of
 from oceanmock.obshell import world as obshell_world
 from oceanmock.obshell.api import ClientOperator
 from oceanmock.obshell.world import DagKey, Dags
@@ -72,6 +75,11 @@ class Wall:
 
 def spec(progression: Any) -> SandboxSpec:
     return SandboxSpec(SCENARIOS, seed=3, created=CREATED, starts_at=START, progression=progression)
+
+
+def state_file(folder: str) -> StateFile:
+    """Open the state file in a folder as a server does."""
+    return StateFile(Path(folder) / "state.db", scenario_of=scenario_of, fault_of=read_fault)
 
 
 def log_of(sandbox: Sandbox) -> list[LogEntry]:
@@ -184,6 +192,32 @@ def test_replaying_the_log_gives_what_the_live_sandbox_shows(
     assert view(replayed) == view(live)
     wall.now += 100 * SECOND
     assert view(replayed) == view(live)
+
+
+@settings(max_examples=20)
+@given(acts=st.lists(st.tuples(st.sampled_from(ACTS), st.integers(0, 100), st.integers(0, 5)), max_size=15))
+def test_a_server_that_is_started_again_goes_on_from_its_state_file(
+    acts: list[tuple[Callable[[Sandbox, int], None], int, int]],
+) -> None:
+    wall, folder = Wall(), TemporaryDirectory()
+    store = state_file(folder.name)
+    first = Sandbox(spec("time"), APIS, store=store, wall=wall)
+    for act, choice, seconds in acts:
+        wall.now += seconds * SECOND
+        with suppress(OceanmockError):
+            act(first, choice)
+    first.inject_fault(FaultRequest("ocp", "getTaskInstance", {}, "", ""))
+    store.close()
+
+    second = Sandbox(first.spec, APIS, store=state_file(folder.name), wall=wall, is_stored=False)
+    second.restore()
+
+    assert view(second) == view(first)
+    assert second.faults() == first.faults()
+    assert second.operations_of("ocp", TASK) == first.operations_of("ocp", TASK)
+    wall.now += 100 * SECOND
+    assert view(second) == view(first)
+    folder.cleanup()
 
 
 # --- several processes over one store -------------------------------------------------------------

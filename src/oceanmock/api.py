@@ -155,6 +155,7 @@ ErrorKind = Literal[
     "fault",
     "forbidden",
     "malformed body",
+    "unavailable",
     "unknown path",
     "unsupported media type",
     "wrong method",
@@ -177,6 +178,7 @@ STATUS_BY_KIND: Final[Mapping[ErrorKind, int]] = {
     "body too large": 413,
     "unsupported media type": 415,
     "broken response": 500,
+    "unavailable": 503,
 }
 
 

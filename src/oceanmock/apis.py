@@ -9,6 +9,7 @@ from oceanmock.api import Api
 from oceanmock.clock import machine_now
 from oceanmock.engine.log import SandboxSpec
 from oceanmock.engine.sandbox import Sandbox
+from oceanmock.engine.store import Store
 from oceanmock.errors import AuthorError
 from oceanmock.obshell.api import API as OBSHELL
 from oceanmock.ocp.api import API as OCP
@@ -32,14 +33,15 @@ def make_sandbox(
     *,
     apis: Sequence[Api] = APIS,
     wall: Callable[[], int] = machine_now,
+    store: Store | None = None,
     **settings: Any,
 ) -> Sandbox:
-    """Create a sandbox in a store of its own; ``settings`` are those of ``SandboxSpec``.
+    """Create a sandbox in a store, by default in one of its own; ``settings`` are those of ``SandboxSpec``.
 
     Raises AuthorError when the scenarios cannot be served together.
     """
     spec = SandboxSpec(tuple(scenarios), created=wall(), **settings)
-    return Sandbox(spec, apis, wall=wall)
+    return Sandbox(spec, apis, wall=wall, store=store)
 
 
 def operations_by_api(apis: Sequence[Api] = APIS) -> Mapping[str, Mapping[str, Mapping[str, str]]]:

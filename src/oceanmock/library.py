@@ -15,6 +15,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any, Final, get_args
 
+import orjson
 from pydantic import BaseModel, ValidationError
 
 from oceanmock.apis import APIS
@@ -142,7 +143,9 @@ def read_fault(data: object) -> Fault:
         issues += check_faults([parsed.value])
     if issues:
         raise AuthorError("\n".join(map(str, issues)))
-    return parsed.value if api else Fault.model_validate(parsed.data)
+    fault: Fault = parsed.value if api else Fault.model_validate(parsed.data)
+    fault._source = orjson.dumps(data)
+    return fault
 
 
 def _api_named(fault: Mapping[Any, Any]) -> str | None:
@@ -199,8 +202,9 @@ def _parse(
     if issues and "api" not in parsed.data:
         missing = Issue((), "missing-key", "a scenario has no `api`")
         issues = [replace(entry, hint=_API_HINT) if entry == missing else entry for entry in issues]
-    if not issues and checks_meaning:
-        issues = _check_meaning(parsed.value, format)
+    if not issues:
+        parsed.value._source = orjson.dumps(parsed.data)
+        issues = _check_meaning(parsed.value, format) if checks_meaning else []
     if len(issues) > MAX_ISSUES:
         issues[MAX_ISSUES:] = [Issue((), "more-issues", f"only the first {MAX_ISSUES} issues are listed")]
     return issues, None if issues else parsed.value

@@ -11,7 +11,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from threading import Event, Thread
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from oceanmock.api import Api
     from oceanmock.engine.sandbox import Sandbox
     from oceanmock.http.app import App
+    from oceanmock.scenario.fields import BaseScenario
 
 SCENARIO_WIDTH: Final = 32
 OPERATION_WIDTH: Final = 18
@@ -98,6 +99,7 @@ def _build(
     seed: int,
     auth: str,
     switches: Sequence[str],
+    state: Path | None = None,
     **token_options: str | None,
 ) -> tuple[App, bool]:
     """Return the app of a command's options, and whether its token was generated. Raises AuthorError."""
@@ -126,20 +128,43 @@ def _build(
             except ValidationError as error:
                 raise AuthorError(f"--switch {item}: {error.errors()[0]['msg']}") from error
             by_api[api_of[name].name] |= switch
-        sandbox = make_sandbox(
-            loaded,
-            progression=progression,
-            speed=speed,
-            seed=seed,
-            switches=by_api,
-            accounts=Accounts(required=auth == "on"),
-        )
+        settings: dict[str, Any] = {"progression": progression, "speed": speed, "seed": seed, "switches": by_api}
+        settings["accounts"] = Accounts(required=auth == "on")
+        sandbox = _restored(state, loaded, settings) if state is not None else make_sandbox(loaded, **settings)
         given = read_token(**token_options)
         token = given or new_token(host)
         return create_app(sandbox, token=token, scenarios=loaded), token != given
     finally:
         gc.freeze()
         gc.enable()
+
+
+def _restored(path: Path, scenarios: Sequence[BaseScenario], settings: Mapping[str, Any]) -> Sandbox:
+    """Return the sandbox of a state file, or a new one where the file has none, or one of other options."""
+    from oceanmock.apis import APIS, make_sandbox
+    from oceanmock.clock import machine_now
+    from oceanmock.engine.encoding import encode_spec
+    from oceanmock.engine.log import SandboxSpec
+    from oceanmock.engine.sandbox import DEFAULT_SANDBOX, Sandbox
+    from oceanmock.engine.state_file import StateFile
+    from oceanmock.library import read_fault, scenario_of
+
+    store = StateFile(path, scenario_of=scenario_of, fault_of=read_fault)
+    ahead = max(store.latest - machine_now(), 0)  # the machine's clock was set back
+
+    def wall() -> int:
+        return machine_now() + ahead
+
+    if DEFAULT_SANDBOX not in store.names():
+        return make_sandbox(scenarios, store=store, wall=wall, **settings)
+    kept = store.read(DEFAULT_SANDBOX, since=-1).spec
+    assert kept is not None
+    if encode_spec(SandboxSpec(tuple(scenarios), created=kept.created, **settings)) != encode_spec(kept):
+        click.echo(f"{path} has a default sandbox of other scenarios or options; it is replaced.", err=True)
+        return make_sandbox(scenarios, store=store, wall=wall, **settings)
+    sandbox = Sandbox(kept, APIS, store=store, wall=wall, is_stored=False)
+    sandbox.restore()
+    return sandbox
 
 
 @click.command(params=[*SERVER_OPTIONS], context_settings=FROM_ENVIRONMENT)
@@ -150,6 +175,11 @@ def _build(
     show_default=True,
     type=click.IntRange(0, 65535),
     help="Port to listen on; 0 for any free one.",
+)
+@click.option(
+    "--state",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Keep every sandbox in this file, which is created if it is missing; a server started with it goes on.",
 )
 @click.option("--uds", type=click.Path(path_type=Path), help="Listen on this Unix domain socket too, without TLS.")
 @click.option("--tls-cert", metavar="FILE", help="Serve over TLS with this certificate (PEM), and its chain.")

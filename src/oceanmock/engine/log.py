@@ -71,6 +71,15 @@ class SandboxSpec:
     switches: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     accounts: Accounts = field(default_factory=Accounts)
 
+    @property
+    def agreed_progression(self) -> Progression:
+        """Return the progression, by default the one that all scenarios state; `time` if they differ."""
+        if self.progression is not None:
+            return self.progression
+        default = self.default_progression
+        stated = {it.progression if "progression" in it.model_fields_set else default for it in self.scenarios}
+        return min(stated, default=default) if len(stated) < 2 else "time"
+
 
 @dataclass(frozen=True, slots=True)
 class Operate:

@@ -15,7 +15,7 @@ from itertools import chain, count, repeat
 from random import Random
 from typing import Any, Final, TypeVar
 
-from oceanmock.clock import Clock, Progression, machine_now
+from oceanmock.clock import Clock, machine_now
 from oceanmock.engine.fake_data import FakeData
 from oceanmock.engine.faults import FaultRequest, Faults, FaultStatistics, InjectedFault
 from oceanmock.engine.log import (
@@ -33,7 +33,7 @@ from oceanmock.engine.log import (
     SetClock,
     Start,
 )
-from oceanmock.engine.store import MAX_NAME_LENGTH, MemoryStore, NoSuchSandbox, Store, quoted_name
+from oceanmock.engine.store import MAX_NAME_LENGTH, MemoryStore, NoSuchSandbox, Store, StoreUnavailable, quoted_name
 from oceanmock.engine.world import World
 from oceanmock.errors import AuthorError, CallerError, OceanmockError
 from oceanmock.scenario.faults import Fault
@@ -95,12 +95,18 @@ class Sandbox:
         self.pid: Final = Random(f"{spec.seed}/pid").randrange(1000, 32768)  # noqa: S311 (no secret)
         self._traces = Random(spec.seed)  # noqa: S311 (the same seed, the same trace ids)
         self.generation = 0
+        self._version = -1
         self._fold(spec)
         if is_stored:
             self.put()
         for entry in log:
             self._append(entry)
             self._apply(entry)
+
+    def restore(self) -> None:
+        """Become what the store has of the sandbox."""
+        self.refresh(since=-1)
+        self._first_version = -1 if self.store.read(self.name, since=-1).entries else self._version
 
     def put(self) -> None:
         """Create the sandbox in the store, where one was built without that."""
@@ -212,7 +218,12 @@ class Sandbox:
                 elif isinstance(command, Operate) and isinstance(error, CallerError):
                     self._record(entry.at, command, str(error))
                 raise
-            if self._append(entry):
+            try:
+                is_appended = self._append(entry)
+            except StoreUnavailable:
+                self.refresh(since=-1)
+                raise
+            if is_appended:
                 if isinstance(command, Operate):
                     self._record(entry.at, command)
                 return result
@@ -272,11 +283,7 @@ class Sandbox:
             start = nanoseconds_of(scenarios[0].starts_at)
         self.started = spec.created if start is None else start
         self.clock = Clock(
-            spec.progression or progression_of(scenarios, spec.default_progression),
-            starts_at=self.started,
-            speed=spec.speed,
-            wall=self.wall,
-            created=spec.created,
+            spec.agreed_progression, starts_at=self.started, speed=spec.speed, wall=self.wall, created=spec.created
         )
         by_api = _by_api(scenarios)
         self._check_stubs(scenarios)
@@ -352,27 +359,6 @@ def _by_api(scenarios: Sequence[BaseScenario]) -> defaultdict[str, list[BaseScen
     return by_api
 
 
-def progression_of(scenarios: Sequence[BaseScenario], default: Progression = "time") -> Progression:
-    """Return the progression that all scenarios state; `time` if they differ.
-
-    ``default`` counts for those that state none.
-    """
-    progressions = {
-        scenario.progression if "progression" in scenario.model_fields_set else default for scenario in scenarios
-    }
-    return min(progressions, default=default) if len(progressions) < 2 else "time"
-
-
-class TwoSandboxes(CallerError):
-    """A request names two sandboxes, and can mean only one."""
-
-    def __init__(self, one: str, other: str, *_: str) -> None:
-        super().__init__(
-            f"the request names two sandboxes, {quoted_name(one)} and {quoted_name(other)}. "
-            "Its port, its header and its path must mean the same one."
-        )
-
-
 class SandboxTaken(CallerError):
     """There is a sandbox of this name already."""
 
@@ -395,6 +381,9 @@ class Sandboxes:
         self._store: Final = default.store
         self._by_name = {DEFAULT_SANDBOX: default}
         self._numbers = count(1)
+        for name in self._store.names():
+            if name != DEFAULT_SANDBOX:
+                self._restore(name)
 
     @property
     def default(self) -> Sandbox:
@@ -424,6 +413,13 @@ class Sandboxes:
         changed.
         """
         return self.add(self.build(name, spec))
+
+    def _restore(self, name: str) -> None:
+        """Add a sandbox that the store has already."""
+        spec = self._store.read(name, since=-1).spec
+        assert spec is not None
+        self._by_name[name] = self._build(spec)
+        self._by_name[name].restore()
 
     def add(self, sandbox: Sandbox) -> Sandbox:
         """Add a sandbox that was built. Raises SandboxTaken, TooManySandboxes."""

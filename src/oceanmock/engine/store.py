@@ -18,7 +18,7 @@ from typing import Final, Protocol
 
 from oceanmock.engine.log import Command, LogEntry, MoveClock, Operate, OperationRecord, SandboxSpec
 from oceanmock.engine.machine import MAX_OPERATIONS
-from oceanmock.errors import CallerError
+from oceanmock.errors import CallerError, OceanmockError
 from oceanmock.journal import Journal, JournalSpace
 from oceanmock.text import did_you_mean, shorten
 
@@ -52,6 +52,9 @@ class Store(Protocol):
 
     def put(self, spec: SandboxSpec) -> int:
         """Create or replace a sandbox, with nothing but its specification; return its version."""
+
+    def names(self) -> list[str]:
+        """Return the names of the sandboxes, in the order of their creation."""
 
     def delete(self, name: str) -> None:
         """Delete a sandbox with all that belongs to it."""
@@ -101,6 +104,10 @@ class SandboxDeleted(NoSuchSandbox):
     """A sandbox was deleted while a request to it arrived."""
 
 
+class StoreUnavailable(OceanmockError):
+    """The store cannot be read or written now; nothing has changed."""
+
+
 _HEAD: Final = Struct("=qqq")
 """An entry's version, ``at`` and ``wall``."""
 
@@ -118,10 +125,15 @@ class _Log:
         command = entry.command
         if isinstance(command, Operate):
             command = self.operations.setdefault(command, command)
-        elif isinstance(command, MoveClock) and self.commands and isinstance(self.commands[-1], MoveClock):
+        elif isinstance(command, MoveClock) and self.ends_with_move:
             del self.heads[-_HEAD.size :], self.commands[-1]
         self.heads += _HEAD.pack(version, entry.at, entry.wall)
         self.commands.append(command)
+
+    @property
+    def ends_with_move(self) -> bool:
+        """Return whether the last entry moves the clock, which the next such entry replaces."""
+        return bool(self.commands) and isinstance(self.commands[-1], MoveClock)
 
     def since(self, version: int) -> list[LogEntry]:
         """Return the entries that are newer than a version."""
@@ -170,6 +182,9 @@ class MemoryStore:
         journal = Journal(space=self._journal_space)
         self._sandboxes[spec.name] = _Stored(spec, self._last_version, self._last_version, journal)
         return self._last_version
+
+    def names(self) -> list[str]:
+        return list(self._sandboxes)
 
     def delete(self, name: str) -> None:
         self._sandboxes.pop(name).journal.close()

@@ -20,8 +20,9 @@ from oceanmock.api import Api, ApiError, Headers, Request
 from oceanmock.apis import APIS, make_sandbox
 from oceanmock.clock import SECOND, stopwatch, wall_now
 from oceanmock.engine.faults import InjectedFault, apply_fault
-from oceanmock.engine.sandbox import Sandbox, Sandboxes, TwoSandboxes
-from oceanmock.engine.store import NoSuchSandbox, SandboxDeleted
+from oceanmock.engine.sandbox import Sandbox, Sandboxes
+from oceanmock.engine.store import NoSuchSandbox, SandboxDeleted, quoted_name
+from oceanmock.errors import CallerError
 from oceanmock.http import (
     CLOSE_CONNECTION,
     REPEAT,
@@ -48,8 +49,21 @@ SANDBOX_PATH: Final = "/sandboxes/"
 _NO_SANDBOX: Final[Any] = None
 
 
+class TwoSandboxes(CallerError):
+    """A request names two sandboxes, and can mean only one."""
+
+    def __init__(self, one: str, other: str, *_: str) -> None:
+        super().__init__(
+            f"the request names two sandboxes, {quoted_name(one)} and {quoted_name(other)}. "
+            "Its port, its header and its path must mean the same one."
+        )
+
+
 def create_app(sandbox: Sandbox, **options: Any) -> App:
-    """Return the ASGI app that serves one sandbox by the contracts of every API; ``options`` are those of ``App``."""
+    """Return the ASGI app that serves one sandbox, and those of its store, by the contracts of every API.
+
+    ``options`` are those of ``App``.
+    """
     return App(Sandboxes(sandbox), **options)
 
 

@@ -31,7 +31,7 @@ from starlette.exceptions import HTTPException
 from oceanmock.api import ApiError, Authenticator, ErrorKind, Handler, Headers, Request, Response, Service
 from oceanmock.engine.faults import FaultRequest
 from oceanmock.engine.sandbox import Sandbox
-from oceanmock.engine.store import SandboxDeleted
+from oceanmock.engine.store import SandboxDeleted, StoreUnavailable
 from oceanmock.errors import AuthorError, CallerError
 from oceanmock.http import Encoded, Receive, Scope
 from oceanmock.http.validation import Parameters, RequestBody, ResponseRules, check_width
@@ -343,10 +343,13 @@ def _render(request: Request, error: Exception) -> Encoded:
     """Return the response of an error; log the mock's own errors."""
     if isinstance(error, HTTPException) and error.status_code in KIND_BY_STATUS:
         error = ApiError(KIND_BY_STATUS[error.status_code], str(error.detail or ""))
+    if isinstance(error, StoreUnavailable):
+        logging.getLogger("oceanmock").error("%s", error)
+        error = ApiError("unavailable", str(error))
     request.error = str(error)
     is_expected = isinstance(error, CallerError)
     if isinstance(error, ApiError):
-        is_expected = error.status_code < 500 or error.kind == "fault"
+        is_expected = error.status_code < 500 or error.kind in ("fault", "unavailable")
     if not is_expected:
         what = f"{type(error).__name__}({mask_text(str(error))!r})"
         line = mask_text(f"{request.method} {request.path}: {what}")

@@ -161,9 +161,11 @@ def response_error(error: Exception) -> ObshellError:
         case ApiError(kind="unknown path" | "wrong method"):  # gin has one handler for both
             message, old = "Element not found: 404 not found", "Bad request: 404 not found"
             result = ObshellError(404, "Common.NotFound", message, old_message=old)
-        # The next two are the mock's: the real server has no such limit, and keeps its contract.
+        # The next three are the mock's: the real server has no such limit, and keeps its contract.
         case ApiError(kind="body too large"):
             result = ObshellError(error.status_code, "Request.Body.TooLarge", "The request body is too large.")
+        case ApiError(kind="unavailable"):
+            result = ObshellError(error.status_code, "Common.Unexpected", f"Unexpected error: {error.detail}")
         case ApiError(kind="broken response"):
             message = "Unexpected error: the answer breaks the contract"
             result = ObshellError(error.status_code, "Common.Unexpected", message)

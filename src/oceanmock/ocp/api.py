@@ -109,6 +109,7 @@ MESSAGES: Final[Mapping[ErrorKind, str]] = {
     # The rest are the mock's: ocp-express returns 500, a web page, or nothing.
     "body too large": "The request body is too large.",
     "broken response": "The answer of the mock does not keep the contract.",
+    "unavailable": "The state of the mock cannot be read or written now.",
     "unknown path": "No API has the path '{path}'.",
     "unsupported media type": "The media type of the request body is not supported.",
     "wrong method": "Method {method} is not allowed here.",

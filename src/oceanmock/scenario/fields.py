@@ -309,6 +309,7 @@ class BaseScenario(Model):
 
     _name: str = PrivateAttr("scenario")
     _size: int = PrivateAttr(0)
+    _source: bytes = PrivateAttr(b"")
 
     if TYPE_CHECKING:  # each format declares these as its last keys
         switches: Any
@@ -319,6 +320,11 @@ class BaseScenario(Model):
     def stands_alone(self) -> bool:
         """Return whether it cannot be served together with other scenarios."""
         return False
+
+    @property
+    def source(self) -> bytes:
+        """Return the file's content as JSON, which the loader sets."""
+        return self._source
 
     @property
     def name(self) -> str:

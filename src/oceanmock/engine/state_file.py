@@ -1,0 +1,181 @@
+"""Keep sandboxes in a file, so that they outlive the process: a memory store that also writes to SQLite.
+
+A change is committed before its request is answered. The file is in WAL mode with ``synchronous=NORMAL``: whatever ends
+the process, no acknowledged change is lost; a loss of power may lose the last ones. One server at a time has the file.
+Journals, and the last requests that had a fault, are not kept.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import deque
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Lock
+from typing import Any, Final
+
+from oceanmock.engine.encoding import (
+    Decoder,
+    decode_key,
+    decode_records,
+    encode_command,
+    encode_key,
+    encode_records,
+    encode_spec,
+)
+from oceanmock.engine.log import LogEntry, MoveClock, OperationRecord, SandboxSpec
+from oceanmock.engine.machine import MAX_OPERATIONS
+from oceanmock.engine.store import MemoryStore, StoreUnavailable, _Stored
+from oceanmock.errors import AuthorError, EnvironmentProblem
+from oceanmock.journal import Journal
+
+APPLICATION_ID: Final = 0x6F6D_6B31
+"""The mark of a state file, which ``file`` and SQLite show."""
+FORMAT: Final = 1
+_TABLES: Final = """
+CREATE TABLE sandbox (name TEXT PRIMARY KEY, version INTEGER NOT NULL, spec BLOB NOT NULL);
+CREATE TABLE entry (
+    version INTEGER PRIMARY KEY, sandbox TEXT NOT NULL, at INTEGER NOT NULL, wall INTEGER NOT NULL,
+    command BLOB NOT NULL
+);
+CREATE INDEX entry_of ON entry (sandbox);
+CREATE TABLE counter (
+    sandbox TEXT NOT NULL, key TEXT NOT NULL, value INTEGER NOT NULL, PRIMARY KEY (sandbox, key)
+);
+CREATE TABLE record (sandbox TEXT NOT NULL, key TEXT NOT NULL, records BLOB NOT NULL, PRIMARY KEY (sandbox, key));
+"""
+_OF_SANDBOX: Final = ("entry", "counter", "record")
+
+
+class StateFile(MemoryStore):
+    """The store of one server with ``--state``; ``latest`` is the latest time of the machine in it, 0 if it is new."""
+
+    def __init__(self, path: Path, *, scenario_of: Callable[..., Any], fault_of: Callable[[Any], Any]) -> None:
+        """Read the file, or create it. Raises EnvironmentProblem if it cannot be used, and says why."""
+        super().__init__()
+        self.path: Final = path
+        self._lock: Final = Lock()
+        self._connection: Final = _open(path)
+        try:
+            self.latest = self._restore(Decoder(scenario_of, fault_of))
+        except (AuthorError, KeyError, TypeError, ValueError) as problem:
+            self.close()
+            raise _unusable(path, f"it was written by another version of oceanmock ({problem})") from None
+
+    def close(self) -> None:
+        """Leave the file to another server."""
+        self._connection.close()
+
+    def put(self, spec: SandboxSpec) -> int:
+        with self._writing() as execute:
+            self._erase(execute, spec.name)
+            execute("INSERT INTO sandbox VALUES (?, ?, ?)", spec.name, self._last_version + 1, encode_spec(spec))
+        return super().put(spec)
+
+    def delete(self, name: str) -> None:
+        if name in self._sandboxes:
+            with self._writing() as execute:
+                self._erase(execute, name)
+        super().delete(name)
+
+    def append(self, name: str, entry: LogEntry, *, expected_version: int) -> int | None:
+        stored = self._sandboxes[name]
+        if stored.version != expected_version:
+            return None
+        version = self._last_version + 1
+        with self._writing() as execute:
+            if isinstance(entry.command, MoveClock) and stored.log.ends_with_move:
+                execute("DELETE FROM entry WHERE version = ?", stored.version)
+            row = (version, name, entry.at, entry.wall, encode_command(entry.command))
+            execute("INSERT INTO entry VALUES (?, ?, ?, ?, ?)", *row)
+        return super().append(name, entry, expected_version=expected_version)
+
+    def count(self, name: str, counter: Hashable, *, by: int = 1) -> int:
+        value = super().count(name, counter, by=by)
+        if by:
+            with self._writing() as execute:
+                execute("INSERT OR REPLACE INTO counter VALUES (?, ?, ?)", name, encode_key(counter), value)
+        return value
+
+    def record(self, name: str, key: Hashable, record: OperationRecord) -> None:
+        super().record(name, key, record)
+        with self._writing() as execute:
+            records = encode_records(self.records(name, key))
+            execute("INSERT OR REPLACE INTO record VALUES (?, ?, ?)", name, encode_key(key), records)
+
+    @contextmanager
+    def _writing(self) -> Iterator[Callable[..., Any]]:
+        """Run statements as one transaction. Raises StoreUnavailable; then nothing has changed."""
+        with self._lock:
+            try:
+                with self._connection as connection:
+                    connection.execute("BEGIN IMMEDIATE")
+                    yield lambda statement, *values: connection.execute(statement, values)
+            except sqlite3.Error as problem:
+                raise StoreUnavailable(f"the state file {self.path} cannot be written: {problem}.") from None
+
+    @staticmethod
+    def _erase(execute: Callable[..., Any], name: str) -> None:
+        execute("DELETE FROM sandbox WHERE name = ?", name)
+        for table in _OF_SANDBOX:
+            execute(f"DELETE FROM {table} WHERE sandbox = ?", name)  # noqa: S608 (a constant)
+
+    def _restore(self, decoder: Decoder) -> int:
+        """Read every sandbox into memory, and return the latest time of the machine."""
+        read, latest = self._connection.execute, 0
+        for name, base, spec in read("SELECT name, version, spec FROM sandbox ORDER BY version"):
+            stored = _Stored(decoder.spec(spec), base, base, Journal(space=self._journal_space))
+            self._sandboxes[name] = stored
+            latest = max(latest, stored.spec.created)
+        for version, name, at, wall, command in read("SELECT * FROM entry ORDER BY version"):
+            stored = self._sandboxes[name]
+            stored.log.append(version, LogEntry(at, wall, decoder.command(command)))
+            stored.version = version
+            latest = max(latest, wall)
+        for name, key, value in read("SELECT * FROM counter"):
+            self._sandboxes[name].counters[decode_key(key)] = value
+        for name, key, records in read("SELECT * FROM record"):
+            self._sandboxes[name].records[decode_key(key)] = deque(decode_records(records), MAX_OPERATIONS)
+        self._last_version = max((stored.version for stored in self._sandboxes.values()), default=0)
+        return latest
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    """Open a state file, or create one. Raises EnvironmentProblem."""
+    try:
+        path.touch(mode=0o600)
+        connection = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
+    except (sqlite3.Error, OSError) as problem:
+        raise _unusable(path, getattr(problem, "strerror", None) or str(problem)) from None
+    try:
+        connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+        connection.execute("BEGIN EXCLUSIVE")
+        mark = connection.execute("PRAGMA application_id").fetchone()[0]
+        format = connection.execute("PRAGMA user_version").fetchone()[0]
+        is_empty = not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        if is_empty and not mark:
+            for statement in filter(str.strip, _TABLES.split(";")):
+                connection.execute(statement)
+            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            connection.execute(f"PRAGMA user_version = {FORMAT}")
+        elif mark != APPLICATION_ID:
+            raise _unusable(path, "it is no state file of oceanmock")
+        elif format != FORMAT:
+            raise _unusable(path, f"its format is {format}, and this version of oceanmock has format {FORMAT}")
+        connection.execute("COMMIT")
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = NORMAL")
+    except EnvironmentProblem:
+        connection.close()
+        raise
+    except sqlite3.Error as problem:
+        connection.close()
+        text = str(problem)
+        reasons = {"database is locked": "another server uses it", "file is not a database": "it is no state file"}
+        raise _unusable(path, reasons.get(text, text)) from None
+    return connection
+
+
+def _unusable(path: Path, reason: str) -> EnvironmentProblem:
+    return EnvironmentProblem(f"cannot keep the state in {path}: {reason}. Give --state another file, or delete it.")
