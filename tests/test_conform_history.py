@@ -231,6 +231,7 @@ BROKEN: Final[dict[str, list[tuple[ApiName, list[Exchange]]]]] = {
     ],
     "log.differs": [
         ("obshell", [dag(**LONG_OVER), rows_of_run(1, **LONG_OVER), node(**LONG_OVER)]),
+        ("obshell", [dag(**LONG_OVER), rows_of_run(1, **LONG_OVER), dag(**LONG_OVER)]),
         ("obshell", [dag(**ONE_LINE), rows_of_run(2, **LONG_OVER), node(**LONG_OVER, **ONE_LINE_OF_NODE)]),
     ],
     "log.rewritten": [

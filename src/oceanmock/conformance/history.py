@@ -276,7 +276,7 @@ class HistoryChecker(RuleChecker):
                 yield check("id.two-owners", root == item.root, item.path, wrong)
         for now in samples:
             latest, by_operation = self._latest.get(now.key), self._last.setdefault(now.key, {})
-            is_waited_for = now.key in self._refused or now.key in self._waiting
+            is_waited_for = any(now.key in items for items in (self._refused, self._waiting, self._logs))
             if (
                 latest is not None
                 and not is_waited_for
