@@ -304,6 +304,47 @@ def test_a_rollback_is_not_cancelled(operator: str) -> None:
     assert (dag["state"], dag["operator"]) == ("SUCCEED", "ROLLBACK")
 
 
+HALF_UNDONE = """
+summary: A dag whose rollback fails at its second node
+api: obshell
+dags:
+  - id: 1
+    name: Half undone
+    maintenance: global
+    nodes:
+      - {name: Prepare, can: &all [cancel, pass, retry, rollback]}
+      - {name: Change, can: *all, sub_tasks: {ends: FAILED, rollback: [{ends: FAILED}, {takes: 60s}]}}
+      - {name: Finish, can: *all}
+"""
+
+
+def test_a_dag_that_is_retried_after_a_failed_rollback_is_not_cancelled_until_that_is_complete() -> None:
+    with served("obshell", read_scenario(HALF_UNDONE)) as world:
+        client = HttpClient(world.client.target, Options(write=True, tasks=tuple(world.ids)))
+        path = f"/api/v1/task/dag/{world.ids[0]}"
+
+        def operate(operator: str) -> None:
+            world.wait(60)
+            client.send("GET", path)
+            client.send("POST", path, json={"operator": operator})
+
+        for operator in ("ROLLBACK", "RETRY"):
+            operate(operator)
+        with pytest.raises(NotAllowed, match="or was in part"):
+            client.send("POST", path, json={"operator": "CANCEL"})
+        world.wait(2)
+        client.send("GET", "/api/v1/task/dag/unfinish?show_details=false")
+        dag = client.send("GET", path).json()["data"]
+        with pytest.raises(NotAllowed, match="or was in part"):
+            client.send("POST", path, json={"operator": "CANCEL"})
+
+    assert (dag["state"], dag["operator"]) == ("RUNNING", "RUN")
+    assert [(node["state"], node["operator"]) for node in dag["nodes"][:2]] == [
+        ("PENDING", "ROLLBACK"),
+        ("RUNNING", "RETRY"),
+    ]
+
+
 def test_reports_name_each_operator_and_how_each_dag_was_left(tmp_path: Path) -> None:
     result, _ = walked(0)
     for kind in ("html", "json", "junit"):

@@ -19,7 +19,7 @@ import orjson
 from oceanmock.checks import CheckResult, Contract, Exchange, Phase, RuleCount
 from oceanmock.clock import SECOND
 from oceanmock.errors import OceanmockError
-from oceanmock.observations import observations, requested_operation
+from oceanmock.observations import Observation, observations, requested_operation
 from oceanmock.openapi import Operation, Spec, operations_at
 
 if TYPE_CHECKING:
@@ -304,7 +304,7 @@ class Guard:
                     else f"{refused} {kind} {id!r} is no part of a task that this run may change."
                 )
             if id in self._exposed and self._requested(operation, body) == f"{self._api.root.name}.{self._harmful}":
-                raise NotAllowed(f"{refused} {id} is being rolled back, and could then never be ended.")
+                raise NotAllowed(f"{refused} {id} is being rolled back, or was in part: it could never be ended.")
 
     def check_headers(self, headers: Mapping[str, Any], body: bytes, *, host: str) -> None:
         """Raise NotAllowed for headers that turn the request into another one.
@@ -328,15 +328,20 @@ class Guard:
             self._shown.add((item.kind, item.id))
             if item.kind != self._api.root.name:
                 parts.add((item.kind, item.id))
-            elif item.operation:
-                is_exposed = item.operation == self._before_it and item.state not in self._api.root.terminal_states
-                (self._exposed.add if is_exposed else self._exposed.discard)(item.id)
+            elif any(map(self._is_before_harm, (item, *item.parts))):
+                self._exposed.add(item.id)
+            elif item.parts:  # else a part of it may still be
+                self._exposed.discard(item.id)
         operation, ids = self._read(exchange.method, exchange.target.partition("?")[0])
         is_refused, name = 400 <= (exchange.status or 0) < 500, f"{self._api.root.name}.{self._before_it}"
         if self._before_it and self._requested(operation, exchange.request_body) == name and not is_refused:
             self._exposed.update(id for _, id in ids)
         if self._writes and ids and all(self._may_change(kind, id) for kind, id in ids):
             self._ids |= parts
+
+    def _is_before_harm(self, item: Observation) -> bool:
+        """Return whether an item has yet to be rolled back, also if that has failed, and something else runs."""
+        return item.operation == self._before_it and item.state not in self._api.kind(item.kind).terminal_states
 
     def _requested(self, operation: Operation | None, body: bytes) -> str:
         """Return the requested operation, such as ``dag.CANCEL``, or ""; Go ignores the case of a key."""

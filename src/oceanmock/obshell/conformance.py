@@ -105,7 +105,9 @@ class ObshellTarget(TargetApi):
     goals = ("RETRY", "ROLLBACK", "CANCEL", "PASS")
     retries = frozenset({"RETRY"})
     cancel = "CANCEL"
-    never_during = ("CANCEL", "ROLLBACK")  # ob/agent/service/task/dag.go:352-377: then no operator ends the dag
+    # A CANCEL marks the first node that has not ended (ob/agent/service/task/dag.go:352-377). While one has yet to be
+    # rolled back, as after a RETRY of a failed rollback too (:456-481: the dag is READY/RUN), no ROLLBACK can follow.
+    never_during = ("CANCEL", "ROLLBACK")
     weights: ClassVar[Mapping[str, Any]] = {"obshell ob/": "code"}
     spared_rule = "quirk.unknown-dag-is-asked-for-without-end"
 
