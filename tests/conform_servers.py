@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import count
 from typing import Any, Literal
 
 import requests
@@ -157,6 +158,42 @@ def hanging_up(each: int) -> Iterator[tuple[str, list[str]]]:
 
         threading.Thread(target=accept, daemon=True).start()
         yield f"http://127.0.0.1:{listener.getsockname()[1]}", log
+        listener.shutdown(socket.SHUT_RDWR)
+
+
+@contextmanager
+def by_turn(answer: Callable[[int, int], bytes], *, distance: float = 0) -> Iterator[tuple[str, list[tuple[int, int]]]]:
+    """A server whose bytes depend on the number of a connection and of its request; its URL, and both of each request.
+
+    With a distance, in seconds, they come one by one.
+    """
+    log: list[tuple[int, int]] = []
+    closing = threading.Event()
+
+    def serve(connection: socket.socket, number: int) -> None:
+        with connection, suppress(OSError):
+            for turn in count():
+                if not connection.recv(65536):
+                    return
+                log.append((number, turn))
+                said = answer(number, turn)
+                size = 1 if distance else len(said)
+                for at in range(0, len(said), size):
+                    connection.sendall(said[at : at + size])
+                    closing.wait(distance)
+                if not said.startswith(b"HTTP/1.1 200 OK\r\n") or b"close" in said:
+                    return
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def accept() -> None:
+            with suppress(OSError):
+                for number in count():
+                    threading.Thread(target=serve, args=(listener.accept()[0], number), daemon=True).start()
+
+        threading.Thread(target=accept, daemon=True).start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}", log
+        closing.set()
         listener.shutdown(socket.SHUT_RDWR)
 
 

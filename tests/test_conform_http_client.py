@@ -23,16 +23,20 @@ import requests
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conform_servers import Logged, Said, answering, hanging_up, logged, saying
+from conform_exchanges import CONTRACTS, changed, example
+from conform_servers import Logged, Said, answering, by_turn, hanging_up, logged, saying
 from golden import assert_golden
 from in_process import REINSTALL, sandbox_of
 from obshell_sandbox import failed
 from obshell_world import DAG, FOREIGN, INIT, LOCAL, NODE
-from oceanmock.checks import CheckResult, Exchange
+from oceanmock.checks import CheckResult, Exchange, Probe
 from oceanmock.clock import SECOND
 from oceanmock.conformance import http_client
-from oceanmock.conformance.http_client import HttpClient
+from oceanmock.conformance.checks import ResponseChecker
+from oceanmock.conformance.history import HistoryChecker
+from oceanmock.conformance.http_client import SEEN_ONCE, HttpClient
 from oceanmock.conformance.model import NO_RESPONSE, Event, NotAllowed, Options
+from oceanmock.conformance.probes import Prober
 from oceanmock.conformance.reports.terminal import curl_of
 from oceanmock.conformance.target import Target
 from oceanmock.credentials import AccessKey, Basic, Sealed
@@ -604,6 +608,19 @@ def test_a_server_that_says_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch)
     assert (exchange.status, exchange.problem) == (None, "no response in time")
 
 
+@pytest.mark.parametrize(
+    "head", [b"X-A: ", b"Content-Length: 100\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\n64\r\n"]
+)
+def test_a_response_that_comes_byte_by_byte_is_given_up(head: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_client, "READ_SECONDS", 0.1)
+    tail = b"\r\nContent-Length: 0\r\n\r\n" if head == b"X-A: " else b"\r\n0\r\n\r\n"
+
+    with by_turn(lambda *_: b"HTTP/1.1 200 OK\r\n" + head + b"x" * 100 + tail, distance=0.005) as (url, _):
+        exchange = HttpClient(Target(url, "ocp"), Options()).send("GET", TASK)
+
+    assert (exchange.status, exchange.problem) == (None, "no response in time")
+
+
 HEAD: Final = b"HTTP/1.1 200 OK\r\nConnection: close\r\n"
 
 
@@ -707,6 +724,89 @@ def test_the_last_exchanges_are_kept_and_all_are_counted(ocp: Logged, monkeypatc
     assert client.request_count == 3
 
 
+# --- findings are asked for again -----------------------------------------------------------------
+
+RIGHT: Final = changed(example("ocp", "FinishedTask"), data__id=35000312)
+WRONG: Final = changed(RIGHT, traceId="")
+
+
+def response(said: Any) -> bytes:
+    """A response with a body."""
+    body = json.dumps(said).encode()
+    return b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+
+
+def checking(url: str, *more: Any, **options: Any) -> HttpClient:
+    """A client that checks each response by itself, and in further ways."""
+    checkers = [ResponseChecker(CONTRACTS["ocp"]), *more]
+    return HttpClient(Target(url, "ocp", Basic("me", "me")), Options(**options), checkers=checkers)
+
+
+def test_what_is_broken_again_on_a_new_connection_is_reported_as_it_is() -> None:
+    with by_turn(lambda *_: response(WRONG)) as (url, log):
+        client = checking(url)
+        for _ in range(3):
+            client.send("GET", TASK)
+
+    assert log == [(0, 0), (1, 0), (1, 1), (1, 2)]
+    assert [(each.rule, SEEN_ONCE in each.message) for each in client.findings] == [("envelope.trace-id", False)]
+
+
+def test_what_is_not_broken_again_says_so() -> None:
+    with by_turn(lambda number, _: response(RIGHT if number else WRONG)) as (url, log):
+        client = checking(url)
+        exchange = client.send("GET", TASK)
+
+    assert log == [(0, 0), (1, 0)]
+    assert [(each.rule, SEEN_ONCE in each.message) for each in client.findings] == [("envelope.trace-id", True)]
+    assert exchange.json() == RIGHT
+
+
+@pytest.mark.parametrize("broken", [HEAD + b"Content-Length: 9\r\n\r\nshort", HEAD, b"}\r\n"])
+def test_a_connection_that_breaks_is_no_finding(broken: bytes) -> None:
+    with by_turn(lambda _, turn: broken if turn == 1 else response(RIGHT)) as (url, log):
+        client = checking(url)
+        statuses = [client.send("GET", TASK).status for _ in range(3)]
+        read = client.session.get(url + TASK, auth=client.auth)
+
+    assert client.findings == []
+    assert (statuses, read.status_code) == ([200] * 3, 200)
+    assert len(log) > 4
+
+
+def test_a_write_is_not_sent_again_for_a_finding() -> None:
+    with by_turn(lambda *_: response(WRONG)) as (url, log):
+        client = allowing(checking(url, write=True))
+        client.send("POST", f"{TASK}/retry")
+
+    assert (len(log), len(client.changes)) == (1, 1)
+    assert client.findings != []
+
+
+def test_what_is_found_by_comparing_responses_is_not_asked_for_again() -> None:
+    names = iter(["A", "B", "B"])
+    history = HistoryChecker(CONTRACTS["ocp"])
+
+    with by_turn(lambda *_: response(changed(RIGHT, data__name=next(names), traceId=f"{len(log)}"))) as (url, log):
+        client = checking(url, history)
+        for _ in range(3):
+            client.send("GET", TASK)
+
+    assert len(log) == 3
+    assert [(each.rule, SEEN_ONCE in each.message) for each in client.findings] == [("kept.changed", False)]
+
+
+def test_what_a_probe_expects_is_asked_for_again_too() -> None:
+    probe = Probe("an unknown task", "GET", TASK, frozenset({404}))
+
+    with by_turn(lambda number, _: response(RIGHT if number == 0 else WRONG)) as (url, log):
+        client = HttpClient(Target(url, "ocp", Basic("me", "me")), Options())
+        Prober(client, CONTRACTS["ocp"]).ask(probe)
+
+    assert len(log) == 2
+    assert [(each.rule, SEEN_ONCE in each.message) for each in client.findings] == [("error.status", False)]
+
+
 # --- who is told ----------------------------------------------------------------------------------
 
 
@@ -724,7 +824,7 @@ def test_what_watchers_find_is_told_once_with_a_command(ocp: Logged) -> None:
     client.send("GET", TASK)
     client.send("GET", TASK)
 
-    assert [type(event) for event in told] == [Exchange, CheckResult, Exchange]
+    assert [type(event) for event in told] == [Exchange, Exchange, CheckResult, Exchange]
     assert [each.rule for each in client.findings] == ["envelope.status"]
     assert client.findings[0].curl.startswith("curl -sS -u manager:")
 

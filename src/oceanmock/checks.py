@@ -121,6 +121,11 @@ class CheckResult:
         """Return the key by which failed results are reported once."""
         return self.rule, self.operation, self.status, self.path
 
+    @property
+    def cause(self) -> tuple[str, str, int | None, str]:
+        """Return the key without the places in lists."""
+        return self.rule, self.operation, self.status, _PLACE.sub("[*]", self.path)
+
 
 def check(rule: str, passed: bool, path: str = "$", message: str = "") -> CheckResult:
     """Return the result of checking a rule; ``message`` counts only where it failed."""
@@ -417,6 +422,8 @@ class RuleChecker:
     checked: Counter[tuple[str, str]] = field(default_factory=Counter)
     """By rule and operation."""
     _similar: dict[tuple[str, str, int | None, str], set[str]] = field(default_factory=lambda: defaultdict(set))
+    compares: ClassVar[bool] = False
+    """Whether results are of comparing an exchange with earlier ones, so that sending it again cannot confirm them."""
 
     def __call__(self, exchange: Exchange) -> list[CheckResult]:
         """Return the failed results of an exchange, each rule and place once."""

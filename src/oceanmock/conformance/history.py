@@ -72,6 +72,8 @@ class HistoryChecker(RuleChecker):
     ``own_ids`` are the ids of the tasks or dags without other users; None means all.
     """
 
+    compares = True
+
     def __init__(self, contract: Contract, *, own_ids: Container[str] | None = None) -> None:
         super().__init__(contract, RULES)
         self.own_ids = own_ids

@@ -8,24 +8,23 @@ The environment decides nothing: no proxies, no .netrc; cookies are not kept, or
 carry them.
 
 Every exchange is masked, counted, given to the checkers and announced to the listener. A finding is announced once,
-with a command that reproduces it.
+with a command that reproduces it. Before a new one in the response to a GET is announced, the request is sent again on
+a new connection: a finding that does not occur again says so, and a response that was only missing is none. What comes
+from comparing several responses, or from a write, is announced at once.
 """
 
 from __future__ import annotations
 
 import json as json_
 import re
-import socket
-import ssl
 import warnings
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from http import HTTPStatus
-from http.client import HTTPException, IncompleteRead
 from http.cookiejar import DefaultCookiePolicy
-from itertools import accumulate
+from itertools import chain
 from threading import RLock
 from typing import TYPE_CHECKING, Any, Final, Literal
 from urllib.parse import quote, urlsplit
@@ -35,7 +34,7 @@ import urllib3.exceptions
 from requests.exceptions import InvalidHeader
 
 from oceanmock.apis import api_named
-from oceanmock.checks import Checker, CheckResult, Exchange, HeaderFields, Phase
+from oceanmock.checks import UNAVAILABLE, Checker, CheckResult, Exchange, HeaderFields, Phase
 from oceanmock.clock import SECOND, pause, stopwatch, wall_now
 from oceanmock.conformance.model import (
     NO_RESPONSE,
@@ -49,7 +48,8 @@ from oceanmock.conformance.model import (
     spec_for,
 )
 from oceanmock.conformance.reports.terminal import curl_of
-from oceanmock.credentials import AccessKey, Basic, Sealed
+from oceanmock.conformance.transport import CUT, MAX_DEPTH, BoundedAdapter, as_utf8, depth, problem_of
+from oceanmock.credentials import Basic
 from oceanmock.errors import OceanmockError
 from oceanmock.masking import MASK, is_secret, mask_body, mask_headers, mask_query, mask_text
 from oceanmock.openapi import find_operation, operations_of
@@ -64,21 +64,13 @@ Reply = requests.Response | requests.RequestException
 
 CONNECT_SECONDS: Final = 10.0
 READ_SECONDS: Final = 60.0
-MAX_READS: Final = 2
-"""The time in which a response has to be complete, in spans that one read may take."""
+"""The time in which a response has to be complete, from its first byte to its last."""
+SEEN_ONCE: Final = "Seen once: it did not occur when the request was sent again on a new connection."
 MAX_RESPONSE_BYTES: Final = 64 * 2**20
 MAX_TOTAL_DELAY: Final = 120 * SECOND
 """The time a run waits in all because of 429; a 429 beyond that is a response."""
 MAX_RECENT_EXCHANGES: Final = 1000
 """The number of exchanges that are kept; all are counted."""
-MAX_DEPTH: Final = 100
-"""The levels of nesting of a response; every library that reads one is recursive."""
-STRING: Final = re.compile(rb'"(?:[^"\\]|\\.)*+"?', re.DOTALL)
-NO_BRACKETS: Final = bytes({*range(256)} - {*b"[]{}"})
-CHARSET: Final = re.compile(
-    r"charset=\"?((?:big5|cp|euc|gb|iso|latin|shift|us|utf|windows)[a-z0-9_:-]*)", re.IGNORECASE
-)
-"""The charset in a Content-Type, if it is one in which texts are sent."""
 MIN_SECRET: Final = 8
 """The length from which a secret is masked in responses; a shorter one may be a word."""
 
@@ -155,16 +147,18 @@ class HttpClient:
         json: Any = None,
         auth: Literal["default"] | RequestAuth | None = "default",
         expects_refusal: bool = False,
+        checker: Checker = lambda _: (),
     ) -> Exchange:
         """Send a request and return the exchange; without a response it has no status. Raises NotAllowed.
 
-        ``target`` is path and query. ``auth`` is the run's own credentials by default.
+        ``target`` is path and query. ``auth`` is the run's own credentials by default. ``checker`` checks the response
+        to this request alone.
         """
         sent_headers = dict(headers or {})
         if json is not None:
             body = json_.dumps(json).encode()
             sent_headers.setdefault("Content-Type", "application/json")
-        request = requests.Request(method, self.target.url + target, headers=sent_headers, data=body)
+        request: Any = requests.Request(method, self.target.url + target, headers=sent_headers, data=body)
         with self.during(self.phase, expects_refusal=expects_refusal or self._expects_refusal):
             try:
                 signed: Any = self.session.prepare_request(request)
@@ -173,12 +167,12 @@ class HttpClient:
             except NotAllowed:
                 raise
             except (requests.RequestException, OceanmockError, ValueError) as why:
-                unsent = requests.PreparedRequest()
-                unsent.method, unsent.body = method, body
-                unsent.headers = requests.structures.CaseInsensitiveDict(sent_headers)
+                request.plain_body = body or b""
                 problem = requests.RequestException(f"it could not be sent: {why}")
-                return self._record(unsent, target, problem, times=(wall_now(), 0))
-            return self.carry(signed)[0]
+                exchange = self._record(request, target, problem, times=(wall_now(), 0))
+                self._report(*self._findings(exchange, checker))
+                return exchange
+            return self.carry(signed, checker)[0]
 
     def auth(self, request: Any) -> Any:
         """Sign a request that the session sends with the run's own credentials."""
@@ -194,8 +188,8 @@ class HttpClient:
         is_late = options.max_time and self._now() - self._began >= options.max_time
         return f"--max-time {format_duration(options.max_time)}" if is_late else ""
 
-    def carry(self, request: Any) -> tuple[Exchange, Reply]:
-        """Send a request if it is allowed, again if it came too soon; return its last outcome.
+    def carry(self, request: Any, checker: Checker = lambda _: ()) -> tuple[Exchange, Reply]:
+        """Send a request if it is allowed, again if it came too soon or broke a rule; return its last outcome.
 
         Raises NotAllowed, BoundReached.
         """
@@ -211,9 +205,10 @@ class HttpClient:
             if self.is_bounded and self.bound:
                 raise BoundReached
             self.guard.check_headers(request.headers, _sent_body(request), host=urlsplit(self.target.url).netloc)
+            may_harm = bool(self.target.spared and self.guard.unknown_id(request.method, target))
             while True:
-                exchange, outcome = self._once(request, target)
-                if exchange.status is None and self.target.spared and self.guard.unknown_id(request.method, target):
+                exchange, outcome = self._confirmed(request, target, checker, once=request.method != "GET" or may_harm)
+                if exchange.status is None and may_harm:
                     self._spare(exchange)
                 if exchange.status != HTTPStatus.TOO_MANY_REQUESTS:
                     return exchange, outcome
@@ -225,6 +220,41 @@ class HttpClient:
                     return exchange, outcome
                 self._remaining_delay -= delay
                 self._sleep(delay)
+
+    def _confirmed(self, request: Any, target: str, checker: Checker, *, once: bool) -> tuple[Exchange, Reply]:
+        """Send a request, again if there is a new finding and not ``once``; report, and return the last outcome."""
+        exchange, outcome = self._once(request, target)
+        single, compared = self._findings(exchange, checker)
+        is_late = exchange.status is None and exchange.took >= self.read_seconds * SECOND
+        is_bound = self.is_bounded and bool(self.bound)
+        if once or is_late or is_bound or all(item.key in self._finding_keys for item in single):
+            self._report(single, compared)
+            return exchange, outcome
+        self._renew()
+        again, outcome = self._once(request, target)
+        single_again, compared_again = self._findings(again, checker)
+        if exchange.status is None and again.status is not None:
+            single = []
+        elif again.status not in UNAVAILABLE:
+            twice = {item.cause for item in single} & {item.cause for item in single_again}
+            single = [
+                item if item.cause in twice else replace(item, message=f"{item.message} {SEEN_ONCE}")
+                for item in (*single, *single_again)
+            ]
+            single_again = []
+        self._report(single, single_again, compared, compared_again)
+        return again, outcome
+
+    def _findings(self, exchange: Exchange, checker: Checker) -> tuple[list[CheckResult], list[CheckResult]]:
+        """Return what the checkers find in an exchange by itself, and by comparing it with earlier ones."""
+        single, compared = list[CheckResult](), list[CheckResult]()
+        for item in (*self.checkers, checker):
+            (compared if getattr(item, "compares", False) else single).extend(item(exchange))
+        return single, compared
+
+    def _report(self, *findings: Iterable[CheckResult]) -> None:
+        for finding in chain(*findings):
+            self.found(finding)
 
     def _spare(self, exchange: Exchange) -> None:
         """Report that an id of nothing did harm, and send no more of them."""
@@ -243,12 +273,13 @@ class HttpClient:
             self._next_at = max(now, self._next_at) + int(SECOND / self.options.rate)
         if request.method not in SAFE:
             self._renew()
-        sent_at, began = wall_now(), self._now()
-        outcome = self._outcome(request)
-        if self._is_kept_alive and isinstance(outcome, requests.RequestException) and problem_of(outcome) == CUT:
-            self._renew()
+        while True:
             sent_at, began = wall_now(), self._now()
             outcome = self._outcome(request)
+            is_cut = isinstance(outcome, requests.RequestException) and problem_of(outcome) == CUT
+            if not (is_cut and self._is_kept_alive):
+                break
+            self._renew()
         self._is_kept_alive = isinstance(outcome, requests.Response)
         times = sent_at, self._now() - began
         return self._record(request, target, outcome, times=times), outcome
@@ -271,7 +302,6 @@ class HttpClient:
 
     def _read(self, response: Any) -> requests.Response:
         """Return the response, read to its end and in UTF-8. Raises RequestException beyond a limit."""
-        limit = MAX_READS * self.read_seconds * SECOND
         began, pieces, size = self._now(), list[bytes](), 0
         try:
             while piece := response.raw.read1(64 * 2**10, decode_content=True):
@@ -279,14 +309,13 @@ class HttpClient:
                 size += len(piece)
                 if size > MAX_RESPONSE_BYTES:
                     raise requests.ConnectionError(f"the response is longer than {MAX_RESPONSE_BYTES} bytes")
-                if self._now() - began > limit:
+                if self._now() - began > self.read_seconds * SECOND:
                     raise requests.ConnectionError("the response does not end")
         except Exception:
             response.close()
             raise
-        charset = CHARSET.search(response.headers.get("Content-Type", ""))
-        content = _as_utf8(b"".join(pieces), charset[1] if charset else "utf-8")
-        if _depth(content) > MAX_DEPTH:
+        content = as_utf8(b"".join(pieces), response.headers.get("Content-Type", ""))
+        if depth(content) > MAX_DEPTH:
             raise requests.ConnectionError(f"the response is nested more than {MAX_DEPTH} levels deep")
         response._content = content
         response._content_consumed, response.encoding = True, "utf-8"
@@ -336,9 +365,6 @@ class HttpClient:
                 self.changes.append(exchange)
             self.guard.learn(exchange)
             self._listen(exchange)
-            for checker in self.checkers:
-                for finding in checker(exchange):
-                    self.found(finding)
         return exchange
 
     def found(self, finding: CheckResult) -> bool:
@@ -364,6 +390,8 @@ class _Session(requests.Session):
         self.headers["User-Agent"] = "oceanmock-conform"
         self.headers["Accept-Encoding"] = "identity"
         self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+        for scheme in ("http://", "https://"):
+            self.mount(scheme, BoundedAdapter())
 
     def send(self, request: requests.PreparedRequest, **_: Any) -> requests.Response:
         """Return the complete response; the client decides how it is sent. Raises NotAllowed, RequestException."""
@@ -381,23 +409,6 @@ class _Session(requests.Session):
             if verify is False:  # as the user asked
                 warnings.simplefilter("ignore", urllib3.exceptions.InsecureRequestWarning)
             return super().send(request, stream=True, allow_redirects=False, **options)
-
-
-def _as_utf8(content: bytes, charset: str) -> bytes:
-    """Return a text in UTF-8 without a byte order mark; as it is, if it does not have the charset."""
-    encoding = json_.detect_encoding(content)
-    try:
-        return content.decode(charset if encoding == "utf-8" else encoding).encode()
-    except (LookupError, ValueError):
-        return content
-
-
-def _depth(content: bytes) -> int:
-    """Return how deep the brackets outside a text's strings are nested, at least."""
-    if content.count(b"[") + content.count(b"{") <= MAX_DEPTH:
-        return 0
-    brackets = STRING.sub(b"", content).translate(None, NO_BRACKETS)
-    return max(accumulate(1 if bracket in b"[{" else -1 for bracket in brackets), default=0)
 
 
 def _plain_body(request: Any) -> bytes:
@@ -421,17 +432,10 @@ def _pairs(headers: Iterable[tuple[str | bytes, str | bytes]]) -> HeaderFields:
 
 
 def _secrets_of(auth: Any) -> frozenset[str]:
-    """Return the secrets of credentials, as they are and in a URL."""
-    secrets = list[str]()
-    match auth:
-        case Basic() if auth.password != auth.user:
-            secrets = [auth.password]
-        case AccessKey():
-            secrets = [auth.secret]
-        case Sealed():
-            secrets = [auth.password, auth.agent_password or ""]
-    long = [item for item in secrets if len(item) >= MIN_SECRET]
-    return frozenset([*long, *map(quote, long)])
+    """Return the secrets of credentials, as they are and in a URL; a password may be the user's name."""
+    secrets = {getattr(auth, name, None) or "" for name in ("password", "secret", "agent_password")}
+    long = {item for item in secrets if len(item) >= MIN_SECRET} - {getattr(auth, "user", "")}
+    return frozenset(long | {quote(item) for item in long})
 
 
 def mask_fields(headers: HeaderFields, secrets: Iterable[str]) -> HeaderFields:
@@ -445,53 +449,3 @@ def hide(text: Any, secrets: Iterable[str]) -> Any:
             is_bytes = isinstance(text, bytes)
             text = text.replace(*((s.encode() if is_bytes else s) for s in (secret, MASK)))
     return text
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """The reason why a request had no response: its kind, and a few words."""
-
-    kind: str
-    text: str
-
-
-CUT: Final = Problem("cut", "cut off before a response")
-_PROBLEMS: Final[tuple[tuple[type[BaseException], Problem], ...]] = (
-    (socket.gaierror, Problem("no such host", "no such host")),
-    (ConnectionRefusedError, Problem("refused", "connection refused")),
-    (TimeoutError, Problem("timeout", "no response in time")),
-    (urllib3.exceptions.TimeoutError, Problem("timeout", "no response in time")),
-    (ConnectionResetError, CUT),
-    (BrokenPipeError, CUT),
-    (urllib3.exceptions.DecodeError, Problem("other", "not encoded as it states")),
-    (IncompleteRead, Problem("cut", "cut off within a response")),
-    (InvalidHeader, Problem("not sendable", "a header of it cannot be written")),
-    (HTTPException, Problem("no HTTP there", "the response is not HTTP")),
-)
-"""The first type that matches decides."""
-
-
-def problem_of(error: BaseException) -> Problem:
-    """Return the problem behind an error; the innermost cause that is known decides."""
-    errors, waiting = list[BaseException](), [error]
-    while waiting:
-        current = waiting.pop()
-        if current not in errors:
-            errors.append(current)
-            # the libraries put causes in several places
-            causes = (current.__cause__, current.__context__, getattr(current, "reason", None), *current.args)
-            waiting += [item for item in causes if isinstance(item, BaseException)]
-    for item in reversed(errors):
-        if isinstance(item, ssl.SSLCertVerificationError):
-            # 62 and 64 are X509_V_ERR_HOSTNAME_MISMATCH and …_IP_ADDRESS_MISMATCH
-            return Problem("other name" if item.verify_code in {62, 64} else "certificate", item.verify_message)
-        if isinstance(item, ssl.SSLError):
-            reason = item.reason or str(item)
-            is_plain = reason in {"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST"}
-            return Problem("no TLS there" if is_plain else "TLS", reason.replace("_", " ").lower())
-        for kind, problem in _PROBLEMS:
-            if isinstance(item, kind):
-                return problem
-        if isinstance(item, OSError) and item.errno:
-            return Problem("other", (item.strerror or str(item)).lower())
-    return Problem("other", str(error) or type(error).__name__)

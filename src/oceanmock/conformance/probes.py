@@ -66,20 +66,17 @@ class Prober(RuleChecker):
         if self.contract.lacks(probe.method, probe.target.partition("?")[0]):
             return None
         try:
-            exchange = self.client.send(
+            return self.client.send(
                 probe.method,
                 probe.target,
                 headers=probe.headers,
                 body=probe.body,
                 auth=probe.auth,
                 expects_refusal=probe.is_wrong,
+                checker=lambda exchange: self._unexpected(probe, Subject(exchange, self.contract)),
             )
         except NotAllowed:
             return None
-        if exchange.status is not None:
-            subject = Subject(exchange, self.contract)
-            self._report(subject, list(self._judge(probe, subject)))
-        return exchange
 
     def run(self, probes: Probes) -> None:
         """Send probes, and report the results of comparing their responses."""
@@ -93,12 +90,12 @@ class Prober(RuleChecker):
                     if exchange is not None and exchange.status is not None:
                         response = Subject(exchange, self.contract)
                 else:
-                    self._report(item[0], [item[1]])
+                    for finding in self.failures(item[0], [item[1]]):
+                        self.client.found(finding)
 
-    def _report(self, subject: Subject, results: Sequence[CheckResult]) -> None:
-        """Count results, and pass the failed ones to the client."""
-        for finding in self.failures(subject, results):
-            self.client.found(finding)
+    def _unexpected(self, probe: Probe, subject: Subject) -> list[CheckResult]:
+        """Return the failed results of a response, counted; a missing one is not this one's concern."""
+        return [] if subject.exchange.status is None else self.failures(subject, self._judge(probe, subject))
 
     def _judge(self, probe: Probe, subject: Subject) -> Iterator[CheckResult]:
         """Check that the response is expected; quirks and failures have rules of their own."""

@@ -24,8 +24,9 @@ from oceanmock.api import Api
 from oceanmock.apis import APIS, api_named
 from oceanmock.checks import UNREADABLE, Exchange, instant
 from oceanmock.clock import MILLISECOND, SECOND, pause, stopwatch
-from oceanmock.conformance.http_client import HttpClient, Problem, RequestAuth, hide, mask_fields, problem_of
+from oceanmock.conformance.http_client import HttpClient, RequestAuth, hide, mask_fields
 from oceanmock.conformance.model import ApiName, Listener, Options, PhaseEnded, PhaseStarted, Waiting
+from oceanmock.conformance.transport import Problem, problem_of
 from oceanmock.credentials import AccessKey, Basic, Sealed
 from oceanmock.errors import AuthorError, OceanmockError
 from oceanmock.masking import is_secret, mask_body, mask_query, mask_text
