@@ -35,7 +35,7 @@ from oceanmock.conformance.reports.files import (
     render_sarif,
     write_report,
 )
-from oceanmock.conformance.reports.terminal import print_results, show_progress
+from oceanmock.conformance.reports.terminal import Display, print_results
 from oceanmock.errors import EnvironmentProblem
 from oceanmock.text import format_elapsed
 
@@ -571,7 +571,7 @@ def reason(finding: CheckResult) -> str:
 def told(events: Sequence[Event] = EVENTS, *, is_terminal: bool, tick: int = 0) -> str:
     console = Console(file=io.StringIO(), width=100, force_terminal=is_terminal)
     ticks: Callable[[], int] = count(0, tick).__next__
-    with show_progress(console, stopwatch=ticks, reason_for=reason) as listen:
+    with Display(console, stopwatch=ticks, reason_for=reason) as listen:
         for event in events:
             listen(event)
     assert isinstance(console.file, io.StringIO)
@@ -601,7 +601,7 @@ def test_enough_findings_end_a_run_at_the_next_response() -> None:
     known, new = a_finding("time.start-after-finish"), a_finding()
     console = Console(file=io.StringIO(), width=100)
 
-    with show_progress(console, stopwatch=lambda: 0, reason_for=reason, max_failures=2) as listen:
+    with Display(console, stopwatch=lambda: 0, reason_for=reason, max_failures=2) as listen:
         for event in (known, known, new, an_exchange(), new):
             listen(event)
         with pytest.raises(KeyboardInterrupt):

@@ -11,7 +11,6 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -285,13 +284,11 @@ def _run(
     return result
 
 
-def _progress(
-    reason_for: Callable[[CheckResult], str] = lambda _: "", max_failures: int | None = None
-) -> AbstractContextManager[Display]:
-    from oceanmock.conformance.reports.terminal import console_of, show_progress
+def _progress(reason_for: Callable[[CheckResult], str] = lambda _: "", max_failures: int | None = None) -> Display:
+    from oceanmock.conformance.reports.terminal import Display, console_of
 
     console = console_of(sys.stderr)
-    return show_progress(console, stopwatch=stopwatch, reason_for=reason_for, max_failures=max_failures)
+    return Display(console, stopwatch=stopwatch, reason_for=reason_for, max_failures=max_failures)
 
 
 def _read_secret(options: ConformOptions, name: str, user: str) -> str:

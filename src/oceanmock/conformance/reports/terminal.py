@@ -13,8 +13,8 @@ import shlex
 import signal
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager, nullcontext, suppress
-from typing import TYPE_CHECKING, Final, TextIO
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final, Self, TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
@@ -184,57 +184,50 @@ def _changes(result: Result) -> Iterator[Text]:
 # --- progress -----------------------------------------------------------------------------------------------------
 
 
-@contextmanager
-def show_progress(
-    console: Console,
-    *,
-    stopwatch: Callable[[], int],
-    reason_for: Callable[[CheckResult], str],
-    max_failures: int | None = None,
-) -> Iterator[Display]:
-    """Yield a listener that shows the events of a run; SIGINT and SIGTERM end the run, and so does enough findings.
-
-    ``reason_for`` returns why a finding is accepted, or "".
-    """
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=24),
-        TextColumn("{task.fields[counts]}", markup=False),
-        TimeElapsedColumn(),
-    )
-    bar = Progress(*columns, console=console, transient=True) if console.is_terminal else None
-    display = Display(console, bar, stopwatch, reason_for, max_failures)
-    previous = {number: signal.signal(number, display.interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        with bar or nullcontext(), closing(display):
-            yield display
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-
-
 class Display:
-    """Show a bar for the current phase; without one, print a line per phase, and one after a long silence.
+    """Show the events of a run: a bar for the current phase; without a terminal a line per phase, and after a silence.
 
     New findings are printed in either case. A phase that follows itself, as that of several stories does, is one.
-    ``stopped`` is why the run has to end, or ""; then the next response raises KeyboardInterrupt. A signal raises it at
+    ``reason_for`` returns why a finding is accepted, or "". SIGINT, SIGTERM and enough findings end the run:
+    ``stopped`` is why it has to end, or ""; then the next response raises KeyboardInterrupt. A signal raises it at
     once, but that may get lost: schemathesis catches what its threads raise.
     """
 
     def __init__(
         self,
         console: Console,
-        bar: Progress | None,
+        *,
         stopwatch: Callable[[], int],
         reason_for: Callable[[CheckResult], str],
-        max_failures: int | None,
+        max_failures: int | None = None,
     ) -> None:
-        self._console, self._bar, self._stopwatch, self._reason_for = console, bar, stopwatch, reason_for
+        columns = (
+            SpinnerColumn(),
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[counts]}", markup=False),
+            TimeElapsedColumn(),
+        )
+        self._bar = Progress(*columns, console=console, transient=True) if console.is_terminal else None
+        self._console, self._stopwatch, self._reason_for = console, stopwatch, reason_for
         self._task, self._counts = TaskID(0), Counter[str]()
         self._phase = self._reason_to_wait = self.stopped = ""
         self._started = self._ended = self._written = stopwatch()
         self._failures, self._max_failures = 0, max_failures
+        self._previous = dict[int, Any]()
+
+    def __enter__(self) -> Self:
+        self._previous = {number: signal.signal(number, self.interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+        if self._bar is not None:
+            self._bar.stop()
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
 
     def interrupt(self, number: int, _frame: object) -> None:
         """End the run because of a signal."""
