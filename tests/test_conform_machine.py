@@ -22,7 +22,7 @@ from oceanmock.conformance.mock import walk_scenario
 from oceanmock.conformance.model import ApiName, Options, StoryStep
 from oceanmock.conformance.probes import LOOK, Pace, Walk, WalkReport, walk_server
 from oceanmock.conformance.run import Environment, Runner
-from oceanmock.conformance.stories import RULES_OF_STORIES, replay
+from oceanmock.conformance.stories import DIVERGES, replay
 from oceanmock.conformance.target import Target
 from oceanmock.credentials import Basic
 from oceanmock.engine.log import SetClock
@@ -443,7 +443,7 @@ def test_a_story_that_diverges_is_a_finding_with_the_answer_that_showed_it() -> 
         told(world, read_scenario(STORY))
 
     (finding,) = world.client.findings
-    assert finding.rule in RULES_OF_STORIES
+    assert finding.rule == DIVERGES.id
     assert finding.exchange is not None
     assert finding.exchange.phase == "story"
     assert "SUCCESSFUL" in finding.exchange.response_body.decode()
