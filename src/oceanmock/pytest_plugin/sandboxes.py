@@ -381,7 +381,7 @@ class CoverageRecorder:
 
     def __init__(self, option: argparse.Namespace) -> None:
         from oceanmock.apis import APIS  # noqa: PLC0415 (slow)
-        from oceanmock.report.coverage import Coverage  # noqa: PLC0415
+        from oceanmock.report import Coverage  # noqa: PLC0415
 
         self._option, self._apis, self._coverage = option, APIS, Coverage(APIS)
         self._problem = ""

@@ -1,4 +1,4 @@
-"""Reports of sandboxes: the last requests, the tasks and their states, and what was unexpected.
+"""Reports of sandboxes, and the transitions that the clients of a suite have seen.
 
 A report shows what a failed test needs, and is bounded: the last exchanges and a few tasks, first those that requests
 were about. The journal masks secrets, and headers are not shown.
@@ -6,22 +6,34 @@ were about. The journal masks secrets, and headers are not shown.
 Unexpected is a request that matches no operation (no contract has its path or method, and no scenario starts a task on
 it), and a fault that affects no request; one with a probability only has to count a request. Attempts of a task that a
 client never starts are not.
+
+Transition coverage counts three sorts of things for each kind (task, subtask; dag, node, sub task): a *state*, seen
+when a response showed it; a *transition*, from a state into a state under an operation (FAILED → RUNNING/ROLLBACK),
+seen when two responses in one sandbox showed its ends one after the other; and an *operator*, seen when one was
+accepted. The report also names what happened unseen, as explanations have it. The percentage is of all transitions of
+the APIs used; what needs an opt-in (ABORTED) counts once it has happened. It shows what was never seen, not that what
+was seen was checked. An exchange that the journal has lost, or keeps only in part (over 64 KiB), is not counted.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import accumulate, islice
-from typing import Any, Final
+from typing import Any, Final, Literal, Self
 
+from oceanmock.api import Api
 from oceanmock.clock import SECOND
 from oceanmock.engine.faults import FaultStatistics
+from oceanmock.engine.machine import TIME, Label, format_label, parse_label
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.engine.world import TaskItem
 from oceanmock.journal import Journal, Query
 from oceanmock.journal.entries import body_value
-from oceanmock.observations import observations
+from oceanmock.observations import observations, requested_operation
 from oceanmock.text import escape_unprintable, plural
 
 MAX_REPORTED_ENTRIES: Final = 20
@@ -116,3 +128,273 @@ def _fault_text(statistics: FaultStatistics) -> str:
             keys.append(key if value is True else text if key == "operation" else f"{key} {text}")
     count = plural(statistics.calls, "request")
     return f"{statistics.name} ({escape_unprintable(', '.join(keys))}) counted {count}"
+
+
+# --- transition coverage --------------------------------------------------------------------------
+
+Sort = Literal["state", "operator", "transition"]
+Standing = Literal["seen", "happened", "requested", "never"]
+"""``requested``: an operator that was requested and never accepted."""
+
+SORTS: Final[tuple[Sort, ...]] = ("state", "operator", "transition")
+_RANKS: Final[tuple[Standing, ...]] = ("never", "requested", "happened", "seen")
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A state, a transition or an operator of a kind: what counts one."""
+
+    kind: str
+    sort: Sort
+    word: str
+
+    def __str__(self) -> str:
+        return f"{self.kind.replace('_', ' ')} {self.word}"
+
+
+def items_of(api: Api) -> Mapping[Item, str]:
+    """Return all items of an API in order, with the opt-in that each needs, or ""."""
+    items: dict[Item, str] = {}
+    kinds = list(api.states.MACHINES)
+    for kind, machine in api.states.MACHINES.items():
+        several = [(Item(kind, "state", state), "") for state, _ in machine.initial]
+        for entry in machine.transitions:
+            several.append((Item(kind, "state", entry.after[0]), entry.only))
+            several.append((_transition(kind, entry.before, entry.after), entry.only))
+            if entry.trigger != TIME:  # it may be an operator of another kind
+                several.append((_operator(entry.trigger), entry.only))
+        for item, only in several:
+            items[item] = items.get(item, only) and only
+    in_order = sorted(items, key=lambda item: (kinds.index(item.kind), SORTS.index(item.sort)))
+    return {item: items[item] for item in in_order}
+
+
+def _transition(kind: str, before: Label, after: Label) -> Item:
+    return Item(kind, "transition", f"{before[0]} → {format_label(after)}")
+
+
+def _operator(trigger: str) -> Item:
+    kind, _, operator = trigger.partition(".")
+    return Item(kind, "operator", operator)
+
+
+@dataclass(slots=True)
+class Tally:
+    """The standing of one API's items, and its sandboxes."""
+
+    sandboxes: int = 0
+    scenarios: set[str] = field(default_factory=set)
+    standings: dict[Item, Standing] = field(default_factory=dict)
+
+    def note(self, item: Item, standing: Standing) -> None:
+        """Keep the better of the item's standing and this one."""
+        current = self.standings.get(item, "never")
+        self.standings[item] = max(current, standing, key=_RANKS.index)
+
+
+class Coverage:
+    """Transition coverage of some APIs; those of several processes can be merged."""
+
+    def __init__(self, apis: Sequence[Api]) -> None:
+        self._apis: Final = {api.name: api for api in apis}
+        self._items: Final = {api.name: items_of(api) for api in apis}
+        self._tallies = defaultdict[str, Tally](Tally)
+
+    def add(self, api: str, scenarios: Iterable[str], entries: Iterable[Mapping[str, Any]]) -> None:
+        """Add a sandbox that is done: its scenarios, and its journal as the admin API has it."""
+        tally, items = self._tallies[api], self._items[api]
+        record, machines = self._apis[api], self._apis[api].states.MACHINES
+        tally.sandboxes += 1
+        tally.scenarios.update(scenarios)
+        previous: dict[tuple[str, str], Label] = {}
+        for entry in sorted(entries, key=lambda element: element["number"]):
+            operation, status = entry["operation"], entry["status"]
+            is_good = status is not None and status < 300
+            operator = _operator(requested_operation(record, operation, entry["request_body"]))
+            if operator in items:  # one whose response was lost was not seen to be accepted
+                tally.note(operator, "seen" if is_good else "requested")
+            if not is_good:
+                continue
+            for element in observations(record, operation, entry["response_body"]):
+                state, label = Item(element.kind, "state", element.state), element.label
+                if state in items:
+                    tally.note(state, "seen")
+                if element.operation:  # without it a response shows no end of a transition
+                    before = previous.get((element.kind, element.id), label)
+                    if machines[element.kind].between(before, label):
+                        tally.note(_transition(element.kind, before, label), "seen")
+                    previous[element.kind, element.id] = label
+
+    def add_explanation(self, api: str, explanation: Mapping[str, Any]) -> None:
+        """Add what happened to a task or dag: its explanation as the admin API has it."""
+        machines = self._apis[api].states.MACHINES
+        for event in explanation["events"]:
+            kind, texts = event["kind"], [text for text in (event["from"], event["to"]) if text]
+            labels = [parse_label(text.partition(" ")[0]) for text in texts]  # a stage may follow
+            items = [Item(kind, "state", state) for state, _ in labels]
+            if machines[kind].between(labels[0], labels[-1]):
+                items.append(_transition(kind, labels[0], labels[-1]))
+            if event["from"] is None:  # parts start in their only label
+                for part, machine in machines.items():
+                    if len(machine.initial) == 1:
+                        items.append(Item(part, "state", machine.initial[0][0]))
+            for item in items:
+                self._tallies[api].note(item, "happened")
+
+    def merge(self, other: Coverage) -> None:
+        """Add another coverage, a worker's for instance."""
+        for api, element in other._tallies.items():
+            tally = self._tallies[api]
+            tally.sandboxes += element.sandboxes
+            tally.scenarios |= element.scenarios
+            for item, standing in element.standings.items():
+                tally.note(item, standing)
+
+    @property
+    def apis(self) -> tuple[str, ...]:
+        """Return the names of the APIs that were used."""
+        return tuple(api for api in self._apis if api in self._tallies)
+
+    def standings(self, api: str) -> dict[Item, Standing]:
+        """Return the standing of each item that counts, in order."""
+        existing = self._tallies[api].standings if api in self._tallies else {}
+        return {
+            item: existing.get(item, "never") for item, only in self._items[api].items() if not only or item in existing
+        }
+
+    @property
+    def missing(self) -> list[tuple[Item, Standing]]:
+        """Return the items that were not seen, in order, with their standings."""
+        pairs = [pair for api in self.apis for pair in self.standings(api).items()]
+        return [(item, standing) for item, standing in pairs if standing != "seen"]
+
+    @property
+    def counted(self) -> int:
+        """Return how many items count."""
+        return sum(len(self.standings(api)) for api in self.apis)
+
+    @property
+    def seen(self) -> int:
+        """Return how many items were seen."""
+        return self.counted - len(self.missing)
+
+    @property
+    def percent(self) -> float:
+        """Return the percentage that was seen, never rounded up; 0 where no API was used."""
+        return _percent(self.seen, self.counted)
+
+    @property
+    def _happened(self) -> int:
+        """Return how many items happened, seen or not."""
+        return self.seen + sum(standing == "happened" for _, standing in self.missing)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a plain dict with all figures, which ``of_json`` reads."""
+        apis = {}
+        for api in self.apis:
+            tally, standings = self._tallies[api], self.standings(api)
+            kinds: dict[str, dict[str, dict[str, str]]]
+            kinds = {kind: {f"{sort}s": {} for sort in SORTS} for kind in self._apis[api].states.MACHINES}
+            for item, standing in standings.items():
+                kinds[item.kind][f"{item.sort}s"][item.word] = standing
+            apis[api] = {
+                "sandboxes": tally.sandboxes,
+                "scenarios": sorted(tally.scenarios),
+                "kinds": kinds,
+                "not_counted": {str(item): only for item, only in self._items[api].items() if item not in standings},
+            }
+        return {
+            "percent": self.percent,
+            "counted": self.counted,
+            "happened": self._happened,
+            "seen": self.seen,
+            "apis": apis,
+        }
+
+    @classmethod
+    def of_json(cls, data: Mapping[str, Any], apis: Sequence[Api]) -> Self:
+        """Return the coverage that ``to_json`` has written; unknown items are left out."""
+        coverage = cls(apis)
+        for api, figures in data["apis"].items():
+            tally = coverage._tallies[api]
+            tally.sandboxes = figures["sandboxes"]
+            tally.scenarios = set(figures["scenarios"])
+            for item in coverage._items[api]:
+                standing = figures["kinds"].get(item.kind, {}).get(f"{item.sort}s", {}).get(item.word, "never")
+                if standing != "never":
+                    tally.note(item, standing)
+        return coverage
+
+    def lines(self) -> Iterator[tuple[str, str]]:
+        """Yield the lines of the report for a terminal, each with its colour or "".
+
+        A table comes first, and then what is missing, by name; first what happened unseen.
+        """
+        if not self.apis:
+            yield "Transition coverage: no sandbox was used.", ""
+            return
+        titles = " and ".join(self._apis[api].title for api in self.apis)
+        count = plural(sum(self._tallies[api].sandboxes for api in self.apis), "sandbox", "sandboxes")
+        figures = f"{self.percent:g} % ({self.seen} of {self.counted})"
+        yield f"Transition coverage of {titles}: {figures}, {count}", "bold"
+        figures = f"{_percent(self.seen, self._happened):g} % ({self.seen} of {self._happened})"
+        yield f"Of what happened there, clients saw {figures}.", ""
+        yield "", ""
+        yield f"{'':<10}{'states':>10}{'operators':>12}{'transitions':>14}", ""
+        for api in self.apis:
+            standings = self.standings(api)
+            for kind in self._apis[api].states.MACHINES:
+                row, words = f"{kind.replace('_', ' '):<10}", set()
+                for sort, width in zip(SORTS, (10, 12, 14), strict=True):
+                    several = [s for i, s in standings.items() if (i.kind, i.sort) == (kind, sort)]
+                    words.update(several)
+                    cell = f"{several.count('seen')}/{len(several)}" if several else "–"
+                    row += f"{cell:>{width}}"
+                yield row, "green" if words == {"seen"} else ""
+        for standing, phrase, colour in (
+            ("happened", "happened, never read", "yellow"),
+            ("requested", "requested, never accepted", "red"),
+            ("never", "never happened", "red"),
+        ):
+            texts = [text for api in self.apis for text in _texts(self.standings(api), standing, phrase)]
+            if texts:
+                yield "", ""
+            yield from ((text, colour) for text in texts)
+
+
+def _texts(standings: Mapping[Item, Standing], standing: str, phrase: str) -> Iterator[str]:
+    """Yield a line for each item with a standing.
+
+    Transitions are counted with the state or the operation that explains all of them.
+    """
+    heads = {item: _head(item, standings) for item, other in standings.items() if other == standing}
+    counts = Counter(head for item, head in heads.items() if item.sort == "transition")
+    operators = {str(item) for item in heads if item.sort == "operator"}
+    for head in dict.fromkeys(heads.values()):
+        text = "never requested" if standing == "never" and head in operators else phrase
+        is_counted = counts[head] and " → " not in head
+        count = f", {plural(counts[head], 'transition')}" if is_counted else ""
+        yield f"{head}: {text}{count}"
+
+
+def _head(item: Item, standings: Mapping[Item, Standing]) -> str:
+    """Return the item's text, or of a transition the state or operation that explains it."""
+    if item.sort != "transition":
+        return str(item)
+    before, _, after = item.word.partition(" → ")
+    state, _, operation = after.partition("/")
+    for element in (state, before):
+        of_state = Item(item.kind, "state", element)
+        if standings.get(of_state) == standings[item]:
+            return str(of_state)
+    akin = {
+        standing
+        for other, standing in standings.items()
+        if (other.kind, other.sort) == (item.kind, item.sort) and other.word.endswith(f"/{operation}")
+    }
+    return f"{item.kind.replace('_', ' ')} under {operation}" if len(akin) == 1 else str(item)
+
+
+def _percent(part: int, whole: int) -> float:
+    """Return a percentage to one place, never rounded up."""
+    return math.floor(1000 * part / whole) / 10 if whole else 0.0
