@@ -209,7 +209,7 @@ def _passes_any_node(plan: Any, dag: Any, position: int, instant: int) -> Any:
     return _PASS(replace(plan, nodes=nodes), dag, position, instant)
 
 
-_HANDLE: Final = obshell_room.Handlers.operate_dag
+_HANDLE: Final = obshell_room.ServiceFactory.operate_dag
 
 
 def _takes_any_operator(room: Any, call: Any) -> Any:
@@ -274,7 +274,7 @@ OBSHELL: Final = (
         "any-operator-at-all",
         "an operator that there is not is accepted",
         "call.unknown-accepted",
-        replacing(obshell_room.Handlers, "operate_dag", _takes_any_operator),
+        replacing(obshell_room.ServiceFactory, "operate_dag", _takes_any_operator),
     ),
     _obshell(
         "refusals-move",

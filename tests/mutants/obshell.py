@@ -222,7 +222,7 @@ MUTANTS: Final = (
     _mutant(
         "no-auth",
         "nobody is asked who he is",
-        patched(replacing(room.Handlers, "verify", _nobody_is_asked)),
+        patched(replacing(room.ServiceFactory, "verify", _nobody_is_asked)),
         "auth.missing-accepted",
     ),
     _mutant(
@@ -278,7 +278,7 @@ MUTANTS: Final = (
     _mutant(
         "id-of-another-kind",
         "a dag answers to any spelling of its id",
-        patched(replacing(room.Handlers, "_check_id", lambda *_: None)),
+        patched(replacing(room.ServiceFactory, "_check_id", lambda *_: None)),
         "id.spelling",
     ),
 )

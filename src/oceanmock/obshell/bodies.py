@@ -14,7 +14,17 @@ from typing import Any, Final, Literal, TypeVar
 import orjson
 
 from oceanmock.api import Json, Request
-from oceanmock.obshell.api import OB_AVAILABLE, GenericId, QuirkName, parse_generic_id
+from oceanmock.obshell.agent import Address
+from oceanmock.obshell.api import (
+    ERR_CODES_SINCE,
+    OB_AVAILABLE,
+    SUPPORTED_AUTH_SINCE,
+    GenericId,
+    QuirkName,
+    Version,
+    contract_version,
+    parse_generic_id,
+)
 from oceanmock.obshell.errors import ObshellError, error_of, not_found, not_holding, panic
 from oceanmock.obshell.gojson import BOOLEANS, Unreadable, query_value, quoted, read_struct
 from oceanmock.obshell.machine import lines_of, task_logs_at
@@ -40,6 +50,16 @@ def has_quirk(request: Request, quirk: QuirkName) -> bool:
 def holds_oceanbase(request: Request) -> bool:
     """Return True for an agent of a cluster."""
     return dags_of(request).agent.identity == "CLUSTER AGENT"
+
+
+def contract_of(request: Request) -> Version:
+    """Return the contract's version that is served."""
+    return contract_version(dags_of(request).switches.obshell_version)
+
+
+def has_err_codes(request: Request) -> bool:
+    """Return True for a version whose errors have errCodes, and whose dags have maintenance keys."""
+    return contract_of(request) >= ERR_CODES_SINCE
 
 
 def target_of(request: Request) -> str:
@@ -128,11 +148,8 @@ def read_fields(request: Request, struct: str, fields: Mapping[str, str]) -> dic
         raise error_of("Common.BindJsonFailed", why="EOF" if is_eof else error) from None
 
 
-def dag_json(view: DagView, *, details: bool, has_maintenance: bool) -> Json:
-    """Return a dag; without ``details`` its nodes and additional data are null.
-
-    ``has_maintenance`` adds the two keys of 4.3.1.
-    """
+def dag_json(request: Request, view: DagView, *, details: bool) -> Json:
+    """Return a dag; without ``details`` its nodes and additional data are null."""
     dag, state = view.dag, view.state
     type_, key = dag.maintenance
     places = range(len(dag.nodes)) if details else ()
@@ -142,7 +159,7 @@ def dag_json(view: DagView, *, details: bool, has_maintenance: bool) -> Json:
         "name": dag.name,
         "stage": state.stage,
         "max_stage": len(dag.nodes),
-        **({"maintenance_type": type_, "maintenance_key": key} if has_maintenance else {}),
+        **({"maintenance_type": type_, "maintenance_key": key} if has_err_codes(request) else {}),
         **_status(dag, state),
         "additional_data": _merged([_node_data(node) for node in dag.nodes]) if details else None,
         "nodes": [node_json(view, place, is_top=False) for place in places] if details else None,
@@ -174,7 +191,7 @@ def sub_task_json(view: DagView, place: int, position: int, *, is_top: bool = Tr
         **_status(dag, state),
         "additional_data": _merged([sub_task.additional_data]) if is_top else None,
         "execute_times": state.execute_times,
-        "execute_agent": {"ip": sub_task.agent.ip, "port": sub_task.agent.port},
+        "execute_agent": address_json(sub_task.agent),
         "task_logs": task_logs_at(state, view.now - dag.created),
     }
 
@@ -200,6 +217,8 @@ def log_lines_json(view: DagView, place: int, position: int) -> list[Json]:
 # What an agent says of itself and its cluster. Recorded of a SINGLE 4.5.0.0 (GET /api/v1/ob/info, agents/status and
 # observer/info); what a CLUSTER AGENT adds is read in ob/param/obcluster.go and bo/obcluster.go, its numbers made up.
 
+GIT_INFO: Final = dict.fromkeys(("branch", "commitId", "shortCommitId", "commitTime"), "")
+"""A build without git information."""
 HOME: Final = "/home/admin/oceanbase"
 ZONE: Final = "zone1"
 ZERO_TIME: Final = "0001-01-01T00:00:00Z"
@@ -224,11 +243,42 @@ def zone_of(request: Request) -> str:
     return "" if dags_of(request).agent.identity == "SINGLE" else ZONE
 
 
+def address_json(agent: Address) -> Json:
+    """Return an agent's address."""
+    return {"ip": agent.ip, "port": agent.port}
+
+
+def info_json(request: Request) -> Json:
+    """Return the agent's identity and versions (ob/agent/meta/agent.go:399)."""
+    agent = dags_of(request).agent
+    return {
+        "pid": request.sandbox.pid,
+        "state": 2,
+        "startAt": request.sandbox.started,
+        "homePath": HOME,
+        "obVersion": dags_of(request).switches.obshell_version if holds_oceanbase(request) else "",
+        "architecture": "x86_64",
+        **address_json(agent),
+        "zone": zone_of(request),
+        "identity": agent.identity,
+        "version": version_of(request),
+        "isObproxyAgent": False,
+        "security": agent.agent_password is not None,
+        **({"supportedAuth": ["v2"]} if contract_of(request) >= SUPPORTED_AUTH_SINCE else {}),
+    }
+
+
+def all_status_json(request: Request) -> Json:
+    """Return the state of every agent: of this one."""
+    agent = dags_of(request).agent
+    return {authority(agent.ip, agent.port): status_json(request)}
+
+
 def status_json(request: Request) -> Json:
     """Return the agent's state."""
     agent, unfinished = dags_of(request).agent, dags_of(request).unfinished("agent")
     return {
-        "agent": {"ip": agent.ip, "port": agent.port, "identity": agent.identity},
+        "agent": {**address_json(agent), "identity": agent.identity},
         "state": 2,
         "version": version_of(request),
         "pid": request.sandbox.pid,
@@ -245,7 +295,7 @@ def ob_info_json(request: Request) -> Json:
     version = dags_of(request).switches.obshell_version if held else ""
     server = {"svr_ip": agent.ip, "svr_port": 2882, "sql_port": 2881, "agent_port": agent.port}
     server |= {"with_rootserver": "YES", "status": "ACTIVE", "build_version": version}
-    own = {"ip": agent.ip, "port": agent.port, "zone": zone_of(request), "identity": agent.identity}
+    own = {**address_json(agent), "zone": zone_of(request), "identity": agent.identity}
     cluster = {"id": int(held), "name": "obcluster" if held else "", "version": version}
     topology = {ZONE: [server]} if held else None
     return {

@@ -12,13 +12,14 @@ import html
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final, Literal
 
 from oceanmock.api import ApiError, Response
 from oceanmock.errors import CallerError, NoSuchTask
-from oceanmock.obshell.api import InvalidGenericId
-from oceanmock.openapi import Spec, operations_of
+from oceanmock.obshell.api import InvalidGenericId, Version, spec_of
+from oceanmock.openapi import operations_of
 
 if TYPE_CHECKING:
     from oceanmock.obshell.api import QuirkName
@@ -191,10 +192,11 @@ class Redirect(CallerError):
     """A path with a slash too much; gin redirects it before anything else."""
 
 
-def redirected_routes(spec: Spec) -> dict[str, re.Pattern[str]]:
+@cache
+def redirected_routes(version: Version) -> dict[str, re.Pattern[str]]:
     """Return by method the paths that redirect, with a trailing slash; also those without an id."""
     paths: dict[str, set[str]] = {"GET": set(), "POST": set()}
-    for operation in operations_of(spec):
+    for operation in operations_of(spec_of(version)):
         path = operation.path.removesuffix("/{id}")
         paths[operation.method] |= {path, operation.path.replace("{id}", "[^/]+")}
     return {method: re.compile(f"(?:{'|'.join(sorted(of_method))})/") for method, of_method in paths.items()}

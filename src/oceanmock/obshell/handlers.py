@@ -26,12 +26,11 @@ from oceanmock.engine.sandbox import Sandbox
 from oceanmock.errors import CallerError, IllegalOperator, NoSuchTask, UnderMaintenance, WrongIdentity
 from oceanmock.obshell import api, bodies, errors, world
 from oceanmock.obshell.agent import Address, Agent
-from oceanmock.obshell.api import API, ERR_CODES_SINCE, LOGIN_PATH, STATUS_PATH, Version, parse_generic_id
+from oceanmock.obshell.api import API, LOGIN_PATH, STATUS_PATH, Version, parse_generic_id
 from oceanmock.obshell.auth import (
     AES_BYTES,
     AgentSecurity,
     OpenedHeader,
-    ServerKey,
     access_error,
     find_header,
     make_key,
@@ -41,8 +40,10 @@ from oceanmock.obshell.auth import (
     session_error,
 )
 from oceanmock.obshell.bodies import (
+    dag_json,
     dags_of,
     find,
+    has_err_codes,
     has_quirk,
     holds_oceanbase,
     key_of,
@@ -54,7 +55,6 @@ from oceanmock.obshell.bodies import (
 from oceanmock.obshell.errors import ObshellError, error_of, not_found, not_holding, panic
 from oceanmock.obshell.scenario import TenantLock
 from oceanmock.obshell.world import Dags, DagView, Store, Template, id_of
-from oceanmock.openapi import Spec
 from oceanmock.text import format_instant
 
 SESSION_S: Final = 1800
@@ -62,11 +62,21 @@ SESSION_S: Final = 1800
 
 
 class ServiceFactory:
-    """Build obshell's services; a variant is the version whose contract is served."""
+    """Build obshell's services; a variant is the version whose contract is served.
+
+    ``key`` returns the key that headers are sealed with: one for all, made when it is first needed.
+    """
 
     def __init__(self, *, wall: Callable[[], int] = wall_now) -> None:
-        self._wall = wall
-        self._key = cache(make_key)  # one key for all, made when it is first needed
+        self.wall = wall
+        self.key = cache(make_key)
+        self._others: dict[tuple[str, str], Handler] = {
+            ("GET", f"{api.PREFIX}/ob/info"): self._reader(bodies.ob_info_json),
+            ("GET", f"{api.PREFIX}/observer/info"): self._reader(bodies.observer_json),
+            ("GET", f"{api.PREFIX}/agents/status"): self._reader(bodies.all_status_json),
+            ("POST", LOGIN_PATH): self.log_in,
+            ("POST", f"{api.PREFIX}/logout"): self.log_out,
+        }
 
     def variant_of(self, sandbox: Sandbox) -> Version:
         """Return the contract's version that a sandbox's switches select."""
@@ -74,67 +84,53 @@ class ServiceFactory:
 
     def service(self, variant: Version) -> Service:
         """Return the service of a version."""
-        spec = api.spec_of(variant)
-        handlers = Handlers(variant, spec, wall=self._wall, key=self._key)
         by_id: dict[str, Handler] = {
-            "getDagDetail": handlers.get_dag,
-            "dagHandler": handlers.operate_dag,
-            "getNodeDetail": handlers.get_node,
-            "nodeHandler": handlers.operate_node,
-            "getSubTaskDetail": handlers.get_sub_task,
-            "getFullSubTaskLogs": handlers.get_logs,
-            "getAllClusterDags": partial(handlers.list_dags, store="cluster"),
-            "getAllAgentDags": partial(handlers.list_dags, store="agent"),
-            "getObLastMaintenanceDag": partial(handlers.get_maintenance, store="cluster"),
-            "getAgentLastMaintenanceDag": partial(handlers.get_maintenance, store="agent"),
-            "getAllAgentsLastMaintenanceDag": handlers.list_maintenance,
-            "getUnfinishedDags": handlers.list_unfinished,
-            "getClusterUnfinishDags": partial(handlers.list_dags, store="cluster", unfinished=True),
-            "getAgentUnfinishDags": partial(handlers.list_dags, store="agent", unfinished=True),
-            "getAgentMainDags": handlers.list_main_dags,
-            "getAgentInfo": handlers.get_info,
-            "getSecret": handlers.get_secret,
-            "getTime": handlers.get_time,
-            "getGitInfo": handlers.get_git_info,
-            "getStatus": handlers.get_status,
+            "getDagDetail": self.get_dag,
+            "dagHandler": self.operate_dag,
+            "getNodeDetail": self.get_node,
+            "nodeHandler": self.operate_node,
+            "getSubTaskDetail": self.get_sub_task,
+            "getFullSubTaskLogs": self.get_logs,
+            "getAllClusterDags": partial(self.list_dags, store="cluster"),
+            "getAllAgentDags": partial(self.list_dags, store="agent"),
+            "getObLastMaintenanceDag": partial(self.get_maintenance, store="cluster"),
+            "getAgentLastMaintenanceDag": partial(self.get_maintenance, store="agent"),
+            "getAllAgentsLastMaintenanceDag": self.list_maintenance,
+            "getUnfinishedDags": self.list_unfinished,
+            "getClusterUnfinishDags": partial(self.list_dags, store="cluster", unfinished=True),
+            "getAgentUnfinishDags": partial(self.list_dags, store="agent", unfinished=True),
+            "getAgentMainDags": self.list_main_dags,
+            "getAgentInfo": self._reader(bodies.info_json),
+            "getSecret": self._reader(
+                lambda request: bodies.address_json(dags_of(request).agent) | {"public_key": self.key().public_key}
+            ),
+            "getTime": self._reader(lambda request: format_instant(request.sandbox.clock.now())),
+            "getGitInfo": self._reader(lambda _: bodies.GIT_INFO),
+            "getStatus": self._reader(bodies.status_json),
         }
         return Service(
             name=API.name,
             prefix=API.prefix,
-            spec=spec,
+            spec=api.spec_of(variant),
             handlers={id: handler for id, handler in by_id.items() if api.has_operation(variant, id)},
-            render_error=handlers.render_error,
-            security={"apiKey": handlers.verify},
+            render_error=self.render_error,
+            security={"apiKey": self.verify},
             encode=bodies.encode,
-            open=handlers.open,
-            fallback=handlers.fallback,
+            open=self.open,
+            fallback=self.fallback,
         )
 
-
-class Handlers:
-    """The operations of one version, and the key that headers are sealed with."""
-
-    def __init__(self, version: Version, spec: Spec, *, wall: Callable[[], int], key: Callable[[], ServerKey]) -> None:
-        self.version = version
-        self.wall = wall
-        self.key = key
-        self._redirected = errors.redirected_routes(spec)
-        self._others: dict[tuple[str, str], Handler] = {
-            ("GET", f"{api.PREFIX}/ob/info"): lambda request: self._succeed(request, bodies.ob_info_json(request)),
-            ("GET", f"{api.PREFIX}/observer/info"): lambda request: self._succeed(
-                request, bodies.observer_json(request)
-            ),
-            ("GET", f"{api.PREFIX}/agents/status"): self.get_all_status,
-            ("POST", LOGIN_PATH): self.log_in,
-            ("POST", f"{api.PREFIX}/logout"): self.log_out,
-        }
+    def _reader(self, json_of: Callable[[Request], Any]) -> Handler:
+        """Return the handler of a read that always succeeds, with this data."""
+        return lambda request: self._succeed(request, json_of(request))
 
     def open(self, request: Request) -> None:
         """Decrypt header and body (middleware.go:396-498). Raises ObshellError, Redirect."""
         # A route of this method with a slash too much, also one without its id.
-        routes = self._redirected.get(request.method)
-        if request.path.endswith("/") and routes is not None and routes.fullmatch(request.path):
-            raise errors.Redirect
+        if request.path.endswith("/"):
+            routes = errors.redirected_routes(bodies.contract_of(request)).get(request.method)
+            if routes is not None and routes.fullmatch(request.path):
+                raise errors.Redirect
         chosen = find_header(request.headers) if request.sandbox.accounts.required else None
         if chosen is not None:
             name, sealed = chosen
@@ -167,7 +163,7 @@ class Handlers:
         """Return a dag (dag.go:56-128)."""
         view = find(request, read_id(request), dags_of(request).view)
         self._check_id(request.parameters["id"], view)
-        return self._read(request, [view], self._dag(view, details=read_show_details(request)))
+        return self._read(request, [view], dag_json(request, view, details=read_show_details(request)))
 
     def get_node(self, request: Request) -> Response:
         """Return a node (node.go:48-119); without details the server fails, or omits sub tasks."""
@@ -236,7 +232,7 @@ class Handlers:
         if not templates and other is None and not request.sandbox.find_stub(request):
             return None
         self.verify(request)
-        item = partial(self._dag, details=True)
+        item = partial(dag_json, request, details=True)
         stub = stub_for(request, envelope=self._envelope, item=item, time=format_instant)
         if not isinstance(stub, str):
             return stub
@@ -265,7 +261,7 @@ class Handlers:
             if isinstance(lock, TenantLock) and error.tenant is not None:
                 raise error_of("OB.Tenant.UnderMaintenance", name=name, tenant=lock.tenant) from None
             raise error_of("OB.Cluster.UnderMaintenanceWithDag", name=name, dag=error.dag) from None
-        return self._succeed(request, self._dag(view, details=False))
+        return self._succeed(request, dag_json(request, view, details=False))
 
     def list_dags(self, request: Request, *, store: Store, unfinished: bool = False) -> Response:
         """Return the dags of a store, the newest last; of a cluster's only its agents have any.
@@ -273,7 +269,7 @@ class Handlers:
         The server's error on another agent is not sent (dag.go:146-149), but before 4.3.1 it was.
         """
         if store == "cluster" and not holds_oceanbase(request):
-            if self.version >= ERR_CODES_SINCE and has_quirk(request, "refusal-is-never-sent"):
+            if has_err_codes(request) and has_quirk(request, "refusal-is-never-sent"):
                 raise error_of("Common.Unexpected", why="ocsagent cannot build response body")
             agent, dags = dags_of(request).agent, "cluster unfinished dags" if unfinished else "all cluster dags"
             refusal = _wrong_identity(agent, agent.identity, "CLUSTER AGENT")
@@ -293,7 +289,7 @@ class Handlers:
         """Return unfinished dags, null for none of two stores; show_details is read even where there are none."""
         details = read_show_details(request)
         views = dags_of(request).unfinished(*stores)
-        contents = [self._dag(view, details=details) for view in views]
+        contents = [dag_json(request, view, details=details) for view in views]
         return self._read(request, views, {"contents": contents or ([] if len(stores) == 1 else None)})
 
     def list_maintenance(self, request: Request) -> Response:
@@ -308,14 +304,14 @@ class Handlers:
         details, last = read_show_details(request), self._last_of_agent(request)
         main: list[DagView] = []
         for view in last if details else ():
-            data = self._dag(view, details=True)["additional_data"] if view.state.state != "SUCCEED" else None
+            data = dag_json(request, view, details=True)["additional_data"] if view.state.state != "SUCCEED" else None
             id = (data or {}).get("main_dag_id")
             if isinstance(id, str):
                 with suppress(CallerError):  # it does not exist
                     dag = find(request, parse_generic_id(id), dags_of(request).view)
                     self._check_id(id, dag)
                     main.append(dag)
-        contents = [self._dag(view, details=True) for view in main]
+        contents = [dag_json(request, view, details=True) for view in main]
         return self._read(request, [*last, *main], {"contents": contents})
 
     def _last_of_agent(self, request: Request) -> list[DagView]:
@@ -332,58 +328,14 @@ class Handlers:
         view = dags_of(request).last_maintenance(store)
         if view is None:
             raise not_found(f"{store.capitalize()} is not under maintenance")
-        return self._read(request, [view], self._dag(view, details=read_show_details(request)))
+        return self._read(request, [view], dag_json(request, view, details=read_show_details(request)))
 
     def _list(self, request: Request, views: Sequence[DagView]) -> Response:
         """Return dags; show_details is read for each of them (dag.go:145-204), so not for none."""
         is_read = bool(views) or not has_quirk(request, "unreadable-show-details-is-500")
         details = is_read and read_show_details(request)
-        contents = [self._dag(view, details=details) for view in views]
+        contents = [dag_json(request, view, details=details) for view in views]
         return self._read(request, views, {"contents": contents})
-
-    def get_info(self, request: Request) -> Response:
-        """Return the agent's identity and versions (ob/agent/meta/agent.go:399)."""
-        agent = dags_of(request).agent
-        info: Json = {
-            "pid": request.sandbox.pid,
-            "state": 2,
-            "startAt": request.sandbox.started,
-            "homePath": bodies.HOME,
-            "obVersion": dags_of(request).switches.obshell_version if holds_oceanbase(request) else "",
-            "architecture": "x86_64",
-            "ip": agent.ip,
-            "port": agent.port,
-            "zone": bodies.zone_of(request),
-            "identity": agent.identity,
-            "version": bodies.version_of(request),
-            "isObproxyAgent": False,
-            "security": agent.agent_password is not None,
-        }
-        if self.version >= api.SUPPORTED_AUTH_SINCE:
-            info["supportedAuth"] = ["v2"]
-        return self._succeed(request, info)
-
-    def get_secret(self, request: Request) -> Response:
-        """Return the public key that headers are sealed with."""
-        agent = dags_of(request).agent
-        return self._succeed(request, {"ip": agent.ip, "port": agent.port, "public_key": self.key().public_key})
-
-    def get_time(self, request: Request) -> Response:
-        """Return the sandbox's time."""
-        return self._succeed(request, format_instant(request.sandbox.clock.now()))
-
-    def get_git_info(self, request: Request) -> Response:
-        """Return four empty texts, as of a build without git information."""
-        return self._succeed(request, {"branch": "", "commitId": "", "shortCommitId": "", "commitTime": ""})
-
-    def get_status(self, request: Request) -> Response:
-        """Return the agent's state."""
-        return self._succeed(request, bodies.status_json(request))
-
-    def get_all_status(self, request: Request) -> Response:
-        """Return the state of every agent: of this one."""
-        agent = dags_of(request).agent
-        return self._succeed(request, {bodies.authority(agent.ip, agent.port): bodies.status_json(request)})
 
     def log_in(self, request: Request) -> Response:
         """Begin a session and return its id, sealed with the header's keys (ob/agent/executor/session/login.go)."""
@@ -411,9 +363,6 @@ class Handlers:
         end_s: int = count(by=0)
         return end_s if at_s is None else count(by=at_s - end_s)
 
-    def _dag(self, view: DagView, *, details: bool) -> Json:
-        return bodies.dag_json(view, details=details, has_maintenance=self.version >= ERR_CODES_SINCE)
-
     def _read(self, request: Request, views: Iterable[DagView], data: Any) -> Response:
         response = self._succeed(request, data)
         request.sandbox.note_read(Dags, (view.dag.key for view in views))
@@ -430,7 +379,7 @@ class Handlers:
         if isinstance(error, errors.Redirect):
             return errors.redirect(request.method, bodies.target_of(request))
         problem = errors.without_quirks(errors.response_error(error), partial(has_quirk, request))
-        if self.version < ERR_CODES_SINCE:
+        if not has_err_codes(request):
             problem = errors.in_old_format(problem)
         body = self._envelope(request, problem.status, is_traced=problem.stage == "handler")
         if problem.stage in errors.PANICS:
