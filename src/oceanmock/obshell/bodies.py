@@ -14,17 +14,9 @@ from typing import Any, Final, Literal, TypeVar
 import orjson
 
 from oceanmock.api import Json, Request
+from oceanmock.obshell import api
 from oceanmock.obshell.agent import Address
-from oceanmock.obshell.api import (
-    ERR_CODES_SINCE,
-    OB_AVAILABLE,
-    SUPPORTED_AUTH_SINCE,
-    GenericId,
-    QuirkName,
-    Version,
-    contract_version,
-    parse_generic_id,
-)
+from oceanmock.obshell.api import GenericId, QuirkName, Version, parse_generic_id
 from oceanmock.obshell.errors import ObshellError, error_of, not_found, not_holding, panic
 from oceanmock.obshell.gojson import BOOLEANS, Unreadable, query_value, quoted, read_struct
 from oceanmock.obshell.machine import lines_of, task_logs_at
@@ -54,12 +46,12 @@ def holds_oceanbase(request: Request) -> bool:
 
 def contract_of(request: Request) -> Version:
     """Return the contract's version that is served."""
-    return contract_version(dags_of(request).switches.obshell_version)
+    return api.contract_version(dags_of(request).switches.obshell_version)
 
 
 def has_err_codes(request: Request) -> bool:
     """Return True for a version whose errors have errCodes, and whose dags have maintenance keys."""
-    return contract_of(request) >= ERR_CODES_SINCE
+    return contract_of(request) >= api.ERR_CODES_SINCE
 
 
 def target_of(request: Request) -> str:
@@ -264,7 +256,7 @@ def info_json(request: Request) -> Json:
         "version": version_of(request),
         "isObproxyAgent": False,
         "security": agent.agent_password is not None,
-        **({"supportedAuth": ["v2"]} if contract_of(request) >= SUPPORTED_AUTH_SINCE else {}),
+        **({"supportedAuth": ["v2"]} if contract_of(request) >= api.SUPPORTED_AUTH_SINCE else {}),
     }
 
 
@@ -284,7 +276,7 @@ def status_json(request: Request) -> Json:
         "pid": request.sandbox.pid,
         "startAt": request.sandbox.started,
         "port": agent.port,
-        "obState": OB_AVAILABLE if holds_oceanbase(request) else 0,
+        "obState": api.OB_AVAILABLE if holds_oceanbase(request) else 0,
         "underMaintenance": any(view.dag.model.maintenance != "none" for view in unfinished),
     }
 
@@ -315,7 +307,7 @@ def observer_json(request: Request) -> Json:
         "sql_port": 2881 * held,
         "version": dags_of(request).switches.obshell_version if held else "",
         "with_rootserver": held,
-        "ob_status": OB_AVAILABLE if held else 0,
+        "ob_status": api.OB_AVAILABLE if held else 0,
         "inner_status": "ACTIVE" if held else "",
         "start_time": format_instant(request.sandbox.started) if held else ZERO_TIME,
         "stop_time": ZERO_TIME,

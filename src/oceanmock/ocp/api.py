@@ -7,9 +7,12 @@ States and operations are those of oceanbase/ocp-express at eb6f2117
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final, Literal, get_args
+from http import HTTPStatus
+from typing import Any, Final, Literal, NamedTuple, get_args
 
-from oceanmock.api import Api, ErrorKind, Headers, Kind, Route
+from oceanmock.api import Api, ApiError, ErrorKind, Headers, Kind, Request, Route
+from oceanmock.errors import IllegalOperation, NoSuchSubtask, NoSuchTask, RollbackProhibited
+from oceanmock.text import shorten
 
 TaskStatus = Literal["RUNNING", "FAILED", "SUCCESSFUL", "ABORTED"]
 TaskOperation = Literal["EXECUTE", "RETRY", "ROLLBACK"]
@@ -130,3 +133,58 @@ FAULTS: Final[Mapping[int, tuple[str, Headers]]] = {
 
 The headers of a 429 (200.api-call-description.md:121-151) have the page's own numbers.
 """
+
+
+class HttpRequestMethodNotSupportedException(Exception):
+    """The exception of Spring whose name and text are in the error."""
+
+
+class OcpError(NamedTuple):
+    """The parts of an error response."""
+
+    status: int
+    message: str
+    code: int = 0
+    debug: str = ""
+    headers: Headers = ()
+
+
+def error_of(request: Request, error: Exception, switches: Any) -> OcpError:
+    """Return the error response of any exception; the codes are ocp-express', OCP's not public."""
+    match error:
+        case ApiError(kind="fault"):
+            phrase = next((it.phrase for it in HTTPStatus if it == error.status), f"Status {error.status}")
+            message, headers = FAULTS.get(error.status, (phrase, ()))
+            return OcpError(error.status, message, headers=headers)
+        case ApiError():
+            code = switches.error_code_forbidden if error.kind == "forbidden" else 0
+            value = shorten(error.value, MAX_ECHO)
+            java_type = JAVA_TYPES.get(error.expected_type, error.expected_type)
+            message = MESSAGES[error.kind].format(
+                parameter=error.parameter,
+                value=value,
+                java_type=java_type,
+                path=shorten(request.path, MAX_ECHO),
+                method=shorten(request.method, MAX_ECHO),
+            )
+            # of an exception of Java or Spring, its own text
+            debug = {
+                "bad credentials": value,
+                "forbidden": "",
+                "unauthenticated": FULL_AUTHENTICATION,
+                "wrong type": NOT_CONVERTED.format(value=value, java_type=java_type),
+            }.get(error.kind, error.detail)
+            return OcpError(error.status_code, message, code, debug, error.headers)
+        case NoSuchTask() | NoSuchSubtask():  # TaskInstanceManagerImpl.java:61,98,122
+            return OcpError(404, NO_SUCH_TASK, switches.error_code_not_found)
+        case IllegalOperation():  # TaskInstanceManagerImpl.java:63,99; SubtaskInstanceManagerImpl
+            # The id has no thousands separators: I18nService.java makes it a text first.
+            ids = request.parameters
+            id = ids.get("subtaskInstanceId", ids["taskInstanceId"])
+            message = f"This operation is not supported for the {id} task in the {error.state} state."
+            return OcpError(400, message, switches.error_code_illegal_state)
+        case RollbackProhibited():  # TaskInstanceManagerImpl.java:66-68
+            return OcpError(400, "Task {0} can not rollback.", switches.error_code_rollback_prohibited)
+        case _:  # RestExceptionHandler.java:343-358
+            message = f"Unhandled exception, type={type(error).__name__}, message={error}"
+            return OcpError(500, message, debug=str(error))

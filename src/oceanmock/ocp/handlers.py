@@ -11,37 +11,25 @@ stay below that.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta, timezone
 from functools import partial
-from http import HTTPStatus
 from typing import Any, Final, Literal
+from urllib.parse import parse_qsl
 from weakref import WeakKeyDictionary
 
 import orjson
 
-from oceanmock.api import (
-    ApiError,
-    Fragment,
-    Handler,
-    Headers,
-    Json,
-    Request,
-    Response,
-    Route,
-    Service,
-    stub_for,
-    template_for,
-)
+from oceanmock.api import ApiError, Fragment, Handler, Json, Request, Response, Route, Service, stub_for, template_for
 from oceanmock.clock import MILLISECOND, SECOND, wall_now
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.engine.world import PLACEHOLDER, Group
-from oceanmock.errors import IllegalOperation, NoSuchSubtask, NoSuchTask, RollbackProhibited
-from oceanmock.ocp import api, bodies, world
+from oceanmock.errors import NoSuchSubtask
+from oceanmock.ocp import api, world
 from oceanmock.ocp.api import API, TASK_PATH, UNDOCUMENTED_TASK_PATH
 from oceanmock.ocp.auth import authenticators
 from oceanmock.ocp.machine import log_lines_at
+from oceanmock.ocp.scenario import Cluster, Tenant
 from oceanmock.ocp.states import SubtaskState, TaskState
 from oceanmock.ocp.world import SubtaskData, TaskData, Tasks, TaskView, Template
 from oceanmock.openapi import MANAGER_PERMISSION
@@ -151,7 +139,7 @@ class ServiceFactory:
             return None
         permissions = (check(request) for check in self._authenticators.values())
         granted = next((item for item in permissions if item is not None), None)
-        if granted is None and request.path != bodies.TIME_PATH:
+        if granted is None and request.path != TIME_PATH:
             raise ApiError("unauthenticated", "The call brings no credentials.")
         stub = stub_for(
             request, envelope=self._envelope, item=lambda view: _task_json(view, "full"), time=format_timestamp
@@ -176,14 +164,14 @@ class ServiceFactory:
     def _other_response(self, request: Request) -> Response | None:
         """Return what a read beside the task routes is answered; None for none."""
         path = request.path.removesuffix("/")
-        if path == bodies.TIME_PATH:
+        if path == TIME_PATH:
             time = format_timestamp(request.sandbox.clock.now()).encode()
             return Response(200, time, media_type=b"text/plain;charset=UTF-8")
-        if path == bodies.INFO_PATH:
-            return Response(200, bodies.INFO)
-        data = bodies.named_by_tasks(_tasks(request), path)
+        if path == INFO_PATH:
+            return Response(200, INFO)
+        data = named_by_tasks(_tasks(request), path)
         if isinstance(data, list):
-            data = bodies.page_of(data, request.query.decode("latin-1"))
+            data = page_of(data, request.query.decode("latin-1"))
         return None if data is None else self._respond(request, data)
 
     def _start(self, request: Request, *, template: Template) -> Response:
@@ -212,26 +200,19 @@ class ServiceFactory:
                 return Response(200, api.INDEX_PAGE, error.headers, b"text/html;charset=UTF-8")
             if choice == "failed":
                 method = shorten(request.method, api.MAX_ECHO)
-                error = HttpRequestMethodNotSupportedException(f"Request method '{method}' not supported")
-        return self._respond(request, error=error_of(request, error))
-
-    def _respond(self, request: Request, data: Any = None, *, error: OcpError | None = None) -> Response:
-        """Return the envelope with data or an error."""
-        status = 200 if error is None else error.status
-        body = self._envelope(request, status)
-        headers = () if error is None else error.headers
+                error = api.HttpRequestMethodNotSupportedException(f"Request method '{method}' not supported")
+        status, message, code, debug, headers = api.error_of(request, error, switches)
         if status == 401:
-            headers = api.CHALLENGE if _tasks(request).switches.basic_challenge else ()
+            headers = api.CHALLENGE if switches.basic_challenge else ()
+        details = {"code": code, "message": message, **({"debugMessage": debug} if debug else {})}
+        return Response(status, {**self._envelope(request, status), "error": details}, headers)
+
+    def _respond(self, request: Request, data: Any = None) -> Response:
+        """Return the envelope with data, if there are any."""
+        body = self._envelope(request, 200)
         if isinstance(data, Fragment):
-            return Response(status, body, fragment=data)
-        if data is not None:
-            body["data"] = data
-        if error is None:
-            return Response(status, body)
-        body["error"] = {"code": error.code, "message": error.message}
-        if error.debug:
-            body["error"]["debugMessage"] = error.debug
-        return Response(status, body, headers)
+            return Response(200, body, fragment=data)
+        return Response(200, body if data is None else {**body, "data": data})
 
     @staticmethod
     def _envelope(request: Request, status: int) -> Json:
@@ -285,15 +266,8 @@ def _task_json(view: TaskView, form: Literal["full", "row", "submitted"]) -> Jso
     if state.finish_time is not None:
         body["finishTime"] = format_timestamp(task.created + state.finish_time)
     cluster, tenant = model.cluster, model.tenant
-    if cluster is not None and form != "submitted":
-        body["cluster"] = {
-            "id": cluster.id,
-            "name": cluster.name,
-            "obClusterId": cluster.ob_cluster_id,
-            "type": cluster.type,
-        }
-    if tenant is not None and form != "submitted":
-        body["tenant"] = {"id": tenant.id, "name": tenant.name, "obTenantId": tenant.ob_tenant_id, "mode": tenant.mode}
+    if form != "submitted":
+        body |= {key: item.as_json for key, item in (("cluster", cluster), ("tenant", tenant)) if item is not None}
     subtasks = zip(task.subtasks, state.subtasks, strict=True)
     if form == "row":
         body["subtasks"] = [
@@ -436,58 +410,58 @@ def read_long(text: str) -> int:
     return value
 
 
-class HttpRequestMethodNotSupportedException(Exception):
-    """The exception of Spring whose name and text are in the error."""
+# --- OCP itself, and the clusters and tenants that tasks name ------------------------------------------
+
+# Facts: the public API reference (github.com/oceanbase/ocp-doc, en-US/600.api-reference: 1600.other/100 and 200,
+# 300.cluster-information/100, 400.tenant-information/100 and 300). Keys that a scenario says nothing of are left out;
+# that a cluster is RUNNING and a tenant NORMAL is made up.
+
+INFO_PATH: Final = "/api/v2/info"
+TIME_PATH: Final = "/api/v2/time"
+INFO: Final = {
+    "artifact": "ocp-server",
+    "buildJavaVersion": "1.8",
+    "buildTime": "2020-11-29T05:43:31.644+08:00",
+    "buildVersion": "2.5.0-SNAPSHOT",
+    "group": "com.oceanbase",
+    "name": "ocp-server",
+    "springBootVersion": "2.2.5.RELEASE",
+}
+"""The page's own sample, which has no envelope."""
+_CLUSTERS: Final = re.compile(r"/api/v2/ob/clusters(?:/([0-9]{1,19})(/tenants(?:/([0-9]{1,19}))?)?)?")
 
 
-@dataclass(frozen=True, slots=True)
-class OcpError:
-    """The parts of an error response."""
+def named_by_tasks(tasks: Tasks, path: str) -> Any:
+    """Return the clusters or tenants of a path, a list or one, that tasks name; None for another path or id."""
+    match = _CLUSTERS.fullmatch(path)
+    if match is None:
+        return None
+    models = [data.model for data in tasks.all_data()]
+    clusters = {model.cluster.id: model.cluster for model in models if model.cluster}
+    tenants = {(it.cluster.id, it.tenant.id): it.tenant for it in models if it.cluster and it.tenant}
+    if match[1] is None:
+        return [_cluster_json(cluster, tenants.keys()) for _, cluster in sorted(clusters.items())]
+    cluster = clusters.get(int(match[1]))
+    if cluster is None or match[2] is None:
+        return cluster and _cluster_json(cluster, tenants.keys())
+    own = {id: _tenant_json(tenant, cluster) for (owner, id), tenant in tenants.items() if owner == cluster.id}
+    return [own[id] for id in sorted(own)] if match[3] is None else own.get(int(match[3]))
 
-    status: int
-    message: str
-    code: int = 0
-    debug: str = ""
-    headers: Headers = ()
+
+def page_of(items: list[Json], query: str) -> Json:
+    """Return the page of a list that a query asks for; a number that is none counts as left out."""
+    texts = dict(parse_qsl(query))
+    asked = (re.fullmatch("[1-9][0-9]{0,8}", texts.get(key, "")) for key in ("page", "size"))
+    number, size = (int(found[0]) if found else default for found, default in zip(asked, (1, 10), strict=True))
+    page = {"number": number, "size": size, "totalElements": len(items), "totalPages": -(-len(items) // size)}
+    return {"contents": items[(number - 1) * size : number * size], "page": page}
 
 
-def error_of(request: Request, error: Exception) -> OcpError:
-    """Return the error response of any exception; the codes are ocp-express', OCP's not public."""
-    switches = request.sandbox.world(Tasks).switches
-    match error:
-        case ApiError(kind="fault"):
-            phrase = next((it.phrase for it in HTTPStatus if it == error.status), f"Status {error.status}")
-            message, headers = api.FAULTS.get(error.status, (phrase, ()))
-            return OcpError(error.status, message, headers=headers)
-        case ApiError():
-            code = switches.error_code_forbidden if error.kind == "forbidden" else 0
-            value = shorten(error.value, api.MAX_ECHO)
-            java_type = api.JAVA_TYPES.get(error.expected_type, error.expected_type)
-            message = api.MESSAGES[error.kind].format(
-                parameter=error.parameter,
-                value=value,
-                java_type=java_type,
-                path=shorten(request.path, api.MAX_ECHO),
-                method=shorten(request.method, api.MAX_ECHO),
-            )
-            # of an exception of Java or Spring, its own text
-            debug = {
-                "bad credentials": value,
-                "forbidden": "",
-                "unauthenticated": api.FULL_AUTHENTICATION,
-                "wrong type": api.NOT_CONVERTED.format(value=value, java_type=java_type),
-            }.get(error.kind, error.detail)
-            return OcpError(error.status_code, message, code, debug, error.headers)
-        case NoSuchTask() | NoSuchSubtask():  # TaskInstanceManagerImpl.java:61,98,122
-            return OcpError(404, api.NO_SUCH_TASK, switches.error_code_not_found)
-        case IllegalOperation():  # TaskInstanceManagerImpl.java:63,99; SubtaskInstanceManagerImpl
-            # The id has no thousands separators: I18nService.java makes it a text first.
-            ids = request.parameters
-            id = ids.get("subtaskInstanceId", ids["taskInstanceId"])
-            message = f"This operation is not supported for the {id} task in the {error.state} state."
-            return OcpError(400, message, switches.error_code_illegal_state)
-        case RollbackProhibited():  # TaskInstanceManagerImpl.java:66-68
-            return OcpError(400, "Task {0} can not rollback.", switches.error_code_rollback_prohibited)
-        case _:  # RestExceptionHandler.java:343-358
-            message = f"Unhandled exception, type={type(error).__name__}, message={error}"
-            return OcpError(500, message, debug=str(error))
+def _cluster_json(cluster: Cluster, tenants: Iterable[tuple[int, int]]) -> Json:
+    count = sum(owner == cluster.id for owner, _ in tenants)
+    return {**cluster.as_json, "status": "RUNNING", "tenantCount": count}
+
+
+def _tenant_json(tenant: Tenant, cluster: Cluster) -> Json:
+    owner = {"clusterId": cluster.id, "clusterName": cluster.name, "clusterType": cluster.type}
+    return {**tenant.as_json, **owner, "obClusterId": cluster.ob_cluster_id, "status": "NORMAL"}

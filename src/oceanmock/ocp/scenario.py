@@ -9,13 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
 from itertools import product
 from typing import Annotated, ClassVar, Final, Literal, get_args
 
 from pydantic import Field, StrictBool, model_validator
+from pydantic.alias_generators import to_camel
 
 from oceanmock import clock
+from oceanmock.api import Json
 from oceanmock.ocp import machine, states
 from oceanmock.ocp.api import API, ChangeId, OperationId, SubtaskOperation, SubtaskStatus, TaskOperation, TaskStatus
 from oceanmock.scenario.document import Issue, Loc, Wording, contradiction, wrong_value
@@ -63,6 +66,11 @@ class Named(Model):
 
     id: Id
     name: Name
+
+    @cached_property
+    def as_json(self) -> Json:
+        """Return it as the API has it."""
+        return {to_camel(key): value for key, value in self}
 
 
 class Cluster(Named):
