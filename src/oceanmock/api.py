@@ -16,10 +16,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 if TYPE_CHECKING:
     from oceanmock.checks import TargetApi
-    from oceanmock.clock import Clock
     from oceanmock.engine.faults import InjectedFault
     from oceanmock.engine.sandbox import Sandbox
-    from oceanmock.engine.world import World
     from oceanmock.openapi import Operation, Spec
 
 
@@ -121,15 +119,6 @@ class Api:
     def module(self, name: str) -> Any:
         """Return a module of the API's package, imported on first use."""
         return import_module(f"{self.package}.{name}")
-
-    def new_world(
-        self, clock: Clock, scenarios: Sequence[Any], *, seed: int, switches: Mapping[str, Any]
-    ) -> World[Any, Any, Any, Any]:
-        """Return the empty state of a sandbox with these scenarios. Raises AuthorError."""
-        world: World[Any, Any, Any, Any] = self.module("world").new_world(
-            clock, scenarios, seed=seed, switches=switches
-        )
-        return world
 
     scenario = property(lambda api: api.module("scenario"))
     states = property(lambda api: api.module("states"))

@@ -290,7 +290,8 @@ class Sandbox:
         self.worlds: dict[str, World[Any, Any, Any, Any]] = {}
         for api in self.apis:
             switches = spec.switches.get(api.name, {})
-            self.worlds[api.name] = api.new_world(self.clock, by_api[api.name], seed=spec.seed, switches=switches)
+            new_world = api.module("world").new_world
+            self.worlds[api.name] = new_world(self.clock, by_api[api.name], seed=spec.seed, switches=switches)
         self._stubs = list[tuple[str, str, Stub]]()
         self._add_stubs(scenarios)
         faults = (fault for scenario in scenarios for fault in scenario.faults)

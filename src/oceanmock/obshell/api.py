@@ -26,30 +26,6 @@ Operator = Literal["RUN", "RETRY", "ROLLBACK", "CANCEL", "PASS"]
 ClientOperator = Literal["ROLLBACK", "RETRY", "CANCEL", "PASS"]
 """An operator that a client can request of a dag; of a node only PASS."""
 
-OperationId = Literal[
-    "getAllClusterDags",
-    "getAllAgentDags",
-    "getObLastMaintenanceDag",
-    "getAgentLastMaintenanceDag",
-    "getAllAgentsLastMaintenanceDag",
-    "getUnfinishedDags",
-    "getClusterUnfinishDags",
-    "getAgentUnfinishDags",
-    "getAgentMainDags",
-    "getDagDetail",
-    "getNodeDetail",
-    "getSubTaskDetail",
-    "getFullSubTaskLogs",
-    "getAgentInfo",
-    "getSecret",
-    "getTime",
-    "getGitInfo",
-    "getStatus",
-    "dagHandler",
-    "nodeHandler",
-]
-"""The operations of openapi/obshell.yaml."""
-
 Identity = Literal[
     "SINGLE",
     "MASTER",
@@ -98,7 +74,7 @@ OB_AVAILABLE: Final = 3
 """The obState of an agent that is connected to OceanBase (ob/agent/repository/db/oceanbase/status.go:20-24)."""
 DAG_PATH: Final = f"{TASK_PREFIX}/dag/{{id}}"
 
-_LIST_PATHS: Final[Mapping[OperationId, str]] = {
+_LIST_PATHS: Final = {
     "getAllClusterDags": "dags/ob",
     "getAllAgentDags": "dags/agent",
     "getObLastMaintenanceDag": "dag/maintain/ob",
@@ -112,13 +88,7 @@ _LIST_PATHS: Final[Mapping[OperationId, str]] = {
 
 
 def _kind(
-    name: str,
-    detail: OperationId,
-    own_key: str,
-    *,
-    parts_key: str = "",
-    parent: str = "",
-    operations: tuple[str, ...] = (),
+    name: str, detail: str, own_key: str, *, parts_key: str = "", parent: str = "", operations: tuple[str, ...] = ()
 ) -> Kind:
     return Kind(
         name=name,
@@ -147,9 +117,7 @@ API: Final = Api(
     routes=(
         *(Route(id, f"{TASK_PREFIX}/{path}", lists="dag", shows="dag") for id, path in _LIST_PATHS.items()),
         Route("getDagDetail", DAG_PATH, {"dag": "id"}, shows="dag"),
-        Route("dagHandler", DAG_PATH, {"dag": "id"}, changes="dag"),
         Route("getNodeDetail", f"{TASK_PREFIX}/node/{{id}}", {"node": "id"}, shows="node"),
-        Route("nodeHandler", f"{TASK_PREFIX}/node/{{id}}", {"node": "id"}, changes="node"),
         Route("getSubTaskDetail", f"{TASK_PREFIX}/sub_task/{{id}}", {"sub_task": "id"}, shows="sub_task"),
         Route("getFullSubTaskLogs", f"{TASK_PREFIX}/sub_task/{{id}}/logs", {"sub_task": "id"}),
         Route("getAgentInfo", INFO_PATH),
@@ -157,6 +125,8 @@ API: Final = Api(
         Route("getTime", f"{PREFIX}/time"),
         Route("getGitInfo", f"{PREFIX}/git-info"),
         Route("getStatus", STATUS_PATH),
+        Route("dagHandler", DAG_PATH, {"dag": "id"}, changes="dag"),
+        Route("nodeHandler", f"{TASK_PREFIX}/node/{{id}}", {"node": "id"}, changes="node"),
     ),
     scripts_key="dags",
     switches_key="obshell_switches",
@@ -166,6 +136,12 @@ API: Final = Api(
     end_key="end_time",
     version="4.5.0.0",
 )
+
+if TYPE_CHECKING:
+    OperationId = str
+else:
+    OperationId = Literal[tuple(route.id for route in API.routes)]
+"""The operations of openapi/obshell.yaml."""
 
 
 # A generic id is one text for a number, its store and its agent. The first character says which: 1 + number, an object
