@@ -13,7 +13,6 @@ not sent, unless the run is told to; the client then checks it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Final
 
 from oceanmock.checks import CheckResult, Rule, Subject, check
@@ -27,17 +26,6 @@ NOT_HOLDING: Final = ("Agent.OceanBase.NotHold", "Agent is not holding OceanBase
 """The words of an agent without OceanBase; the last are those before 4.3.1 (repository/db/oceanbase/instance.go)."""
 
 Predicate = Callable[[Subject], bool]
-
-
-@dataclass(frozen=True, slots=True)
-class Quirk:
-    """A quirk: its rule's sentence and source, and predicates for its requests and responses."""
-
-    name: str
-    says: str
-    source: str
-    may_occur: Predicate
-    occurs: Predicate
 
 
 def _says(status: int, *words: str) -> Predicate:
@@ -123,162 +111,108 @@ _DAG_GO: Final = "ob/agent/executor/task/dag.go"
 _MIDDLEWARE: Final = "ob/agent/api/common/middleware.go"
 _RECORDED: Final = "recorded from obshell 4.5.0.0: tests/data/obshell"
 
-QUIRKS: Final = (
-    Quirk(
-        "refusal-is-never-sent",
-        "An agent that is no CLUSTER AGENT refuses the lists of the cluster, and does not fail.",
-        f"{_DAG_GO}:146-149, 523-526",
+_RULES: Final = {
+    "refusal-is-never-sent": "An agent that is no CLUSTER AGENT refuses the lists of the cluster, and does not fail.",
+    "never-maintained-is-500": "An agent that never had a maintenance dag says so, and does not fail.",
+    "foreign-obproxy-id-is-forwarded-too": "A request that is refused is not forwarded as well.",
+    "unknown-dag-is-asked-for-without-end": "An agent that does not have a dag is not asked for it "
+    "again by those that it asks.",
+    "cancelled-rollback-is-stuck": "A rollback that was cancelled can be taken up again.",
+    "body-id-overrules-path": "An id in the body is not taken for the one in the path.",
+    "lost-race-is-500": "An operator that comes too late is refused, and is no failure of the server.",
+    "node-without-details-is-500": "A node can be asked for without details.",
+    "forwarded-pass-loses-its-body": "The PASS of a node keeps its operator on the way to the node's agent.",
+    "logs-of-nothing-are-empty": "The log of a sub task that is not there is answered 404, as everything else.",
+    "status-has-no-trace-id": "The status has a traceId, as every other answer.",
+    "missing-header-is-400": "A request without a security header is answered 401, as one with a wrong one.",
+    "unheld-cluster-id-is-500": "An id of the cluster is not found on an agent that has no OceanBase.",
+    "unreachable-owner-is-500": "What cannot be asked of its agent is answered with an error of obshell's own.",
+    "unreadable-show-details-is-500": "A show_details that cannot be read is refused.",
+    "body-that-is-no-object-is-eof": "What is wrong with a body is said.",
+    "node-body-says-dag-operator": "The operator of a node is not called that of a dag.",
+    "no-oceanbase-is-500": "An agent without OceanBase says so, and that is no failure of the server.",
+    "undecryptable-body-is-500": "A body that cannot be decrypted is refused, and is no failure of the server.",
+    "panic-is-dated-at-start": "An answer is dated when it is made, after a panic too.",
+}
+"""By quirk, in the order of openapi/obshell.yaml, what its rule says."""
+_SOURCES: Final = {
+    "refusal-is-never-sent": f"{_DAG_GO}:146-149, 523-526",
+    "never-maintained-is-500": f"ob/agent/service/task/dag.go:155-161, {_DAG_GO}:441-443",
+    "foreign-obproxy-id-is-forwarded-too": f"{_DAG_GO}:72-88",
+    "unknown-dag-is-asked-for-without-end": f"{_DAG_GO}:102-118",
+    "cancelled-rollback-is-stuck": "ob/agent/service/task/dag.go:343-377",
+    "body-id-overrules-path": f"{_RECORDED}/init.json",
+    "lost-race-is-500": "ob/agent/service/task/dag.go:624-630",
+    "node-without-details-is-500": "ob/agent/executor/task/node.go:95-117",
+    "forwarded-pass-loses-its-body": f"{_RECORDED}/pass-dag.json",
+    "logs-of-nothing-are-empty": f"{_RECORDED}/lone.json",
+    "status-has-no-trace-id": f"{_MIDDLEWARE}:245-248",
+    "missing-header-is-400": f"{_MIDDLEWARE}:724-814",
+    "unheld-cluster-id-is-500": f"{_DAG_GO}:102-119",
+    "unreachable-owner-is-500": f"{_DAG_GO}:72-88",
+    "unreadable-show-details-is-500": "ob/agent/executor/task/enter.go:39-43",
+    "body-that-is-no-object-is-eof": f"{_RECORDED}/init.json",
+    "node-body-says-dag-operator": f"{_RECORDED}/init.json",
+    "no-oceanbase-is-500": f"{_RECORDED}/lone.json",
+    "undecryptable-body-is-500": f"{_MIDDLEWARE}:439-498",
+    "panic-is-dated-at-start": f"{_MIDDLEWARE}:72, 379-382",
+}
+QUIRKS: Final[Mapping[str, tuple[Predicate, Predicate]]] = {
+    "refusal-is-never-sent": (
         _of("getAllClusterDags", "getClusterUnfinishDags"),
         _says(500, "cannot build response body"),
     ),
-    Quirk(
-        "never-maintained-is-500",
-        "An agent that never had a maintenance dag says so, and does not fail.",
-        f"ob/agent/service/task/dag.go:155-161, {_DAG_GO}:441-443",
+    "never-maintained-is-500": (
         lambda subject: _of(*LAST_DAGS)(subject) and not _has_unreadable_details(subject),
         has_panicked,
     ),
-    Quirk(
-        "foreign-obproxy-id-is-forwarded-too",
-        "A request that is refused is not forwarded as well.",
-        f"{_DAG_GO}:72-88",
-        lambda subject: False,
-        lambda subject: False,
-    ),
-    Quirk(
-        "unknown-dag-is-asked-for-without-end",
-        "An agent that does not have a dag is not asked for it again by those that it asks.",
-        f"{_DAG_GO}:102-118",
-        lambda subject: False,
-        lambda subject: False,
-    ),
-    Quirk(
-        "cancelled-rollback-is-stuck",
-        "A rollback that was cancelled can be taken up again.",
-        "ob/agent/service/task/dag.go:343-377",
-        _asks("dagHandler", "ROLLBACK"),
-        _says(500, "no node failed"),
-    ),
-    Quirk(
-        "body-id-overrules-path",
-        "An id in the body is not taken for the one in the path.",
-        f"{_RECORDED}/init.json",
-        _has_foreign_body_id,
-        _says(404, "dag id not match"),
-    ),
-    Quirk(
-        "lost-race-is-500",
-        "An operator that comes too late is refused, and is no failure of the server.",
-        "ob/agent/service/task/dag.go:624-630",
-        _of(*OPERATORS),
-        _says(500, "Gorm.NoRowAffected"),
-    ),
-    Quirk(
-        "node-without-details-is-500",
-        "A node can be asked for without details.",
-        "ob/agent/executor/task/node.go:95-117",
-        _is_without_details,
-        has_panicked,
-    ),
-    Quirk(
-        "forwarded-pass-loses-its-body",
-        "The PASS of a node keeps its operator on the way to the node's agent.",
-        f"{_RECORDED}/pass-dag.json",
-        _asks("nodeHandler", "PASS"),
-        _says(400, "Common.BindJsonFailed", "required"),
-    ),
-    Quirk(
-        "logs-of-nothing-are-empty",
-        "The log of a sub task that is not there is answered 404, as everything else.",
-        f"{_RECORDED}/lone.json",
+    "cancelled-rollback-is-stuck": (_asks("dagHandler", "ROLLBACK"), _says(500, "no node failed")),
+    "body-id-overrules-path": (_has_foreign_body_id, _says(404, "dag id not match")),
+    "lost-race-is-500": (_of(*OPERATORS), _says(500, "Gorm.NoRowAffected")),
+    "node-without-details-is-500": (_is_without_details, has_panicked),
+    "forwarded-pass-loses-its-body": (_asks("nodeHandler", "PASS"), _says(400, "Common.BindJsonFailed", "required")),
+    "logs-of-nothing-are-empty": (
         lambda s: s.id == "getFullSubTaskLogs" and s.exchange.expects_refusal and s.status in (200, 404),
         lambda s: s.status == 200 and isinstance(s.data, dict) and not s.data.get("contents"),
     ),
-    Quirk(
-        "status-has-no-trace-id",
-        "The status has a traceId, as every other answer.",
-        f"{_MIDDLEWARE}:245-248",
+    "status-has-no-trace-id": (
         lambda subject: subject.id == "getStatus" and subject.status == 200,
         lambda subject: isinstance(subject.body, dict) and subject.body.get("traceId") == "",
     ),
-    Quirk(
-        "missing-header-is-400",
-        "A request without a security header is answered 401, as one with a wrong one.",
-        f"{_MIDDLEWARE}:724-814",
+    "missing-header-is-400": (
         lambda s: bool(s.id) and not s.contract.is_open(s.id) and s.exchange.credentials == "none",
         _says(400, "Request.Header.NotFound"),
     ),
-    Quirk(
-        "unheld-cluster-id-is-500",
-        "An id of the cluster is not found on an agent that has no OceanBase.",
-        f"{_DAG_GO}:102-119",
+    "unheld-cluster-id-is-500": (
         lambda s: _is_authorized(s) and any(id.startswith("1") for id in s.path_ids),
         _holds_nothing,
     ),
-    Quirk(
-        "unreachable-owner-is-500",
-        "What cannot be asked of its agent is answered with an error of obshell's own.",
-        f"{_DAG_GO}:72-88",
-        _says(500, "dial tcp"),
-        _says(500, "dial tcp"),
-    ),
-    Quirk(
-        "unreadable-show-details-is-500",
-        "A show_details that cannot be read is refused.",
-        "ob/agent/executor/task/enter.go:39-43",
-        _has_unreadable_details,
-        _ignores_details,
-    ),
-    Quirk(
-        "body-that-is-no-object-is-eof",
-        "What is wrong with a body is said.",
-        f"{_RECORDED}/init.json",
-        _has_no_object,
-        _says(400, "Bind JSON failed: EOF"),
-    ),
-    Quirk(
-        "node-body-says-dag-operator",
-        "The operator of a node is not called that of a dag.",
-        f"{_RECORDED}/init.json",
+    "unreachable-owner-is-500": (_says(500, "dial tcp"), _says(500, "dial tcp")),
+    "unreadable-show-details-is-500": (_has_unreadable_details, _ignores_details),
+    "body-that-is-no-object-is-eof": (_has_no_object, _says(400, "Bind JSON failed: EOF")),
+    "node-body-says-dag-operator": (
         lambda subject: _of("nodeHandler")(subject) and not operator_of(subject),
         _says(400, "DagOperator.Operator"),
     ),
-    Quirk(
-        "no-oceanbase-is-500",
-        "An agent without OceanBase says so, and that is no failure of the server.",
-        f"{_RECORDED}/lone.json",
-        _of("getObLastMaintenanceDag"),
-        _holds_nothing,
-    ),
-    Quirk(
-        "undecryptable-body-is-500",
-        "A body that cannot be decrypted is refused, and is no failure of the server.",
-        f"{_MIDDLEWARE}:439-498",
-        _is_undecrypted,
-        _is_undecrypted,
-    ),
-    Quirk(
-        "panic-is-dated-at-start",
-        "An answer is dated when it is made, after a panic too.",
-        f"{_MIDDLEWARE}:72, 379-382",
+    "no-oceanbase-is-500": (_of("getObLastMaintenanceDag"), _holds_nothing),
+    "undecryptable-body-is-500": (_is_undecrypted, _is_undecrypted),
+    "panic-is-dated-at-start": (
         _may_panic,
         lambda subject: has_panicked(subject) and subject.body.get("traceId") == "",
     ),
-)
-"""The quirks in the order of openapi/obshell.yaml."""
-
+}
+"""By quirk, the requests that can cause it and the responses that have it; of two a client causes none."""
 
 QUIRK_RULES: Final[Mapping[str, Rule]] = {
-    f"quirk.{quirk.name}": Rule(f"quirk.{quirk.name}", quirk.says, quirk.source) for quirk in QUIRKS
+    f"quirk.{name}": Rule(f"quirk.{name}", says, _SOURCES[name]) for name, says in _RULES.items()
 }
 
 
 def quirks(subject: Subject) -> Iterator[CheckResult]:
     """Check every quirk that a request can cause."""
-    for quirk in QUIRKS:
-        if quirk.may_occur(subject):
-            wrong = f"{quirk.says} This is the quirk {quirk.name}."
-            yield check(f"quirk.{quirk.name}", not quirk.occurs(subject), "$", wrong)
+    for name, (may_occur, occurs) in QUIRKS.items():
+        if may_occur(subject):
+            yield check(f"quirk.{name}", not occurs(subject), "$", f"{_RULES[name]} This is the quirk {name}.")
 
 
 def is_explained(subject: Subject) -> bool:
@@ -291,7 +225,7 @@ def is_explained(subject: Subject) -> bool:
     is_old = contract_version(subject.contract.version) < ERR_CODES_SINCE
     is_old_refusal = subject.status == 500 and subject.error.get("code") == 1010
     return (
-        any(quirk.may_occur(subject) and quirk.occurs(subject) for quirk in QUIRKS)
+        any(may_occur(subject) and occurs(subject) for may_occur, occurs in QUIRKS.values())
         or (subject.status >= 500 and ("UnderMaintenance" in code or "Task.Expired" in code))
         or (subject.id == "dagHandler" and is_old and is_old_refusal)
     )
