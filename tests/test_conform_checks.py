@@ -30,7 +30,7 @@ from oceanmock.checks import Exchange, Subject
 from oceanmock.conformance.checks import RULES, ResponseChecker, all_rules
 from oceanmock.conformance.model import ApiName
 from oceanmock.obshell.api import QUIRK_NAMES
-from oceanmock.obshell.quirks import QUIRKS, is_explained
+from oceanmock.obshell.quirks import QUIRK_RULES, is_explained
 
 TASKS: Final = "/api/v2/tasks/instances"
 FINISHED: Final = example("ocp", "FinishedTask")
