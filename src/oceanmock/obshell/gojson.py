@@ -1,8 +1,7 @@
 """Read queries, base64, JSON and numbers as a Go server does, with the texts of Go's errors.
 
 An error of obshell ends in the text of Go's own error, and clients print it, so the texts are those of encoding/base64,
-encoding/json, net/url and strconv (Go 1.26); the texts in tests/data/obshell outrank them. JSON syntax errors are found
-by Python's parser, so that in a text with several errors another may be reported first. Objects nested deeper than
+encoding/json, net/url and strconv (Go 1.26); the texts in tests/data/obshell outrank them. Objects nested deeper than
 Python's parser reads are refused, though Go reads 10,000 levels. Nothing here depends on obshell.
 """
 
@@ -125,32 +124,33 @@ class Object:
 
 _TYPE_NAMES: Final = {str: "string", bool: "bool", Number: "number", Object: "object", list: "array"}
 
-_CONTEXTS: Final = (
-    ("Expecting property name", "looking for beginning of object key string"),
-    ("Illegal trailing comma before end of object", "looking for beginning of object key string"),
-    ("Illegal trailing comma before end of array", "looking for beginning of value"),
-    ("Expecting value", "looking for beginning of value"),
-    ("Expecting ':' delimiter", "after object key"),
-    ("Extra data", "after top-level value"),
-    ("Invalid control character", "in string literal"),
-    ("Invalid \\escape", "in string escape code"),
-    ("Invalid \\uXXXX escape", "in \\u hexadecimal character escape"),
-)
-"""Python's message, and Go's context of the same error."""
-
-_BETWEEN_TOKENS: Final = ("Expecting", "Extra data", "Illegal trailing comma")
 _SPACE: Final = re.compile(r"[ \t\r\n]*")
-_HEX: Final = re.compile("[0-9a-fA-F]{0,3}")
-_BROKEN_NUMBERS: Final = (
-    (re.compile(r"(?<=[0-9])\."), "after decimal point in numeric literal"),
-    (re.compile("(?<=[0-9])[eE][+-]?"), "in exponent of numeric literal"),
-)
+_STRING: Final = r'"(?:[^"\\\x00-\x1f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*'
+_INT: Final = "-?(?:0|[1-9][0-9]*)"
+_SCALAR: Final = re.compile(rf'{_STRING}"|{_INT}(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?|true|false|null')
+_BROKEN: Final = [
+    (re.compile(pattern), context)
+    for pattern, context in (
+        (rf"{_STRING}(?=[\x00-\x1f])", "in string literal"),
+        (rf'{_STRING}\\(?!["\\/bfnrtu])', "in string escape code"),
+        (rf"{_STRING}\\u[0-9a-fA-F]{{0,3}}(?![0-9a-fA-F])", "in \\u hexadecimal character escape"),
+        ("-(?![0-9])", "in numeric literal"),
+        (rf"{_INT}\.(?![0-9])", "after decimal point in numeric literal"),
+        (rf"{_INT}(?:\.[0-9]+)?[eE](?:[+-](?![0-9])|(?![-+0-9]))", "in exponent of numeric literal"),
+        *(
+            (f"{word[:size]}(?!{word[size]})", f"in literal {word} (expecting '{word[size]}')")
+            for word in ("true", "false", "null")
+            for size in range(1, len(word))
+        ),
+    )
+]
+"""The beginnings of values that break off, and Go's context of the character that follows."""
+_AFTER: Final = {"": "after top-level value", "{": "after object key:value pair", "[": "after array element"}
 
 
 def _no_constant(name: str) -> Any:
-    """Raise Unreadable for the numbers of Python alone: NaN, Infinity and -Infinity."""
-    context = "in numeric literal" if name[0] == "-" else "looking for beginning of value"
-    raise Unreadable(f"invalid character '{name.lstrip('-')[0]}' {context}")
+    """Refuse the numbers of Python alone: NaN, Infinity and -Infinity."""
+    raise json.JSONDecodeError(name, "", 0)
 
 
 _DECODER: Final = json.JSONDecoder(
@@ -158,32 +158,37 @@ _DECODER: Final = json.JSONDecoder(
 )
 
 
-def _syntax_error(text: str, error: json.JSONDecodeError) -> str:
-    """Return Go's text of a syntax error; at the end Go reads on as if a space followed."""
-    if error.msg.startswith("Unterminated"):
-        return UNEXPECTED_END
-    place = error.pos
-    if error.msg.startswith(_BETWEEN_TOKENS):
-        place += error.msg.startswith("Illegal trailing comma")
-        place = _end(_SPACE, text, place)
-        unfinished = _unfinished(text, place, error)
-        if unfinished is not None:
-            return _invalid(text, *unfinished)
-        if place >= len(text):
-            return UNEXPECTED_END
-    elif error.msg.startswith("Invalid \\"):
-        place = text.index("\\", place - 1) + 1
-        if text.startswith("u", place):
-            place = _end(_HEX, text, place + 1)
-    context = next((context for prefix, context in _CONTEXTS if error.msg.startswith(prefix)), None)
-    if context is None:  # the innermost bracket that is open there is an object's or an array's
-        context, depth = "after array element", 0
-        for character in reversed(re.sub(r'"(?:[^"\\]|\\.)*"', "", text[: error.pos])):
-            depth += (character in "]}") - (character in "[{")
-            if depth < 0:
-                context = "after object key:value pair" if character == "{" else context
-                break
-    return _invalid(text, place, context)
+def _syntax_error(text: str) -> str:
+    """Return Go's text of the first syntax error (encoding/json/scanner.go); at the end a space seems to follow."""
+    place, owners, expected, last = 0, [""], "value", ""
+    while (place := _end(_SPACE, text, place)) < len(text):
+        character, owner, is_key = text[place], owners[-1], expected == "key"
+        if expected == "colon":
+            if character != ":":
+                return _invalid(text, place, "after object key")
+            expected = "value"
+        elif owner + character in ("{}", "[]") and (expected == "end" or last == owner):
+            owners.pop()
+            expected = "end"
+        elif expected == "end":
+            if character != "," or not owner:
+                return _invalid(text, place, _AFTER[owner])
+            expected = "key" if owner == "{" else "value"
+        elif character in "{[" and not is_key:
+            owners.append(character)
+            expected = "key" if character == "{" else "value"
+        elif is_key and character != '"':
+            return _invalid(text, place, "looking for beginning of object key string")
+        else:
+            for pattern, context in _BROKEN:
+                if match := pattern.match(text, place):
+                    return _invalid(text, match.end(), context)
+            scalar = _SCALAR.match(text, place)
+            if scalar is None:
+                return UNEXPECTED_END if character == '"' else _invalid(text, place, "looking for beginning of value")
+            place, expected = scalar.end() - 1, "colon" if is_key else "end"
+        place, last = place + 1, character
+    return UNEXPECTED_END
 
 
 def _invalid(text: str, place: int, context: str) -> str:
@@ -199,21 +204,6 @@ def _end(pattern: re.Pattern[AnyStr], text: AnyStr, place: int) -> int:
     return match.end() if match else place
 
 
-def _unfinished(text: str, place: int, error: json.JSONDecodeError) -> tuple[int, str] | None:
-    """Return where a literal or number at ``place`` breaks off, and Go's name of it."""
-    if error.msg.startswith("Expecting value"):
-        for literal in ("true", "false", "null"):
-            if text.startswith(literal[0], place):
-                same = next(n for n in range(5) if not text.startswith(literal[: n + 1], place))
-                return place + same, f"in literal {literal} (expecting '{literal[same]}')"
-        return (place + 1, "in numeric literal") if text.startswith("-", place) else None
-    for pattern, context in _BROKEN_NUMBERS:
-        match = pattern.match(text, place)
-        if match:
-            return match.end(), context
-    return None
-
-
 def read_struct(text: bytes, name: str, fields: Mapping[str, str]) -> dict[str, Any]:
     """Return the fields of a JSON object as json.Unmarshal reads them into a struct.
 
@@ -224,8 +214,8 @@ def read_struct(text: bytes, name: str, fields: Mapping[str, str]) -> dict[str, 
     characters = text.decode("utf-8", "surrogateescape")
     try:
         value = _DECODER.decode(characters)
-    except json.JSONDecodeError as error:
-        raise Unreadable(_syntax_error(characters, error)) from None
+    except json.JSONDecodeError:
+        raise Unreadable(_syntax_error(characters)) from None
     except RecursionError:
         raise Unreadable("exceeded max depth") from None
     if value is None:
