@@ -37,7 +37,6 @@ from oceanmock.obshell.auth import (
     AgentSecurity,
     Header,
     HeaderName,
-    OpenedHeader,
     access_error,
     find_header,
     make_key,
@@ -77,8 +76,8 @@ def judged(agent: AgentSecurity, sent: client.Sent, target: str, *, now_s: int =
     """What the agent says to a request, and whether before it had a trace id; None if it passes."""
     chosen = find_header([(name.encode(), text.encode()) for name, text in sent.headers.items()])
     try:
-        offered = OpenedHeader(chosen[0], open_header(KEY, chosen[1])) if chosen else None
-        open_body(sent.body, offered.header.keys if offered else b"") if offered else b""
+        offered = open_header(KEY, chosen[1], chosen[0]) if chosen else None
+        open_body(sent.body, offered.keys if offered else b"") if offered else b""
     except ObshellError as refusal:
         return said_by(refusal)
     is_obproxy_task = target.rpartition("/")[2].startswith(("4", "5"))
@@ -297,13 +296,13 @@ def test_an_obproxy_task_of_a_lone_agent_is_refused_as_it_was_recorded() -> None
 
 # --- what only the code says (not verified) -------------------------------------------------------
 
-RIGHT_ROOT = OpenedHeader(OB, Header("ob-secret", "9999999999", TARGET))
-RIGHT_AGENT = OpenedHeader(AGENT, Header("agent-secret", "9999999999", TARGET))
-FORWARDED = OpenedHeader(OB, Header("ob-secret", "9999999999", TARGET, forward_type=2))
-WITH_TOKEN = OpenedHeader(OB, Header(uri=TARGET, token="t"))
-IN_SESSION = OpenedHeader(OB, Header(uri=TARGET, session_id="s", ts="9999999999"))
-EMPTY = OpenedHeader(OB, Header(uri=TARGET))
-EMPTY_AGENT = OpenedHeader(AGENT, Header(uri=TARGET))
+RIGHT_ROOT = Header("ob-secret", "9999999999", TARGET)
+RIGHT_AGENT = Header("agent-secret", "9999999999", TARGET, name=AGENT)
+FORWARDED = Header("ob-secret", "9999999999", TARGET, forward_type=2)
+WITH_TOKEN = Header(uri=TARGET, token="t")
+IN_SESSION = Header(uri=TARGET, session_id="s", ts="9999999999")
+EMPTY = Header(uri=TARGET)
+EMPTY_AGENT = Header(uri=TARGET, name=AGENT)
 
 
 def agent(identity: Identity, *, root: bool = True, own: bool = True, token: str = "t") -> AgentSecurity:
@@ -336,7 +335,7 @@ def agent(identity: Identity, *, root: bool = True, own: bool = True, token: str
     ],
 )
 def test_an_agent_asks_for_what_its_identity_says(
-    identity: Identity, root: bool, own: bool, offered: OpenedHeader, tail: str | None
+    identity: Identity, root: bool, own: bool, offered: Header, tail: str | None
 ) -> None:
     refusal = access_error(agent(identity, root=root, own=own), offered, target=TARGET, now_s=NOW_S)
 
@@ -351,7 +350,7 @@ def test_an_obproxy_task_needs_an_agent_that_has_a_password() -> None:
 
 
 def test_a_ts_beyond_what_go_counts_to_is_out_of_range() -> None:
-    offered = OpenedHeader(OB, Header("ob-secret", "9223372036854775808", TARGET))
+    offered = Header("ob-secret", "9223372036854775808", TARGET)
 
     refusal = access_error(BOTH, offered, target=TARGET, now_s=NOW_S)
 
@@ -364,7 +363,7 @@ def test_a_ts_beyond_what_go_counts_to_is_out_of_range() -> None:
 
 @given(st.text(), st.text(), st.text() | st.just(TARGET), st.booleans())
 def test_nothing_but_the_password_passes(auth: str, ts: str, uri: str, is_agents: bool) -> None:
-    offered = OpenedHeader(AGENT if is_agents else OB, Header(auth + "x", ts, uri))
+    offered = Header(auth + "x", ts, uri, name=AGENT if is_agents else OB)
 
     assert access_error(BOTH, offered, target=TARGET, now_s=NOW_S) is not None
 

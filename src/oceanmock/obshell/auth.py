@@ -208,7 +208,7 @@ def make_key() -> ServerKey:
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """The fields of a security header (header.go:38-49); absent ones are empty.
+    """The fields of a security header (header.go:38-49), and its name; absent ones are empty.
 
     ``ts`` is the second it expires at, not parsed. ``keys`` is the AES key and then the IV.
     """
@@ -222,6 +222,12 @@ class Header:
     sso_token: str = ""
     sha256: str = ""
     forward_type: int = 0
+    name: HeaderName = "X-OCS-Header"
+
+    @property
+    def is_for_agent(self) -> bool:
+        """Return True for the header that holds the agent's own password."""
+        return self.name == AGENT_HEADER
 
 
 _FIELDS: Final = {
@@ -239,8 +245,8 @@ _FIELDS: Final = {
 """By JSON name, the attribute of Header and the Go type."""
 
 
-def open_header(key: ServerKey, text: str) -> Header:
-    """Decrypt the value of a security header. Raises ObshellError.
+def open_header(key: ServerKey, text: str, name: HeaderName = "X-OCS-Header") -> Header:
+    """Decrypt the value of a security header of a name. Raises ObshellError.
 
     A longer one than the largest of ``MAX_HEADER_BLOCKS`` is refused; the real server has no such limit.
     """
@@ -252,7 +258,7 @@ def open_header(key: ServerKey, text: str) -> Header:
         message = f"Decrypt http header failed: {why}"
         raise ObshellError(401, "Security.Authentication.Header.DecryptFailed", message, 1, stage="header") from None
     fields.pop("ForwardAgent", None)
-    return Header(**{_FIELDS[name][0]: value for name, value in fields.items()})
+    return Header(**{_FIELDS[key][0]: value for key, value in fields.items()}, name=name)
 
 
 def _read_blocks(key: ServerKey, sealed: bytes) -> dict[str, Any]:
@@ -381,19 +387,6 @@ class AgentSecurity:
     token: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class OpenedHeader:
-    """The decrypted security header of a request, and its name."""
-
-    name: HeaderName
-    header: Header
-
-    @property
-    def is_for_agent(self) -> bool:
-        """Return True for the header that holds the agent's own password."""
-        return self.name == AGENT_HEADER
-
-
 def find_header(headers: Headers) -> tuple[HeaderName, str] | None:
     """Return the deciding security header and its sealed text; None without one."""
     for name in SECURITY_HEADERS:
@@ -405,22 +398,22 @@ def find_header(headers: Headers) -> tuple[HeaderName, str] | None:
 
 
 def access_error(
-    agent: AgentSecurity, opened: OpenedHeader | None, *, target: str, now_s: int, is_obproxy_task: bool = False
+    agent: AgentSecurity, header: Header | None, *, target: str, now_s: int, is_obproxy_task: bool = False
 ) -> ObshellError | None:
     """Return the error of a request that may not pass, else None.
 
     ``target`` is the request's path and query as sent, ``now_s`` the second since the epoch at which it came.
     ``is_obproxy_task`` is True for a task's route with an id that begins with 4 or 5 (task_dto.go, IsObproxyTask).
     """
-    if opened is None:
+    if header is None:
         return ObshellError(
             400, "Request.Header.NotFound", "X-OCS-Agent-Header or X-OCS-Header not found in http request header"
         )
-    if opened.header.uri != target:
+    if header.uri != target:
         return _error("Header.UriMismatch", "URI mismatch")
     if is_obproxy_task:
-        return _obproxy_task(agent, opened, now_s)
-    return _by_identity(agent, opened, now_s)
+        return _obproxy_task(agent, header, now_s)
+    return _by_identity(agent, header, now_s)
 
 
 def session_error(header: Header, end_s: int, *, now_s: int) -> ObshellError | None:
@@ -430,45 +423,45 @@ def session_error(header: Header, end_s: int, *, now_s: int) -> ObshellError | N
     return _error("Expired", "Authentication expired") if _timestamp(header, now_s) is not None else error
 
 
-def _obproxy_task(agent: AgentSecurity, opened: OpenedHeader, now_s: int) -> ObshellError | None:
-    if not opened.is_for_agent:
+def _obproxy_task(agent: AgentSecurity, header: Header, now_s: int) -> ObshellError | None:
+    if not header.is_for_agent:
         return _with_agent_password("this route only support agent password")
     if agent.agent_password is None:
         return _unauthorized("AgentPasswordNotInitialized", "Agent password is not initialized")
-    return _check_password(opened.header, agent.agent_password, now_s, name="Agent")
+    return _check_password(header, agent.agent_password, now_s, name="Agent")
 
 
-def _by_identity(agent: AgentSecurity, opened: OpenedHeader, now_s: int) -> ObshellError | None:
-    header, has_own = opened.header, agent.agent_password is not None
+def _by_identity(agent: AgentSecurity, header: Header, now_s: int) -> ObshellError | None:
+    has_own = agent.agent_password is not None
     match agent.identity:
         case "SINGLE" | "FOLLOWER" if header.token != "" and header.token == agent.token:
             return None
-        case "SINGLE" if has_own and not opened.is_for_agent:
+        case "SINGLE" if has_own and not header.is_for_agent:
             return _with_agent_password("agent password has been set")
         case "SINGLE":  # requires nothing until the agent has a password of its own
             return _check_password(header, agent.agent_password, now_s, name="Agent") if has_own else None
         # A master refuses what a follower forwards by its token (type 2); this one has no followers.
         case "FOLLOWER" | "MASTER" if header.forward_type == 2:
             return _unauthorized("IncorrectToken", "Incorrect token")
-        case "FOLLOWER" if opened.is_for_agent:
+        case "FOLLOWER" if header.is_for_agent:
             why = "Header not found when auto-forwarding request to master"
             return ObshellError(500, "Request.Forward.Header.NotExist", why)
         case _:  # a follower forwards to the master, which is assumed to have the same passwords
-            return _by_password(agent, opened, now_s)
+            return _by_password(agent, header, now_s)
 
 
-def _by_password(agent: AgentSecurity, opened: OpenedHeader, now_s: int) -> ObshellError | None:
+def _by_password(agent: AgentSecurity, header: Header, now_s: int) -> ObshellError | None:
     """Compare each header with its own password; one never set refers to the other."""
-    if opened.is_for_agent:
+    if header.is_for_agent:
         if agent.agent_password is not None:
-            return _check_password(opened.header, agent.agent_password, now_s, name="Agent")
+            return _check_password(header, agent.agent_password, now_s, name="Agent")
         if agent.root_password is None:
             return None
         why = "Should use oceanbase_password to verify: agent password is not initialized"
         return _unauthorized("WithOceanBasePassword", why)
     if agent.root_password is None and agent.agent_password is not None:
         return _with_agent_password("oceanbase password is not initialized")
-    return _check_password(opened.header, agent.root_password or "", now_s, name="OceanBase")
+    return _check_password(header, agent.root_password or "", now_s, name="OceanBase")
 
 
 def _check_password(header: Header, password: str | None, now_s: int, *, name: str) -> ObshellError | None:

@@ -1,14 +1,10 @@
 """obshell's handlers: each operationId's response, in obshell's JSON and envelope.
 
 Facts: github.com/oceanbase/obshell at 61ee147, named with each as ob/agent/…, and the responses of a running obshell
-4.5.0.0 (tests/data/obshell), which outrank it. The pipeline validates every response against openapi/obshell.yaml.
-
-A request's header and body are decrypted first (``open``), and verified once its route is known (``verify``). What the
-contract marks ``x-checked-by: operation`` (ids, show_details, bodies) is read by the operation, in the server's order
-and with its messages. A quirk of the real server, by the name in the contract, can be switched off; the alternative
-response stands beside it.
-
-Nothing connects to another agent: an id of one gets the response of an agent that cannot reach it.
+4.5.0.0 (tests/data/obshell), which outrank it. Header and body are decrypted first (``open``), and verified once the
+route is known (``verify``). What the contract marks ``x-checked-by: operation`` (ids, show_details, bodies) is read by
+the operation, in the server's order and with its messages. A quirk of the real server, by the name in the contract, can
+be switched off. Nothing connects to another agent: an id of one gets the response of an agent that cannot reach it.
 """
 
 from __future__ import annotations
@@ -30,7 +26,6 @@ from oceanmock.obshell.api import API, LOGIN_PATH, STATUS_PATH, Version, parse_g
 from oceanmock.obshell.auth import (
     AES_BYTES,
     AgentSecurity,
-    OpenedHeader,
     access_error,
     find_header,
     make_key,
@@ -134,29 +129,28 @@ class ServiceFactory:
         chosen = find_header(request.headers) if request.sandbox.accounts.required else None
         if chosen is not None:
             name, sealed = chosen
-            header = open_header(self.key(), sealed)
-            request.credentials = OpenedHeader(name, header)
-            request.body = open_body(request.body, header.keys)
+            request.credentials = open_header(self.key(), sealed, name)
+            request.body = open_body(request.body, request.credentials.keys)
 
     def verify(self, request: Request) -> frozenset[str]:
         """Check the credentials (middleware.go:724-814). Raises ObshellError."""
         if request.sandbox.accounts.required:
-            agent, now_s, opened = dags_of(request).agent, self.wall() // SECOND, request.credentials
+            agent, now_s, header = dags_of(request).agent, self.wall() // SECOND, request.credentials
             security = AgentSecurity(agent.identity, agent.root_password, agent.agent_password)
             is_obproxy_task = request.path_values.get("id", "").startswith(("4", "5"))
-            is_logged_in = opened is not None and holds_oceanbase(request) and request.path != LOGIN_PATH
-            session_id = opened.header.session_id if is_logged_in else ""
+            is_logged_in = header is not None and holds_oceanbase(request) and request.path != LOGIN_PATH
+            session_id = header.session_id if is_logged_in else ""
             if session_id:  # in place of a password
                 security, is_obproxy_task = AgentSecurity(), False
             target = bodies.target_of(request)
-            error = access_error(security, opened, target=target, now_s=now_s, is_obproxy_task=is_obproxy_task)
+            error = access_error(security, header, target=target, now_s=now_s, is_obproxy_task=is_obproxy_task)
             if error is None and session_id:
-                error = session_error(opened.header, self._session_end(request, session_id), now_s=now_s)
+                error = session_error(header, self._session_end(request, session_id), now_s=now_s)
             if error is not None:
                 raise error
             if session_id:
                 self._session_end(request, session_id, at_s=now_s + SESSION_S)
-            request.caller = "agent" if request.credentials.is_for_agent else "root"
+            request.caller = "agent" if header.is_for_agent else "root"
         return frozenset()
 
     def get_dag(self, request: Request) -> Response:
@@ -339,7 +333,7 @@ class ServiceFactory:
 
     def log_in(self, request: Request) -> Response:
         """Begin a session and return its id, sealed with the header's keys (ob/agent/executor/session/login.go)."""
-        keys = request.credentials.header.keys if request.credentials else b""
+        keys = request.credentials.keys if request.credentials else b""
         if len(keys) != 2 * AES_BYTES:
             raise error_of("Request.AESKey.NotFound")
         id = "".join(request.sandbox.draw_trace_id() for _ in range(4))
@@ -351,7 +345,7 @@ class ServiceFactory:
         id = read_fields(request, "param.LogoutSessionParam", {"session_id": "string"}).get("session_id")
         if not id:
             raise bodies.missing_field("LogoutSessionParam", "SessionID")
-        own = request.credentials.header.session_id if request.credentials and holds_oceanbase(request) else ""
+        own = request.credentials.session_id if request.credentials and holds_oceanbase(request) else ""
         if own in ("", id):
             self._session_end(request, id, at_s=0)
         return self._succeed(request)

@@ -1,13 +1,10 @@
 """Check for the contract's quirks: defects of a real obshell, each with a rule of its own.
 
-openapi/obshell.yaml gives each a stable name (``x-quirk``); its rule is ``quirk.<name>``. The rule is checked for each
-request that can cause the quirk, and fails if the response has it; so a server without the defect passes, and its
-baseline entry becomes stale. The general rules exclude quirks. A quirk is identified by the request *and* the words of
-the response, so that any other failure is still reported.
-
-A client that uses only the server's own ids cannot cause foreign-obproxy-id-is-forwarded-too, which is never checked,
-nor unreachable-owner-is-500, which is checked only where it occurs. What causes unknown-dag-is-asked-for-without-end is
-not sent, unless the run is told to; the client then checks it.
+The rule ``quirk.<name>`` (the ``x-quirk`` of openapi/obshell.yaml) is checked for each request that can cause the
+quirk, and fails if the response has it; the general rules exclude it. A quirk is identified by the request *and* the
+words of the response, so that any other failure is still reported. A client that uses only the server's own ids cannot
+cause foreign-obproxy-id-is-forwarded-too; unreachable-owner-is-500 is checked only where it occurs, and what causes
+unknown-dag-is-asked-for-without-end is not sent, unless the run is told to; the client then checks it.
 """
 
 from __future__ import annotations
