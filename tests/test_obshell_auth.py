@@ -31,10 +31,10 @@ from hypothesis import strategies as st
 
 import obshell_client as client
 from oceanmock.errors import EnvironmentProblem
+from oceanmock.obshell.agent import Agent
 from oceanmock.obshell.api import Identity
 from oceanmock.obshell.auth import (
     RSA_BITS,
-    AgentSecurity,
     Header,
     HeaderName,
     access_error,
@@ -72,7 +72,7 @@ IN_AUTH = exchanges_of("auth.json")
 IN_PASSWORD = exchanges_of("password.json")
 
 
-def judged(agent: AgentSecurity, sent: client.Sent, target: str, *, now_s: int = NOW_S) -> Verdict | None:
+def judged(agent: Agent, sent: client.Sent, target: str, *, now_s: int = NOW_S) -> Verdict | None:
     """What the agent says to a request, and whether before it had a trace id; None if it passes."""
     chosen = find_header([(name.encode(), text.encode()) for name, text in sent.headers.items()])
     try:
@@ -172,16 +172,18 @@ def test_every_exchange_of_auth_json_is_built_again() -> None:
 def test_a_request_is_refused_or_passes_as_it_was_recorded(label: str) -> None:
     target = IN_AUTH[label]["request"]["target"]
 
-    assert judged(AgentSecurity(), REBUILT[label](target), target) == recorded(IN_AUTH[label])
+    assert judged(Agent(identity="SINGLE", root_password=None), REBUILT[label](target), target) == recorded(
+        IN_AUTH[label]
+    )
 
 
 # --- password.json: ten credentials, two headers, four worlds -------------------------------------
 
-BOTH = AgentSecurity("MASTER", root_password="ob-secret", agent_password="agent-secret")
+BOTH = Agent(identity="MASTER", root_password="ob-secret", agent_password="agent-secret")
 
 WORLDS = {
-    "single": (AgentSecurity("SINGLE", root_password="ob-secret"), "ob-secret"),
-    "master": (AgentSecurity("MASTER", root_password="ob-secret"), "ob-secret"),
+    "single": (Agent(identity="SINGLE", root_password="ob-secret"), "ob-secret"),
+    "master": (Agent(identity="MASTER", root_password="ob-secret"), "ob-secret"),
     "both passwords": (BOTH, "ob-secret"),
     "agent password": (BOTH, "agent-secret"),
 }
@@ -287,7 +289,10 @@ def test_an_obproxy_task_of_a_lone_agent_is_refused_as_it_was_recorded() -> None
     ]
 
     verdicts = [
-        judged(AgentSecurity(), header()(each["request"]["target"]), each["request"]["target"]) for each in refused
+        judged(
+            Agent(identity="SINGLE", root_password=None), header()(each["request"]["target"]), each["request"]["target"]
+        )
+        for each in refused
     ]
 
     assert len(refused) > 4
@@ -299,14 +304,14 @@ def test_an_obproxy_task_of_a_lone_agent_is_refused_as_it_was_recorded() -> None
 RIGHT_ROOT = Header("ob-secret", "9999999999", TARGET)
 RIGHT_AGENT = Header("agent-secret", "9999999999", TARGET, name=AGENT)
 FORWARDED = Header("ob-secret", "9999999999", TARGET, forward_type=2)
-WITH_TOKEN = Header(uri=TARGET, token="t")
 IN_SESSION = Header(uri=TARGET, session_id="s", ts="9999999999")
 EMPTY = Header(uri=TARGET)
 EMPTY_AGENT = Header(uri=TARGET, name=AGENT)
 
 
-def agent(identity: Identity, *, root: bool = True, own: bool = True, token: str = "t") -> AgentSecurity:
-    return AgentSecurity(identity, "ob-secret" if root else None, "agent-secret" if own else None, token)
+def agent(identity: Identity, *, root: bool = True, own: bool = True) -> Agent:
+    passwords = ("ob-secret" if root else None, "agent-secret" if own else None)
+    return Agent(identity=identity, root_password=passwords[0], agent_password=passwords[1])
 
 
 @pytest.mark.parametrize(
@@ -315,8 +320,6 @@ def agent(identity: Identity, *, root: bool = True, own: bool = True, token: str
         ("SINGLE", True, True, RIGHT_ROOT, "WithAgentPassword"),
         ("SINGLE", True, True, RIGHT_AGENT, None),
         ("SINGLE", True, True, EMPTY_AGENT, "IncorrectAgentPassword"),
-        ("SINGLE", True, True, WITH_TOKEN, None),
-        ("FOLLOWER", True, False, WITH_TOKEN, None),
         ("FOLLOWER", True, False, RIGHT_ROOT, None),
         ("FOLLOWER", True, False, EMPTY, "IncorrectOceanbasePassword"),
         ("FOLLOWER", True, False, RIGHT_AGENT, "Request.Forward.Header.NotExist"),
@@ -343,7 +346,9 @@ def test_an_agent_asks_for_what_its_identity_says(
 
 
 def test_an_obproxy_task_needs_an_agent_that_has_a_password() -> None:
-    refusal = access_error(AgentSecurity(), RIGHT_AGENT, target=TARGET, now_s=NOW_S, is_obproxy_task=True)
+    refusal = access_error(
+        Agent(identity="SINGLE", root_password=None), RIGHT_AGENT, target=TARGET, now_s=NOW_S, is_obproxy_task=True
+    )
 
     assert refusal is not None
     assert refusal.message == "Unauthorized: Agent password is not initialized"

@@ -92,6 +92,13 @@ def text_of(coverage: Coverage) -> str:
     return "".join(f"{text}\n" for text, _ in coverage.lines())
 
 
+def read_back(data: Any) -> Coverage:
+    """The coverage that was written as JSON."""
+    coverage = Coverage(APIS)
+    coverage.add_json(data)
+    return coverage
+
+
 def entry(number: int, operation: str, data: Any = None, **said: Any) -> dict[str, Any]:
     """One exchange, as the admin API has it, as far as coverage reads it."""
     return {
@@ -154,7 +161,7 @@ def test_the_report_tells_what_happened_from_what_was_seen(initialized: Coverage
 
 
 def test_both_apis_are_told_together(retried: Coverage, initialized: Coverage) -> None:
-    retried.merge(initialized)
+    retried.add_json(initialized.to_json())
 
     assert_golden("transition-coverage-both.txt", text_of(retried))
 
@@ -168,7 +175,7 @@ def test_a_run_without_a_sandbox_has_seen_nothing() -> None:
 
 
 def test_the_report_fits_a_narrow_terminal(retried: Coverage, initialized: Coverage) -> None:
-    retried.merge(initialized)
+    retried.add_json(initialized.to_json())
 
     assert max(len(text) for text, _ in retried.lines()) <= 80
     assert {colour for _, colour in retried.lines()} <= {"", "bold", "green", "yellow", "red"}
@@ -214,7 +221,7 @@ def test_a_list_in_between_hides_no_transition() -> None:
 def test_two_sandboxes_are_not_one_life() -> None:
     coverage = looks("RUNNING/EXECUTE")
 
-    coverage.merge(looks("FAILED/EXECUTE"))
+    coverage.add_json(looks("FAILED/EXECUTE").to_json())
 
     assert standing(coverage, "task RUNNING → FAILED/EXECUTE") == "never"
 
@@ -415,7 +422,7 @@ def test_a_percentage_is_never_rounded_up() -> None:
     said = json.loads(json.dumps(many.to_json()).replace('"never"', '"seen"'))
     said["apis"]["ocp"]["kinds"]["task"]["states"]["FAILED"] = "happened"
 
-    coverage = Coverage.of_json(said, APIS)
+    coverage = read_back(said)
 
     assert (coverage.seen, coverage.counted) == (116, 117)
     assert coverage.percent == 99.1
@@ -435,10 +442,10 @@ def test_every_item_that_was_not_seen_is_missing(retried: Coverage) -> None:
 
 
 def test_what_is_written_can_be_read_again(retried: Coverage, initialized: Coverage) -> None:
-    retried.merge(initialized)
+    retried.add_json(initialized.to_json())
     said = json.loads(json.dumps(retried.to_json()))
 
-    again = Coverage.of_json(said, APIS)
+    again = read_back(said)
 
     assert again.to_json() == said
     assert text_of(again) == text_of(retried)
@@ -448,9 +455,9 @@ def test_the_best_of_several_is_what_counts() -> None:
     nothing, something = Coverage(APIS), looks("RUNNING/EXECUTE")
     nothing.add("ocp", ["other"], [])
 
-    one, other = (Coverage.of_json(nothing.to_json(), APIS), Coverage.of_json(something.to_json(), APIS))
-    one.merge(something)
-    other.merge(nothing)
+    one, other = read_back(nothing.to_json()), read_back(something.to_json())
+    one.add_json(something.to_json())
+    other.add_json(nothing.to_json())
 
     assert one.to_json() == other.to_json()
     assert one.to_json()["apis"]["ocp"]["scenarios"] == ["made-up", "other"]
@@ -463,7 +470,7 @@ def test_what_a_newer_worker_knows_more_is_left_out() -> None:
     said["apis"]["ocp"]["kinds"]["task"]["states"]["PAUSED"] = "seen"
     said["apis"]["ocp"]["kinds"]["step"] = {"states": {"RUNNING": "seen"}}
 
-    assert Coverage.of_json(said, APIS).to_json() == looks("RUNNING/EXECUTE").to_json()
+    assert read_back(said).to_json() == looks("RUNNING/EXECUTE").to_json()
 
 
 def test_the_json_says_what_is_not_counted_and_why(retried: Coverage) -> None:

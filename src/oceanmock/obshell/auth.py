@@ -47,7 +47,7 @@ from oceanmock.outgoing import body_of, target_of, with_body
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric import rsa
 
-    from oceanmock.obshell.api import Identity
+    from oceanmock.obshell.agent import Agent
 
 RSA_BITS: Final = 1024
 AES_BYTES: Final = 16
@@ -374,19 +374,6 @@ def _base64(value: bytes) -> str:
     return base64.b64encode(value).decode()
 
 
-@dataclass(frozen=True, slots=True)
-class AgentSecurity:
-    """An agent's identity and passwords; None is a password that was never set.
-
-    ``root_password`` is that of OceanBase's root@sys, ``token`` the one its master gave it.
-    """
-
-    identity: Identity = "SINGLE"
-    root_password: str | None = None
-    agent_password: str | None = None
-    token: str = ""
-
-
 def find_header(headers: Headers) -> tuple[HeaderName, str] | None:
     """Return the deciding security header and its sealed text; None without one."""
     for name in SECURITY_HEADERS:
@@ -398,12 +385,13 @@ def find_header(headers: Headers) -> tuple[HeaderName, str] | None:
 
 
 def access_error(
-    agent: AgentSecurity, header: Header | None, *, target: str, now_s: int, is_obproxy_task: bool = False
+    agent: Agent | None, header: Header | None, *, target: str, now_s: int, is_obproxy_task: bool = False
 ) -> ObshellError | None:
     """Return the error of a request that may not pass, else None.
 
-    ``target`` is the request's path and query as sent, ``now_s`` the second since the epoch at which it came.
-    ``is_obproxy_task`` is True for a task's route with an id that begins with 4 or 5 (task_dto.go, IsObproxyTask).
+    ``agent`` is None where a session stands for its passwords. ``target`` is the request's path and query as sent,
+    ``now_s`` the second since the epoch at which it came. ``is_obproxy_task`` is True for a task's route with an id
+    that begins with 4 or 5 (task_dto.go, IsObproxyTask).
     """
     if header is None:
         return ObshellError(
@@ -411,9 +399,9 @@ def access_error(
         )
     if header.uri != target:
         return _error("Header.UriMismatch", "URI mismatch")
-    if is_obproxy_task:
-        return _obproxy_task(agent, header, now_s)
-    return _by_identity(agent, header, now_s)
+    if agent is None:
+        return None
+    return (_obproxy_task if is_obproxy_task else _by_identity)(agent, header, now_s)
 
 
 def session_error(header: Header, end_s: int, *, now_s: int) -> ObshellError | None:
@@ -423,7 +411,7 @@ def session_error(header: Header, end_s: int, *, now_s: int) -> ObshellError | N
     return _error("Expired", "Authentication expired") if _timestamp(header, now_s) is not None else error
 
 
-def _obproxy_task(agent: AgentSecurity, header: Header, now_s: int) -> ObshellError | None:
+def _obproxy_task(agent: Agent, header: Header, now_s: int) -> ObshellError | None:
     if not header.is_for_agent:
         return _with_agent_password("this route only support agent password")
     if agent.agent_password is None:
@@ -431,11 +419,9 @@ def _obproxy_task(agent: AgentSecurity, header: Header, now_s: int) -> ObshellEr
     return _check_password(header, agent.agent_password, now_s, name="Agent")
 
 
-def _by_identity(agent: AgentSecurity, header: Header, now_s: int) -> ObshellError | None:
+def _by_identity(agent: Agent, header: Header, now_s: int) -> ObshellError | None:
     has_own = agent.agent_password is not None
     match agent.identity:
-        case "SINGLE" | "FOLLOWER" if header.token != "" and header.token == agent.token:
-            return None
         case "SINGLE" if has_own and not header.is_for_agent:
             return _with_agent_password("agent password has been set")
         case "SINGLE":  # requires nothing until the agent has a password of its own
@@ -450,7 +436,7 @@ def _by_identity(agent: AgentSecurity, header: Header, now_s: int) -> ObshellErr
             return _by_password(agent, header, now_s)
 
 
-def _by_password(agent: AgentSecurity, header: Header, now_s: int) -> ObshellError | None:
+def _by_password(agent: Agent, header: Header, now_s: int) -> ObshellError | None:
     """Compare each header with its own password; one never set refers to the other."""
     if header.is_for_agent:
         if agent.agent_password is not None:

@@ -25,7 +25,6 @@ from oceanmock.obshell.agent import Address, Agent
 from oceanmock.obshell.api import API, LOGIN_PATH, STATUS_PATH, Version, parse_generic_id
 from oceanmock.obshell.auth import (
     AES_BYTES,
-    AgentSecurity,
     access_error,
     find_header,
     make_key,
@@ -136,14 +135,14 @@ class ServiceFactory:
         """Check the credentials (middleware.go:724-814). Raises ObshellError."""
         if request.sandbox.accounts.required:
             agent, now_s, header = dags_of(request).agent, self.wall() // SECOND, request.credentials
-            security = AgentSecurity(agent.identity, agent.root_password, agent.agent_password)
             is_obproxy_task = request.path_values.get("id", "").startswith(("4", "5"))
             is_logged_in = header is not None and holds_oceanbase(request) and request.path != LOGIN_PATH
             session_id = header.session_id if is_logged_in else ""
-            if session_id:  # in place of a password
-                security, is_obproxy_task = AgentSecurity(), False
-            target = bodies.target_of(request)
-            error = access_error(security, header, target=target, now_s=now_s, is_obproxy_task=is_obproxy_task)
+            asked, target = (
+                None if session_id else agent,
+                bodies.target_of(request),
+            )  # a session is in place of a password
+            error = access_error(asked, header, target=target, now_s=now_s, is_obproxy_task=is_obproxy_task)
             if error is None and session_id:
                 error = session_error(header, self._session_end(request, session_id), now_s=now_s)
             if error is not None:

@@ -383,7 +383,7 @@ class CoverageRecorder:
         from oceanmock.apis import APIS  # noqa: PLC0415 (slow)
         from oceanmock.report import Coverage  # noqa: PLC0415
 
-        self._option, self._apis, self._coverage = option, APIS, Coverage(APIS)
+        self._option, self._coverage = option, Coverage(APIS)
         self._problem = ""
 
     def record(self, sandbox: SandboxHandle) -> None:
@@ -403,7 +403,7 @@ class CoverageRecorder:
         """Add the coverage of a worker of xdist; a crashed one sends none."""
         output = getattr(node, "workeroutput", {})
         if WORKER_KEY in output:
-            self._coverage.merge(self._coverage.of_json(json.loads(output[WORKER_KEY]), self._apis))
+            self._coverage.add_json(json.loads(output[WORKER_KEY]))
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:

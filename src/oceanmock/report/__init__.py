@@ -23,7 +23,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate, islice
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Literal
 
 from oceanmock.api import Api
 from oceanmock.clock import SECOND
@@ -188,12 +188,12 @@ class Tally:
 
     def note(self, item: Item, standing: Standing) -> None:
         """Keep the better of the item's standing and this one."""
-        current = self.standings.get(item, "never")
-        self.standings[item] = max(current, standing, key=_RANKS.index)
+        if _RANKS.index(standing) > _RANKS.index(self.standings.get(item, "never")):
+            self.standings[item] = standing
 
 
 class Coverage:
-    """Transition coverage of some APIs; those of several processes can be merged."""
+    """Transition coverage of some APIs; those of several processes can be added up."""
 
     def __init__(self, apis: Sequence[Api]) -> None:
         self._apis: Final = {api.name: api for api in apis}
@@ -241,15 +241,6 @@ class Coverage:
             for item in items:
                 self._tallies[api].note(item, "happened")
 
-    def merge(self, other: Coverage) -> None:
-        """Add another coverage, a worker's for instance."""
-        for api, element in other._tallies.items():
-            tally = self._tallies[api]
-            tally.sandboxes += element.sandboxes
-            tally.scenarios |= element.scenarios
-            for item, standing in element.standings.items():
-                tally.note(item, standing)
-
     @property
     def apis(self) -> tuple[str, ...]:
         """Return the names of the APIs that were used."""
@@ -289,7 +280,7 @@ class Coverage:
         return self.seen + sum(standing == "happened" for _, standing in self.missing)
 
     def to_json(self) -> dict[str, Any]:
-        """Return a plain dict with all figures, which ``of_json`` reads."""
+        """Return a plain dict with all figures, which ``add_json`` reads."""
         apis = {}
         for api in self.apis:
             tally, standings = self._tallies[api], self.standings(api)
@@ -311,19 +302,14 @@ class Coverage:
             "apis": apis,
         }
 
-    @classmethod
-    def of_json(cls, data: Mapping[str, Any], apis: Sequence[Api]) -> Self:
-        """Return the coverage that ``to_json`` has written; unknown items are left out."""
-        coverage = cls(apis)
+    def add_json(self, data: Mapping[str, Any]) -> None:
+        """Add what another coverage's ``to_json`` has written, a worker's for instance; unknown items are left out."""
         for api, figures in data["apis"].items():
-            tally = coverage._tallies[api]
-            tally.sandboxes = figures["sandboxes"]
-            tally.scenarios = set(figures["scenarios"])
-            for item in coverage._items[api]:
-                standing = figures["kinds"].get(item.kind, {}).get(f"{item.sort}s", {}).get(item.word, "never")
-                if standing != "never":
-                    tally.note(item, standing)
-        return coverage
+            tally = self._tallies[api]
+            tally.sandboxes += figures["sandboxes"]
+            tally.scenarios.update(figures["scenarios"])
+            for item in self._items[api]:
+                tally.note(item, figures["kinds"].get(item.kind, {}).get(f"{item.sort}s", {}).get(item.word, "never"))
 
     def lines(self) -> Iterator[tuple[str, str]]:
         """Yield the lines of the report for a terminal, each with its colour or "".
