@@ -87,22 +87,13 @@ def _observation(
     kind, id, state = api.kinds[level], id_text(item.get("id")), item.get(api.state_key)
     if not id or not isinstance(state, str):
         return None
-    root = root if level else id
-    key = kind.parts_key
-    parts = numbered(item.get(key), f"{path}.{key}") if key else ()
-    children = (_observation(api, level + 1, part, place, parent=id, root=root) for place, part in parts)
-    return Observation(
-        kind.name,
-        id,
-        text_at(item, "name"),
-        state,
-        text_at(item, api.operation_key),
-        parent,
-        root,
-        path,
-        item,
-        tuple(child for child in children if child is not None),
+    key, root = kind.parts_key, root if level else id
+    children = (
+        _observation(api, level + 1, part, place, parent=id, root=root)
+        for place, part in numbered(item.get(key), f"{path}.{key}")
     )
+    name, operation, parts = text_at(item, "name"), text_at(item, api.operation_key), tuple(filter(None, children))
+    return Observation(kind.name, id, name, state, operation, parent, root, path, item, parts)
 
 
 def requested_operation(api: Api, operation: str, body: Any) -> str:
