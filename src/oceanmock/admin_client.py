@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from ipaddress import ip_address
@@ -77,19 +77,39 @@ def raise_if_blocked(error: RuntimeError, *, host: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Admin:
-    """A server's admin API; each request has a connection of its own."""
+    """A server's admin API, or the part of it that is about the sandbox ``name``.
+
+    Each request has a connection of its own.
+    """
 
     url: str
-    token: str | None = None
+    token: str | None = field(default=None, repr=False)
     tls: SSLContext | None = None
+    name: str | None = None
 
-    def ask(self, method: str, path: str, body: Json | None = None, *, query: Json | None = None) -> Json:
+    def sandbox(self, name: str) -> Admin:
+        """Return the admin API of a sandbox."""
+        return replace(self, name=name)
+
+    def ask(self, method: str, path: str = "", body: Json | None = None, *, query: Json | None = None) -> Json:
         """Return the JSON object that a path answers. Raises NoAnswer with one sentence."""
         return self._parse(self.read(method, path, body, query=query))
 
+    def text(self, path: str, *, query: Json | None = None) -> str:
+        """Return the text that a path answers. Raises NoAnswer."""
+        return self.read("GET", path, query=query).decode()
+
+    def delete(self) -> None:
+        """Delete the sandbox, unless it is gone already."""
+        try:
+            self.ask("DELETE")
+        except Refused as error:
+            if error.status != 404:
+                raise
+
     def read(self, method: str, path: str, body: Json | None = None, *, query: Json | None = None) -> bytes:
         """Return the body that a path answers. Raises NoAnswer."""
-        target = f"/__admin{path}"
+        target = f"/__admin{path}" if self.name is None else f"/__admin/sandboxes/{quote(self.name, safe='')}{path}"
         if query:
             target += f"?{urlencode(without_none(**query))}".rstrip("?")
         headers = {"X-Oceanmock-Token": self.token} if self.token else {}
@@ -154,31 +174,6 @@ class Admin:
         return NoAnswer(f"what answers at {self.url} is no oceanmock that can be driven. Say where it is with --url.")
 
 
-class SandboxClient:
-    """The admin API of one sandbox."""
-
-    def __init__(self, server: Admin, name: str) -> None:
-        self.server: Final = server
-        self.name: Final = name
-        self._path: Final = f"/sandboxes/{quote(name, safe='')}"
-
-    def ask(self, method: str, path: str = "", body: Json | None = None, *, query: Json | None = None) -> Json:
-        """Return the JSON that a path of the sandbox answers."""
-        return self.server.ask(method, self._path + path, body, query=query)
-
-    def text(self, path: str, *, query: Json | None = None) -> str:
-        """Return the text that a path of the sandbox answers."""
-        return self.server.read("GET", self._path + path, query=query).decode()
-
-    def delete(self) -> None:
-        """Delete the sandbox, unless it is gone already."""
-        try:
-            self.server.ask("DELETE", self._path)
-        except Refused as error:
-            if error.status != 404:
-                raise
-
-
 def check_keywords(names: Iterable[str], choices: Collection[str], *, of: str) -> None:
     """Raise AuthorError for unknown keywords, each with the nearest of the choices."""
     unknown = [name for name in names if name not in choices]
@@ -207,7 +202,7 @@ class SandboxClock:
     client = Client(sleep=ocp.clock.sleep)
     """
 
-    _admin: SandboxClient
+    _admin: Admin
 
     def now(self) -> datetime:
         """Return the clock's instant, in UTC."""
@@ -327,7 +322,7 @@ class SandboxJournal:
     [entry.status for entry in ocp.journal]
     """
 
-    _admin: SandboxClient
+    _admin: Admin
 
     def __iter__(self) -> Iterator[JournalEntry]:
         return iter(self.all())
@@ -421,7 +416,7 @@ class FaultFields(TypedDict, total=False):
 class AddedFault:
     """A fault that is injected into a sandbox."""
 
-    _admin: SandboxClient
+    _admin: Admin
     name: str
 
     @property
@@ -457,7 +452,7 @@ class SandboxFaults:
     ocp.faults.add(operation="retrySubtask", calls=1, drop_response=True)
     """
 
-    _admin: SandboxClient
+    _admin: Admin
 
     def add(self, **fields: Unpack[FaultFields]) -> AddedFault:
         """Add a fault after the others. Raises AuthorError with everything wrong in it."""

@@ -20,7 +20,6 @@ from oceanmock.admin_client import (
     HIDE_FRAMES,
     TOKEN_VARIABLE,
     Admin,
-    SandboxClient,
     check_keywords,
     check_progression,
     new_token,
@@ -161,7 +160,7 @@ class Mock:
             self._reaches_ports = _accepts_connections(port_url)
         path_url = urljoin(self.url, created["urls"]["path"])
         sandbox = kind(
-            SandboxClient(self.admin, created["name"]),
+            self.admin.sandbox(created["name"]),
             url=port_url if self._reaches_ports else path_url,
             unreachable_url="" if self._reaches_ports else port_url,
             seed=created["seed"],

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Final, NoReturn, Self
 from urllib.parse import SplitResult, urlsplit
 
-from oceanmock.admin_client import HIDE_FRAMES, SandboxClient, SandboxClock, SandboxFaults, SandboxJournal, without_none
+from oceanmock.admin_client import HIDE_FRAMES, Admin, SandboxClock, SandboxFaults, SandboxJournal, without_none
 from oceanmock.api import Api, Json, Kind
 from oceanmock.errors import AuthorError, EnvironmentProblem
 from oceanmock.text import TimeSpan, did_you_mean, duration_text, first_few, suggest
@@ -111,7 +111,7 @@ class SandboxHandle:
 
     def __init__(
         self,
-        admin: SandboxClient,
+        admin: Admin,
         *,
         url: str,
         unreachable_url: str,
@@ -122,7 +122,7 @@ class SandboxHandle:
     ) -> None:
         self.admin: Final = admin
         """The admin API's paths of this sandbox."""
-        self.name: Final = admin.name
+        self.name: Final = str(admin.name)
         self.url: Final = url
         """Where a client finds it; the API's paths come after it."""
         self.seed: Final = seed
@@ -236,7 +236,7 @@ class PartHandle:
     API: ClassVar[Api]
     KIND: ClassVar[Kind]
 
-    def __init__(self, owner: SandboxClient | PartHandle, data: Json) -> None:
+    def __init__(self, owner: Admin | PartHandle, data: Json) -> None:
         self._owner: Final = owner
         self._id: Final = str(data["id"])
         self.number: Final[int] = data["number"]
@@ -263,7 +263,7 @@ class PartHandle:
         return self
 
     @property
-    def _task(self) -> tuple[SandboxClient, str]:
+    def _task(self) -> tuple[Admin, str]:
         """The admin API of its sandbox, and the id of the task or dag that it belongs to."""
         return self._owner._task if isinstance(self._owner, PartHandle) else (self._owner, self._id)
 

@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 import click
 
-from oceanmock.admin_client import TOKEN_VARIABLE, URL_VARIABLE, Admin, NoAnswer, SandboxClient, without_none
+from oceanmock.admin_client import TOKEN_VARIABLE, URL_VARIABLE, Admin, NoAnswer, without_none
 from oceanmock.clock import PROGRESSIONS
 from oceanmock.errors import AuthorError
 from oceanmock.terminal import output_problem
@@ -100,15 +100,12 @@ class ServerCommand(click.Command):
         """Run the command with a client instead of the options."""
         token = read_token(**{option: ctx.params.pop(option) for option in ("admin_token", "admin_token_file")})
         admin = Admin(ctx.params.pop("url").rstrip("/"), token)
-        if "sandbox" in ctx.params:
-            ctx.params["client"] = SandboxClient(admin, ctx.params.pop("sandbox"))
-        else:
-            ctx.params["admin"] = admin
+        ctx.params["admin"] = admin.sandbox(ctx.params.pop("sandbox")) if "sandbox" in ctx.params else admin
         return super().invoke(ctx)
 
 
 class SandboxCommand(ServerCommand):
-    """A command with the options that name the sandbox, too; it gets its ``client``."""
+    """A command with the options that name the sandbox, too; its ``admin`` is the sandbox's."""
 
     options = (
         click.Option(
@@ -228,14 +225,14 @@ def list_sandboxes(*, admin: Admin, as_json: bool) -> None:
 @click.argument("name")
 def delete_sandbox(name: str, *, admin: Admin) -> None:
     """Delete the sandbox NAME; `default` is reset instead."""
-    SandboxClient(admin, name).ask("DELETE")
+    admin.sandbox(name).ask("DELETE")
 
 
 @sandbox.command("reset", cls=ServerCommand)
 @click.argument("name", default="default")
 def reset_sandbox(name: str, *, admin: Admin) -> None:
     """Restore the sandbox NAME (by default `default`) as it was created."""
-    SandboxClient(admin, name).ask("POST", "/reset")
+    admin.sandbox(name).ask("POST", "/reset")
 
 
 @click.group()
@@ -260,87 +257,87 @@ def _print_clock(clock: Json) -> None:
 
 
 @clock.command("show", cls=SandboxCommand)
-def show_clock(*, client: SandboxClient) -> None:
+def show_clock(*, admin: Admin) -> None:
     """Print the clock's instant, how time passes, and when something is due next."""
-    _print_clock(client.ask("GET", "/clock"))
+    _print_clock(admin.ask("GET", "/clock"))
 
 
 @clock.command("advance", cls=SandboxCommand)
 @click.argument("duration")
-def advance_clock(duration: str, *, client: SandboxClient) -> None:
+def advance_clock(duration: str, *, admin: Admin) -> None:
     """Advance the clock by DURATION, such as 90s or 1h30m."""
-    _print_clock(client.ask("POST", "/clock/advance", {"by": duration}))
+    _print_clock(admin.ask("POST", "/clock/advance", {"by": duration}))
 
 
 @clock.command("next", cls=SandboxCommand)
-def move_clock_to_next(*, client: SandboxClient) -> None:
+def move_clock_to_next(*, admin: Admin) -> None:
     """Move the clock to the next instant at which a task or dag changes."""
-    _print_clock(client.ask("POST", "/clock/next"))
+    _print_clock(admin.ask("POST", "/clock/next"))
 
 
 @clock.command("move", cls=SandboxCommand)
 @click.argument("instant")
-def move_clock(instant: str, *, client: SandboxClient) -> None:
+def move_clock(instant: str, *, admin: Admin) -> None:
     """Move the clock to INSTANT, such as 2025-01-01T00:00:00Z."""
-    _print_clock(client.ask("POST", "/clock/move", {"to": instant}))
+    _print_clock(admin.ask("POST", "/clock/move", {"to": instant}))
 
 
 @clock.command("set", cls=SandboxCommand)
 @PROGRESSION
 @click.option("--speed", type=float, help="How many times faster than the wall clock it runs.")
-def set_clock(*, client: SandboxClient, **options: Any) -> None:
+def set_clock(*, admin: Admin, **options: Any) -> None:
     """Change how time passes from now on."""
     if not without_none(**options):
         raise NoAnswer("nothing to set: give --progression, --speed or both.")
-    _print_clock(client.ask("PATCH", "/clock", without_none(**options)))
+    _print_clock(admin.ask("PATCH", "/clock", without_none(**options)))
 
 
 @click.command(cls=SandboxCommand)
 @AS_JSON
-def tasks(*, client: SandboxClient, as_json: bool) -> None:
+def tasks(*, admin: Admin, as_json: bool) -> None:
     """List the tasks and dags of a sandbox: API, id, state, operation and name."""
     row_of = itemgetter("api", "id", "state", "operation", "name")
-    print_items(client.ask("GET", "/tasks")["tasks"], row_of, as_json=as_json)
+    print_items(admin.ask("GET", "/tasks")["tasks"], row_of, as_json=as_json)
 
 
 @click.command(cls=SandboxCommand)
 @click.argument("task")
 @click.option("--api", metavar="API", help="The API of the task, where several have it.")
 @AS_JSON
-def explain(task: str, *, client: SandboxClient, api: str | None, as_json: bool) -> None:
+def explain(task: str, *, admin: Admin, api: str | None, as_json: bool) -> None:
     """Explain why a task is in its state, and what changes it next and when.
 
     TASK is the id of a task of OCP, or the generic id or number of a dag of obshell.
     """
-    rows = client.ask("GET", "/tasks")["tasks"]
+    rows = admin.ask("GET", "/tasks")["tasks"]
     apis = {row["api"] for row in rows if task in (row["id"], str(row["number"]))}
     if api is None and len(apis) > 1:
         options = " or ".join(f"--api {name}" for name in sorted(apis))
         raise NoAnswer(f"several APIs have a task {task}. Choose one: {options}.")
     if api is None and not apis:
-        raise NoAnswer(f"there is no task {task} in sandbox {client.name!r}.")
+        raise NoAnswer(f"there is no task {task} in sandbox {admin.name!r}.")
     api = api or apis.pop()
     path = f"/tasks/{api}/{quote(task, safe='')}/explain"
     if as_json:
-        print_json(client.ask("GET", path, query={"format": "json"}))
+        print_json(admin.ask("GET", path, query={"format": "json"}))
     else:
-        click.echo(client.text(path, query={"format": "text"}).rstrip("\n"))
+        click.echo(admin.text(path, query={"format": "text"}).rstrip("\n"))
 
 
 @click.command(cls=SandboxCommand, params=[*JOURNAL_FILTERS])
 @click.option("--follow", "-f", is_flag=True, help="Print further requests until interrupted.")
 @click.option("--clear", is_flag=True, help="Delete every entry, and print none.")
 @click.option("--json", "as_json", is_flag=True, help="Print each entry as JSON, one a line.")
-def journal(*, client: SandboxClient, follow: bool, clear: bool, as_json: bool, **filters: Any) -> None:
+def journal(*, admin: Admin, follow: bool, clear: bool, as_json: bool, **filters: Any) -> None:
     """Print the requests to a sandbox, the oldest first; only those of OPERATION, if given."""
     if clear:
-        client.ask("DELETE", "/journal")
+        admin.ask("DELETE", "/journal")
         return
     pause, after = threading.Event(), 0
     with contextlib.suppress(KeyboardInterrupt):
         while output_problem() is None:
             query = {**filters, "after": after, "limit": PAGE_SIZE}
-            page = client.ask("GET", "/journal", query=query)
+            page = admin.ask("GET", "/journal", query=query)
             for entry in page["entries"]:
                 print_json(entry) if as_json else click.echo(_line_of(entry))
             if not page["entries"]:
@@ -367,7 +364,7 @@ def _line_of(entry: Json) -> str:
 @click.option("--times", type=click.IntRange(0), help="Exactly so many times.")
 @click.option("--at-least", type=click.IntRange(0), help="At least so many times; 1 by default.")
 @click.option("--at-most", type=click.IntRange(0), help="At most so many times.")
-def verify(*, client: SandboxClient, body: str | None, **options: Any) -> None:
+def verify(*, admin: Admin, body: str | None, **options: Any) -> None:
     """Check how many requests match.
 
     Exits with 1, and prints the nearest request, if OPERATION was not requested so many times.
@@ -382,7 +379,7 @@ def verify(*, client: SandboxClient, body: str | None, **options: Any) -> None:
             query["body"] = json.loads(body)
         except ValueError as problem:
             raise NoAnswer(f"--body is no JSON: {problem}.") from None
-    verdict = client.ask("POST", "/journal/verify", {"query": query, **limits})
+    verdict = admin.ask("POST", "/journal/verify", {"query": query, **limits})
     click.echo(verdict["message"])
     if not verdict["holds"]:
         raise click.exceptions.Exit(1)
@@ -406,10 +403,10 @@ def _value(value: Any) -> str:
 
 @faults.command("list", cls=SandboxCommand)
 @AS_JSON
-def list_faults(*, client: SandboxClient, as_json: bool) -> None:
+def list_faults(*, admin: Admin, as_json: bool) -> None:
     """List the faults: name, requests counted and affected, and what each does."""
     print_items(
-        client.ask("GET", "/faults")["faults"],
+        admin.ask("GET", "/faults")["faults"],
         lambda fault: (
             fault["name"],
             f"{fault['counted']} counted",
@@ -448,7 +445,7 @@ def list_faults(*, client: SandboxClient, as_json: bool) -> None:
 @click.option("--drop", multiple=True, metavar="PATH", help="Leave out, for example, data.status.")
 @click.option("--change-type", multiple=True, metavar="PATH", help="Change the type of a member.")
 @click.option("--still-executes", is_flag=True, help="Execute the operation nevertheless.")
-def add_fault(*, client: SandboxClient, dribble_bytes: int | None, dribble_every: str | None, **options: Any) -> None:
+def add_fault(*, admin: Admin, dribble_bytes: int | None, dribble_every: str | None, **options: Any) -> None:
     """Add a fault, and print its name."""
     body = {
         key: list(value) if isinstance(value, tuple) else value
@@ -456,17 +453,17 @@ def add_fault(*, client: SandboxClient, dribble_bytes: int | None, dribble_every
         if value is not None and value is not False and value != ()
     }
     dribble = without_none(bytes=dribble_bytes, every=dribble_every)
-    click.echo(client.ask("POST", "/faults", body | ({"dribble": dribble} if dribble else {}))["name"])
+    click.echo(admin.ask("POST", "/faults", body | ({"dribble": dribble} if dribble else {}))["name"])
 
 
 @faults.command("remove", cls=SandboxCommand)
 @click.argument("name", required=False)
 @click.option("--all", "is_all", is_flag=True, help="Remove all of them.")
-def remove_fault(name: str | None, *, client: SandboxClient, is_all: bool) -> None:
+def remove_fault(name: str | None, *, admin: Admin, is_all: bool) -> None:
     """Remove the fault NAME, or all of them."""
     if (name is None) is not is_all:
         raise NoAnswer("which fault? Give its name, or --all.")
-    client.ask("DELETE", "/faults" if name is None else f"/faults/{quote(name, safe='')}")
+    admin.ask("DELETE", "/faults" if name is None else f"/faults/{quote(name, safe='')}")
 
 
 ADMIN_COMMANDS: Final = (sandbox, clock, tasks, explain, journal, verify, faults)
