@@ -156,9 +156,9 @@ ErrorKind = Literal[
 
 STATUS_BY_KIND: Final[Mapping[ErrorKind, int]] = {
     "malformed body": 400,
-    "wrong request": 400,
     "wrong type": 400,
     "wrong value": 400,
+    "wrong request": 400,
     "bad credentials": 401,
     "unauthenticated": 401,
     "forbidden": 403,

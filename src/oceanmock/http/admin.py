@@ -61,16 +61,12 @@ LOOP: Final = ContextVar[AbstractEventLoop | None]("oceanmock.loop", default=Non
 PERMITTED: Final = frozenset({"ADMIN"})
 
 
-class Unknown(CallerError):
-    """A sandbox has no such fault or task."""
-
-
 class Conflict(CallerError):
     """The state of the server or of a sandbox does not allow a request."""
 
 
 STATUSES: Final[Mapping[int, tuple[type[Exception], ...]]] = {
-    404: (NoSuchSandbox, Unknown),
+    404: (NoSuchSandbox,),
     409: (SandboxTaken, TooManySandboxes, IdTaken, Conflict),
 }
 
@@ -400,7 +396,8 @@ class AdminHandlers:
         names = [item.name for item in sandbox.faults()]
         if name not in names:
             hint = did_you_mean(name, names)
-            raise Unknown(f"there is no fault {name!r} in sandbox {sandbox.name!r}. {hint}".rstrip())
+            problem = f"there is no fault {name!r} in sandbox {sandbox.name!r}. {hint}".rstrip()
+            raise ApiError("unknown path", problem)
         sandbox.execute(log.RemoveFault(name))
         return {"deleted": 1}
 
@@ -433,13 +430,13 @@ class AdminHandlers:
         return body
 
     def _task(self, request: Request) -> tuple[Api, TaskItem]:
-        """Return the task that the path names, and its API. Raises Unknown."""
+        """Return the task that the path names, and its API. Raises ApiError."""
         id, sandbox = request.parameters["task"], request.sandbox
         api = api_named(request.parameters["api"], self.app.apis)
         try:
             return api, sandbox.worlds[api.name].item(id)
         except (NoSuchTask, ValueError):
-            raise Unknown(f"there is no {api.root.title} {id} in sandbox {sandbox.name!r}.") from None
+            raise ApiError("unknown path", f"there is no {api.root.title} {id} in sandbox {sandbox.name!r}.") from None
 
     def render_error(self, request: Request, error: Exception) -> Response:
         """Return an error as one sentence, or as a line for each issue."""

@@ -19,7 +19,7 @@ import logging
 import re
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from types import SimpleNamespace
@@ -28,7 +28,7 @@ from typing import Any, Final
 import orjson
 from starlette.exceptions import HTTPException
 
-from oceanmock.api import ApiError, Authenticator, ErrorKind, Handler, Headers, Request, Response, Service
+from oceanmock.api import STATUS_BY_KIND, ApiError, Authenticator, Handler, Headers, Request, Response, Service
 from oceanmock.engine.faults import FaultRequest
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.engine.store import SandboxDeleted, StoreUnavailable
@@ -48,16 +48,8 @@ with warnings.catch_warnings():
     from connexion.spec import OpenAPISpecification
 
 MAX_BODY_BYTES: Final = 1024 * 1024
-KIND_BY_STATUS: Final[Mapping[int, ErrorKind]] = {
-    400: "wrong request",
-    401: "unauthenticated",
-    403: "forbidden",
-    404: "unknown path",
-    405: "wrong method",
-    413: "body too large",
-    415: "unsupported media type",
-}
-"""The kinds of the errors that starlette and connexion raise."""
+KIND_BY_STATUS: Final = {status: kind for kind, status in STATUS_BY_KIND.items() if status < 500}
+"""The kinds of the errors that starlette and connexion raise: the last of those that have the status."""
 
 
 @dataclass(frozen=True, slots=True)
