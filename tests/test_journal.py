@@ -247,7 +247,7 @@ def test_a_page_has_so_many_bytes_and_says_that_there_is_more() -> None:
 def test_a_near_miss_is_looked_for_in_the_last_entries() -> None:
     others = [{"operation": "getTaskInstance"}] * MAX_COMPARED_ENTRIES
 
-    message = journal_of(retry_subtask(7), *others).verify(query_of(operation="retrySubtask", subtask=8)).message
+    message = journal_of(retry_subtask(7), *others).verify(query_of(operation="retrySubtask", subtask=8))["message"]
 
     assert f"Nearest: entry {MAX_COMPARED_ENTRIES + 1}" in message
 
@@ -604,8 +604,8 @@ STORY: tuple[dict[str, Any], ...] = (
 def test_a_verification_holds_when_so_many_match(number: dict[str, int], holds: bool) -> None:
     verdict = journal_of(*STORY).verify(query_of(operation="retrySubtask", subtask=7), **number)
 
-    assert verdict.holds is holds
-    assert verdict.matching == (4, 6)
+    assert verdict["holds"] is holds
+    assert verdict["entries"] == [4, 6]
 
 
 @pytest.mark.parametrize(
@@ -623,7 +623,7 @@ def test_a_verification_holds_when_so_many_match(number: dict[str, int], holds: 
 def test_the_message_says_what_was_expected_and_found(number: dict[str, int], expected: str) -> None:
     verdict = journal_of({}).verify(query_of(task=1000), **number)
 
-    head = verdict.message.splitlines()[0]
+    head = verdict["message"].splitlines()[0]
     assert head == f"a request with task 1000: expected {expected}, found once."
 
 
@@ -640,7 +640,7 @@ def test_a_near_miss() -> None:
 
     verdict = journal_of(*STORY).verify(query, times=1)
 
-    assert_golden("near-miss.txt", f"{verdict.message}\n")
+    assert_golden("near-miss.txt", f"{verdict['message']}\n")
 
 
 def test_a_near_miss_of_a_body() -> None:
@@ -649,7 +649,7 @@ def test_a_near_miss_of_a_body() -> None:
 
     verdict = journal.verify(query_of(operation="dagHandler", dag=9, body=wanted))
 
-    assert_golden("near-miss-body.txt", f"{verdict.message}\n")
+    assert_golden("near-miss-body.txt", f"{verdict['message']}\n")
 
 
 def test_a_near_miss_of_a_path_that_no_line_holds() -> None:
@@ -657,25 +657,25 @@ def test_a_near_miss_of_a_path_that_no_line_holds() -> None:
 
     verdict = journal_of(*STORY).verify(query_of(path=path, caller="viewer"))
 
-    assert_golden("near-miss-path.txt", f"{verdict.message}\n")
+    assert_golden("near-miss-path.txt", f"{verdict['message']}\n")
 
 
 def test_when_too_many_came_they_are_listed() -> None:
     verdict = journal_of(*STORY).verify(query_of(operation="retrySubtask", subtask=7), times=1)
 
-    assert_golden("near-miss-too-many.txt", f"{verdict.message}\n")
+    assert_golden("near-miss-too-many.txt", f"{verdict['message']}\n")
 
 
 def test_when_too_few_came_they_are_listed_and_the_nearest_other_shown() -> None:
     verdict = journal_of(*STORY).verify(query_of(operation="retrySubtask", status=200), times=2)
 
-    assert_golden("near-miss-too-few.txt", f"{verdict.message}\n")
+    assert_golden("near-miss-too-few.txt", f"{verdict['message']}\n")
 
 
 def test_of_very_many_the_last_are_listed() -> None:
     verdict = journal_of(*[{}] * 30).verify(query_of(task=1000), times=0)
 
-    lines = verdict.message.splitlines()
+    lines = verdict["message"].splitlines()
     assert lines[3] == "  … and 10 before them"
     assert len(lines) == 24
 
@@ -683,7 +683,7 @@ def test_of_very_many_the_last_are_listed() -> None:
 def test_when_nothing_was_asked_at_all_it_says_so() -> None:
     verdict = Journal().verify(query_of(operation="retrySubtask", subtask=7), times=1)
 
-    assert_golden("near-miss-nothing-asked.txt", f"{verdict.message}\n")
+    assert_golden("near-miss-nothing-asked.txt", f"{verdict['message']}\n")
 
 
 def test_when_nothing_was_asked_since_it_was_cleared_it_says_so() -> None:
@@ -692,7 +692,7 @@ def test_when_nothing_was_asked_since_it_was_cleared_it_says_so() -> None:
 
     verdict = journal.verify(query_of(operation="retrySubtask"))
 
-    assert verdict.message.endswith("\nNothing has been asked since the journal was cleared.")
+    assert verdict["message"].endswith("\nNothing has been asked since the journal was cleared.")
 
 
 def test_entries_that_were_dropped_are_mentioned() -> None:
@@ -702,20 +702,20 @@ def test_entries_that_were_dropped_are_mentioned() -> None:
 
     verdict = journal.verify(query_of(task=1000), times=1)
 
-    assert verdict.holds
-    assert verdict.message.endswith("\nOlder entries that were dropped, and are not counted: 1.")
+    assert verdict["holds"]
+    assert verdict["message"].endswith("\nOlder entries that were dropped, and are not counted: 1.")
 
 
 def test_of_equally_near_misses_the_latest_is_shown() -> None:
     verdict = journal_of({}, {}, {}).verify(query_of(task=1000, status=500))
 
-    assert "Nearest: entry 3 |" in verdict.message
+    assert "Nearest: entry 3 |" in verdict["message"]
 
 
 def test_what_moves_a_cursor_is_spelled_out() -> None:
     journal = journal_of({"path": "/\x1b[2J\n", "caller": "me\x07", "refusal": "no\r"})
 
-    message = journal.verify(query_of(path="/x")).message
+    message = journal.verify(query_of(path="/x"))["message"]
 
     assert all(line.isprintable() for line in message.split("\n"))
     assert "/\\x1b[2J\\n" in message
@@ -726,8 +726,8 @@ def test_no_secret_comes_back_in_a_message() -> None:
 
     verdict = journal.verify(query_of(body={"rootPwd": "right"}), times=1)
 
-    assert "hunter2" not in verdict.message
-    assert 'body.rootPwd: "***"' in verdict.message
+    assert "hunter2" not in verdict["message"]
+    assert 'body.rootPwd: "***"' in verdict["message"]
 
 
 def test_a_query_in_python_has_the_keywords_of_the_journal() -> None:

@@ -367,13 +367,7 @@ class AdminHandlers:
         limits = dict(request.content)
         query = Query.of(limits.pop("query"), operations_by_api(self.app.apis))
         verdict = request.sandbox.journal.verify(query, **limits)
-        body = {
-            "holds": verdict.holds,
-            "found": len(verdict.matching),
-            "entries": list(verdict.matching),
-            "message": verdict.message,
-        }
-        return Response(200 if verdict.holds else VERIFICATION_FAILED, body, RESPONSE_HEADERS)
+        return Response(200 if verdict["holds"] else VERIFICATION_FAILED, verdict, RESPONSE_HEADERS)
 
     def list_faults(self, request: Request) -> Json:
         return {"faults": [values.fault_json(item) for item in request.sandbox.faults()]}

@@ -197,8 +197,8 @@ class Journal:
 
     def verify(
         self, query: Query, *, times: int | None = None, at_least: int | None = None, at_most: int | None = None
-    ) -> Verdict:
-        """Return whether so many entries match, and why not; without a number, at least one must.
+    ) -> dict[str, Any]:
+        """Return whether so many entries match, and why not, as JSON; without a number, at least one must.
 
         Raises AuthorError for numbers that contradict each other.
         """
@@ -228,7 +228,8 @@ class Journal:
                 lines += [f"  entry {_line(_read(item))}" for item in matching[-MAX_LISTED_ENTRIES:]]
             if others and len(matching) < least:
                 lines += ["", *_near_miss(query, others[-MAX_COMPARED_ENTRIES:])]
-        return Verdict(holds, tuple(entry.number for entry, *_ in matching), "\n".join(lines))
+        numbers = [entry.number for entry, *_ in matching]
+        return {"holds": holds, "found": len(numbers), "entries": numbers, "message": "\n".join(lines)}
 
     def _matching(self, query: Query | None, after: int) -> Iterator[_Recorded]:
         with self._space.lock:
@@ -428,15 +429,6 @@ def _json_text(value: Any) -> str:
         return orjson.dumps(value).decode()
     except TypeError:  # a query in Python may have what JSON has not
         return repr(value)
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """The outcome of a verification; ``matching`` are the numbers of the entries that match."""
-
-    holds: bool
-    matching: tuple[int, ...]
-    message: str
 
 
 def _range_text(least: int, most: int | None) -> str:
