@@ -31,11 +31,10 @@ KILLS: Final = FOLDER / "mutants-by-phase.md"
 
 @dataclass(frozen=True, slots=True)
 class Kill:
-    """What finds a broken server first: a phase, and its rule; and the seconds until then."""
+    """What finds a broken server first: a phase, and its rule."""
 
     phase: str
     rule: str
-    seconds: float
 
 
 Rows = Mapping[str, tuple[str, ...]]
