@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import get_args
@@ -12,9 +13,9 @@ from conform_results import shipped_for
 from conform_servers import Shape, reshaping
 from fuzzing_world import served
 from oceanmock.apis import make_sandbox
-from oceanmock.checks import Phase
+from oceanmock.checks import Exchange, Phase
 from oceanmock.conformance.baseline import choose_baselines, joined
-from oceanmock.conformance.model import ApiName, Options, Result
+from oceanmock.conformance.model import ApiName, Event, Options, Result
 from oceanmock.conformance.run import conform
 from oceanmock.conformance.target import reach
 from oceanmock.credentials import Sealed
@@ -81,6 +82,20 @@ def test_nor_with_any_other_seed(kind: tuple[str, str, str], tmp_path: Path) -> 
     results = [run(tmp_path, kind, Options(seed=seed, max_examples=3, phases=BY_CHANCE)) for seed in range(1, 10)]
 
     assert [text for result in results for text in texts(result)] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("api", ["ocp", "obshell"])
+def test_a_run_asks_less_by_chance_than_on_purpose(api: ApiName) -> None:
+    requests = Counter[str]()
+
+    def listen(event: Event) -> None:
+        requests.update([event.phase] if isinstance(event, Exchange) else [])
+
+    with served(api) as there:
+        conform(there.target, Options(), listen=listen)
+
+    assert 0 < sum(requests[phase] for phase in BY_CHANCE) < requests["probes"]
 
 
 @pytest.mark.slow

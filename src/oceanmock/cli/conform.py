@@ -240,7 +240,7 @@ def _run(
         seed=options.seed,
         rate=options.rate,
         phases=frozenset(phases),
-        max_examples=options.max_examples or (10 if options.mock else 20),
+        max_examples=options.max_examples or (10 if options.mock else 5),
         stories=stories,
         story_ids=options.story_id,
         timeout=options.timeout,

@@ -159,7 +159,7 @@ class ConformOptions:
     )
     seed: int = _option("The same seed makes the same requests.", default=0, show_default=True)
     max_examples: int | None = _option(
-        "Generated examples per operation. Default: 20, or 10 with --mock.", type=click.IntRange(1)
+        "Generated examples per operation. Default: 5, or 10 with --mock.", type=click.IntRange(1)
     )
     max_requests: int = _option(
         "End the run, as INCOMPLETE, at so many requests; 0 for any number. Not with --mock.",

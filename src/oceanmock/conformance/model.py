@@ -176,7 +176,7 @@ class Options:
     seed: int = 0
     rate: float = 0.0
     phases: frozenset[Phase] = frozenset(PHASES)
-    max_examples: int = 20
+    max_examples: int = 5
     stories: tuple[BaseScenario, ...] = ()
     story_ids: tuple[tuple[str, str], ...] = ()
     timeout: int = 60_000_000_000
