@@ -22,7 +22,7 @@ from oceanmock.engine.sandbox import Sandbox
 from oceanmock.http.app import create_app
 from oceanmock.http.server import Server
 from oceanmock.library import read_scenario
-from oceanmock.obshell.scenario import Switches
+from oceanmock.obshell.agent import Switches
 
 SCENARIOS = {
     "ocp": """

@@ -26,7 +26,7 @@ from oceanmock.apis import make_sandbox
 from oceanmock.engine.log import Accounts
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.library import load_scenario
-from oceanmock.obshell.scenario import Switches
+from oceanmock.obshell.agent import Switches
 from oceanmock.obshell.world import Dags, id_of
 from oceanmock.openapi import load_spec, spec_path
 

@@ -28,8 +28,8 @@ from oceanmock.credentials import Basic
 from oceanmock.engine.log import SetClock
 from oceanmock.http.server import Server
 from oceanmock.library import library_names, load_scenario, read_scenario
+from oceanmock.obshell.agent import Switches as ObshellSwitches
 from oceanmock.obshell.conformance import CONFORMANCE, Knowledge
-from oceanmock.obshell.scenario import Switches as ObshellSwitches
 from oceanmock.ocp.scenario import Switches as OcpSwitches
 from oceanmock.scenario.fields import BaseScenario
 

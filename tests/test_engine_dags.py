@@ -26,8 +26,9 @@ from oceanmock.errors import AuthorError, IllegalOperator, NoSuchTask
 from oceanmock.library import read_scenario
 from oceanmock.obshell import machine as obshell
 from oceanmock.obshell import world as obshell_world
+from oceanmock.obshell.agent import Switches
 from oceanmock.obshell.api import GenericId, InvalidGenericId, local_id, parse_generic_id
-from oceanmock.obshell.scenario import Scenario, Switches, rules_of, script_of
+from oceanmock.obshell.scenario import Scenario, rules_of, script_of
 from oceanmock.obshell.world import DagKey, Dags, DagView
 from oceanmock.ocp.world import Tasks
 

@@ -27,8 +27,8 @@ from oceanmock.obshell import machine
 from oceanmock.obshell import scenario as obshell
 from oceanmock.obshell import states as obshell_states
 from oceanmock.obshell import world as obshell_world
-from oceanmock.obshell.agent import Agent
-from oceanmock.obshell.scenario import FORMAT, Switches
+from oceanmock.obshell.agent import Agent, Switches
+from oceanmock.obshell.scenario import FORMAT
 from oceanmock.obshell.world import Dags
 from oceanmock.ocp import scenario as ocp
 from oceanmock.ocp.world import Tasks

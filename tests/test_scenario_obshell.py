@@ -18,8 +18,8 @@ from oceanmock.clock import MILLISECOND, SECOND
 from oceanmock.library import read_scenario
 from oceanmock.obshell import machine
 from oceanmock.obshell import scenario as obshell
+from oceanmock.obshell.agent import Switches
 from oceanmock.obshell.api import QUIRK_NAMES
-from oceanmock.obshell.scenario import Switches
 from oceanmock.obshell.states import Rules, RunScript, SubTaskScript
 from oceanmock.scenario.document import ScenarioError
 from scenario_schema import validator

@@ -24,7 +24,7 @@ from oceanmock.apis import make_sandbox
 from oceanmock.engine.log import Accounts, SandboxSpec, User
 from oceanmock.http.app import App, create_app
 from oceanmock.library import read_scenario
-from oceanmock.obshell.scenario import Switches as ObshellSwitches
+from oceanmock.obshell.agent import Switches as ObshellSwitches
 from oceanmock.ocp.scenario import Switches as OcpSwitches
 from oceanmock.openapi import load_spec, operations_of, spec_path
 from schemathesis_hooks import hooked_sandbox as ocp_sandbox

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from functools import cached_property
 from ipaddress import ip_address
 from typing import Annotated, ClassVar, Final, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
-from oceanmock.obshell.api import API, Identity, QuirkName
+from oceanmock.obshell.api import API, Identity, QuirkName, Version, contract_version
 from oceanmock.scenario.faults import Calls
 from oceanmock.scenario.fields import Model, OrOne, Reference, must
 from oceanmock.scenario.stubs import BaseWhen, Stub
@@ -73,6 +74,24 @@ class Agent(Address):
     """The password of root@sys, with which most routes authenticate; none is set, if null."""
     agent_password: str | None = None
     """The agent's own password; none is set, if left out."""
+
+
+class Switches(Model):
+    """The version of obshell that is served, and its quirks."""
+
+    obshell_version: ServedVersion = NEWEST_VERSION
+    """Four numbers, 4.2.3.0 to 4.5.0.0."""
+    quirks_off: QuirkSelection = ()
+    """The quirks that this server shall not have: names, or `all`."""
+
+    @cached_property
+    def contract(self) -> Version:
+        """Return the version of the contract."""
+        return contract_version(self.obshell_version)
+
+    def has(self, quirk: QuirkName) -> bool:
+        """Return whether the server has a quirk."""
+        return not {"all", quirk} & set(self.quirks_off)
 
 
 class When(BaseWhen):

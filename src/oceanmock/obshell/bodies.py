@@ -16,7 +16,7 @@ import orjson
 from oceanmock.api import Json, Request
 from oceanmock.obshell import api
 from oceanmock.obshell.agent import Address
-from oceanmock.obshell.api import GenericId, QuirkName, Version, parse_generic_id
+from oceanmock.obshell.api import GenericId, QuirkName, parse_generic_id
 from oceanmock.obshell.errors import ObshellError, error_of, not_found, not_holding, panic
 from oceanmock.obshell.gojson import BOOLEANS, Unreadable, query_value, quoted, read_struct
 from oceanmock.obshell.machine import lines_of, task_logs_at
@@ -44,14 +44,9 @@ def holds_oceanbase(request: Request) -> bool:
     return dags_of(request).agent.identity == "CLUSTER AGENT"
 
 
-def contract_of(request: Request) -> Version:
-    """Return the contract's version that is served."""
-    return api.contract_version(dags_of(request).switches.obshell_version)
-
-
 def has_err_codes(request: Request) -> bool:
     """Return True for a version whose errors have errCodes, and whose dags have maintenance keys."""
-    return contract_of(request) >= api.ERR_CODES_SINCE
+    return dags_of(request).switches.contract >= api.ERR_CODES_SINCE
 
 
 def target_of(request: Request) -> str:
@@ -256,7 +251,7 @@ def info_json(request: Request) -> Json:
         "version": version_of(request),
         "isObproxyAgent": False,
         "security": agent.agent_password is not None,
-        **({"supportedAuth": ["v2"]} if contract_of(request) >= api.SUPPORTED_AUTH_SINCE else {}),
+        **({"supportedAuth": ["v2"]} if dags_of(request).switches.contract >= api.SUPPORTED_AUTH_SINCE else {}),
     }
 
 

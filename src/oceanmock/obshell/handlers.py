@@ -74,7 +74,7 @@ class ServiceFactory:
 
     def variant_of(self, sandbox: Sandbox) -> Version:
         """Return the contract's version that a sandbox's switches select."""
-        return api.contract_version(sandbox.world(Dags).switches.obshell_version)
+        return sandbox.world(Dags).switches.contract
 
     def service(self, variant: Version) -> Service:
         """Return the service of a version."""
@@ -122,7 +122,7 @@ class ServiceFactory:
         """Decrypt header and body (middleware.go:396-498). Raises ObshellError, Redirect."""
         # A route of this method with a slash too much, also one without its id.
         if request.path.endswith("/"):
-            routes = errors.redirected_routes(bodies.contract_of(request)).get(request.method)
+            routes = errors.redirected_routes(dags_of(request).switches.contract).get(request.method)
             if routes is not None and routes.fullmatch(request.path):
                 raise errors.Redirect
         chosen = find_header(request.headers) if request.sandbox.accounts.required else None

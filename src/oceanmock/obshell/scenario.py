@@ -16,8 +16,8 @@ from pydantic import Discriminator, Field, Tag, model_validator
 from oceanmock import clock
 from oceanmock.errors import IllegalOperator
 from oceanmock.obshell import machine, states
-from oceanmock.obshell.agent import NEWEST_VERSION, Address, Agent, ObshellStub, QuirkSelection, ServedVersion
-from oceanmock.obshell.api import API, ClientOperator, Identity, OperationId, Operator, QuirkName, State
+from oceanmock.obshell.agent import Address, Agent, ObshellStub, Switches
+from oceanmock.obshell.api import API, ClientOperator, Identity, OperationId, Operator, State
 from oceanmock.scenario.document import Issue, Loc, Wording, contradiction, wrong_value
 from oceanmock.scenario.faults import MAX_FAULTS, Fault, ShownId
 from oceanmock.scenario.fields import (
@@ -171,19 +171,6 @@ class Dag(Model):
     """The agent's change once it has succeeded; none, if left out."""
     nodes: Annotated[tuple[Node, ...], Field(min_length=1, max_length=MAX_PER_OWNER)]
     """In the order in which they run."""
-
-
-class Switches(Model):
-    """The version of obshell that is served, and its quirks."""
-
-    obshell_version: ServedVersion = NEWEST_VERSION
-    """Four numbers, 4.2.3.0 to 4.5.0.0."""
-    quirks_off: QuirkSelection = ()
-    """The quirks that this server shall not have: names, or `all`."""
-
-    def has(self, quirk: QuirkName) -> bool:
-        """Return whether the server has a quirk."""
-        return not {"all", quirk} & set(self.quirks_off)
 
 
 class Until(Model):

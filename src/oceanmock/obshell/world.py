@@ -27,9 +27,9 @@ from oceanmock.engine.world import TaskItem, World, agreed_setting
 from oceanmock.errors import AuthorError, IdTaken, NoSuchTask, UnderMaintenance, WrongIdentity
 from oceanmock.obshell import machine
 from oceanmock.obshell import scenario as files
-from oceanmock.obshell.agent import Address, Agent
+from oceanmock.obshell.agent import Address, Agent, Switches
 from oceanmock.obshell.api import API, ClientOperator, GenericId, Identity, IdKind, local_id
-from oceanmock.obshell.scenario import MAX_PER_OWNER, Scenario, Switches, TenantLock
+from oceanmock.obshell.scenario import MAX_PER_OWNER, Scenario, TenantLock
 from oceanmock.obshell.states import DagState
 
 Store = Literal["agent", "cluster"]
