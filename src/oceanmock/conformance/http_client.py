@@ -96,15 +96,7 @@ class HttpClient:
         self.options: Final = options
         self.checkers: Final = list(checkers)
         self.operations: Final = operations_of(spec_for(target.api, target.version))
-        self.guard: Final = Guard(
-            target.api,
-            self.operations,
-            writes=options.write,
-            tasks=options.tasks,
-            own_address=target.own_address,
-            spared="" if options.unknown_ids else target.spared,
-            cancel_rollback=options.cancel_rollback,
-        )
+        self.guard: Final = Guard(target, options, self.operations)
         self.session: Final = _Session(self)
         self.exchanges: Final[deque[Exchange]] = deque(maxlen=MAX_RECENT_EXCHANGES)
         self.request_count = 0

@@ -24,6 +24,7 @@ from oceanmock.openapi import Operation, Spec, operations_at
 
 if TYPE_CHECKING:
     from oceanmock.conformance.baseline import Known
+    from oceanmock.conformance.target import Target
     from oceanmock.scenario.fields import BaseScenario
 
 ApiName = Literal["ocp", "obshell"]
@@ -229,41 +230,31 @@ class NotAllowed(OceanmockError):
 class Guard:
     """Decide what a run may send to its target, before a byte leaves.
 
-    A run that only reads sends GET. One that ``writes`` changes the ``tasks`` it was given, the parts that their own
-    responses show, and registered ids, such as those of nothing. ``own_address`` is the target's; a request that names
-    the address of another agent is never sent, since the target would forward it; nor, while ``spared`` says why, one
-    with an id that no response has shown; nor one that does harm which nothing undoes (``never_during`` of the API).
-    What is not known to be allowed is refused.
+    A run that only reads sends GET. One that writes changes the tasks of its options, the parts that their own
+    responses show, and registered ids, such as those of nothing. A request that names the address of another agent is
+    never sent, since the target would forward it; nor, while ``spared`` says why, one with an id that no response has
+    shown; nor one that does harm which nothing undoes (``never_during`` of the API). What is not known to be allowed is
+    refused.
     """
 
-    def __init__(
-        self,
-        api: str,
-        operations: Sequence[Operation],
-        *,
-        writes: bool,
-        tasks: Sequence[str] = (),
-        own_address: tuple[str, int] | None = None,
-        spared: str = "",
-        cancel_rollback: bool = False,
-    ) -> None:
+    def __init__(self, target: Target, options: Options, operations: Sequence[Operation]) -> None:
         from oceanmock.apis import api_named  # noqa: PLC0415 (--help reads this module)
 
-        self._api = api_named(api)
+        self._api = api_named(target.api)
         self._server = self._api.conformance
         self._operations = operations
-        self._writes = writes
+        self._writes = options.write
         self._own_address: tuple[str, int] | None = None
-        if own_address is not None:
+        if target.own_address is not None:
             with suppress(ValueError):  # a name is no address in an id
-                self._own_address = str(ip_address(own_address[0])), own_address[1]
-        self.spared = spared
+                self._own_address = str(ip_address(target.own_address[0])), target.own_address[1]
+        self.spared = "" if options.unknown_ids else target.spared
         self._shown = set[tuple[str, str]]()
-        self._harmful, self._before_it = ("", "") if cancel_rollback else self._server.never_during
+        self._harmful, self._before_it = ("", "") if options.cancel_rollback else self._server.never_during
         self._exposed = set[str]()
         self._allows_everything = False
         self._submits = set[tuple[str, str]]()
-        self._ids = {(self._api.root.name, str(id)) for id in tasks}
+        self._ids = {(self._api.root.name, str(id)) for id in options.tasks}
 
     def may_change(self, id: str | int, *, kind: str = ANY_KIND) -> None:
         """Allow changes to an id of a kind; ``ANY_KIND``, for ids of nothing, any method."""
