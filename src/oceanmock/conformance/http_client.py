@@ -237,10 +237,10 @@ class HttpClient:
         self._report(single, single_again, compared, compared_again)
         return again, outcome
 
-    def _findings(self, exchange: Exchange, checker: Checker) -> tuple[list[CheckResult], list[CheckResult]]:
+    def _findings(self, exchange: Exchange, *checkers: Checker) -> tuple[list[CheckResult], list[CheckResult]]:
         """Return what the checkers find in an exchange by itself, and by comparing it with earlier ones."""
         single, compared = list[CheckResult](), list[CheckResult]()
-        for item in (*self.checkers, checker):
+        for item in (*self.checkers, *checkers):
             (compared if getattr(item, "compares", False) else single).extend(item(exchange))
         return single, compared
 
@@ -347,6 +347,11 @@ class HttpClient:
             expects_refusal=self._expects_refusal,
             credentials="own" if is_own else "others" if in_request else "none",
         )
+        self._keep(exchange)
+        return exchange
+
+    def _keep(self, exchange: Exchange) -> None:
+        """Count and announce an exchange."""
         with self._lock:
             self.request_count += 1
             self.exchanges.append(exchange)
@@ -357,7 +362,11 @@ class HttpClient:
                 self.changes.append(exchange)
             self.guard.learn(exchange)
             self._listen(exchange)
-        return exchange
+
+    def receive(self, exchange: Exchange) -> None:
+        """Count, announce and check a recorded exchange."""
+        self._keep(exchange)
+        self._report(*self._findings(exchange))
 
     def found(self, finding: CheckResult) -> bool:
         """Keep and announce a finding unless its key is known; return whether it is new."""

@@ -233,14 +233,14 @@ class WalkReport:
 class Walk:
     """A walk on one task or dag."""
 
-    def __init__(self, prober: Prober, id: str, *, pace: Pace, report: WalkReport, knowledge: Any) -> None:
+    def __init__(self, prober: Prober, id: str, *, pace: Pace, report: WalkReport, knowledge: Any = None) -> None:
         self.prober: Final = prober
         self.id: Final = id
         self.pace: Final = pace
         self.report: Final = report
         self.record: Final = api_named(prober.contract.api)
         self.api: Final = self.record.conformance
-        self.knowledge: Final = knowledge
+        self.knowledge: Final = knowledge or self.api.knowledge(prober.contract.version)
         self.current: Observation | None = None
         self.is_over = False
         self.may_end = True
@@ -427,7 +427,7 @@ def walk_sandbox(
     """
     report, random = WalkReport(), Random(seed)  # noqa: S311 (the same seed, the same walk)
     api = api_named(prober.contract.api).conformance
-    knowledge, goals = knowledge or api.knowledge(""), api.goals
+    goals = api.goals
 
     def begin(id: str, *, is_new: bool) -> Walk:
         reset()
@@ -466,7 +466,6 @@ def walk_server(
     """
     report, random = WalkReport(), Random(seed)  # noqa: S311 (the same seed, the same walk)
     api = api_named(prober.contract.api).conformance
-    knowledge = knowledge or api.knowledge(prober.contract.version)
     goals = (*api.goals, ILLEGAL, LOOK)
     with prober.client.during("machine"):
         for id in ids:
@@ -486,11 +485,11 @@ def walk_server(
     return report
 
 
-def leave(prober: Prober, ids: Iterable[str], *, pace: Pace, knowledge: Any = None) -> dict[str, str]:
+def leave(prober: Prober, ids: Iterable[str], *, pace: Pace) -> dict[str, str]:
     """Bring tasks to an end, and return the state in which each is left."""
-    report, api = WalkReport(), api_named(prober.contract.api).conformance
+    report = WalkReport()
     for id in ids:
-        walk = Walk(prober, id, pace=pace, report=report, knowledge=knowledge or api.knowledge(prober.contract.version))
+        walk = Walk(prober, id, pace=pace, report=report)
         if walk.read() is not None:
             walk.end()
     return report.left

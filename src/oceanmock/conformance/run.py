@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import MISSING, dataclass, fields, replace
 from functools import cached_property
 from http import HTTPStatus
 from io import StringIO
@@ -33,10 +33,8 @@ from oceanmock.conformance.http_client import HttpClient, RequestAuth
 from oceanmock.conformance.model import (
     MAX_REQUESTS,
     MAX_TIME,
-    NO_RESPONSE,
     PHASES,
     ApiName,
-    BoundReached,
     Event,
     Listener,
     NotAsked,
@@ -116,42 +114,25 @@ def judge_recording(
     Anybody may operate between two of them, and a HAR has the bodies of requests to obshell encrypted: so only what no
     operation explains is reported.
     """
-    began, version = stopwatch(), version_in(api, exchanges)
-    contract = contract_for(api, version)
-    response_checker, history = ResponseChecker(contract), HistoryChecker(contract, own_ids=())
-    findings: dict[Any, CheckResult] = {}
-    result = Result(
-        target=str(path),
-        api=api,
-        version=version,
-        seed=options.seed,
-        command=shlex.join(["oceanmock", "conform", "--passive", str(path), "--api", api]),
-        started=format_instant(wall_now(), digits=0),
-        writes=False,
-        statuses={name: Counter() for name in contract.operations},
-        transitions=history.transitions,
-        labels=history.labels,
-    )
+    runner = Runner(Target(str(path), api, version=version_in(api, exchanges)), options, listen=listen)
+    complete, began = [item for item in exchanges if not item.problem], stopwatch()
     listen(PhaseStarted("passive"))
-    complete = [item for item in exchanges if not item.problem]
-    for item in complete:
-        operation = find_operation(contract.operations.values(), item.method, item.target.partition("?")[0])
-        exchange = replace(item, operation=operation.id if operation else "")
-        if operation is not None:
-            result.statuses[operation.id][exchange.status or NO_RESPONSE] += 1
-        listen(exchange)
-        for finding in (*response_checker(exchange), *history(exchange)):
-            if findings.setdefault(finding.key, finding) is finding:
-                listen(finding)
+    for exchange in complete:
+        operation = find_operation(runner.client.operations, exchange.method, exchange.target.partition("?")[0])
+        runner.client.receive(replace(exchange, operation=operation.id if operation else ""))
     listen(PhaseEnded("passive"))
+    result = replace(
+        runner.result(),
+        command=shlex.join(["oceanmock", "conform", "--passive", str(path), "--api", api]),
+        findings=[replace(item, curl="") for item in runner.client.findings],
+        phases={"passive": stopwatch() - began},
+        writes=False,
+        changes=[],
+        latencies={},
+    )
     if len(complete) < len(exchanges):
         what = f"{len(exchanges) - len(complete):,} of {plural(len(exchanges), 'exchange')}"
         result.not_asked.append(NotAsked(what, "the recording does not have the bodies of their responses."))
-    for checker in (response_checker, history):
-        _add(result.rules, checker.counts)
-        result.checked.update(checker.checked)
-    result.request_count, result.findings = len(complete), list(findings.values())
-    result.took = result.phases["passive"] = stopwatch() - began
     apply_baseline(baseline, result)
     return result
 
@@ -224,16 +205,13 @@ class Runner:
                 if self.environment.is_ours:
                     self.environment.wait(BETWEEN_SECONDS)
             self._leave()
-        except BoundReached:
-            self._stop(selected)
-            self._leave()
-        except KeyboardInterrupt:
-            if self.client.bound:  # schemathesis raises one of its own
+        except KeyboardInterrupt:  # a BoundReached is one; schemathesis raises one of its own instead
+            if self.client.bound:
                 self._stop(selected)
                 self._leave()
-                return
-            self._result.left |= self.memory.last_states(self.options.tasks) if self.client.changes else {}
-            self._result.interrupted = True
+            else:
+                self._result.left |= self.memory.last_states(self.options.tasks) if self.client.changes else {}
+                self._result.interrupted = True
 
     def _stop(self, selected: Collection[Phase]) -> None:
         """Record that the run has reached a bound, and what was not asked."""
@@ -299,45 +277,36 @@ class Runner:
         rules, checked = dict[str, RuleCount](), Counter[tuple[str, str]]()
         for checker in (self.checks, self.memory, self._prober, self._walker, self._fuzzer):
             if checker is not None:
-                _add(rules, checker.counts)
-                checked.update(checker.checked)
+                rules = _total(rules, {rule: replace(count) for rule, count in checker.counts.items()})
+                checked += checker.checked
         took, sent = stopwatch() - self._began, self.client.request_count
         return replace(self._result, took=took, request_count=sent, rules=rules, checked=checked)
 
 
-def _add(rules: dict[str, RuleCount], more: Mapping[str, RuleCount]) -> None:
-    """Add counts to others."""
-    for rule, count in more.items():
-        total = rules.setdefault(rule, RuleCount())
-        total.looked += count.looked
-        total.broken += count.broken
+def _total(one: Any, other: Any) -> Any:
+    """Return two counts, lists or mappings of them as one; of anything else the first."""
+    match one:
+        case bool():
+            return one or other
+        case int() | list() | Counter():
+            return one + other
+        case RuleCount():
+            return RuleCount(one.looked + other.looked, one.broken + other.broken)
+        case dict():
+            return {**one, **other, **{key: _total(one[key], other[key]) for key in one.keys() & other.keys()}}
+    return one
 
 
 def merged(results: Sequence[Result]) -> Result:
     """Return several results as one, with the first one's name, each finding once."""
-    findings: dict[Any, CheckResult] = {}
-    phases = Counter[str]()
-    whole = replace(results[0], rules={}, statuses={}, stories={}, latencies={}, took=0, request_count=0)
-    whole.changes, whole.checked, whole.transitions, whole.labels = [], Counter(), Counter(), Counter()
-    for item in results:
-        _add(whole.rules, item.rules)
-        for name, counts in item.statuses.items():
-            whole.statuses.setdefault(name, Counter()).update(counts)
-        for name, spans in item.latencies.items():
-            whole.latencies.setdefault(name, []).extend(spans)
-        for finding in item.findings:
-            findings.setdefault(finding.key, finding)
-        phases.update(item.phases)
-        whole.checked.update(item.checked)
-        whole.transitions.update(item.transitions)
-        whole.labels.update(item.labels)
-        whole.changes += item.changes
-        whole.left |= item.left
-        whole.stories |= item.stories
-        whole.took += item.took
-        whole.request_count += item.request_count
-        whole.interrupted |= item.interrupted
-    whole.phases, whole.findings = dict(phases), list(findings.values())
+    whole, findings = replace(results[0]), dict[Any, CheckResult]()
+    counts = [item.name for item in fields(Result) if (item.default, item.default_factory) != (MISSING, MISSING)]
+    for result in results[1:]:
+        for name in counts:
+            setattr(whole, name, _total(getattr(whole, name), getattr(result, name)))
+    for finding in whole.findings:
+        findings.setdefault(finding.key, finding)
+    whole.findings = list(findings.values())
     return whole
 
 

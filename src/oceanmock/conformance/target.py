@@ -30,6 +30,7 @@ from oceanmock.conformance.transport import Problem, problem_of
 from oceanmock.credentials import AccessKey, Basic, Sealed
 from oceanmock.errors import AuthorError, OceanmockError
 from oceanmock.masking import is_secret, mask_body, mask_query, mask_text
+from oceanmock.observations import observations
 from oceanmock.text import escape_unprintable
 
 PERMANENT: Final = frozenset({"certificate", "other name", "no TLS there", "TLS", "not sendable"})
@@ -153,14 +154,12 @@ def detail_path(api: str, id: str | int) -> str:
 
 def failed_tasks(target: Target) -> list[tuple[str, str]]:
     """Return id and name of each task, or dag, that is FAILED on the target. It only reads."""
-    record = api_named(target.api)
-    body = HttpClient(target, Options()).send("GET", record.conformance.failed_path).json()
-    data = body.get("data") if isinstance(body, dict) else None
-    rows = data.get("contents") if isinstance(data, dict) else None
+    api = api_named(target.api)
+    exchange = HttpClient(target, Options()).send("GET", api.conformance.failed_path)
     return [
-        (escape_unprintable(str(row.get("id"))), escape_unprintable(str(row.get("name"))))
-        for row in rows or ()
-        if isinstance(row, dict) and row.get(record.state_key) == "FAILED"
+        (escape_unprintable(item.id), escape_unprintable(item.name))
+        for item in observations(api, exchange.operation, exchange.json())
+        if item.kind == api.root.name and item.state == "FAILED"
     ]
 
 
@@ -229,16 +228,14 @@ def _of_har(entry: Any, number: int) -> Exchange:
     parts, content = urlsplit(request["url"]), response.get("content") or {}
     text, sent = content.get("text"), (request.get("postData") or {}).get("text") or ""
     body = base64.b64decode(text or "") if content.get("encoding") == "base64" else (text or "").encode()
-    fields = [[(item["name"], item["value"]) for item in message["headers"]] for message in (request, response)]
-    return _recorded(
-        number,
-        method=request["method"],
-        target=f"{parts.path}?{parts.query}".rstrip("?"),
-        fields=fields,
-        bodies=(sent.encode(), body),
-        status=response["status"],
-        at=entry["startedDateTime"],
-        took_ms=entry.get("time") or 0,
+    headers = [[(item["name"], item["value"]) for item in message["headers"]] for message in (request, response)]
+    return replace(
+        _recorded(number, request["method"], parts.path, parts.query, headers),
+        request_body=sent.encode(),
+        status=int(response["status"] or 0) or None,
+        response_body=body,
+        sent_at=instant(entry["startedDateTime"]) or 0,
+        took=round((entry.get("time") or 0) * MILLISECOND),
         problem=NO_BODY if text is None and content.get("size") else "",
     )
 
@@ -250,46 +247,33 @@ def _of_journal(entry: Any, number: int) -> Exchange:
             return json.dumps(value, ensure_ascii=False).encode()
         return base64.b64decode(value) if kind == "base64" else (value or "").encode()
 
-    return _recorded(
-        number,
-        method=entry["method"],
-        target=f"{entry['path']}?{entry['query']}".rstrip("?"),
-        fields=(entry["request_headers"], entry["response_headers"]),
-        bodies=(body("request_body"), body("response_body")),
-        status=entry["status"],
-        at=entry["wall"],
-        took_ms=entry["took_ms"],
+    headers = entry["request_headers"], entry["response_headers"]
+    return replace(
+        _recorded(number, entry["method"], entry["path"], entry["query"], headers),
+        request_body=body("request_body"),
+        status=int(entry["status"] or 0) or None,
+        response_body=body("response_body"),
+        sent_at=instant(entry["wall"]) or 0,
+        took=round(entry["took_ms"] * MILLISECOND),
     )
 
 
-def _recorded(
-    number: int,
-    *,
-    method: str,
-    target: str,
-    fields: Sequence[Any],
-    bodies: tuple[bytes, bytes],
-    status: int | None,
-    at: str,
-    took_ms: float,
-    problem: str = "",
-) -> Exchange:
-    """Return an exchange whose operation is not known yet; ``fields`` are the headers of request and response."""
-    request_headers, response_headers = (tuple((str(name), str(value)) for name, value in item) for item in fields)
+def _recorded(number: int, method: str, path: str, query: str, headers: Sequence[Any]) -> Exchange:
+    """Return an exchange whose operation is not known yet, without what its recording adds."""
+    request, response = (tuple((str(name), str(value)) for name, value in item) for item in headers)
     return Exchange(
         number=number,
         phase="passive",
         operation="",
         method=method.upper(),
-        target=target,
-        request_headers=request_headers,
-        request_body=bodies[0],
-        status=int(status) if status else None,
-        response_headers=response_headers,
-        response_body=bodies[1],
-        sent_at=instant(at) or 0,
-        took=round(took_ms * MILLISECOND),
-        problem=problem,
+        target=f"{path}?{query}".rstrip("?"),
+        request_headers=request,
+        request_body=b"",
+        status=None,
+        response_headers=response,
+        response_body=b"",
+        sent_at=0,
+        took=0,
         credentials="own",
     )
 
