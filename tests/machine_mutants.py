@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from mutants.bending import Answer, Mutant, bent, on, patched, replacing, replacing_in
 from oceanmock.clock import SECOND
-from oceanmock.engine.machine import Parts
+from oceanmock.engine.machine import Parts, Upcoming
 from oceanmock.errors import CallerError
 from oceanmock.obshell import handlers as obshell_room
 from oceanmock.obshell import machine as obshell
@@ -113,7 +113,7 @@ def _refusals_cost_a_run(tasks: Any, key: int, operation: Any, position: int | N
         counted = Parts(each._replace(run_time=each.run_time + 1) for each in view.state.subtasks)
         state = replace(view.state, subtasks=counted)
         states = tuple(state if each is view.state else each for each in life.states)
-        tasks._histories[view.task.id] = replace(life, past=(), upcoming=states)
+        tasks._histories[view.task.id] = replace(life, past=(), upcoming=Upcoming(states))
         raise
 
 
@@ -234,7 +234,7 @@ def _refusals_restart(dags: Any, key: Any, operator: Any, node: int | None, at: 
         shown = obshell.view_at(life, now)
         stage = shown.stage % len(shown.nodes) + 1
         states = tuple(replace(each, stage=stage) if each is shown else each for each in life.states)
-        dags._histories[key] = replace(life, past=(), upcoming=states)
+        dags._histories[key] = replace(life, past=(), upcoming=Upcoming(states))
         raise
 
 
