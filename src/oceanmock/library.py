@@ -143,9 +143,7 @@ def read_fault(data: object) -> Fault:
         issues += check_faults([parsed.value])
     if issues:
         raise AuthorError("\n".join(map(str, issues)))
-    fault: Fault = parsed.value if api else Fault.model_validate(parsed.data)
-    fault._source = orjson.dumps(data)
-    return fault
+    return parsed.value if api else Fault.model_validate(parsed.data)
 
 
 def _api_named(fault: Mapping[Any, Any]) -> str | None:

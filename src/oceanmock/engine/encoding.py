@@ -1,6 +1,6 @@
 """Write specifications and commands as JSON, for stores that outlive the process, and read them again.
 
-Scenarios and faults are kept as their authors wrote them. Reading validates them again, so that a store holds nothing
+Scenarios are kept as their authors wrote them. Reading validates them and faults again, so that a store holds nothing
 that the admin API would refuse; nothing in it is executed.
 """
 
@@ -102,7 +102,7 @@ def _as_json(value: Any) -> Any:
     if isinstance(value, BaseScenario):
         return {"name": value.name, "file": orjson.Fragment(value.source)}
     if isinstance(value, Fault):
-        return orjson.Fragment(value.source)
+        return value.to_json()
     return sorted(value) if isinstance(value, frozenset) else _fields_of(value)
 
 

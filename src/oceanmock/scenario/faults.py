@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Annotated, Any, ClassVar, Final, Literal
 
-from pydantic import Field, PlainSerializer, PrivateAttr, StrictBool, model_validator
+from pydantic import Field, PlainSerializer, StrictBool, model_validator
 
 from oceanmock import clock
 from oceanmock.scenario.document import Issue, Loc, contradiction, name_each
@@ -89,8 +89,6 @@ class Fault(Model):
     api: ClassVar[str] = ""
     """The API whose requests it applies to; every one's, where it is empty."""
 
-    _source: bytes = PrivateAttr(b"")
-
     name: Name | None = None
     """Its name in the journal; `fault 1`, `fault 2` … in the order of the file, if left out."""
     operation: Annotated[tuple[str, ...], OrOne()] = ()
@@ -136,11 +134,6 @@ class Fault(Model):
     still_executes: StrictBool = False
     """Execute the operation although its response is replaced (`status`), empty, or none (`reset`);
     required where an operation that changes something would get a mangled response."""
-
-    @property
-    def source(self) -> bytes:
-        """Return it as JSON as its author wrote it, where it was read by itself."""
-        return self._source
 
     @property
     def effects(self) -> tuple[str, ...]:
