@@ -12,7 +12,7 @@ from typing import Any
 
 from oceanmock.apis import make_sandbox
 from oceanmock.checks import Phase
-from oceanmock.conformance.fuzzing import SCHEMATHESIS_PHASES, Fuzzer, choices_of
+from oceanmock.conformance.fuzzing import SCHEMATHESIS_PHASES, Fuzzer
 from oceanmock.conformance.http_client import HttpClient
 from oceanmock.conformance.model import ApiName, Options
 from oceanmock.conformance.probes import find_items
@@ -161,5 +161,4 @@ def fuzzed(
     options = Options(write=write, tasks=tuple(tasks), seed=seed, max_examples=max_examples)
     with served(api, edit=edit) as there:
         client = HttpClient(there.target, options)
-        choices = choices_of(client, find_items(client))
-        yield World(client, there.asked, Fuzzer(client, choices, stop=stop))
+        yield World(client, there.asked, Fuzzer(client, find_items(client), stop=stop))

@@ -27,7 +27,7 @@ from functools import lru_cache
 from importlib import import_module
 from itertools import islice
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Final
 
 import orjson
 
@@ -356,64 +356,48 @@ def status(subject: Subject) -> Iterator[CheckResult]:
 
 
 def body(subject: Subject) -> Iterator[CheckResult]:
-    """Check the body against the contract's schema for the status; each violation by its kind and JSON path."""
+    """Check the body against the contract's schema for the status, and that it has no member that is not in it.
+
+    Each violation has its kind and JSON path.
+    """
     operation = subject.operation
     if operation is None or subject.exchange.method != operation.method or subject.body is None:
         return
-    schema = _schema_of(subject.contract, operation.id, str(subject.status))
-    if schema is None:
+    compiled = _compiled(subject.contract, operation.id, str(subject.status))
+    if compiled is None:
         return
-    is_valid = schema.accepts(subject.body)
-    violations = [] if is_valid else [*islice(schema.violations(subject.body), MAX_VIOLATIONS)]
+    schema, shape = compiled
+    violations = [] if schema.accepts(subject.body) else [*islice(schema.violations(subject.body), MAX_VIOLATIONS)]
     rules = [RULES_BY_KEYWORD.get(item.keyword, "schema.value") for item in violations]
-    schema_rules = ("schema.required", "schema.type", "schema.enum", "schema.value")
+    schema_rules = ("schema.required", "schema.type", "schema.enum", "schema.value", "schema.undocumented")
     yield from (check(rule, True) for rule in schema_rules if rule not in rules)
     for rule, item in zip(rules, violations, strict=True):
         parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in item.path)
         path = f"${''.join(parts)}"
         yield CheckResult(rule, path, f"{path}: {item.message}.")
-
-
-@lru_cache(maxsize=256)
-def _schema_of(contract: Contract, operation: str, status: str) -> Schema | None:
-    """Return the compiled schema of a response, or None if the contract has none."""
-    schema = _definition_of(contract, operation, status)
-    return None if schema is None else _compiled(orjson.dumps(schema), contract)
-
-
-def _definition_of(contract: Contract, operation: str, status: str) -> Mapping[str, Any] | None:
-    """Return the schema of a response as the contract has it, or None."""
-    responses = contract.definition_of(contract.operations[operation])["responses"]
-    content = contract.resolved(responses.get(status, {})).get("content", {})
-    schemas = (value.get("schema", {}) for media_type, value in content.items() if "json" in media_type)
-    return next(schemas, None)
-
-
-@lru_cache(maxsize=256)  # operations share most of their responses
-def _compiled(schema: bytes, contract: Contract) -> Schema:
-    shared = {"schemas": contract.spec["components"]["schemas"]}
-    return Schema({"allOf": [orjson.loads(schema)], "components": shared})
-
-
-def undocumented(subject: Subject) -> Iterator[CheckResult]:
-    """Check that a body has only members that the contract has."""
-    operation = subject.operation
-    if operation is None or subject.exchange.method != operation.method or not isinstance(subject.body, dict):
-        return
-    shape = _shape_of(subject.contract, operation.id, str(subject.status))
-    yield check("schema.undocumented", True)
-    for path in shape.unknown(subject.body, "$") if shape is not None else ():
+    for path in shape.unknown(subject.body, "$") if isinstance(subject.body, dict) else ():
         yield check("schema.undocumented", False, path, f"the contract has no member {path.rpartition('.')[2]} here.")
 
 
 @lru_cache(maxsize=256)
-def _shape_of(contract: Contract, operation: str, status: str) -> Shape | None:
-    """Return the shape of a response, or None if the contract has no schema for it."""
-    schema = _definition_of(contract, operation, status)
-    return None if schema is None else Shape([schema], contract.resolved)
+def _compiled(contract: Contract, operation: str, status: str) -> tuple[Schema, Shape] | None:
+    """Return the schema of a response, compiled, and its shape; None if the contract has no schema for it."""
+    responses = contract.definition_of(contract.operations[operation])["responses"]
+    content = contract.resolved(responses.get(status, {})).get("content", {})
+    schemas = (value.get("schema", {}) for media_type, value in content.items() if "json" in media_type)
+    schema = next(schemas, None)
+    if schema is None:
+        return None
+    return _schema(orjson.dumps(schema), contract), Shape([schema], contract.resolved)
 
 
-COMMON_CHECKS: Final[tuple[Check, ...]] = (headers, envelope, status, body, undocumented, parts, message, credentials)
+@lru_cache(maxsize=256)  # operations share most of their responses
+def _schema(schema: bytes, contract: Contract) -> Schema:
+    shared = {"schemas": contract.spec["components"]["schemas"]}
+    return Schema({"allOf": [orjson.loads(schema)], "components": shared})
+
+
+COMMON_CHECKS: Final[tuple[Check, ...]] = (headers, envelope, status, body, parts, message, credentials)
 
 
 class ResponseChecker(RuleChecker):

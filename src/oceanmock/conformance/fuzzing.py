@@ -17,7 +17,6 @@ import copy
 import threading
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from random import Random
 from typing import Any, Final
 
@@ -109,26 +108,9 @@ Ids = Mapping[str, str | int]
 """The parameters of a path, each with an id."""
 
 
-@dataclass(frozen=True, slots=True)
-class Choices:
-    """The path parameters that can be put into each operation, by operationId.
-
-    ``existing`` may be read, or changed by an operation that changes; ``unknown`` are ids of nothing; ``malformed``
-    replace an invalid id that may not be sent.
-    """
-
-    existing: Mapping[str, Sequence[Ids]]
-    unknown: Mapping[str, Sequence[Ids]]
-    malformed: Mapping[str, Sequence[Ids]] = field(default_factory=dict)
-
-
-def choices_of(client: HttpClient, items: Sequence[Observation]) -> Choices:
-    """Return the choices among existing ids, of which the run may change those of its tasks.
-
-    In a run that writes, the client is allowed to send the unknown and malformed ids.
-    """
-    target, api = client.target, api_named(client.target.api)
-    unknown_ids = [] if client.guard.spared else api.conformance.unknown_ids(target.own_address, target.identity)
+def _existing_ids(client: HttpClient, items: Sequence[Observation]) -> Mapping[str, Sequence[Ids]]:
+    """Return the ids that may be put into each operation: to be read, or changed by an operation that changes."""
+    api = api_named(client.target.api)
     has_numbers = api.conformance.id_type is int
     existing: defaultdict[str, list[Ids]] = defaultdict(list)
     for task in items:
@@ -140,37 +122,35 @@ def choices_of(client: HttpClient, items: Sequence[Observation]) -> Choices:
                 is_of_part = bool(route.ids) and [*route.ids][-1] == part.kind
                 if is_of_part and (not route.changes or task.id in client.options.tasks):
                     existing[route.id].append({name: ids[kind] for kind, name in route.ids.items()})
-    if client.options.write:
-        for id in (*unknown_ids, MALFORMED):
-            client.guard.may_change(id)
-    # a target without a task has unknown ids all the same
-    params = {route.id: route.ids.values() for route in api.routes if route.ids}
-    return Choices(
-        existing,
-        {name: [dict.fromkeys(several, id) for id in unknown_ids] for name, several in params.items()},
-        {name: [dict.fromkeys(several, MALFORMED)] for name, several in params.items()},
-    )
+    return existing
 
 
 class Fuzzer:
     """schemathesis over one contract and one client; its phases share what they learn.
 
-    ``counts`` and ``checked`` count the checks as a ``RuleChecker`` does.
+    ``counts`` and ``checked`` count the checks as a ``RuleChecker`` does. ``items`` exist on the target. A run that
+    writes is allowed to send ids of nothing and malformed ones.
     """
 
-    def __init__(self, client: HttpClient, choices: Choices, *, stop: threading.Event | None = None) -> None:
+    def __init__(
+        self, client: HttpClient, items: Sequence[Observation], *, stop: threading.Event | None = None
+    ) -> None:
         self.client = client
         self.counts = defaultdict[str, RuleCount](RuleCount)
         self.checked: Counter[tuple[str, str]] = Counter()
         self._contract = contract_for(client.target.api, client.target.version)
         self._options = client.options
-        self._choices = choices
+        self._existing = _existing_ids(client, items)
+        target, server = client.target, api_named(client.target.api).conformance
+        self._unknown = [] if client.guard.spared else server.unknown_ids(target.own_address, target.identity)
+        for id in (*self._unknown, MALFORMED) if client.options.write else ():
+            client.guard.may_change(id)
         self._stop = stop or threading.Event()
         self._engine = EngineContext(schema=self._read_contract(), stop_event=self._stop)
 
     def run(self, phase: Phase) -> None:
         """Run one of ``SCHEMATHESIS_PHASES``. Raises KeyboardInterrupt if it was stopped."""
-        if phase == "stateful" and self.client.guard.spared and not self._choices.existing:
+        if phase == "stateful" and self.client.guard.spared and not self._existing:
             return  # no link leads to an operation that may be requested
         plan = ExecutionPlan([Stage(PhaseName(phase))])
         with self.client.during(phase):
@@ -192,7 +172,7 @@ class Fuzzer:
 
     def _read_contract(self) -> _Contract:
         """Return the contract with the run's settings, without operations that would change what may not be changed."""
-        client, existing = self.client, self._choices.existing
+        client, existing = self.client, self._existing
         changing = [item.id for item in client.operations if item.method != "GET"]
         closed = [id for id in changing if not (self._options.write and existing.get(id))]
         if client.guard.spared:
@@ -236,9 +216,9 @@ class Fuzzer:
         """Put existing ids into the contract's examples, and add an example with an unknown one."""
         for case in examples:
             self.map_case(context, case)
-        for ids in self._choices.unknown.get(_operation_id(context), ())[:1] if examples else ():
+        for id in self._unknown[:1] if examples and examples[0].path_parameters else ():
             unknown = examples[0].derive(keep_auth=True)
-            unknown.path_parameters = dict(ids)
+            unknown.path_parameters = dict.fromkeys(unknown.path_parameters, id)
             examples.append(unknown)
 
     def map_case(self, context: HookContext, case: Case[Any]) -> Case[Any]:
@@ -257,10 +237,10 @@ class Fuzzer:
             try:
                 self.client.guard.check(case.method, case.formatted_path, b"")
             except NotAllowed:
-                several = self._choices.malformed.get(operation, ())
+                several = [dict.fromkeys(case.path_parameters, MALFORMED)]
         else:
-            several = self._choices.existing.get(operation, ())
-            unknown = self._choices.unknown.get(operation, ())
+            several = self._existing.get(operation, ())
+            unknown = [dict.fromkeys(case.path_parameters, id) for id in self._unknown]
             if unknown and (not several or chance.random() * UNKNOWN_ONE_IN < 1):
                 several = unknown
         if several:

@@ -248,7 +248,7 @@ class Runner:
                 )
         else:
             if self._fuzzer is None:
-                self._fuzzer = fuzzing.Fuzzer(self.client, fuzzing.choices_of(self.client, self.items))
+                self._fuzzer = fuzzing.Fuzzer(self.client, self.items)
             self._fuzzer.run(phase)
 
     def _pace(self) -> probes.Pace:
