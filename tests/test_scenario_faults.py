@@ -21,6 +21,7 @@ from oceanmock.errors import AuthorError
 from oceanmock.library import read_fault, read_scenario, scenario_schema
 from oceanmock.obshell import scenario as obshell
 from oceanmock.obshell.api import OperationId as ObshellOperation
+from oceanmock.obshell.locks import excludes as locks_out
 from oceanmock.obshell.scenario import ObshellFault
 from oceanmock.ocp import scenario as ocp
 from oceanmock.ocp.api import OperationId as OcpOperation
@@ -709,7 +710,7 @@ def test_a_lock_keeps_out_what_would_maintain_the_same(scope: str, held: str, wa
     head = OBSHELL.replace("SINGLE", "CLUSTER AGENT")
     scenario = obshell_of(head + "".join(dags))
 
-    assert obshell.excludes(*scenario.dags) is excludes
+    assert locks_out(*scenario.dags) is excludes
 
 
 def test_what_the_agent_keeps_does_not_lock_the_cluster() -> None:
@@ -717,7 +718,7 @@ def test_what_the_agent_keeps_does_not_lock_the_cluster() -> None:
     own = obshell.Dag.model_validate(dag)
     clusters = obshell.Dag.model_validate(dag | {"scope": "cluster"})
 
-    assert not obshell.excludes(own, clusters)
+    assert not locks_out(own, clusters)
 
 
 # --- mistakes -------------------------------------------------------------------------------------

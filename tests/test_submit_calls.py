@@ -360,14 +360,14 @@ def test_a_dag_that_is_born_on_a_tick_is_ready_when_it_is_answered() -> None:
     assert ask("POST", JOIN).json()["data"]["state"] == "READY"
 
 
-def test_numbers_count_up_and_those_of_nodes_have_two_digits_more() -> None:
+def test_numbers_of_dags_nodes_and_sub_tasks_count_up_each_by_themselves() -> None:
     _, ask = obshell()
 
     answers = [ask("POST", "/api/v1/host/info").json()["data"] for _ in range(3)]
 
     assert [dag["dag_id"] for dag in answers] == [1, 2, 3]
     (node,) = ask("GET", f"{DAGS}/{answers[2]['id']}").json()["data"]["nodes"]
-    assert (node["node_id"], node["sub_tasks"][0]["task_id"]) == (301, 30101)
+    assert (node["node_id"], node["sub_tasks"][0]["task_id"]) == (3, 3)
 
 
 def test_a_number_is_one_more_than_the_largest_that_a_file_gives() -> None:
@@ -377,11 +377,13 @@ def test_a_number_is_one_more_than_the_largest_that_a_file_gives() -> None:
     assert ask("POST", JOIN).json()["data"]["dag_id"] == 42
 
 
-def test_a_number_is_past_all_whose_parts_are_in_its_way() -> None:
+def test_the_numbers_of_parts_go_on_from_those_that_a_file_gives() -> None:
     text = (AGENT % "SINGLE") + "  - {id: 1, nodes: [{id: 250}]}\n"
     ask = World(text).serve(auth=False)
 
-    assert ask("POST", JOIN).json()["data"]["dag_id"] == 3
+    (node,) = ask("GET", f"{DAGS}/{ask('POST', JOIN).json()['data']['id']}").json()["data"]["nodes"]
+
+    assert (node["node_id"], node["sub_tasks"][0]["task_id"]) == (251, 25002)
 
 
 def test_the_agent_is_a_master_once_it_has_joined_itself() -> None:

@@ -10,6 +10,7 @@
     │   ├── RollbackProhibited
     │   ├── IdTaken            a new task asks for another one's id
     │   ├── UnderMaintenance   another dag has the maintenance lock
+    │   ├── TaskExpired        another dag has had the maintenance lock since
     │   └── WrongIdentity      the agent's identity does not allow it
     └── EnvironmentProblem     on the machine: a taken port, an unreadable folder
 
@@ -17,6 +18,8 @@ A message says what happened, where, and how to fix it. Nothing here depends on 
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 
 class OceanmockError(Exception):
@@ -93,6 +96,16 @@ class UnderMaintenance(CallerError):
         super().__init__(f"dag {dag!r} is not finished, and has the maintenance lock")
         self.dag = dag
         self.tenant = tenant
+
+
+class TaskExpired(CallerError):
+    """A failed dag cannot get back the lock of a tenant that another dag, ``last``, has maintained since."""
+
+    def __init__(self, tenant: str, last: Any, dag: Any) -> None:
+        super().__init__(f"another dag has maintained tenant {tenant!r} since")
+        self.tenant = tenant
+        self.last = last
+        self.dag = dag
 
 
 class WrongIdentity(CallerError):

@@ -332,12 +332,16 @@ class World(ABC, Generic[Key, D, V, Template]):
         Raises what the machine refuses the operation with; then nothing has changed.
         """
         data, history = self._find(key)
-        history = self.machine.operate(history, operation, at - data.created, part)
+        before, history = history, self.machine.operate(history, operation, at - data.created, part)
+        self._check_operation(data, view_at(before, at - data.created), operation, part)
         if (group := self.group_of(key)) is not None:
             insort(group.changed, data.key - group.ids.start)
             self._changed.add(key)
         self._add(key, data, history)
         return self.view(key, at)
+
+    def _check_operation(self, data: Any, state: Any, operation: str, part: int | None) -> None:
+        """Raise what other tasks or dags refuse an operation with that the state allows; else note that it happens."""
 
     @abstractmethod
     def start(self, template: int, at: int) -> V:

@@ -75,15 +75,16 @@ TEXTS: Final[Mapping[str, tuple[int, str]]] = {
     # ob/agent/api/obcluster_handler.go
     "OB.Cluster.AlreadyInitialized": (400, "Cluster has already been initialized"),
     # Recorded in init.json. That agent/join, by its code, leaves the null out is not modelled.
-    "Agent.UnderMaintenance": (500, "Create task '{name}' failed: {agent} is under maintenance"),
-    # The next two are status_maintainer.go's, and were never recorded.
+    "Agent.UnderMaintenance": (500, "{outer}{agent} is under maintenance"),
+    # The next three are status_maintainer.go's, and were never recorded.
     "OB.Cluster.UnderMaintenanceWithDag": (
         500,
-        "Create task '{name}' failed: OceanBase cluster is under maintenance by DAG: {dag}, please try again later",
+        "{outer}OceanBase cluster is under maintenance by DAG: {dag}, please try again later",
     ),
-    "OB.Tenant.UnderMaintenance": (
+    "OB.Tenant.UnderMaintenance": (500, "{outer}Tenant '{tenant}' is under maintenance, please try again later."),
+    "Task.Expired": (
         500,
-        "Create task '{name}' failed: Tenant '{tenant}' is under maintenance, please try again later.",
+        "{tenant} has already executed task {last}. '{id}: {name}' cannot be executed. Please submit a new request",
     ),
     # An operator that a route does not know.
     "Task.Dag.Operator.NotSupport": (400, "Operator {operator} is not supported"),
@@ -123,7 +124,7 @@ def error_of(err_code: str, **values: object) -> ObshellError:
     """Return an error of TEXTS; ``values`` fill in its placeholders."""
     status, text = TEXTS[err_code]
     old_message = OLD_TEXTS.get(err_code, text).format(**values)
-    has_null = "UnderMaintenance" in err_code
+    has_null = "UnderMaintenance" in err_code and values["outer"] != ""
     return ObshellError(status, err_code, text.format(**values), old_message=old_message, has_null=has_null)
 
 

@@ -19,7 +19,8 @@ from oceanmock.obshell.agent import Agent
 from oceanmock.obshell.api import API, ClientOperator
 from oceanmock.obshell.bodies import authority
 from oceanmock.obshell.conformance import CONFORMANCE
-from oceanmock.obshell.scenario import Dag, Scenario, SubTask, TenantLock, number_below
+from oceanmock.obshell.locks import TenantLock
+from oceanmock.obshell.scenario import Dag, Scenario, SubTask, number_below
 from oceanmock.obshell.states import DagState
 from oceanmock.report.explain import MAX_EXPLAINED, Event, Explainer, Offer, ends_with, last_of, runs_text
 from oceanmock.scenario.story import Actor
@@ -30,6 +31,8 @@ TWO_TICKS: Final = (
     "and the stage moves; the next node starts one tick later"
 )
 TWO_RUNS: Final = "RETRY first undoes what has FAILED, and the first tick after that has ended runs it again"
+HOLDS_LOCK: Final = "holds its lock until it SUCCEEDs"
+GAVE_LOCK_BACK: Final = "has given its lock back, and needs it again to go on"
 STUCK: Final = (
     "CANCEL marks the first node that has not ended in the order of stages: once a rollback has begun that is {}, not "
     "the one at the stage; from then on the stages count up again, and ROLLBACK is refused for good, as that first "
@@ -173,7 +176,8 @@ class DagExplainer(Explainer[DagState]):
             for place in [at for at in marked if at >= state.stage][:MAX_EXPLAINED]:
                 yield f"{self.name((place,))} is marked by CANCEL: it FAILS when its stage comes"
         if state.state == "FAILED" and not state.is_finished:
-            yield "a maintenance dag that FAILED is not finished: it holds its lock until it SUCCEEDs"
+            is_held = machine.holds_lock(self.history.script, state)
+            yield f"a maintenance dag that FAILED is not finished: it {HOLDS_LOCK if is_held else GAVE_LOCK_BACK}"
 
     def labels(self) -> list[list[str]]:
         """Return the name of each sub task, or the address of its agent."""

@@ -19,7 +19,7 @@ from typing import Any, Final
 from oceanmock.api import JSON, ApiError, Handler, Json, Request, Response, Service, stub_for, template_for
 from oceanmock.clock import MILLISECOND, SECOND, wall_now
 from oceanmock.engine.sandbox import Sandbox
-from oceanmock.errors import CallerError, IllegalOperator, NoSuchTask, UnderMaintenance, WrongIdentity
+from oceanmock.errors import CallerError, IllegalOperator, NoSuchTask, TaskExpired, UnderMaintenance, WrongIdentity
 from oceanmock.obshell import api, bodies, errors, world
 from oceanmock.obshell.agent import Address, Agent
 from oceanmock.obshell.api import API, LOGIN_PATH, STATUS_PATH, Version, parse_generic_id
@@ -47,7 +47,8 @@ from oceanmock.obshell.bodies import (
     read_show_details,
 )
 from oceanmock.obshell.errors import ObshellError, error_of, not_found, not_holding, panic
-from oceanmock.obshell.scenario import TenantLock
+from oceanmock.obshell.locks import TenantLock
+from oceanmock.obshell.scenario import Dag
 from oceanmock.obshell.world import Dags, DagView, Store, Template, id_of
 from oceanmock.text import format_instant
 
@@ -247,13 +248,7 @@ class ServiceFactory:
                 raise error_of("OB.Cluster.AlreadyInitialized") from None
             raise _wrong_identity(own, error.identity, " or ".join(error.expected)) from None
         except UnderMaintenance as error:
-            lock = template.model.maintenance
-            if template.model.scope == "agent":
-                address = bodies.authority(own.ip, own.port)
-                raise error_of("Agent.UnderMaintenance", name=name, agent=address) from None
-            if isinstance(lock, TenantLock) and error.tenant is not None:
-                raise error_of("OB.Tenant.UnderMaintenance", name=name, tenant=lock.tenant) from None
-            raise error_of("OB.Cluster.UnderMaintenanceWithDag", name=name, dag=error.dag) from None
+            raise _under_maintenance(template.model, own, error, f"Create task '{name}' failed: ") from None
         return self._succeed(request, dag_json(request, view, details=False))
 
     def list_dags(self, request: Request, *, store: Store, unfinished: bool = False) -> Response:
@@ -415,6 +410,20 @@ def _operator_errors(view: DagView) -> Iterator[None]:
             raise replace(error_of("Common.Unexpected", why=why), old_message=f"Known error: {why}") from None
         node = view.dag.nodes[error.node or 0]
         raise error_of(f"Task.{error.reason}", node=node.name, number=node.number) from None
+    except UnderMaintenance as error:
+        raise _under_maintenance(view.dag.model, view.dag.owner, error, "") from None
+    except TaskExpired as error:
+        last, id = (world.id_of(dag, dag.number) for dag in (error.last, error.dag))
+        raise error_of("Task.Expired", tenant=error.tenant, last=last, id=id, name=error.dag.name) from None
+
+
+def _under_maintenance(dag: Dag, own: Address, error: UnderMaintenance, outer: str) -> ObshellError:
+    """Return the error of a dag that cannot take its lock."""
+    if dag.scope == "agent":
+        return error_of("Agent.UnderMaintenance", outer=outer, agent=bodies.authority(own.ip, own.port))
+    if isinstance(dag.maintenance, TenantLock) and error.tenant is not None:
+        return error_of("OB.Tenant.UnderMaintenance", outer=outer, tenant=dag.maintenance.tenant)
+    return error_of("OB.Cluster.UnderMaintenanceWithDag", outer=outer, dag=error.dag)
 
 
 def _wrong_identity(agent: Agent | Address, identity: str, expected: str) -> ObshellError:

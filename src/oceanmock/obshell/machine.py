@@ -106,6 +106,27 @@ def allows(history: History, operator: Operator, instant: int, *, node: int | No
     return True
 
 
+def holds_lock(script: DagScript, dag: DagState) -> bool:
+    """Return whether a dag holds its maintenance lock: until it has succeeded, or failed at a node that gives it back.
+
+    (service/task/dag.go:565-601.)
+    """
+    if not script.is_maintenance or dag.is_finished:
+        return False
+    return dag.state != "FAILED" or not script.nodes[dag.stage - 1].failure_exit
+
+
+def node_of_lock(dag: DagState, operator: Operator, node: int | None) -> int | None:
+    """Return the node that decides whether an operator on a failed dag needs the lock again; None for none.
+
+    (service/task/dag.go:422-481, node.go:136-144.)
+    """
+    if node is not None or operator not in ("RETRY", "ROLLBACK"):
+        return node
+    failed = (place for place, item in enumerate(dag.nodes) if item.state == "FAILED")
+    return dag.stage - 1 if operator == "RETRY" else next(failed, None)
+
+
 def _operated(history: History, operator: Operator, dag: DagState, node: int | None) -> DagState:
     if node is not None:
         return _pass_node(history.script, dag, node, dag.at)

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
-from typing import Annotated, ClassVar, Final, Literal, get_args
+from typing import Annotated, Any, ClassVar, Final, Literal, get_args
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import Field, model_validator
 
 from oceanmock import clock
 from oceanmock.errors import IllegalOperator
 from oceanmock.obshell import machine, states
 from oceanmock.obshell.agent import Address, Agent, ObshellStub, Switches
 from oceanmock.obshell.api import API, ClientOperator, Identity, OperationId, Operator, State
+from oceanmock.obshell.locks import FailureExit, Maintenance, TenantLock, excludes, failure_exit_of
 from oceanmock.scenario.document import Issue, Loc, Wording, contradiction, wrong_value
 from oceanmock.scenario.faults import MAX_FAULTS, Fault, ShownId
 from oceanmock.scenario.fields import (
@@ -40,7 +41,7 @@ from oceanmock.scenario.fields import (
     Timeout,
     must,
 )
-from oceanmock.scenario.story import Actor, Format, ListKind, Refusal, UntilAction, label_of
+from oceanmock.scenario.story import Actor, Format, ListKind, PartPath, Refusal, UntilAction, label_of
 
 MAX_PER_OWNER: Final = 99
 """The most nodes of a dag, and sub tasks of a node: their ids are their owner's and two digits."""
@@ -48,18 +49,6 @@ MAX_PER_OWNER: Final = 99
 RunTimeout = Annotated[Timeout, must(bool, "bad_duration", "is shorter than 1s")]
 DagNumber = Annotated[int, Field(strict=True, ge=1, le=MAX_ID // (MAX_PER_OWNER + 1) ** 2)]
 """An id so small that those of its nodes and their sub tasks stay within ``MAX_ID``."""
-
-
-class TenantLock(Model):
-    """The maintenance of one tenant."""
-
-    tenant: Name
-
-
-Maintenance = Annotated[
-    Annotated[TenantLock, Tag("<lock>")] | Annotated[Literal["none", "global", "obproxy"], Tag("<word>")],
-    Discriminator(lambda value: "<lock>" if isinstance(value, dict | TenantLock) else "<word>"),
-]
 
 
 class Error(Model):
@@ -136,6 +125,8 @@ class Node(NamedModel):
     """The operators it allows: cancel, continue, pass, retry, rollback. None, if left out."""
     timeout: RunTimeout = Field(default=3600, json_schema_extra={"default": "1h"})
     """A run of a sub task that takes longer fails then."""
+    failure_exit: bool | None = None
+    """Whether its failure gives the dag's maintenance lock back; as the dag's, if left out."""
     sub_tasks: Annotated[tuple[SubTask, ...], Field(min_length=1, max_length=MAX_PER_OWNER), OrOne()] = (SubTask(),)
     """One per agent; if left out, one on the scenario's own agent that succeeds in 10 ms."""
 
@@ -161,6 +152,8 @@ class Dag(Model):
     name: Name | None = None
     maintenance: Maintenance = "none"
     """What it locks against other maintenance until it is finished."""
+    failure_exit: FailureExit | None = None
+    """Where a failure gives the lock back; if left out, where the dag of obshell does that the request starts."""
     scope: Literal["agent", "cluster"] = "agent"
     """Its store: the agent's own, or OceanBase, which only a CLUSTER AGENT has."""
     age: DurationText = Field(default=0, json_schema_extra={"default": "0s"})
@@ -287,6 +280,7 @@ def number_below(owner: int, position: int) -> int:
 
 def script_of(dag: Dag) -> states.DagScript:
     """Return the machine's script of a dag."""
+    exits = dag.failure_exit or (dag.starts_on and failure_exit_of(dag.starts_on.method, dag.starts_on.path))
     nodes = [
         states.NodeScript(
             sub_tasks=tuple(
@@ -295,8 +289,11 @@ def script_of(dag: Dag) -> states.DagScript:
             ),
             can=frozenset(node.can),
             timeout=node.timeout * clock.SECOND,
+            failure_exit=exits == "always" or (exits == "first node" and place == 0)
+            if node.failure_exit is None
+            else node.failure_exit,
         )
-        for node in dag.nodes
+        for place, node in enumerate(dag.nodes)
     ]
     return states.DagScript(tuple(nodes), is_maintenance=dag.maintenance != "none")
 
@@ -315,18 +312,6 @@ def _run_scripts(attempts: Sequence[Attempt]) -> tuple[states.RunScript, ...]:
             last_line = f"ERROR: [{error.code}]: {error.message}"
         scripts.append(states.RunScript(attempt.takes, attempt.outcome, attempt.log, last_line))
     return tuple(scripts)
-
-
-def excludes(current: Dag, other: Dag) -> bool:
-    """Return whether a dag's maintenance locks out another dag until it is finished.
-
-    An agent's own database keeps obproxy's apart, and OceanBase's that of each tenant (status_maintainer.go).
-    """
-    locks = (current.maintenance, other.maintenance)
-    if "none" in locks or current.scope != other.scope:
-        return False
-    are_alike = isinstance(locks[0], TenantLock) is isinstance(locks[1], TenantLock)
-    return locks[0] == locks[1] if current.scope == "agent" or are_alike else True
 
 
 def has_succeeded(state: states.DagState) -> bool:
@@ -361,10 +346,27 @@ class ObshellActor(Actor):
         identity, required = max(made)[1] if made else self.scenario.agent.identity, self.script.starts_on.identity
         if required and identity not in required:
             return Refusal(400, f"the agent is {identity}, instead of {' or '.join(required)}")
-        for other, state in states:
-            if excludes(other.script, self.script) and not state.is_finished:
-                return Refusal(500, f"{other.called(())} is not finished")
-        return super().start(instant, others)
+        return self._lock_refusal(instant, others) or super().start(instant, others)
+
+    def operate(
+        self, operation: str, part: PartPath, instant: int, others: Sequence[ObshellActor]
+    ) -> ObshellActor | Refusal:
+        """Return the dag after an operator, if the state and the locks allow it."""
+        after = super().operate(operation, part, instant, others)
+        operator: Any = operation
+        dag, script = machine.view_at(self.history, instant - self.created), self.history.script
+        node = machine.node_of_lock(dag, operator, part[0] if part else None)
+        if isinstance(after, Refusal) or node is None or not script.nodes[node].failure_exit:
+            return after
+        return self._lock_refusal(instant, others) or after
+
+    def _lock_refusal(self, instant: int, others: Sequence[ObshellActor]) -> Refusal | None:
+        for other in others:
+            if other is not self and excludes(other.script, self.script):
+                state = machine.view_at(other.history, instant - other.created)
+                if machine.holds_lock(other.history.script, state):
+                    return Refusal(500, f"{other.called(())} has the maintenance lock")
+        return None
 
     def refusal(self, error: IllegalOperator, instant: int) -> Refusal:
         """Return the server's errCode, and what causes it."""
@@ -382,9 +384,11 @@ class ObshellActor(Actor):
 
 def _check_scopes(scenario: Scenario) -> Iterator[Issue]:
     identity = scenario.agent.identity
+    made = {dag.makes.identity for dag in scenario.dags if dag.makes is not None}
     for number, dag in enumerate(scenario.dags):
         loc: Loc = ("dags", number)
-        if dag.scope == "cluster" and identity != "CLUSTER AGENT":
+        identities = {identity, *(made if dag.starts_on is not None else ())}
+        if dag.scope == "cluster" and "CLUSTER AGENT" not in identities:
             what = f"only a CLUSTER AGENT keeps dags in OceanBase, and this agent is {identity}"
             hint = "Give the agent `identity: CLUSTER AGENT`, or leave `scope` out."
             yield Issue((*loc, "scope"), "wrong-scope", what, hint)

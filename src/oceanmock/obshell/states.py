@@ -52,12 +52,14 @@ class NodeScript:
     """A stage: its sub tasks, one per agent, and what may be done to it.
 
     The server keeps the flags per sub task and asks for all of them (engine/task/node.go:105-148); here they are the
-    node's. `continue` only matters to a restarted agent, which no scenario has.
+    node's. `continue` only matters to a restarted agent, which no scenario has. With ``failure_exit`` a maintenance dag
+    gives its lock back when it fails here, and needs it again to go on (service/task/dag.go:429, 462, 580).
     """
 
     sub_tasks: tuple[SubTaskScript, ...]
     can: frozenset[NodeFlag] = frozenset()
     timeout: int = 3600 * SECOND
+    failure_exit: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,13 +6,14 @@ change nothing but, under `polls`, the clock.
 
 A number that a scenario leaves out: a dag gets the smallest that none has, a node its dag's number times 100 plus its
 place, a sub task its node's in the same way; so they stay the same whatever else is served. (obshell counts them up;
-there one text names a dag, a node and a sub task.) A dag that a request starts counts up as obshell's do: its number is
-one more than the largest there is.
+there one text names a dag, a node and a sub task.) A dag that a request starts, and its parts, count up as obshell's
+do: a number is one more than the largest there is of its kind.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import count
@@ -24,12 +25,13 @@ from oceanmock.engine.log import Operate, Start
 from oceanmock.engine.machine import next_due
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.engine.world import TaskItem, World, agreed_setting
-from oceanmock.errors import AuthorError, IdTaken, NoSuchTask, UnderMaintenance, WrongIdentity
+from oceanmock.errors import AuthorError, IdTaken, NoSuchTask, TaskExpired, UnderMaintenance, WrongIdentity
 from oceanmock.obshell import machine
 from oceanmock.obshell import scenario as files
 from oceanmock.obshell.agent import Address, Agent, Switches
 from oceanmock.obshell.api import API, ClientOperator, GenericId, Identity, IdKind, local_id
-from oceanmock.obshell.scenario import MAX_PER_OWNER, Scenario, TenantLock
+from oceanmock.obshell.locks import TenantLock, excludes
+from oceanmock.obshell.scenario import Scenario
 from oceanmock.obshell.states import DagState
 
 Store = Literal["agent", "cluster"]
@@ -81,7 +83,7 @@ class DagData:
 
     @property
     def maintenance(self) -> tuple[int, str]:
-        """Return the number of the lock it holds until it is finished, and the tenant it locks."""
+        """Return the number of its lock, and the tenant that it locks."""
         lock = self.model.maintenance
         if isinstance(lock, TenantLock):
             return MAINTENANCE_TYPES["tenant"], lock.tenant
@@ -130,8 +132,10 @@ class Dags(World[DagKey, DagData, DagView, Template]):
         self._makers: list[tuple[DagData, Identity]] = []
         self._unfinished: set[DagKey] = set()  # and those that have finished since it was last read
         self._last_maintenance: dict[Store, DagKey] = {}
-        self._highest: dict[Store, int] = {}  # of the dags, and of those whose parts would have the number of one
+        self._highest = Counter[tuple[str, Store]]()  # the largest number of each kind
         self._lowest_free: dict[Store, int] = {}
+        self._last_holder: dict[tuple[Store, tuple[int, str]], DagKey] = {}  # of each lock
+        self._released: set[DagKey] = set()  # the dags whose lock another one's PASS has released
 
     # --- reading ---
 
@@ -243,16 +247,48 @@ class Dags(World[DagKey, DagData, DagView, Template]):
         Raises WrongIdentity or UnderMaintenance; then nothing has changed.
         """
         source, identity = self.templates[template], self.agent.identity
-        expected = source.starts_on.identity
+        expected = source.starts_on.identity or (("CLUSTER AGENT",) if source.model.scope == "cluster" else ())
         if expected and identity not in expected:
             raise WrongIdentity(identity, expected)
-        for dag in (view.dag for view in self.unfinished(*STORES)):
-            if files.excludes(dag.model, source.model):
-                raise UnderMaintenance(dag.name, tenant=dag.maintenance[1] or None)
         model = source.model
-        number = model.id or self._highest.get(model.scope, 0) + 1
+        self._check_lock(model)
+        number = model.id or self._highest["dag", model.scope] + 1
         model = model.model_copy(update={"id": number, "name": source.name})
-        return self.view(self._begin(model, source.scenario, at, FakeData(source.seed)).key, at)
+        return self.view(self._begin(model, source.scenario, at, FakeData(source.seed), counts=True).key, at)
+
+    def _check_operation(self, data: DagData, state: DagState, operation: Any, part: int | None) -> None:
+        """Take the lock that a failed dag has given back; PASS releases it, whoever has it.
+
+        Raises UnderMaintenance, or TaskExpired once another dag has maintained the tenant (status_maintainer.go).
+        """
+        script, model = self._find(data.key)[1].script, data.model
+        if model.maintenance != "none" and operation == "PASS" and part is None:
+            for view in self._holders(model):
+                if view.dag.maintenance != data.maintenance:
+                    raise UnderMaintenance(view.dag.name)
+                self._released.add(view.dag.key)
+        node = machine.node_of_lock(state, operation, part)
+        if model.maintenance == "none" or node is None or not script.nodes[node].failure_exit:
+            return
+        self._check_lock(model)
+        holder = self._last_holder.get(lock := (model.scope, data.maintenance), data.key)
+        if model.scope == "cluster" and model.maintenance != "global" and holder != data.key:
+            raise TaskExpired(data.maintenance[1], self._data[holder], data)
+        self._last_holder[lock] = data.key
+        self._released.discard(data.key)
+
+    def _check_lock(self, model: files.Dag) -> None:
+        """Raise UnderMaintenance if a dag has a lock that excludes the lock of another one."""
+        for view in self._holders(model):
+            raise UnderMaintenance(view.dag.name, tenant=view.dag.maintenance[1] or None)
+
+    def _holders(self, model: files.Dag) -> Iterator[DagView]:
+        """Yield the dags that have a lock that excludes another dag's."""
+        for view in self.unfinished(model.scope):
+            script = self._histories[view.dag.key].script
+            is_held = view.dag.key not in self._released and machine.holds_lock(script, view.state)
+            if is_held and excludes(view.dag.model, model):
+                yield view
 
     def create(self, scenario: Scenario, at: int) -> str:
         """Start the dag of a scenario and return its id. Raises IdTaken; then nothing has changed."""
@@ -260,13 +296,15 @@ class Dags(World[DagKey, DagData, DagView, Template]):
         number = sum(store == model.scope for store, _ in self._data)
         fake_data = FakeData(f"{self._seed}/{model.scope}/{number}")
         try:
-            dag = self._begin(model, scenario, at - model.age, fake_data)
+            dag = self._begin(model, scenario, at - model.age, fake_data, counts=True)
         except AuthorError as error:
             raise IdTaken(str(error)) from None
         return id_of(dag, dag.number)
 
-    def _begin(self, model: files.Dag, scenario: Scenario, created: int, fake_data: FakeData) -> DagData:
-        """Add a dag of a scenario.
+    def _begin(
+        self, model: files.Dag, scenario: Scenario, created: int, fake_data: FakeData, *, counts: bool = False
+    ) -> DagData:
+        """Add a dag of a scenario; the numbers of its parts count up, or follow from its own.
 
         Raises AuthorError when it, or a part, has the number of another one; then nothing has changed.
         """
@@ -274,24 +312,27 @@ class Dags(World[DagKey, DagData, DagView, Template]):
         number = model.id or next(n for n in count(self._lowest_free.get(store, 1)) if (store, n) not in self._data)
         key, name = (store, number), model.name or fake_data.phrase()
         nodes = list[NodeData]()
+        next_node, next_sub_task = (count(self._highest[kind, store] + 1) for kind in ("node", "sub task"))
         node_places: dict[DagKey, tuple[DagKey, int]] = {}
         sub_task_places: dict[DagKey, tuple[DagKey, int, int]] = {}
         for place, node in enumerate(model.nodes):
-            node_number = node.id or files.number_below(number, place)
+            node_number = node.id or (next(next_node) if counts else files.number_below(number, place))
             node_name = node.name or fake_data.phrase()
             sub_tasks = list[SubTaskData]()
             for position, entry in enumerate(node.sub_tasks):
-                sub_task_number = entry.id or files.number_below(node_number, position)
+                below = next(next_sub_task) if counts else files.number_below(node_number, position)
+                sub_task_number = entry.id or below
                 sub_task_places[store, sub_task_number] = (key, place, position)
                 agent = entry.agent or self.own
                 sub_tasks.append(SubTaskData(sub_task_number, entry.name or node_name, agent, entry.additional_data))
             node_places[store, node_number] = (key, place)
             nodes.append(NodeData(node_number, node_name, tuple(sub_tasks)))
-        for kind, taken, numbers in (
+        added: tuple[tuple[str, Set[DagKey], Set[DagKey]], ...] = (
             ("dag", self._data.keys(), {key}),
             ("node", self._nodes.keys(), node_places.keys()),
             ("sub task", self._sub_tasks.keys(), sub_task_places.keys()),
-        ):
+        )
+        for kind, taken, numbers in added:
             if twice := taken & numbers:
                 raise AuthorError(
                     f"dag {name!r} has a {kind} {min(twice)[1]}, and so has another dag. "
@@ -302,13 +343,13 @@ class Dags(World[DagKey, DagData, DagView, Template]):
         dag = DagData(number, self.own, name, model, tuple(nodes), created)
         rules = files.rules_of(scenario.tick, self._first_tick + scenario.phase - created, self.switches)
         self._add(key, dag, machine.start(files.script_of(model), rules))
-        below = MAX_PER_OWNER + 1
-        parts = [n // below for _, n in node_places] + [n // below**2 for _, n in sub_task_places]
-        self._highest[store] = max(self._highest.get(store, 0), number, *parts)
+        for kind, _, numbers in added:
+            self._highest[kind, store] = max([self._highest[kind, store], *(number for _, number in numbers)])
         if model.id is None:
             self._lowest_free[store] = number
         if model.maintenance != "none":
             self._last_maintenance[store] = max(self._last_maintenance.get(store, key), key)
+            self._last_holder[store, dag.maintenance] = key
         if model.makes is not None:
             self._makers.append((dag, model.makes.identity))
         return dag

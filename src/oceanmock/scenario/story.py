@@ -225,12 +225,13 @@ class Actor(ABC):
         """Return the actor started at an instant, beside the others that have started."""
         return replace(self, created=instant, history=self.begin(self.scenario, self.script, instant))
 
-    def operate(self, operation: str, part: PartPath, instant: int) -> Self | Refusal:
-        """Return the actor after an operation on it or a part, ``instant`` after its start."""
+    def operate(self, operation: str, part: PartPath, instant: int, others: Sequence[Self]) -> Self | Refusal:
+        """Return the actor after an operation on it or a part at an instant, beside the others that have started."""
+        age = instant - self.created
         try:
-            history = self.machine.operate(self.history, operation, instant, part[0] if part else None)
+            history = self.machine.operate(self.history, operation, age, part[0] if part else None)
         except CallerError as error:
-            return self.refusal(error, instant)
+            return self.refusal(error, age)
         return replace(self, history=history)
 
     def refusal(self, error: Any, instant: int) -> Refusal:
@@ -336,12 +337,12 @@ def simulate(actors: Sequence[Actor], steps: Sequence[Action], *, waiting: Itera
             now = _wait_until(actor, step, now, number)
             continue
         after: Actor | Refusal
+        others = [item for place, item in enumerate(cast) if place not in absent]
         if isinstance(step, StartAction):
-            others = [item for place, item in enumerate(cast) if place not in absent]
             text, after = f"start {actor.called(())}", actor.start(now, others)
         else:
             text = f"{step.operation} {actor.called(step.part)}"
-            after = actor.operate(step.operation, step.part, now - actor.created)
+            after = actor.operate(step.operation, step.part, now, others)
         if isinstance(after, Refusal):
             if after.status != step.status:
                 instead = "" if step.status == 200 else f" with {after.status}, not {step.status}"
