@@ -327,7 +327,7 @@ MODEL_MISTAKES = {
     "a key there is not": (
         with_node("{name: One, subtasks: []}"),
         "x.yaml:7:21: `subtasks` is no key of node 'One' of dag 'Join' [unknown-key]\n"
-        "  Allowed: id, name, can, timeout, sub_tasks. Did you mean 'sub_tasks'?\n"
+        "  Allowed: id, name, can, timeout, failure_exit, sub_tasks. Did you mean 'sub_tasks'?\n"
         "x.yaml:7:31: `sub_tasks` of node 'One' of dag 'Join' is empty; it should be a list of at "
         "least one item [out-of-range]",
     ),
