@@ -127,7 +127,7 @@ def test_every_rule_that_has_to_find_one_is_in_the_catalogue() -> None:
     assert wanted <= all_rules().keys()
 
 
-@pytest.mark.parametrize("seed", [0, 1, *(pytest.param(seed, marks=pytest.mark.exhaustive) for seed in range(2, 10))])
+@pytest.mark.parametrize("seed", range(10))
 @pytest.mark.parametrize("api", APIS)
 def test_a_whole_server_passes_with_any_seed(api: ApiName, seed: int, tmp_path: Path) -> None:
     result = run(api, tmp_path, Options(seed=seed, max_examples=2, phases=BY_CHANCE))
