@@ -22,7 +22,7 @@ import test_conform_history
 from conform_exchanges import CONTRACTS, changed, example, exchange
 from conform_servers import Logged, logged
 from oceanmock.apis import make_sandbox
-from oceanmock.checks import CheckResult, Contract, Exchange, Probe
+from oceanmock.checks import Checker, CheckResult, Contract, Exchange, Probe
 from oceanmock.clock import SECOND
 from oceanmock.conformance.checks import RULES, ResponseChecker
 from oceanmock.conformance.history import HistoryChecker
@@ -373,8 +373,10 @@ class Answering:
     def target(self) -> Target:
         return Target("http://there", "ocp")
 
-    def send(self, method: str, target: str, **_: Any) -> Exchange:
-        return self.answer(target)
+    def send(self, method: str, target: str, *, checker: Checker = lambda _: (), **_: Any) -> Exchange:
+        answered = self.answer(target)
+        self.findings += checker(answered)
+        return answered
 
     def found(self, finding: CheckResult) -> None:
         self.findings.append(finding)
