@@ -24,6 +24,7 @@ from oceanmock.apis import APIS, make_sandbox
 from oceanmock.clock import LATEST, PROGRESSIONS, SECOND, Clock, Progression, machine_now
 from oceanmock.engine.faults import FaultRequest
 from oceanmock.engine.log import (
+    ROOM,
     AddFault,
     ClearFaults,
     Command,
@@ -38,9 +39,9 @@ from oceanmock.engine.log import (
     SetClock,
 )
 from oceanmock.engine.machine import MAX_OPERATIONS
-from oceanmock.engine.sandbox import Sandbox
+from oceanmock.engine.sandbox import Sandbox, Sandboxes
 from oceanmock.engine.state_file import StateFile
-from oceanmock.engine.store import MemoryStore
+from oceanmock.engine.store import MemoryStore, SandboxFull
 from oceanmock.errors import IllegalOperation, IllegalOperator, NoSuchTask, OceanmockError
 from oceanmock.library import load_scenario, read_fault, read_scenario, scenario_of
 from oceanmock.obshell import world as obshell_world
@@ -50,6 +51,7 @@ from oceanmock.ocp import machine as ocp
 from oceanmock.ocp import world as ocp_world
 from oceanmock.ocp.api import Operation
 from oceanmock.ocp.world import Tasks
+from served import World
 
 START: Final = 1_700_000_000 * SECOND
 CREATED: Final = 1_800_000_000 * SECOND
@@ -210,7 +212,7 @@ def test_a_server_that_is_started_again_goes_on_from_its_state_file(
     store.close()
 
     second = Sandbox(first.spec, APIS, store=state_file(folder.name), wall=wall, is_stored=False)
-    second.restore()
+    second.refresh(since=-1)
 
     assert view(second) == view(first)
     assert second.faults() == first.faults()
@@ -322,6 +324,39 @@ def test_a_task_that_was_retried_often_is_no_more_objects(scenario: str, retry: 
 
     assert counts[2] - counts[1] < MAX_OPERATIONS
     assert len(log_of(sandbox)) == 6 * MAX_OPERATIONS
+
+
+@pytest.mark.parametrize(
+    ("command", "what"),
+    [
+        (Create(Tasks.api, EXTRA), "starts and loads of tasks"),
+        (Load((EXTRA,)), "starts and loads of tasks"),
+        (AddFault(read_fault({"status": 503})), "operations and changes"),
+        (SetClock(speed=2.0), "operations and changes"),
+    ],
+)
+def test_a_sandbox_accepts_so_much_until_it_is_reset(
+    command: Command, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("oceanmock.engine.log.ROOM", tuple((kinds, 3, text) for kinds, _, text in ROOM))
+    sandboxes = Sandboxes(make_sandbox(SCENARIOS[:1], progression="manual"))
+    for _ in range(3):
+        sandboxes.default.execute(command)
+
+    with pytest.raises(SandboxFull, match=f"has accepted 3 {what}"):
+        sandboxes.default.execute(command)
+    sandboxes.default.advance(SECOND)
+    sandboxes.reset("default").execute(command)
+
+
+def test_a_full_sandbox_refuses_in_the_api_s_envelope(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("oceanmock.engine.log.ROOM", (((Operate,), 0, "operations"),))
+    ask = World(REINSTALL).serve()
+
+    refused = ask("POST", f"/api/v2/tasks/instances/{TASK}/retry")
+
+    assert (refused.status_code, refused.json()["successful"]) == (503, False)
+    assert ask("GET", f"/api/v2/tasks/instances/{TASK}").status_code == 200
 
 
 def test_a_refused_operation_is_not_in_the_log() -> None:

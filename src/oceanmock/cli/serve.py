@@ -163,7 +163,7 @@ def _restored(path: Path, scenarios: Sequence[BaseScenario], settings: Mapping[s
         click.echo(f"{path} has a default sandbox of other scenarios or options; it is replaced.", err=True)
         return make_sandbox(scenarios, store=store, wall=wall, **settings)
     sandbox = Sandbox(kept, APIS, store=store, wall=wall, is_stored=False)
-    sandbox.restore()
+    sandbox.refresh(since=-1)
     return sandbox
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from oceanmock.clock import Progression, machine_now
 from oceanmock.openapi import ALL_PERMISSIONS, VIEWER_PERMISSION
@@ -149,6 +149,13 @@ class ClearFaults:
 
 
 Command = Operate | Start | Create | Load | SetClock | MoveClock | AddFault | RemoveFault | ClearFaults
+
+
+ROOM: Final[tuple[tuple[tuple[type, ...], int, str], ...]] = (
+    ((Start, Create, Load), 100_000, "starts and loads of tasks"),
+    ((Operate, SetClock, AddFault, RemoveFault, ClearFaults), 10_000_000, "operations and changes"),
+)
+"""How many commands of some kinds a sandbox accepts: a task takes some kilobytes, an operation 24 bytes of the log."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ log again. One clock drives every API.
 from __future__ import annotations
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, count, repeat
@@ -16,24 +16,19 @@ from random import Random
 from typing import Any, Final, TypeVar
 
 from oceanmock.clock import Clock, machine_now
+from oceanmock.engine import log as commands
 from oceanmock.engine.fake_data import FakeData
 from oceanmock.engine.faults import FaultRequest, Faults, FaultStatistics, InjectedFault
-from oceanmock.engine.log import (
-    AddFault,
-    ClearFaults,
-    Command,
-    Create,
-    Load,
-    LogEntry,
-    MoveClock,
-    Operate,
-    OperationRecord,
-    RemoveFault,
-    SandboxSpec,
-    SetClock,
-    Start,
+from oceanmock.engine.log import Command, LogEntry, Operate, OperationRecord, SandboxSpec
+from oceanmock.engine.store import (
+    MAX_NAME_LENGTH,
+    MemoryStore,
+    NoSuchSandbox,
+    SandboxFull,
+    Store,
+    StoreUnavailable,
+    quoted_name,
 )
-from oceanmock.engine.store import MAX_NAME_LENGTH, MemoryStore, NoSuchSandbox, Store, StoreUnavailable, quoted_name
 from oceanmock.engine.world import World
 from oceanmock.errors import AuthorError, CallerError, OceanmockError
 from oceanmock.scenario.faults import Fault
@@ -103,14 +98,9 @@ class Sandbox:
             self._append(entry)
             self._apply(entry)
 
-    def restore(self) -> None:
-        """Become what the store has of the sandbox."""
-        self.refresh(since=-1)
-        self._first_version = -1 if self.store.read(self.name, since=-1).entries else self._version
-
     def put(self) -> None:
         """Create the sandbox in the store, where one was built without that."""
-        self._version = self._first_version = self.store.put(self.spec)
+        self._version = self.store.put(self.spec)
         self.journal = self.store.journal(self.name)
 
     # --- reading ---
@@ -127,7 +117,7 @@ class Sandbox:
     @property
     def is_untouched(self) -> bool:
         """Return whether it has accepted no command and received no request."""
-        return self._version == self._first_version and not self.journal.last
+        return not self._accepted.total() and not self.journal.last
 
     def next_due(self) -> int | None:
         """Return the next instant at which a task or dag changes without a request, or None."""
@@ -204,16 +194,20 @@ class Sandbox:
     def execute(self, command: Command) -> Any:
         """Apply a command, log it, and return its result.
 
-        Raises what the API's rules refuse it with, and SandboxDeleted; then nothing has changed.
+        Raises what the API's rules refuse it with, SandboxFull and SandboxDeleted; then nothing has changed.
         """
         while True:
             self.refresh()
+            self._check_room(command)
             wall = self.wall()
             entry = LogEntry(self.clock.at(wall), wall, command)
             try:
                 result = self._apply(entry)
             except OceanmockError as error:
-                if isinstance(command, Load) or (isinstance(command, Create) and isinstance(error, AuthorError)):
+                self._accepted[type(command)] -= 1
+                if isinstance(command, commands.Load) or (
+                    isinstance(command, commands.Create) and isinstance(error, AuthorError)
+                ):
                     self.refresh(since=-1)  # some of it may have been added
                 elif isinstance(command, Operate) and isinstance(error, CallerError):
                     self._record(entry.at, command, str(error))
@@ -229,6 +223,12 @@ class Sandbox:
                 return result
             self.refresh(since=-1)  # another process was faster: evaluate against its command, too
 
+    def _check_room(self, command: Command) -> None:
+        """Raise SandboxFull after as many commands as a sandbox accepts, apart from those that only move its clock."""
+        for kinds, limit, what in commands.ROOM:
+            if isinstance(command, kinds) and sum(self._accepted[kind] for kind in kinds) >= limit:
+                raise SandboxFull(f"sandbox {self.name!r} has accepted {limit:,} {what}. Reset it, or use another one.")
+
     def refresh(self, *, since: int | None = None) -> None:
         """Apply what other processes have appended to the log; -1 folds all of it again. Raises SandboxDeleted."""
         changes = self.store.read(self.name, since=self._version if since is None else since)
@@ -241,7 +241,7 @@ class Sandbox:
 
     def _append(self, entry: LogEntry) -> bool:
         version = self.store.append(self.name, entry, expected_version=self._version)
-        self._version = self._version if version is None else version
+        self._version = version or self._version
         return version is not None
 
     def _record(self, at: int, command: Operate, refused: str = "") -> None:
@@ -250,7 +250,7 @@ class Sandbox:
 
     def advance(self, by: int) -> None:
         """Move the clock on by ``by`` nanoseconds."""
-        self.execute(MoveClock(self.clock.now() + by))
+        self.execute(commands.MoveClock(self.clock.now() + by))
 
     def note_read(self, kind: type[World[Any, Any, Any, Any]], keys: Iterable[Any]) -> None:
         """Move a clock under ``polls`` to the first instant at which one of the tasks or dags that were read changes.
@@ -260,7 +260,7 @@ class Sandbox:
         if self.clock.progression == "polls":
             first = min(self.world(kind).due(self.clock.now(), keys), default=None)
             if first is not None:
-                self.execute(MoveClock(first))
+                self.execute(commands.MoveClock(first))
 
     def take_stub(self, found: FoundStub, fault: InjectedFault | None) -> InjectedFault | None:
         """Count a response of a stub, which reads what it depends on; return the fault with the delay of both."""
@@ -277,6 +277,7 @@ class Sandbox:
     def _fold(self, spec: SandboxSpec) -> None:
         """Begin with the state of a specification."""
         self.generation += 1
+        self._accepted = Counter[type]()
         self.spec, self.accounts, start = spec, spec.accounts, spec.starts_at
         self.scenarios = scenarios = spec.scenarios
         if start is None and len(scenarios) == 1 and scenarios[0].starts_at is not None:
@@ -301,27 +302,28 @@ class Sandbox:
 
     def _apply(self, entry: LogEntry) -> Any:
         command = entry.command
+        self._accepted[type(command)] += 1
         match command:
             case Operate():
                 return self.worlds[command.api].operate(command.key, command.operation, command.part, entry.at)
-            case Start():
+            case commands.Start():
                 return self.worlds[command.api].start(command.template, entry.at)
-            case Create():
+            case commands.Create():
                 return self.worlds[command.api].create(command.scenario, entry.at)
-            case MoveClock():
+            case commands.MoveClock():
                 self.clock.move_to(command.to, wall=entry.wall)
-            case SetClock():
+            case commands.SetClock():
                 self.clock.set(progression=command.progression, speed=command.speed, wall=entry.wall)
                 if self.clock.progression == "immediate":
                     ends = (end for world in self.worlds.values() for end in world.ends())
                     self.clock.move_to(max(ends, default=0), wall=entry.wall)
-            case AddFault():
+            case commands.AddFault():
                 return self._faults.add(command.fault)
-            case RemoveFault():
+            case commands.RemoveFault():
                 return self._faults.remove(command.name)
-            case ClearFaults():
+            case commands.ClearFaults():
                 self._faults.by_name.clear()
-            case Load():
+            case commands.Load():
                 self._load(command.scenarios, entry.at)
         return None
 
@@ -420,7 +422,7 @@ class Sandboxes:
         spec = self._store.read(name, since=-1).spec
         assert spec is not None
         self._by_name[name] = self._build(spec)
-        self._by_name[name].restore()
+        self._by_name[name].refresh(since=-1)
 
     def add(self, sandbox: Sandbox) -> Sandbox:
         """Add a sandbox that was built. Raises SandboxTaken, TooManySandboxes."""
@@ -458,7 +460,7 @@ class Sandboxes:
         """
         sandbox = self.get(name)
         if not sandbox.is_untouched:
-            sandbox.execute(Load(tuple(scenarios)))
+            sandbox.execute(commands.Load(tuple(scenarios)))
             return sandbox
         return self.put(self.rebuild(name, scenarios))
 

@@ -104,6 +104,10 @@ class SandboxDeleted(NoSuchSandbox):
     """A sandbox was deleted while a request to it arrived."""
 
 
+class SandboxFull(CallerError):
+    """The sandbox accepts nothing more of this kind until it is reset."""
+
+
 class StoreUnavailable(OceanmockError):
     """The store cannot be read or written now; nothing has changed."""
 

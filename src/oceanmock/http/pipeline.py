@@ -31,7 +31,7 @@ from starlette.exceptions import HTTPException
 from oceanmock.api import STATUS_BY_KIND, ApiError, Authenticator, Handler, Headers, Request, Response, Service
 from oceanmock.engine.faults import FaultRequest
 from oceanmock.engine.sandbox import Sandbox
-from oceanmock.engine.store import SandboxDeleted, StoreUnavailable
+from oceanmock.engine.store import SandboxDeleted, SandboxFull, StoreUnavailable
 from oceanmock.errors import AuthorError, CallerError
 from oceanmock.http import Encoded, Receive, Scope
 from oceanmock.http.validation import Parameters, RequestBody, ResponseRules, check_width
@@ -335,8 +335,9 @@ def _render(request: Request, error: Exception) -> Encoded:
     """Return the response of an error; log the mock's own errors."""
     if isinstance(error, HTTPException) and error.status_code in KIND_BY_STATUS:
         error = ApiError(KIND_BY_STATUS[error.status_code], str(error.detail or ""))
-    if isinstance(error, StoreUnavailable):
-        logging.getLogger("oceanmock").error("%s", error)
+    if isinstance(error, (StoreUnavailable, SandboxFull)):
+        if isinstance(error, StoreUnavailable):
+            logging.getLogger("oceanmock").error("%s", error)
         error = ApiError("unavailable", str(error))
     request.error = str(error)
     is_expected = isinstance(error, CallerError)
