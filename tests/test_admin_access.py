@@ -38,7 +38,7 @@ def admin(world: World) -> Ask:
 
 # --- who asks -------------------------------------------------------------------------------------
 
-OPEN = {"getHealth", "getReadiness"}
+OPEN = {"getIndex", "getHealth", "getReadiness"}
 PATHS = {"sandbox": "default", "fault": "f", "api": "ocp", "task": "35000312"}
 OPERATIONS = operations_of(load_spec(spec_path("admin")))
 

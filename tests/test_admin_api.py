@@ -11,11 +11,13 @@ from typing import Any
 
 import httpx
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
 from contract_file import ContractFile
 from oceanmock import Mock
+from oceanmock.openapi import load_spec, operations_of, spec_path
 from served import AFTERNOON, MANAGER, MAX_BODY_BYTES, REINSTALL, Ask, client, error_of
 
 MINE = "/sandboxes/mine"
@@ -23,6 +25,7 @@ TASK = f"{MINE}/api/v2/tasks/instances/35000312"
 SUBTASK = f"{TASK}/subtasks/13000333"
 ONE_STEP = {"summary": "One step", "api": "ocp", "tasks": [{"id": 1, "subtasks": ["install"]}]}
 LIBRARY = Path(__file__).parents[1] / "scenarios"
+GETS = [each.path for each in operations_of(load_spec(spec_path("admin"))) if each.method == "GET"]
 DAG = {"name": "Start cluster", "nodes": ["Integrate config", "Start observer"]}
 
 
@@ -846,6 +849,34 @@ def test_forwarded_headers_never_decide_who_may_use_the_admin_api(monkeypatch: p
         ]
 
     assert [answer.status_code for answer in answers] == [200, 401, 401]
+
+
+# --- where everything is --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", GETS)
+def test_head_is_answered_like_get_without_a_body(ask: Ask, path: str) -> None:
+    path = path.format(sandbox="mine", api="ocp", task=35000312)
+
+    read, looked_at = (ask(method, path, auth=None) for method in ("GET", "HEAD"))
+
+    assert (looked_at.status_code, looked_at.content) == (read.status_code, b"") == (200, b"")
+    assert looked_at.headers["content-type"] == read.headers["content-type"]
+
+
+def test_the_root_has_links_that_can_be_followed(ask: Ask) -> None:
+    index = ask("GET", "/", auth=None).json()
+
+    links = [*index["links"].values(), *index["contracts"].values()]
+    assert "/__admin/sandboxes" in links
+    assert [ask("GET", link, auth=None).status_code for link in links] == [200] * len(links)
+
+
+@pytest.mark.parametrize("api", ["admin", "ocp", "obshell"])
+def test_a_contract_can_be_read_from_the_server(ask: Ask, api: str) -> None:
+    link = ask("GET", "/", auth=None).json()["contracts"][api]
+
+    assert yaml.safe_load(ask("GET", link, auth=None).text) == load_spec(spec_path(api))
 
 
 # --- what is hostile ------------------------------------------------------------------------------

@@ -32,7 +32,7 @@ from oceanmock.errors import AuthorError, CallerError, EnvironmentProblem, IdTak
 from oceanmock.http import admin_values as values
 from oceanmock.journal import MAX_STORE_BYTES, Query
 from oceanmock.library import read_fault
-from oceanmock.openapi import ALL_PERMISSIONS, operations_of
+from oceanmock.openapi import ALL_PERMISSIONS, operations_of, spec_path
 from oceanmock.report import report_of, report_text
 from oceanmock.text import did_you_mean, format_duration, format_instant, parse_duration, shorten, suggest
 
@@ -83,6 +83,7 @@ def service(app: App) -> Service:
         security={"apiKey": handlers.authenticate, "bearer": handlers.authenticate},
         encode=orjson.dumps,
         open=values.take_a_form_for_json,
+        is_lenient=True,  # tools that wait for a server send HEAD
     )
 
 
@@ -172,6 +173,19 @@ class AdminHandlers:
         if isinstance(body, str):
             return Response(200, body.encode(), RESPONSE_HEADERS, b"text/plain; charset=utf-8")
         return Response(int(request.operation.statuses[0]), body, RESPONSE_HEADERS)
+
+    def get_index(self, request: Request) -> Json:
+        names = ["admin", *(api.name for api in self.app.apis)]
+        return {
+            "version": __version__,
+            "links": {name: f"{ADMIN_PREFIX}{name}" for name in ("ready", "scenarios", "sandboxes")},
+            "contracts": {name: f"{ADMIN_PREFIX}openapi.yaml?api={name}" for name in names},
+        }
+
+    def get_contract(self, request: Request) -> str:
+        name = request.parameters["api"]
+        own = None if name == "admin" else api_named(name, self.app.apis).contract
+        return (own or spec_path(name)).read_text(encoding="utf-8")
 
     def get_health(self, request: Request) -> Json:
         uptime = (stopwatch() - self._began) // 1_000_000 * 1_000_000

@@ -50,6 +50,7 @@ def admin_spec(apis: Sequence[Api]) -> Spec:
     schemas["ApiName"]["enum"] = names
     for name in ("NewSandbox", "MoreScenarios"):
         schemas[name]["properties"]["api"]["enum"] = names
+    spec["paths"]["/__admin/openapi.yaml"]["get"]["parameters"][0]["schema"]["enum"] = ["admin", *names]
     for api in apis:
         schemas["Sandbox"]["properties"].setdefault(api.scripts_key, {"type": "integer"})
         schemas["NewSandbox"]["properties"].setdefault(api.switches_key, {"type": "object"})

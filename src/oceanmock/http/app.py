@@ -120,7 +120,7 @@ class App:
 
         ``body`` is as ``receive_body`` returns it; ``began`` is the reading of the stopwatch when the request came.
         """
-        if scope["path"].startswith(admin.ADMIN_PREFIX):
+        if scope["path"].startswith(admin.ADMIN_PREFIX) or scope["path"] == "/":
             if body is None:
                 return _send_nothing
             request = self._admin.request_of(scope, self._admin_sandbox)

@@ -240,7 +240,7 @@ class Pipeline:
         allowed: list[str] = []
         path, method = request.path, request.method
         if request.service.is_lenient:
-            path, method = path.removesuffix("/"), "GET" if method == "HEAD" else method
+            path, method = path.removesuffix("/") or "/", "GET" if method == "HEAD" else method
         for pattern, methods in self._routes.get(path.count("/"), ()):
             match = pattern.fullmatch(path)
             if match is None:
