@@ -911,15 +911,27 @@ def test_a_hostile_body_is_refused(admin: Ask, content: bytes, status: int) -> N
 def test_a_body_that_is_said_to_be_no_json_is_refused(admin: Ask) -> None:
     answer = admin("POST", "/sandboxes", content=b"{}", headers={"content-type": "text/xml"})
 
-    error_of(answer, 415)
+    assert error_of(answer, 415).endswith("Send the header Content-Type: application/json.")
 
 
-def test_what_curl_calls_a_form_is_read_as_json(admin: Ask) -> None:
-    headers = {"content-type": "application/x-www-form-urlencoded"}
+TEXTS = [
+    {"content-type": "application/x-www-form-urlencoded"},  # curl -d
+    {"content-type": "text/plain;charset=UTF-8"},  # fetch(url, {method: "POST", body: JSON.stringify(x)})
+]
 
+
+@pytest.mark.parametrize("headers", [{}, *TEXTS])
+def test_what_clients_call_a_form_a_text_or_nothing_is_read_as_json(admin: Ask, headers: dict[str, str]) -> None:
     made = admin("POST", "/sandboxes", content=b'{"name": "t1"}', headers=headers)
 
     assert made.json()["name"] == "t1"
+
+
+@pytest.mark.parametrize("headers", TEXTS)
+def test_a_page_has_to_say_that_it_sends_json(mock: Mock, admin: Ask, headers: dict[str, str]) -> None:
+    answer = admin("POST", "/sandboxes", content=b"{}", headers=headers | {"Origin": mock.url})
+
+    assert error_of(answer, 415).endswith("Send the header Content-Type: application/json.")
 
 
 @pytest.mark.parametrize(

@@ -82,7 +82,7 @@ def service(app: App) -> Service:
         render_error=handlers.render_error,
         security={"apiKey": handlers.authenticate, "bearer": handlers.authenticate},
         encode=orjson.dumps,
-        open=values.take_a_form_for_json,
+        open=values.take_text_for_json,
         is_lenient=True,  # tools that wait for a server send HEAD
     )
 
@@ -452,6 +452,8 @@ class AdminHandlers:
         if isinstance(error, ApiError):
             status, text = error.status_code, error.detail
             headers += error.headers
+            if error.kind == "unsupported media type":
+                text += " Send the header Content-Type: application/json."
             if status == 401:
                 headers.append((b"www-authenticate", b'Bearer realm="oceanmock"'))
             if request.operation is not None:

@@ -35,6 +35,7 @@ MAX_SCENARIO_VALUES: Final = 50_000
 """The most keys and values of the scenarios of one request: reading them blocks every other request."""
 MAX_LOADED_STEPS: Final = 500
 """The most attempts that are added at once to a sandbox in use, which blocks every other request."""
+TEXT_TYPES: Final = (b"application/x-www-form-urlencoded", b"text/plain")
 _SCENARIO_NAME: Final = re.compile(r"[^\s:{\[]+")
 _UNKNOWN_KEY: Final = re.compile(r"^The body: (?:([a-z_]+): )?Additional properties are not allowed \('([^']{1,100})'")
 
@@ -105,9 +106,13 @@ def check_is_own(request: Request) -> None:
     raise ApiError("unauthenticated", f"{problem} Start the server with --admin-token-file to use it from elsewhere.")
 
 
-def take_a_form_for_json(request: Request) -> None:
-    """Read a form as JSON: curl declares the body of ``-d`` as a form."""
-    if (request.header(b"content-type") or b"").startswith(b"application/x-www-form-urlencoded"):
+def take_text_for_json(request: Request) -> None:
+    """Read a form or a text as JSON: curl declares the body of ``-d`` as a form, ``fetch`` a string as text/plain.
+
+    A page of another site may send both without asking the server first; its requests have an Origin.
+    """
+    declared = (request.header(b"content-type") or b"").partition(b";")[0].strip().lower()
+    if declared in TEXT_TYPES and request.header(b"origin") is None:
         request.headers = [pair for pair in request.headers if pair[0] != b"content-type"]
 
 
