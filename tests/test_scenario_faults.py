@@ -780,7 +780,7 @@ MISTAKES = {
         f"{OCP}  - {{subtasks: [One], {TENANT}}}\n"
         "  - {subtasks: [One], starts_on: {path: /api/v2/ob/clusters/1/tenants, body: {a: 1}}}\n",
         "x.yaml:5:34: another starts on all that POST /api/v2/ob/clusters/1/tenants could mean "
-        "[never-starts]\n  Put this one first, or say which `body` it asks for.",
+        "[never-starts]\n  Put this one first, or say which `body` it asks for, or how many `times` the other starts.",
     ),
     "a start of what is there": (
         f"{OCP}  - {{name: A, subtasks: [One]}}\nstory: [{{start: A}}]\n",

@@ -219,6 +219,41 @@ def test_the_first_that_fits_is_started() -> None:
     assert task["name"] == "Create ORACLE tenant"
 
 
+TWICE: Final = """
+summary: Create tenant fails, then succeeds
+api: %s
+progression: manual
+%s:
+  - {name: Fails, starts_on: {path: %s, times: 1}, %s: [{%s: {ends: FAILED}}]}
+  - {name: Succeeds, starts_on: {path: %s}, %s: [One]}
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "names"),
+    [
+        (TWICE % ("ocp", "tasks", TENANTS, "subtasks", "attempts", TENANTS, "subtasks"), TENANTS, "ocp"),
+        (TWICE % ("obshell", "dags", INIT, "nodes", "sub_tasks", INIT, "nodes"), INIT, "obshell"),
+    ],
+)
+def test_each_start_may_have_a_script_of_its_own(text: str, path: str, names: str) -> None:
+    world = World(text)
+    ask = world.serve(auth=names == "ocp")
+
+    started = []
+    for _ in range(3):
+        started.append(ask("POST", path).json()["data"]["name"])
+        world.advance(60 * SECOND)
+
+    assert started == ["Fails", "Succeeds", "Succeeds"]
+
+
+def test_what_has_started_as_often_as_it_may_is_unknown() -> None:
+    ask = World("summary: A\napi: ocp\ntasks: [{starts_on: {path: /api/v2/a, times: 2}, subtasks: [{}]}]").serve()
+
+    assert [ask("POST", "/api/v2/a").status_code for _ in range(3)] == [200, 200, 404]
+
+
 def test_another_method_may_start_something_else() -> None:
     _, ask = ocp()
 

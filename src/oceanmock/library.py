@@ -395,9 +395,10 @@ def _check_starts(scripts: Sequence[Any], stubs: Sequence[Stub], format: Format)
         where = (*loc, "starts_on", "path")
         yield from _check_path(path, where, format)
         # Each request that starts this one starts an earlier one as well.
-        if any(other.fits(starts_on.method, path) and other.fits_body(starts_on.body) for other in before):
+        others = (other for other in before if other.times is None and other.fits(starts_on.method, path))
+        if any(other.fits_body(starts_on.body) for other in others):
             what = f"another starts on all that {starts_on.method} {path} could mean"
-            hint = "Put this one first, or say which `body` it asks for."
+            hint = "Put this one first, or say which `body` it asks for, or how many `times` the other starts."
             yield Issue((*loc, "starts_on"), "never-starts", what, hint)
         if any(stub.covers(starts_on.method, path, Matches(body=starts_on.body)) for stub in stubs):
             what, hint = f"a stub answers all that {starts_on.method} {path} could mean", "Say `when` it answers."

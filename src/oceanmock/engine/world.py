@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from bisect import bisect_left, bisect_right, insort
+from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
@@ -200,6 +201,7 @@ class World(ABC, Generic[Key, D, V, Template]):
         self._histories: dict[Any, History[Any, Any, Any]] = {}
         self._groups: list[Group] = []
         self._changed: set[Any] = set()  # the keys of those of groups
+        self._starts = Counter[int]()  # of each template
         self._built: dict[Any, tuple[Any, History[Any, Any, Any]]] = {}
 
     # --- reading ---
@@ -291,9 +293,13 @@ class World(ABC, Generic[Key, D, V, Template]):
         yield from (end for group in self._groups if (end := group.end()) is not None)
 
     def templates_for(self, method: str, path: str) -> list[Template]:
-        """Return the templates that a request with this method and path may start."""
+        """Return the templates that a request with this method and path may start, without those used up."""
         templates: list[Any] = self.templates
-        return [item for item in templates if item.starts_on.fits(method, path)]
+        return [
+            item
+            for item in templates
+            if item.starts_on.fits(method, path) and self._starts[item.number] != item.starts_on.times
+        ]
 
     @abstractmethod
     def items(self) -> Iterator[TaskItem]:

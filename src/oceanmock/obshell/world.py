@@ -254,7 +254,9 @@ class Dags(World[DagKey, DagData, DagView, Template]):
         self._check_lock(model)
         number = model.id or self._highest["dag", model.scope] + 1
         model = model.model_copy(update={"id": number, "name": source.name})
-        return self.view(self._begin(model, source.scenario, at, FakeData(source.seed), counts=True).key, at)
+        dag = self._begin(model, source.scenario, at, FakeData(source.seed), counts=True)
+        self._starts[template] += 1
+        return self.view(dag.key, at)
 
     def _check_operation(self, data: DagData, state: DagState, operation: Any, part: int | None) -> None:
         """Take the lock that a failed dag has given back; PASS releases it, whoever has it.

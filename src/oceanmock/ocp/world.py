@@ -188,7 +188,9 @@ class Tasks(World[int, TaskData, TaskView, Template]):
     def start(self, template: int, at: int) -> TaskView:
         """Start a task of the template at a position, and return it."""
         source = self.templates[template]
-        return self.view(self._begin(source, at, owner=source.name), at)
+        key = self._begin(source, at, owner=source.name)
+        self._starts[template] += 1
+        return self.view(key, at)
 
     def create(self, scenario: Scenario, at: int) -> str:
         """Start the task of a scenario and return its id. Raises IdTaken; then nothing has changed."""

@@ -272,6 +272,8 @@ class StartsOn(Model):
     """The request's path; `{id}` stands for any segment: `/api/v2/ob/clusters/{id}/tenants`."""
     body: JsonObject | None = None
     """What the request's JSON must have, among other keys; anything, if left out."""
+    times: Annotated[int, Field(strict=True, ge=1, lt=10**9)] | None = None
+    """How many requests start it, and then the next one that matches; any number, if left out."""
 
     def fits(self, method: str, path: str) -> bool:
         """Return whether a request has this method and a path that matches."""
