@@ -203,38 +203,41 @@ MODEL_MISTAKES = {
         with_faults("{status: 500, dag: 4}"),
         "x.yaml:5:19: `dag` is no key of fault 1 [unknown-key]\n"
         "  Allowed: name, operation, stub, caller, calls, counts, probability, delay, jitter, status, "
-        "reset, drop_response, empty, truncate, malformed, content_type, dribble, drop, "
-        "change_type, still_executes, task, subtask.",
+        "headers, body, error_code, error_message, reset, drop_response, empty, truncate, malformed, "
+        "content_type, dribble, set, drop, change_type, still_executes, task, subtask.",
     ),
     "a key misspelt": (
         with_faults("{status: 500, probabilty: 2}"),
         "x.yaml:5:19: `probabilty` is no key of fault 1 [unknown-key]\n"
         "  Allowed: name, operation, stub, caller, calls, counts, probability, delay, jitter, status, "
-        "reset, drop_response, empty, truncate, malformed, content_type, dribble, drop, "
-        "change_type, still_executes, task, subtask. Did you mean 'probability'?\n"
+        "headers, body, error_code, error_message, reset, drop_response, empty, truncate, malformed, "
+        "content_type, dribble, set, drop, change_type, still_executes, task, subtask. Did you mean 'probability'?\n"
         "x.yaml:5:31: `probability` of fault 1 is 2; it should be at most 1.0 [out-of-range]",
     ),
     "no effect": (
         with_faults("{name: slow, operation: retryTask, reset: false}"),
-        "x.yaml:5:5: fault 'slow' does nothing; give it one of delay, jitter, status, reset, "
-        "drop_response, empty, truncate, malformed, content_type, dribble, drop, "
-        "change_type [bad-fault]",
+        "x.yaml:5:5: fault 'slow' does nothing; give it one of delay, jitter, status, headers, body, "
+        "error_code, error_message, reset, drop_response, empty, truncate, malformed, content_type, dribble, set, "
+        "drop, change_type [bad-fault]",
     ),
     "an effect after a reset": (
         with_faults("{reset: true, delay: 1s, malformed: true}"),
-        "x.yaml:5:5: fault 1 has `malformed` beside `reset`, with which there is no response [bad-fault]",
+        "x.yaml:5:5: fault 1 has `malformed` beside `reset`, with which there is no response [bad-fault]\n"
+        "  Leave one of them out.",
     ),
     "an effect on no body": (
         with_faults("{empty: true, content_type: text/html, truncate: 3, status: 500}"),
-        "x.yaml:5:5: fault 1 has `truncate` beside `empty`, with which there is no body [bad-fault]",
+        "x.yaml:5:5: fault 1 has `truncate` beside `empty`, with which there is no body [bad-fault]\n"
+        "  Leave one of them out.",
     ),
     "an answer both lost and given": (
         with_faults("{drop_response: true, status: 500}"),
-        "x.yaml:5:5: fault 1 has `status` beside `drop_response`, with which there is no response [bad-fault]",
+        "x.yaml:5:5: fault 1 has `status` beside `drop_response`, with which there is no response [bad-fault]\n"
+        "  Leave one of them out.",
     ),
-    "a status that is no failure": (
-        with_faults("{status: 200}"),
-        "x.yaml:5:14: `status` of fault 1 is 200; it should be at least 400 [out-of-range]",
+    "a status that is no response": (
+        with_faults("{status: 199}"),
+        "x.yaml:5:14: `status` of fault 1 is 199; it should be at least 200 [out-of-range]",
     ),
     "a status that is a text": (
         with_faults("{status: '500'}"),
@@ -452,7 +455,7 @@ def test_a_fault_by_itself_is_of_the_api_it_names(said: dict[str, Any], model: t
     ("said", "message"),
     [
         ("reset", "fault 1 is 'reset'; it should be a mapping of keys to values [wrong-type]"),
-        ({"status": 5}, "`status` of fault 1 is 5; it should be at least 400 [out-of-range]"),
+        ({"status": 5}, "`status` of fault 1 is 5; it should be at least 200 [out-of-range]"),
         (
             {"api": "obshel", "reset": True},
             "`api` is 'obshel', which is none of its values [unknown-value]\n"
@@ -503,7 +506,7 @@ def test_the_schema_accepts_a_fault(fault: dict[str, Any]) -> None:
     assert read_scenario(json.dumps(scenario))
 
 
-@pytest.mark.parametrize("fault", [{"status": 200}, {"operation": "retry"}, {"calls": "x"}, {"dribble": 3}, {"dag": 4}])
+@pytest.mark.parametrize("fault", [{"status": 199}, {"operation": "retry"}, {"calls": "x"}, {"dribble": 3}, {"dag": 4}])
 def test_the_schema_refuses_an_obvious_mistake(fault: dict[str, Any]) -> None:
     scenario = {**yaml.safe_load(with_faults("{delay: 1s}")), "faults": [{"reset": True, **fault}]}
 

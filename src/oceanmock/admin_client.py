@@ -400,6 +400,10 @@ class FaultFields(TypedDict, total=False):
     delay: TimeSpan
     jitter: TimeSpan
     status: int
+    headers: Mapping[str, str]
+    body: Any
+    error_code: int | str
+    error_message: str
     reset: bool
     drop_response: bool
     empty: bool
@@ -407,6 +411,7 @@ class FaultFields(TypedDict, total=False):
     malformed: bool
     content_type: str
     dribble: Mapping[str, Any]
+    set: Mapping[str, Any]
     drop: str | Sequence[str]
     change_type: str | Sequence[str]
     still_executes: bool

@@ -176,7 +176,7 @@ class ApiError(Exception):
     """A refused request: ``kind`` decides the status, ``detail`` is one sentence for a developer.
 
     ``parameter``, ``value`` and ``expected_type`` (the type or its format, such as "int64") are given for a wrong type
-    or value, ``status`` for an injected fault.
+    or value, ``status`` for an injected fault, with the error's own ``code`` and ``message`` where it has them.
     """
 
     kind: ErrorKind
@@ -186,6 +186,8 @@ class ApiError(Exception):
     value: str = ""
     expected_type: str = ""
     status: int = 500
+    code: int | str | None = None
+    message: str = ""
     headers: Headers = ()
 
     def __str__(self) -> str:

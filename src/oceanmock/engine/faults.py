@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Hashable, Iterable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from hashlib import blake2b
 from random import Random
@@ -53,7 +54,7 @@ class InjectedFault:
     def carries_out(self) -> bool:
         """Return whether the operation is executed, whatever is answered."""
         fault = self.fault
-        answers_itself = fault.reset or fault.empty or fault.status is not None
+        answers_itself = fault.reset or fault.empty or fault.own_status is not None
         return fault.still_executes or fault.drop_response or not answers_itself
 
     @property
@@ -63,8 +64,8 @@ class InjectedFault:
 
     @property
     def status(self) -> int | None:
-        """Return the status of the response, in the API's envelope; None keeps the response."""
-        return self.fault.status
+        """Return the status of the response that replaces the operation's own; None keeps that."""
+        return self.fault.own_status
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,28 +195,35 @@ def apply_fault(
     injected: InjectedFault, status: int = 200, headers: RawHeaders = (), body: bytes = b""
 ) -> FaultyResponse:
     """Return a response as a fault changes it; by default an empty one."""
-    fault = injected.fault
+    fault, replaced = injected.fault, dict[bytes, bytes]()
+    status = injected.status or status
+    if fault.body is not None:
+        is_text = isinstance(fault.body, str)
+        text = fault.body if is_text else _json(fault.body)
+        headers, body = (), text.encode("utf-8", "backslashreplace")
+        kind = "text/html" if text.lstrip().startswith("<") else "text/plain"
+        replaced[b"content-type"] = f"{kind}; charset=utf-8".encode() if is_text else b"application/json"
+    elif injected.status is not None and status < 400:
+        headers, body = (), b""
     if fault.empty:
         body = b""
-    if fault.drop or fault.change_type:
+    if fault.set or fault.drop or fault.change_type:
         try:
             value = json.loads(body)
         except ValueError:
             pass  # a body that is no JSON stays
         else:
-            for path in fault.drop:
-                _change(value, path, drops=True)
-            for path in fault.change_type:
-                _change(value, path, drops=False)
+            _change(value, fault)
             body = _json(value).encode("utf-8", "backslashreplace")
     if fault.malformed:  # as of a server that stopped while it wrote
         text = body.rstrip()
         body = text[:-1] if text[-1:] in (b"}", b"]", b'"') else text + b"}"
     passed = body if fault.truncate is None else body[: fault.truncate]
     step = len(passed) if fault.dribble is None else fault.dribble.bytes
-    replaced = {b"content-length": str(len(body)).encode()}
+    replaced[b"content-length"] = str(len(body)).encode()
     if fault.content_type is not None:
         replaced[b"content-type"] = fault.content_type.encode()
+    replaced |= {name.lower().encode(): text.encode() for name, text in (fault.headers or {}).items()}
     others = [(name, value) for name, value in headers if name.lower() not in replaced]
     return FaultyResponse(
         status,
@@ -230,24 +238,36 @@ def _json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
-def _change(value: Any, path: str, *, drops: bool) -> None:
-    """Drop the values at a path, if there are any, or change their types, in place.
+def _change(value: Any, fault: Fault) -> None:
+    """Set, drop and change the type of values at a fault's paths, in place; a path that matches nothing is ignored.
 
     A text becomes a number, its own or 0, and any other value a text.
     """
+    for path, new in (fault.set or {}).items():
+        for holder, key in _places(value, path, adds=True):
+            holder[key] = deepcopy(new)
+    for path in fault.drop:
+        for holder, key in reversed(_places(value, path)):  # from the end: a list grows shorter
+            del holder[key]
+    for path in fault.change_type:
+        for holder, key in reversed(_places(value, path)):
+            text = holder[key]
+            if not isinstance(text, str):
+                holder[key] = _json(text)
+            else:
+                holder[key] = int(text) if re.fullmatch("-?[0-9]{1,15}", text) else 0
+
+
+def _places(value: Any, path: str, *, adds: bool = False) -> list[tuple[Any, Any]]:
+    """Return the holders of the values at a path, each with its key; with ``adds`` also of new keys of objects."""
     *steps, last = path.split(".")
     holders = [value]
     for step in steps:
         holders = [holder[key] for holder in holders for key in _keys(holder, step)]
     places = [(holder, key) for holder in holders for key in _keys(holder, last)]
-    for holder, key in reversed(places):  # from the end: a list grows shorter
-        text = holder[key]
-        if drops:
-            del holder[key]
-        elif not isinstance(text, str):
-            holder[key] = _json(text)
-        else:
-            holder[key] = int(text) if re.fullmatch("-?[0-9]{1,15}", text) else 0
+    if adds and last != "*":
+        places += [(holder, last) for holder in holders if isinstance(holder, dict) and last not in holder]
+    return places
 
 
 def _keys(holder: Any, step: str) -> list[Any]:

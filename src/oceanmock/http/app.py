@@ -37,7 +37,7 @@ from oceanmock.http import (
     send_response,
 )
 from oceanmock.http.admin_values import ScenarioCatalog
-from oceanmock.http.pipeline import Pipeline, encode, receive_body
+from oceanmock.http.pipeline import Pipeline, encode, fault_error, receive_body
 from oceanmock.journal.entries import Entry
 from oceanmock.scenario.fields import BaseScenario
 
@@ -238,7 +238,7 @@ class _Exchange:
                 await self._close(reset=True)
                 return
             if fault.status is not None and fault.carries_out:
-                error = ApiError("fault", "", status=fault.status)
+                error = fault_error(fault)
                 response = encode(request.service.render_error(request, error), request.service)
             elif fault.status is None and not fault.carries_out:
                 response = (200, *response[1:])

@@ -29,7 +29,7 @@ import orjson
 from starlette.exceptions import HTTPException
 
 from oceanmock.api import STATUS_BY_KIND, ApiError, Authenticator, Handler, Headers, Request, Response, Service
-from oceanmock.engine.faults import FaultRequest
+from oceanmock.engine.faults import FaultRequest, InjectedFault
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.engine.store import SandboxDeleted, SandboxFull, StoreUnavailable
 from oceanmock.errors import AuthorError, CallerError
@@ -328,7 +328,14 @@ def inject_fault(request: Request) -> None:
     fault_request = FaultRequest(service, operation, request.path_values, request.caller, key, stub)
     fault = request.fault = request.sandbox.inject_fault(fault_request)
     if fault is not None and not fault.carries_out:
-        raise ApiError("fault", f"fault injected: {fault.name}", status=fault.status or 503)
+        raise fault_error(fault)
+
+
+def fault_error(injected: InjectedFault) -> ApiError:
+    """Return the error by which a fault replaces a response; ``apply_fault`` gives it a status below 400."""
+    fault, status = injected.fault, injected.status or 503
+    message, what = fault.error_message or "", f"fault injected: {injected.name}"
+    return ApiError("fault", what, status=status if status >= 400 else 503, code=fault.error_code, message=message)
 
 
 def _render(request: Request, error: Exception) -> Encoded:

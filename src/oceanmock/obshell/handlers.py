@@ -369,6 +369,8 @@ class ServiceFactory:
         problem = errors.without_quirks(errors.response_error(error), partial(has_quirk, request))
         if not has_err_codes(request):
             problem = errors.in_old_format(problem)
+        if isinstance(error, ApiError):
+            problem = errors.of_fault(problem, error)
         body = self._envelope(request, problem.status, is_traced=problem.stage == "handler")
         if problem.stage in errors.PANICS:
             body |= {"timestamp": format_instant(request.sandbox.started), "duration": 0}

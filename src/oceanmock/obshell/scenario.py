@@ -36,6 +36,7 @@ from oceanmock.scenario.fields import (
     NamedModel,
     OrOne,
     Reference,
+    Refuse,
     StartsOn,
     Takes,
     Timeout,
@@ -234,6 +235,12 @@ class Step(BaseStep):
         return self
 
 
+ErrorCode = Annotated[
+    Annotated[int, Field(strict=True, ge=0, lt=10**9)] | Name,
+    Refuse("bad_code", "is neither an errCode such as Task.NotFound nor a number"),
+]
+
+
 class ObshellFault(Fault):
     """An injected fault: which requests it applies to, and its effects. Dags are unaffected."""
 
@@ -249,6 +256,9 @@ class ObshellFault(Fault):
     """The node in the request's path, in the same way."""
     sub_task: ShownId | None = None
     """The sub task in the request's path, in the same way."""
+    error_code: ErrorCode | None = None
+    """The errCode of an error in obshell's own envelope, or the number that versions before 4.3.1
+    have alone; with status 500 if there is no `status`."""
 
 
 class Scenario(BaseScenario):

@@ -155,7 +155,8 @@ def error_of(request: Request, error: Exception, switches: Any) -> OcpError:
         case ApiError(kind="fault"):
             phrase = next((it.phrase for it in HTTPStatus if it == error.status), f"Status {error.status}")
             message, headers = FAULTS.get(error.status, (phrase, ()))
-            return OcpError(error.status, message, headers=headers)
+            code = error.code if isinstance(error.code, int) else 0
+            return OcpError(error.status, error.message or message, code, headers=headers)
         case ApiError():
             code = switches.error_code_forbidden if error.kind == "forbidden" else 0
             value = shorten(error.value, MAX_ECHO)

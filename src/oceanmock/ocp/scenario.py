@@ -249,6 +249,8 @@ class OcpFault(Fault):
     """The id of the task in the request's path; any, if left out."""
     subtask: Id | None = None
     """The id of the subtask in the request's path; any, if left out."""
+    error_code: Annotated[int, Field(strict=True, ge=0, lt=10**9)] | None = None
+    """The number of an error in OCP's own envelope, with status 500 if there is no `status`."""
 
 
 class When(BaseWhen):

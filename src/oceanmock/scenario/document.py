@@ -310,7 +310,7 @@ def _syntax_error(path: str, text: str, error: yaml.MarkedYAMLError) -> Issue:
 
 
 def contradiction(rule: str, message: str, **context: Any) -> PydanticCustomError:
-    """Return a validator's error about a mapping as a whole: ``message`` follows its name."""
+    """Return a validator's error about a mapping as a whole: ``message`` follows its name; ``fix`` is its hint."""
     return PydanticCustomError(rule, message, {"about": "mapping", **context})
 
 
@@ -367,7 +367,7 @@ def explain(error: ErrorDetails, loc: Loc, data: Any, wording: Wording) -> Issue
         return Issue((*loc, context["key"]), rule, context["text"], context["hint"])
     subject = subject_of(loc, data, wording)
     if context.get("about") == "mapping":
-        return Issue(loc, rule, f"{subject} {error['msg']}")
+        return Issue(loc, rule, f"{subject} {error['msg']}", context.get("fix", ""))
     text, hint = wording.text_at(loc), ""
     if kind == "literal_error":
         rule, key = "unknown-value", next((step for step in reversed(loc) if isinstance(step, str)), "")

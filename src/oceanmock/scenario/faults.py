@@ -15,7 +15,7 @@ from pydantic import Field, PlainSerializer, StrictBool, model_validator
 
 from oceanmock import clock
 from oceanmock.scenario.document import Issue, Loc, contradiction, name_each
-from oceanmock.scenario.fields import DurationText, Id, Model, Name, OrOne, Refuse, must
+from oceanmock.scenario.fields import DurationText, Id, JsonValue, Model, Name, OrOne, Refuse, SentHeaders, must
 from oceanmock.text import format_duration
 
 MAX_ITEMS: Final = 1000
@@ -31,6 +31,10 @@ def span_of(calls: int | str) -> tuple[int, int | None]:
 def _is_ascending(calls: int | str) -> bool:
     first, last = span_of(calls)
     return last is None or first <= last
+
+
+def _is_body(value: Any) -> bool:
+    return value is None or isinstance(value, str | dict | list)
 
 
 Calls = Annotated[
@@ -58,15 +62,19 @@ Span = Annotated[DurationText, PlainSerializer(format_duration, return_type=str)
 MAX_FAULTS: Final = 200
 """The most faults of a sandbox; every request is compared with each."""
 EFFECTS: Final = (
-    *("delay", "jitter", "status", "reset", "drop_response", "empty", "truncate"),
-    *("malformed", "content_type", "dribble", "drop", "change_type"),
+    *("delay", "jitter", "status", "headers", "body", "error_code", "error_message", "reset", "drop_response"),
+    *("empty", "truncate", "malformed", "content_type", "dribble", "set", "drop", "change_type"),
 )
-MANGLES: Final = ("truncate", "malformed", "content_type", "dribble", "drop", "change_type")
+MANGLES: Final = ("headers", "truncate", "malformed", "content_type", "dribble", "set", "drop", "change_type")
 """The effects that change the operation's own response."""
 _ALONE: Final = {
     "drop_response": (("delay", "jitter"), "there is no response"),
     "reset": (("delay", "jitter"), "there is no response"),
-    "empty": (("delay", "jitter", "status", "content_type"), "there is no body"),
+    "empty": (("delay", "jitter", "status", "headers", "content_type"), "there is no body"),
+    "body": (
+        ("delay", "jitter", "status", "headers", "truncate", "malformed", "content_type", "dribble"),
+        "the response has nothing of the API's own",
+    ),
 }
 """The effects that exclude others, with those they allow beside them, and why."""
 
@@ -111,8 +119,18 @@ class Fault(Model):
     """How much later the response is sent, in real time."""
     jitter: Span | None = None
     """At most how much later than `delay`, drawn from the sandbox's seed."""
-    status: Annotated[int, Field(strict=True, ge=400, le=599)] | None = None
-    """The response's HTTP status, 400 to 599, with an error in the API's own envelope."""
+    status: Annotated[int, Field(strict=True, ge=200, le=599)] | None = None
+    """The response's HTTP status, 200 to 599: from 400 on with an error in the API's own envelope,
+    below without a body, such as a redirect; or with the `body`."""
+    headers: SentHeaders | None = None
+    """Send these headers: `Retry-After: "7"`, or the `Location` of a redirect."""
+    body: Annotated[JsonValue, must(_is_body, "bad_body", "is neither a text nor a mapping or list")] = None
+    """Send this body, with status 200 if there is no `status`: a text, such as the page of a proxy,
+    or JSON as a mapping or list. The content type fits it, unless a header says another."""
+    error_code: int | str | None = None
+    """The code of an error in the API's own envelope, with status 500 if there is no `status`."""
+    error_message: Annotated[str, Field(max_length=10_000)] | None = None
+    """And the error's message."""
     reset: StrictBool = False
     """Reset the connection and send nothing."""
     drop_response: StrictBool = False
@@ -127,12 +145,14 @@ class Fault(Model):
     """Send this content type."""
     dribble: Dribble | None = None
     """Send the body slowly: `{bytes: 16, every: 50ms}`."""
+    set: Mapping[ValuePath, JsonValue] | None = None
+    """Send these values of the JSON instead: `{data.status: BROKEN}`; an object may get new keys."""
     drop: Annotated[tuple[ValuePath, ...], Field(max_length=MAX_ITEMS), OrOne()] = ()
     """Leave out these values of the JSON: `data.status`, or `data.contents.*.id` in every item."""
     change_type: Annotated[tuple[ValuePath, ...], Field(max_length=MAX_ITEMS), OrOne()] = ()
     """Send these values with another type: a text as a number, everything else as a text."""
     still_executes: StrictBool = False
-    """Execute the operation although its response is replaced (`status`), empty, or none (`reset`);
+    """Execute the operation although its response is replaced (`status`, `body`), empty, or none (`reset`);
     required where an operation that changes something would get a mangled response."""
 
     @property
@@ -144,7 +164,13 @@ class Fault(Model):
     @property
     def mangles(self) -> tuple[str, ...]:
         """Return the effects that change the operation's own response."""
-        return tuple(key for key in self.effects if key in MANGLES and self.status is None)
+        return tuple(key for key in self.effects if key in MANGLES and self.own_status is None)
+
+    @property
+    def own_status(self) -> int | None:
+        """Return the status of the response that replaces the operation's own; None where that is sent."""
+        has_error = self.error_code is not None or self.error_message is not None
+        return self.status or (500 if has_error else None if self.body is None else 200)
 
     @property
     def targets(self) -> dict[str, str]:
@@ -171,8 +197,17 @@ class Fault(Model):
         for key, (allowed, why) in _ALONE.items():
             beside = [item for item in self.effects if item != key and item not in allowed]
             if key in self.effects and beside:
-                message = "has `{beside}` beside `{effect}`, with which {why}"
-                raise contradiction("bad_fault", message, effect=key, beside=beside[0], why=why)
+                message, fix = "has `{beside}` beside `{effect}`, with which {why}", "Leave one of them out."
+                raise contradiction("bad_fault", message, effect=key, beside=beside[0], why=why, fix=fix)
+        if (self.own_status or 500) < 400 and (error := {"error_code", "error_message"}.intersection(self.effects)):
+            message, fix = "has `{key}` beside status {status}, which is no error", "Give it one from 400 on."
+            raise contradiction("bad_fault", message, key=min(error), status=self.status, fix=fix)
+        if self.status in (204, 304) and self.body is not None:
+            message, fix = "has a `body` beside status {status}, which has none", "Leave one of them out."
+            raise contradiction("bad_fault", message, status=self.status, fix=fix)
+        if self.content_type and "content-type" in map(str.lower, self.headers or ()):
+            message, fix = "has a `content_type` beside the header Content-Type", "Leave one of them out."
+            raise contradiction("bad_fault", message, fix=fix)
         return self
 
 

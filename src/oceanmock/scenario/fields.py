@@ -162,6 +162,14 @@ PathTemplate = Annotated[
 JsonValue = Annotated[Any, AfterValidator(partial(_check_json, bits=63))]
 """Any JSON; a server sends whole numbers of 64 bits."""
 JsonObject = Annotated[dict[str, Any], AfterValidator(_check_json)]
+_OWN_HEADERS: Final = frozenset(("connection", "content-length", "transfer-encoding"))
+HeaderName = Annotated[
+    str,
+    Field(pattern="^[A-Za-z0-9!#$%&'*+.^_`|~-]+$"),
+    must(lambda name: name.lower() not in _OWN_HEADERS, "bad_header", "is a header that the server sets itself"),
+]
+SentHeaders = Mapping[HeaderName, Annotated[StrictStr, Field(pattern="^[ -~]*$")]]
+"""Headers of a response."""
 
 
 class FileSchema(GenerateJsonSchema):

@@ -15,14 +15,23 @@ from functools import cache, lru_cache
 from typing import Annotated, Any, ClassVar, Final, Literal
 from urllib.parse import parse_qsl
 
-from pydantic import AfterValidator, Field, StrictStr, model_validator
+from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError, SchemaError, SchemaValidator, core_schema
 
 from oceanmock.journal.entries import body_value, has_values
 from oceanmock.openapi import path_matches
 from oceanmock.scenario.document import Loc, contradiction, value_at
 from oceanmock.scenario.faults import Span, span_of
-from oceanmock.scenario.fields import DurationText, JsonObject, JsonValue, Model, Name, PathTemplate, Refuse, must
+from oceanmock.scenario.fields import (
+    DurationText,
+    JsonObject,
+    JsonValue,
+    Model,
+    Name,
+    PathTemplate,
+    Refuse,
+    SentHeaders,
+)
 from oceanmock.text import format_duration, suggest
 
 MAX_REGEX_LENGTH: Final = 200
@@ -34,7 +43,6 @@ _PLACEHOLDER: Final = re.compile(
     r"\{(?P<text>\{[\w.\[\]-]+\})\}|\{(?P<path>[A-Za-z_]\w*(?:\.[\w-]+|\[[0-9]{1,6}\])*)\}"
 )
 """A placeholder in braces; in two pairs of them, text that stays without the outer pair."""
-_OWN_HEADERS: Final = frozenset(("connection", "content-length", "transfer-encoding"))
 
 
 @lru_cache(maxsize=1024)
@@ -73,11 +81,6 @@ Expected = Annotated[JsonValue, AfterValidator(_check_expected)]
 """A value, or ``{regex: …}``."""
 ValuePath = Annotated[
     str, Field(pattern=_PATH_TO_VALUE, max_length=1000), Refuse("bad_path", "is no path such as zone_list[0].name")
-]
-HeaderName = Annotated[
-    str,
-    Field(pattern="^[A-Za-z0-9!#$%&'*+.^_`|~-]+$"),
-    must(lambda name: name.lower() not in _OWN_HEADERS, "bad_header", "is a header that the server sets itself"),
 ]
 
 
@@ -221,7 +224,7 @@ class Stub(Model):
     """How much later the response is sent, in real time."""
     status: Annotated[int, Field(strict=True, ge=200, le=599)] = 200
     """The response's HTTP status."""
-    headers: Mapping[HeaderName, Annotated[StrictStr, Field(pattern="^[ -~]*$")]] = Field(default_factory=dict)
+    headers: SentHeaders = Field(default_factory=dict)
     """Further headers of the response."""
     data: JsonValue = None
     """The `data` in the API's envelope; the envelope has none, if left out."""
