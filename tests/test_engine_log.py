@@ -51,6 +51,7 @@ from oceanmock.ocp import machine as ocp
 from oceanmock.ocp import world as ocp_world
 from oceanmock.ocp.api import Operation
 from oceanmock.ocp.world import Tasks
+from oceanmock.scenario.stubs import StubRequest
 from served import World
 
 START: Final = 1_700_000_000 * SECOND
@@ -132,7 +133,9 @@ def operate_node(sandbox: Sandbox, choice: int) -> None:
 
 def submit(sandbox: Sandbox, choice: int) -> None:
     templates = sandbox.world(Tasks).templates
-    ocp_world.start(sandbox, templates[choice % len(templates)])
+    ocp_world.start(
+        sandbox, templates[choice % len(templates)], StubRequest("POST", "/api/v2/ob/clusters/3/tenants", {}, {}, None)
+    )
 
 
 def create(sandbox: Sandbox, _: int) -> None:

@@ -17,6 +17,8 @@ import pytest
 from contract_file import ContractFile, component
 from obshell_world import LOCAL, operate, said, sealed
 from oceanmock import Obshell, Ocp
+from oceanmock.errors import AuthorError
+from oceanmock.library import read_scenario
 from served import MILLISECOND, SECOND, Ask, World
 
 OCP: Final = ContractFile("ocp")
@@ -217,6 +219,50 @@ def test_the_first_that_fits_is_started() -> None:
     task = ask("POST", TENANTS, json={"name": "foo", "mode": "ORACLE"}).json()["data"]
 
     assert task["name"] == "Create ORACLE tenant"
+
+
+def test_a_task_is_of_the_cluster_that_the_path_names() -> None:
+    _, ask = ocp()
+
+    task = ask("POST", "/api/v2/ob/clusters/2/tenants", json={"name": "foo"}).json()["data"]
+
+    assert (task["clusterId"], task["tenantId"]) == (2, 2)
+    assert ask("GET", f"{TASKS}/{task['id']}").json()["data"]["cluster"]["id"] == 2
+
+
+FILLED: Final = """
+summary: A tenant is dropped
+api: obshell
+progression: manual
+agent: {identity: CLUSTER AGENT}
+dags:
+  - name: Drop tenant {path.name} of {body.zones[0]}
+    scope: cluster
+    maintenance: {tenant: "{path.name}"}
+    starts_on: {method: DELETE, path: "/api/v1/tenant/{name}"}
+    nodes: [{name: Drop, sub_tasks: {takes: 1h}}]
+"""
+
+
+def test_the_name_and_the_lock_of_a_dag_follow_from_its_request() -> None:
+    ask = World(FILLED).serve(auth=False)
+
+    first = ask("DELETE", "/api/v1/tenant/t1", json={"zones": ["z1"]})
+    again = ask("DELETE", "/api/v1/tenant/t1", json={"zones": ["z2"]})
+    other = ask("DELETE", "/api/v1/tenant/t2")
+
+    assert first.json()["data"]["name"] == "Drop tenant t1 of z1"
+    message = "Create task 'Drop tenant t1 of z2' failed: Tenant 't1' is under maintenance, please try again later."
+    assert said(again) == (500, "OB.Tenant.UnderMaintenance", message)
+    assert other.json()["data"]["name"] == "Drop tenant t2 of null"
+
+
+def test_a_placeholder_that_stands_for_nothing_is_an_error_of_the_file() -> None:
+    with pytest.raises(AuthorError) as refused:
+        read_scenario(FILLED.replace('tenant: "{path.name}"', 'tenant: "{path.nam}"'))
+
+    assert "{path.nam} of `maintenance` stands for nothing of the request [bad-placeholder]" in str(refused.value)
+    assert "Did you mean 'name'?" in str(refused.value)
 
 
 TWICE: Final = """

@@ -37,7 +37,7 @@ from oceanmock.scenario.document import (
 from oceanmock.scenario.faults import Fault, check_faults, span_of
 from oceanmock.scenario.fields import MAX_STUBS, BaseScenario, FileSchema, StartsOn
 from oceanmock.scenario.story import Format, StoryDivergesError
-from oceanmock.scenario.stubs import Matches, Stub
+from oceanmock.scenario.stubs import Matches, Stub, unknown_placeholders
 from oceanmock.text import closest, did_you_mean, suggest
 
 SUFFIXES: Final = (".yaml", ".yml")
@@ -403,6 +403,10 @@ def _check_starts(scripts: Sequence[Any], stubs: Sequence[Stub], format: Format)
         if any(stub.covers(starts_on.method, path, Matches(body=starts_on.body)) for stub in stubs):
             what, hint = f"a stub answers all that {starts_on.method} {path} could mean", "Say `when` it answers."
             yield Issue((*loc, "starts_on"), "never-starts", what, hint)
+        for key, text in (("name", script.name), ("maintenance", getattr(script, "maintenance", None))):
+            for unknown, hint in unknown_placeholders(getattr(text, "tenant", text), path, n=()):
+                what = f"{unknown} of `{key}` stands for nothing of the request"
+                yield Issue((*loc, key), "bad-placeholder", what, hint)
         before.append(starts_on)
         for way in _own_keys(script, [kind.key for kind in format.lists[1:]], loc):
             what = f"`{way[-1]}` is said of what `starts_on` a request"

@@ -1,6 +1,6 @@
 """The toy's jobs in a sandbox."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -65,7 +65,7 @@ class Jobs(World[int, Any, JobState, Any]):
         self._jobs[key] = replace(self._jobs[key], operation=operation, since=at)
         return self._jobs[key]
 
-    def start(self, template: int, at: int) -> JobState:
+    def start(self, template: int, at: int, values: Mapping[str, Any]) -> JobState:
         raise NotImplementedError
 
     def create(self, scenario: Scenario, at: int) -> str:

@@ -93,10 +93,14 @@ class Operate:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Start a task or dag from a template of a scenario, by the template's position."""
+    """Start a task or dag from a template of a scenario, by the template's position.
+
+    ``values`` are those that follow from the request, by the API's own names.
+    """
 
     api: str
     template: int
+    values: tuple[tuple[str, Any], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

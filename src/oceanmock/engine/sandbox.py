@@ -307,7 +307,7 @@ class Sandbox:
             case Operate():
                 return self.worlds[command.api].operate(command.key, command.operation, command.part, entry.at)
             case commands.Start():
-                return self.worlds[command.api].start(command.template, entry.at)
+                return self.worlds[command.api].start(command.template, entry.at, dict(command.values))
             case commands.Create():
                 return self.worlds[command.api].create(command.scenario, entry.at)
             case commands.MoveClock():

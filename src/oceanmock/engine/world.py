@@ -350,7 +350,7 @@ class World(ABC, Generic[Key, D, V, Template]):
         """Raise what other tasks or dags refuse an operation with that the state allows; else note that it happens."""
 
     @abstractmethod
-    def start(self, template: int, at: int) -> V:
+    def start(self, template: int, at: int, values: Mapping[str, Any]) -> V:
         """Start a task or dag of the template at a position, and return its view.
 
         Raises WrongIdentity or UnderMaintenance; then nothing has changed.

@@ -50,6 +50,7 @@ from oceanmock.obshell.errors import ObshellError, error_of, not_found, not_hold
 from oceanmock.obshell.locks import TenantLock
 from oceanmock.obshell.scenario import Dag
 from oceanmock.obshell.world import Dags, DagView, Store, Template, id_of
+from oceanmock.scenario.stubs import StubRequest
 from oceanmock.text import format_instant
 
 SESSION_S: Final = 1800
@@ -240,9 +241,10 @@ class ServiceFactory:
 
     def _start(self, request: Request, *, template: Template) -> Response:
         """Start a dag and return it without details (agent_handler.go:116, NewDagDetailDTO)."""
-        name, own = template.name, dags_of(request).own
+        asked, own = StubRequest.of(request), dags_of(request).own
+        name = asked.fill(template.name, template.starts_on.path)
         try:
-            view = world.start(request.sandbox, template)
+            view = world.start(request.sandbox, template, asked)
         except WrongIdentity as error:
             if error.identity == "CLUSTER AGENT" and "MASTER" in error.expected:
                 raise error_of("OB.Cluster.AlreadyInitialized") from None
@@ -424,7 +426,7 @@ def _under_maintenance(dag: Dag, own: Address, error: UnderMaintenance, outer: s
     if dag.scope == "agent":
         return error_of("Agent.UnderMaintenance", outer=outer, agent=bodies.authority(own.ip, own.port))
     if isinstance(dag.maintenance, TenantLock) and error.tenant is not None:
-        return error_of("OB.Tenant.UnderMaintenance", outer=outer, tenant=dag.maintenance.tenant)
+        return error_of("OB.Tenant.UnderMaintenance", outer=outer, tenant=error.tenant)
     return error_of("OB.Cluster.UnderMaintenanceWithDag", outer=outer, dag=error.dag)
 
 

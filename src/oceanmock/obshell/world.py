@@ -33,6 +33,7 @@ from oceanmock.obshell.api import API, ClientOperator, GenericId, Identity, IdKi
 from oceanmock.obshell.locks import TenantLock, excludes
 from oceanmock.obshell.scenario import Scenario
 from oceanmock.obshell.states import DagState
+from oceanmock.scenario.stubs import StubRequest
 
 Store = Literal["agent", "cluster"]
 STORES: Final[tuple[Store, ...]] = get_args(Store)
@@ -241,8 +242,8 @@ class Dags(World[DagKey, DagData, DagView, Template]):
                     name = dag.name or FakeData(seed).phrase()
                     self.templates.append(Template(number, dag.starts_on, dag, entry, seed, name))
 
-    def start(self, template: int, at: int) -> DagView:
-        """Start a dag of the template at a position, and return it.
+    def start(self, template: int, at: int, values: Mapping[str, Any]) -> DagView:
+        """Start a dag of the template at a position, and return it; ``values`` are its name and its lock's tenant.
 
         Raises WrongIdentity or UnderMaintenance; then nothing has changed.
         """
@@ -251,9 +252,12 @@ class Dags(World[DagKey, DagData, DagView, Template]):
         if expected and identity not in expected:
             raise WrongIdentity(identity, expected)
         model = source.model
+        if isinstance(model.maintenance, TenantLock):
+            lock = TenantLock(tenant=values.get("tenant", model.maintenance.tenant))
+            model = model.model_copy(update={"maintenance": lock})
         self._check_lock(model)
         number = model.id or self._highest["dag", model.scope] + 1
-        model = model.model_copy(update={"id": number, "name": source.name})
+        model = model.model_copy(update={"id": number, "name": values.get("name", source.name)})
         dag = self._begin(model, source.scenario, at, FakeData(source.seed), counts=True)
         self._starts[template] += 1
         return self.view(dag.key, at)
@@ -406,10 +410,17 @@ def operate_node(sandbox: Sandbox, key: DagKey, operator: ClientOperator) -> Dag
     return after
 
 
-def start(sandbox: Sandbox, template: Template) -> DagView:
-    """Start a dag of a template now, and return it.
+def start(sandbox: Sandbox, template: Template, request: StubRequest) -> DagView:
+    """Start a dag of a template on a request, and return it.
 
     Raises WrongIdentity or UnderMaintenance; then nothing has changed.
     """
-    view: DagView = sandbox.execute(Start(Dags.api, template.number))
+    view: DagView = sandbox.execute(Start(Dags.api, template.number, values_of(template, request)))
     return view
+
+
+def values_of(template: Template, request: StubRequest) -> tuple[tuple[str, Any], ...]:
+    """Return the name and the tenant of a dag that a request starts."""
+    path, lock = template.starts_on.path, template.model.maintenance
+    name = ("name", request.fill(template.name, path))
+    return (name, ("tenant", request.fill(lock.tenant, path))) if isinstance(lock, TenantLock) else (name,)

@@ -33,6 +33,7 @@ from oceanmock.ocp.scenario import Cluster, Tenant
 from oceanmock.ocp.states import SubtaskState, TaskState
 from oceanmock.ocp.world import SubtaskData, TaskData, Tasks, TaskView, Template
 from oceanmock.openapi import MANAGER_PERMISSION
+from oceanmock.scenario.stubs import StubRequest
 from oceanmock.text import format_instant, shorten
 
 CHINA: Final = timezone(timedelta(hours=8))
@@ -176,7 +177,7 @@ class ServiceFactory:
 
     def _start(self, request: Request, *, template: Template) -> Response:
         """Return the new task where the real operation has it: as the data, or in a list."""
-        task = _task_json(world.start(request.sandbox, template), "submitted")
+        task = _task_json(world.start(request.sandbox, template, StubRequest.of(request)), "submitted")
         data = {"contents": [task]} if template.starts_on.in_contents else task
         return self._respond(request, data)
 

@@ -6,6 +6,7 @@ commands.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from heapq import heappop, heappush, merge
@@ -24,6 +25,8 @@ from oceanmock.ocp import scenario as files
 from oceanmock.ocp import states as ocp_states
 from oceanmock.ocp.api import API, Operation
 from oceanmock.ocp.scenario import Named, Scenario, Switches
+from oceanmock.scenario.fields import MAX_ID
+from oceanmock.scenario.stubs import StubRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,9 +188,14 @@ class Tasks(World[int, TaskData, TaskView, Template]):
         for scenario in scenarios:
             self._populate(scenario, FakeData(f"{self._seed}/{scenario.name}", self._taken), start)
 
-    def start(self, template: int, at: int) -> TaskView:
-        """Start a task of the template at a position, and return it."""
+    def start(self, template: int, at: int, values: Mapping[str, Any]) -> TaskView:
+        """Start a task of the template at a position, and return it; ``values`` are those of ``values_of``."""
         source = self.templates[template]
+        model, update = source.model, {"host_id": values.get("host_id", source.model.host_id)}
+        for name, target in (("cluster", model.cluster), ("tenant", model.tenant)):
+            if target is not None and name in values:
+                update[name] = target.model_copy(update={"id": values[name]})
+        source = replace(source, name=values.get("name", source.name), model=model.model_copy(update=update))
         key = self._begin(source, at, owner=source.name)
         self._starts[template] += 1
         return self.view(key, at)
@@ -409,7 +417,19 @@ def operate_subtask(sandbox: Sandbox, task_id: int, subtask_id: int, operation: 
     return after, position
 
 
-def start(sandbox: Sandbox, template: Template) -> TaskView:
-    """Start a task of a template now, and return it."""
-    view: TaskView = sandbox.execute(Start(Tasks.api, template.number))
+def start(sandbox: Sandbox, template: Template, request: StubRequest) -> TaskView:
+    """Start a task of a template on a request, and return it."""
+    view: TaskView = sandbox.execute(Start(Tasks.api, template.number, values_of(template, request)))
     return view
+
+
+def values_of(template: Template, request: StubRequest) -> tuple[tuple[str, Any], ...]:
+    """Return the name of a task that a request starts, and the ids of what its path names."""
+    path = template.starts_on.path
+    pairs: list[tuple[str, Any]] = [("name", request.fill(template.name, path))]
+    for key, segment in (("cluster", "clusters"), ("tenant", "tenants"), ("host_id", "hosts")):
+        match = re.search(rf"/{segment}/\{{(\w+)\}}", path)
+        id = request.values(path)["path"][match[1]] if match else ""
+        if id.isdecimal() and 0 < int(id) <= MAX_ID:
+            pairs.append((key, int(id)))
+    return tuple(pairs)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import Annotated, Any, ClassVar, Final, Literal
@@ -206,6 +206,18 @@ class StubRequest:
         kind, body = body_value(request.body)
         return cls(method, path, dict(reversed(query)), dict(reversed(headers)), body if kind == "json" else None)
 
+    def values(self, template: str) -> dict[str, Any]:
+        """Return what placeholders may stand for, by their first words; ``template`` is that of the path."""
+        pairs = zip(template.split("/"), self.path.split("/"), strict=True)
+        path = {part[1:-1]: value for part, value in pairs if part[:1] == "{"}
+        return {"path": path, "query": self.query, "headers": self.headers, "body": self.body}
+
+    def fill(self, text: str, template: str) -> str:
+        """Return a text with values of the request in the place of placeholders; `{n}` stays, a number's place."""
+        values = {**self.values(template), "n": "{n}"}
+        filled = _render(text, lambda found: value_at(values[str(_steps(found)[0])], _steps(found)[1:]))
+        return filled if isinstance(filled, str) else _text(filled)
+
 
 class Stub(Model):
     """A response to a call beside the task routes; the first stub that answers a request does so."""
@@ -246,20 +258,14 @@ class Stub(Model):
             raise contradiction("bad_stub", "has `{key}` beside {what}", key=present[0], what=what)
         if self.status in (204, 304) and present:
             raise contradiction("bad_stub", "has a `body` beside status {status}", status=self.status)
-        placeholders = list[str]()
-        _render([self.data, self.error, self.body, dict(self.headers)], placeholders.append)
-        for found in placeholders:
-            first, *steps = _steps(found)
-            choices: dict[str, Sequence[str]] = dict.fromkeys(("query", "headers", "body", "now"), ())
-            if variables := re.findall(r"\{(\w+)\}", self.path):
-                choices["path"] = variables
-            if self.when is not None and self.when.of is not None:
-                choices[self.when.api.root.name] = self.when.item_keys()
-            words = choices.get(str(first), ())
-            if first not in choices or (words and (not steps or steps[0] not in words)):
-                word, known = (first, list(choices)) if first not in choices else (steps[0] if steps else "", words)
-                message = "has the placeholder {place}, which stands for nothing. {hint}"
-                raise contradiction("bad_placeholder", message, place=f"{{{found}}}", hint=suggest(str(word), known))
+        more: dict[str, Sequence[str]] = {"now": ()}
+        if self.when is not None and self.when.of is not None:
+            more[self.when.api.root.name] = self.when.item_keys()
+        for place, hint in unknown_placeholders(
+            [self.data, self.error, self.body, dict(self.headers)], self.path, **more
+        ):
+            message = "has the placeholder {place}, which stands for nothing. {hint}"
+            raise contradiction("bad_placeholder", message, place=place, hint=hint)
         return self
 
     def fits(self, method: str, path: str) -> bool:
@@ -275,15 +281,7 @@ class Stub(Model):
 
         ``item`` returns the JSON of the task or dag of its condition.
         """
-        pairs = zip(self.path.split("/"), request.path.split("/"), strict=True)
-        values: dict[str, Any] = {
-            "path": {part[1:-1]: value for part, value in pairs if part[:1] == "{"},
-            "query": request.query,
-            "headers": request.headers,
-            "body": request.body,
-            "now": now,
-        }
-        of_item = cache(item)
+        values, of_item = {**request.values(self.path), "now": now}, cache(item)
 
         def value_of(found: str) -> Any:
             first, *steps = _steps(found)
@@ -291,6 +289,25 @@ class Stub(Model):
 
         keys = (key for key in ("data", "error", "body", "headers") if key in self.model_fields_set)
         return {key: _render(getattr(self, key), value_of) for key in keys}
+
+
+def unknown_placeholders(value: Any, path: str, **more: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Yield each placeholder that stands for nothing in a request with this path, and a hint.
+
+    ``more`` has further first words, each with the words that may follow; none if any may.
+    """
+    found, variables = list[str](), re.findall(r"\{(\w+)\}", path)
+    _render(value, found.append)
+    choices: dict[str, Sequence[str]] = {"query": (), "headers": (), "body": (), **more}
+    if variables:
+        choices["path"] = variables
+    for each in found:
+        first, *steps = map(str, _steps(each))
+        words = choices.get(first, ())
+        if first not in choices:
+            yield f"{{{each}}}", suggest(first, list(choices))
+        elif words and (not steps or steps[0] not in words):
+            yield f"{{{each}}}", suggest(steps[0] if steps else "", words)
 
 
 def _render(value: Any, value_of: Callable[[str], Any]) -> Any:
