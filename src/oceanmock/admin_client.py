@@ -79,13 +79,17 @@ def raise_if_blocked(error: RuntimeError, *, host: str) -> None:
 class Admin:
     """A server's admin API, or the part of it that is about the sandbox ``name``.
 
-    Each request has a connection of its own.
+    Each request has a connection of its own. Where a proxy serves it under a path, ``url`` has that path.
     """
 
     url: str
     token: str | None = field(default=None, repr=False)
     tls: SSLContext | None = None
     name: str | None = None
+
+    def sandbox_url(self, sandbox: Json) -> str:
+        """Return the URL of a sandbox's path, for whom this client's own URL leads to the server."""
+        return f"{self.url}/sandboxes/{sandbox['name']}"
 
     def sandbox(self, name: str) -> Admin:
         """Return the admin API of a sandbox."""
@@ -144,7 +148,7 @@ class Admin:
         except (KeyError, ValueError, HTTPException):
             raise NoAnswer(f"{self.url!r} is no URL of a server, such as http://127.0.0.1:8080.") from None
         try:
-            connection.request(method, target, content, headers)
+            connection.request(method, parts.path.rstrip("/") + target, content, headers)
             response = connection.getresponse()
             return response.status, "X-Oceanmock-Version" in response.headers, response.read()
         except HTTPException:

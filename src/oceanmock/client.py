@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, Generic, Literal, Self, TypedDict, TypeVar, Unpack, cast, overload
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlsplit
 
 from oceanmock.admin_client import (
     HIDE_FRAMES,
@@ -158,10 +158,9 @@ class Mock:
         port_url = created["urls"].get("port", "")
         if self._reaches_ports is None:
             self._reaches_ports = _accepts_connections(port_url)
-        path_url = urljoin(self.url, created["urls"]["path"])
         sandbox = kind(
             self.admin.sandbox(created["name"]),
-            url=port_url if self._reaches_ports else path_url,
+            url=port_url if self._reaches_ports else self.admin.sandbox_url(created),
             unreachable_url="" if self._reaches_ports else port_url,
             seed=created["seed"],
             strict=options.get("strict", False),

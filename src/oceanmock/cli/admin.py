@@ -199,9 +199,7 @@ def create_sandbox(scenarios: tuple[str, ...], *, admin: Admin, auth: str | None
 
 def _url_of(sandbox: Json, admin: Admin) -> str:
     """Return a sandbox's own port, or its path on the server."""
-    urls = sandbox["urls"]
-    path = urls["path"]
-    return str(urls.get("port") or (admin.url + path if path.startswith("/") else path))
+    return str(sandbox["urls"].get("port") or admin.sandbox_url(sandbox))
 
 
 @sandbox.command("list", cls=ServerCommand)

@@ -175,11 +175,11 @@ class AdminHandlers:
         return Response(int(request.operation.statuses[0]), body, RESPONSE_HEADERS)
 
     def get_index(self, request: Request) -> Json:
-        names = ["admin", *(api.name for api in self.app.apis)]
+        names, root = ["admin", *(api.name for api in self.app.apis)], values.prefix_of(request) + ADMIN_PREFIX
         return {
             "version": __version__,
-            "links": {name: f"{ADMIN_PREFIX}{name}" for name in ("ready", "scenarios", "sandboxes")},
-            "contracts": {name: f"{ADMIN_PREFIX}openapi.yaml?api={name}" for name in names},
+            "links": {name: f"{root}{name}" for name in ("ready", "scenarios", "sandboxes")},
+            "contracts": {name: f"{root}openapi.yaml?api={name}" for name in names},
         }
 
     def get_contract(self, request: Request) -> str:
@@ -302,7 +302,7 @@ class AdminHandlers:
         """Return a sandbox; its URLs are relative to the server if its host is not known."""
         clock, host = sandbox.clock, (request.header(b"host") or b"").decode("latin-1")
         server = f"{request.scheme}://{host}" if re.fullmatch(r"[A-Za-z0-9.:_\[\]-]{1,255}", host) else ""
-        urls = {"path": f"{server}/sandboxes/{sandbox.name}"}
+        urls = {"path": f"{server}{values.prefix_of(request)}/sandboxes/{sandbox.name}"}
         own_ports = self._own_ports() if own_ports is None else own_ports
         if sandbox.name in own_ports:
             urls["port"] = f"{request.scheme}://{values.host_of(server)}:{own_ports[sandbox.name]}"

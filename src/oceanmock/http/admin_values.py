@@ -36,6 +36,8 @@ MAX_SCENARIO_VALUES: Final = 50_000
 MAX_LOADED_STEPS: Final = 500
 """The most attempts that are added at once to a sandbox in use, which blocks every other request."""
 TEXT_TYPES: Final = (b"application/x-www-form-urlencoded", b"text/plain")
+MAX_PREFIX_LENGTH: Final = 200
+_PREFIX: Final = re.compile(r"(?:/(?!\.\.?(?:/|$))[A-Za-z0-9._~-]+)+")
 _SCENARIO_NAME: Final = re.compile(r"[^\s:{\[]+")
 _UNKNOWN_KEY: Final = re.compile(r"^The body: (?:([a-z_]+): )?Additional properties are not allowed \('([^']{1,100})'")
 
@@ -228,6 +230,12 @@ def read_template(api: Api, template: Json, settings: Mapping[str, Any]) -> Base
         raise AuthorError("template.starts_on: a task that is created starts at once.")
     _check_size([scenario], [api])
     return scenario
+
+
+def prefix_of(request: Request) -> str:
+    """Return the path under which a proxy serves this server, if X-Forwarded-Prefix has a clean one, or ""."""
+    prefix = (request.header(b"x-forwarded-prefix") or b"").decode("latin-1").removesuffix("/")
+    return prefix if len(prefix) <= MAX_PREFIX_LENGTH and _PREFIX.fullmatch(prefix) else ""
 
 
 def host_of(server: str) -> str:
