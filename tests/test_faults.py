@@ -166,7 +166,7 @@ def test_only_what_a_fault_might_strike_is_counted() -> None:
 def test_of_two_faults_whose_turn_it_is_the_first_strikes_alone() -> None:
     faults = faults_of({"status": 503, "calls": 2}, {"status": 500})
 
-    statuses = [strike.status for _ in range(3) if (strike := faults.inject(asked()))]
+    statuses = [strike.fault.own_status for _ in range(3) if (strike := faults.inject(asked()))]
 
     assert statuses == [500, 503, 500]
 
@@ -330,8 +330,9 @@ def test_whether_the_operation_happens_and_what_is_answered(
     said: dict[str, Any], carries_out: bool, resets: bool, status: int | None
 ) -> None:
     strike = strike_of(**said)
+    fault = strike.fault
 
-    assert (strike.carries_out, strike.resets, strike.status) == (carries_out, resets, status)
+    assert (strike.carries_out, fault.reset or fault.drop_response, fault.own_status) == (carries_out, resets, status)
 
 
 # --- the faults of a sandbox ----------------------------------------------------------------------

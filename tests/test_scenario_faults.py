@@ -202,16 +202,17 @@ MODEL_MISTAKES = {
     "a thing of the other API": (
         with_faults("{status: 500, dag: 4}"),
         "x.yaml:5:19: `dag` is no key of fault 1 [unknown-key]\n"
-        "  Allowed: name, operation, stub, caller, calls, counts, probability, delay, jitter, status, "
-        "headers, body, error_code, error_message, reset, drop_response, empty, truncate, malformed, "
-        "content_type, dribble, set, drop, change_type, still_executes, task, subtask.",
+        "  Allowed: name, operation, stub, caller, calls, counts, probability, from, until, when, "
+        "delay, jitter, status, headers, body, error_code, error_message, reset, drop_response, empty, truncate, "
+        "malformed, content_type, dribble, set, drop, change_type, still_executes, task, subtask.",
     ),
     "a key misspelt": (
         with_faults("{status: 500, probabilty: 2}"),
         "x.yaml:5:19: `probabilty` is no key of fault 1 [unknown-key]\n"
-        "  Allowed: name, operation, stub, caller, calls, counts, probability, delay, jitter, status, "
-        "headers, body, error_code, error_message, reset, drop_response, empty, truncate, malformed, "
-        "content_type, dribble, set, drop, change_type, still_executes, task, subtask. Did you mean 'probability'?\n"
+        "  Allowed: name, operation, stub, caller, calls, counts, probability, from, until, when, "
+        "delay, jitter, status, headers, body, error_code, error_message, reset, drop_response, empty, truncate, "
+        "malformed, content_type, dribble, set, drop, change_type, still_executes, task, subtask. "
+        "Did you mean 'probability'?\n"
         "x.yaml:5:31: `probability` of fault 1 is 2; it should be at most 1.0 [out-of-range]",
     ),
     "no effect": (

@@ -401,6 +401,9 @@ class FaultFields(TypedDict, total=False):
     calls: int | str | Sequence[int | str]
     counts: str
     probability: float
+    from_: TimeSpan
+    until: TimeSpan
+    when: Mapping[str, Any]
     delay: TimeSpan
     jitter: TimeSpan
     status: int
@@ -466,8 +469,8 @@ class SandboxFaults:
     def add(self, **fields: Unpack[FaultFields]) -> AddedFault:
         """Add a fault after the others. Raises AuthorError with everything wrong in it."""
         check_keywords(fields, FaultFields.__annotations__, of="a fault")
-        body: Json = dict(fields)
-        for key in ("delay", "jitter"):
+        body: Json = {key.rstrip("_"): value for key, value in fields.items()}
+        for key in ("delay", "jitter", "from", "until"):
             if key in body:
                 body[key] = duration_text(body[key])
         return AddedFault(self._admin, self._admin.ask("POST", "/faults", body)["name"])

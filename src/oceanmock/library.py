@@ -143,13 +143,15 @@ def read_fault(data: object) -> Fault:
         issues += check_faults([parsed.value])
     if issues:
         raise AuthorError("\n".join(map(str, issues)))
-    return parsed.value if api else Fault.model_validate(parsed.data)
+    return parsed.value if api or parsed.value.when else Fault.model_validate(parsed.data)
 
 
 def _api_named(fault: Mapping[Any, Any]) -> str | None:
     """Return the API whose operation or thing a fault names, perhaps not quite rightly."""
+    condition = fault["when"] if isinstance(fault.get("when"), dict) else {}
     for format in FORMATS:
-        if any(kind in fault for ids in format.fault.ids_by_operation.values() for kind in ids):
+        kinds = {kind for ids in format.fault.ids_by_operation.values() for kind in ids}
+        if kinds.intersection(fault) or condition.keys() & {*kinds, format.api.state_key}:
             return str(format.api.name)
     named = fault.get("operation")
     api_of: dict[str, str] = {id: format.api.name for format in FORMATS for id in format.fault.ids_by_operation}
@@ -235,7 +237,7 @@ class _Parsed:
             ]
         if model is None or not isinstance(value, dict):
             return value
-        possible, clean = model.model_fields, dict[Any, Any]()
+        possible, clean = _keys_of(model), dict[Any, Any]()
         for key, item in value.items():
             name: Any = key
             if key not in possible and len(self.unknown) > MAX_ISSUES:
@@ -243,12 +245,12 @@ class _Parsed:
             if key not in possible:
                 name = closest(key, list(possible)) if isinstance(key, str) else None
                 is_free = name not in (None, *value, *clean)
-                missing = name if is_free and possible[name].is_required() else ""
+                missing = name if is_free and possible[name][0] else ""
                 self.unknown.append(((*loc, key), tuple(possible), missing))
                 if not is_free:
                     continue
                 self.renamed[(*loc, name)] = key
-            clean[name] = self.correct(item, _model_below(model, name), (*loc, name))
+            clean[name] = self.correct(item, possible[name][1], (*loc, name))
         return clean
 
 
@@ -293,9 +295,12 @@ def _validate(data: Any, model: type[BaseModel], wording: Wording, *, prefix: Lo
 
 
 @lru_cache(maxsize=1024)
-def _model_below(model: type[BaseModel], key: str) -> type[BaseModel] | None:
-    """Return the model of the mappings at a key; no key has more than one."""
-    return next(_models_in(model.model_fields[key].annotation), None)
+def _keys_of(model: type[BaseModel]) -> dict[str, tuple[bool, type[BaseModel] | None]]:
+    """Return for each key whether it is required, and the model of the mappings at it; none has more than one."""
+    return {
+        field.alias or name: (field.is_required(), next(_models_in(field.annotation), None))
+        for name, field in model.model_fields.items()
+    }
 
 
 def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:

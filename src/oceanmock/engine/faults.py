@@ -10,14 +10,17 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Hashable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 from hashlib import blake2b
+from math import inf
 from random import Random
 from typing import Any, Final
 
 from oceanmock.engine.store import Store
-from oceanmock.errors import AuthorError
+from oceanmock.errors import AuthorError, CallerError
 from oceanmock.journal import is_id
 from oceanmock.scenario.faults import MAX_FAULTS, Fault
 
@@ -29,7 +32,8 @@ class FaultRequest:
     """The properties of a request by which faults select it.
 
     ``ids`` are the path's parameters by their names; ``operation`` is empty where none matches. ``key`` is equal for a
-    request that is sent again: method, target, and the body as the API reads it. ``stub`` is the one that responds.
+    request that is sent again: method, target, and the body as the API reads it. ``stub`` is the one that responds,
+    ``sandbox`` the sandbox that it came to.
     """
 
     api: str
@@ -38,6 +42,7 @@ class FaultRequest:
     caller: str
     key: Hashable
     stub: str = ""
+    sandbox: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,16 +61,6 @@ class InjectedFault:
         fault = self.fault
         answers_itself = fault.reset or fault.empty or fault.own_status is not None
         return fault.still_executes or fault.drop_response or not answers_itself
-
-    @property
-    def resets(self) -> bool:
-        """Return whether the connection is reset without a response."""
-        return self.fault.reset or self.fault.drop_response
-
-    @property
-    def status(self) -> int | None:
-        """Return the status of the response that replaces the operation's own; None keeps that."""
-        return self.fault.own_status
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +90,7 @@ class Faults:
         """Return the fault to inject, if any; count the request for every fault it matches."""
         store, sandbox = self._store, self._sandbox
         last_key, last_numbers = store.take_attempt(sandbox, request.caller)
-        matching = [fault for fault in self.by_name.values() if fault.matches(request)]
+        matching = [item for item in self.by_name.values() if item.matches(request) and _applies(item.fault, request)]
         if not matching:
             return None
         digest = blake2b(repr(request.key).encode(), digest_size=16).hexdigest()
@@ -140,12 +135,9 @@ class Faults:
 
     def statistics(self) -> tuple[FaultStatistics, ...]:
         """Return the faults in order, with their counters."""
-
-        def count(kind: str, fault: _Fault) -> int:
-            return self._store.count(self._sandbox, (kind, fault.id), by=0)
-
+        count = partial(self._store.count, self._sandbox, by=0)
         return tuple(
-            FaultStatistics(fault.name, fault.fault, count("requests", fault), count("injections", fault))
+            FaultStatistics(fault.name, fault.fault, count(("requests", fault.id)), count(("injections", fault.id)))
             for fault in self.by_name.values()
         )
 
@@ -177,6 +169,24 @@ class _Fault:
         )
 
 
+def _applies(fault: Fault, request: FaultRequest) -> bool:
+    """Return whether a request comes in a fault's time, and its condition holds."""
+    if not fault.is_conditional:
+        return True
+    sandbox, when, view = request.sandbox, fault.when, None
+    now, world = sandbox.clock.now(), sandbox.worlds[request.api]
+    is_in_time: bool = (fault.from_ or 0) <= now - sandbox.started < (fault.until or inf)
+    if when is None or not is_in_time:
+        return is_in_time
+    variables = fault.ids_by_operation.get(request.operation, {})
+    if when.of is not None:
+        view = world.newest(when.of)
+    else:
+        with suppress(CallerError, LookupError, ValueError):  # of nothing that there is
+            view = world.view_named({kind: request.ids[variable] for kind, variable in variables.items()})
+    return not when.difference(view, sandbox.started, now)
+
+
 @dataclass(frozen=True, slots=True)
 class FaultyResponse:
     """A response after a fault; ``pause`` is in nanoseconds of the machine's time, between chunks.
@@ -196,14 +206,13 @@ def apply_fault(
 ) -> FaultyResponse:
     """Return a response as a fault changes it; by default an empty one."""
     fault, replaced = injected.fault, dict[bytes, bytes]()
-    status = injected.status or status
+    status = fault.own_status or status
     if fault.body is not None:
-        is_text = isinstance(fault.body, str)
-        text = fault.body if is_text else _json(fault.body)
-        headers, body = (), text.encode("utf-8", "backslashreplace")
-        kind = "text/html" if text.lstrip().startswith("<") else "text/plain"
+        is_text, content = (True, fault.body) if isinstance(fault.body, str) else (False, _json(fault.body))
+        headers, body = (), content.encode("utf-8", "backslashreplace")
+        kind = "text/html" if content.lstrip().startswith("<") else "text/plain"
         replaced[b"content-type"] = f"{kind}; charset=utf-8".encode() if is_text else b"application/json"
-    elif injected.status is not None and status < 400:
+    elif fault.own_status is not None and status < 400:
         headers, body = (), b""
     if fault.empty:
         body = b""

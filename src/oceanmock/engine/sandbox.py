@@ -179,8 +179,7 @@ class Sandbox:
         """Return the task or dag that the condition of a stub is on; None without one."""
         api, _, stub = self._stubs[number]
         of = None if stub.when is None else stub.when.of
-        key = None if of is None else self.worlds[api].newest(of)
-        return None if key is None else self.worlds[api].view(key)
+        return None if of is None else self.worlds[api].newest(of)
 
     def _why_silent(self, number: int, view: Any) -> str:
         """Return why a stub responds to no request now, or ""."""
@@ -252,8 +251,8 @@ class Sandbox:
         """Move the clock on by ``by`` nanoseconds."""
         self.execute(commands.MoveClock(self.clock.now() + by))
 
-    def note_read(self, kind: type[World[Any, Any, Any, Any]], keys: Iterable[Any]) -> None:
-        """Move a clock under ``polls`` to the first instant at which one of the tasks or dags that were read changes.
+    def note_read(self, kind: type[World[Any, Any, Any, Any]], keys: Iterable[Any] | None = None) -> None:
+        """Move a clock under ``polls`` to the first instant at which one of some tasks or dags, or any, changes.
 
         To be called after a read has been answered.
         """

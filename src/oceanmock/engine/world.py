@@ -255,10 +255,15 @@ class World(ABC, Generic[Key, D, V, Template]):
         view: V = self.view_type(data, view_at(history, now - data.created), now)
         return view
 
-    def newest(self, reference: int | str) -> Key | None:
-        """Return the key of the task or dag of a scenario's name or id that has started last, if there is one."""
+    def newest(self, reference: int | str) -> V | None:
+        """Return the task or dag of a scenario's name or id that has started last, if there is one."""
         matching = [data for data in self.all_data() if reference in (data.name, _number_of(data.key))]
-        return max(matching, key=lambda data: (data.created, _number_of(data.key))).key if matching else None
+        newest = max(matching, key=lambda data: (data.created, _number_of(data.key)), default=None)
+        return None if newest is None else self.view(newest.key)
+
+    def view_named(self, ids: Mapping[str, str]) -> V:
+        """Return the task or dag of a path's ids, with the state of the part that they name. Raises NoSuchTask."""
+        raise NotImplementedError
 
     def all_data(self) -> Iterator[Any]:
         """Yield the constant data of every task or dag, of a group that of the first."""

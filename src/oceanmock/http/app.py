@@ -221,6 +221,8 @@ class _Exchange:
         response = self._pipeline.respond(self._request, body)
         fault = self._request.fault
         if fault is not None:
+            if fault.fault.is_conditional and not fault.carries_out:  # or a clock under ``polls`` would stand for ever
+                self._request.sandbox.note_read(type(self._request.sandbox.worlds[self._request.service.name]))
             return partial(self._send_faulty, fault, response)
         self._record(*response)
         return response
@@ -233,14 +235,14 @@ class _Exchange:
         status, headers, body = None, list[tuple[bytes, bytes]](), b""
         try:
             await self._wait(fault.delay)
-            if fault.resets:
+            if fault.fault.reset or fault.fault.drop_response:
                 self._record()
                 await self._close(reset=True)
                 return
-            if fault.status is not None and fault.carries_out:
+            if fault.fault.own_status is not None and fault.carries_out:
                 error = fault_error(fault)
                 response = encode(request.service.render_error(request, error), request.service)
-            elif fault.status is None and not fault.carries_out:
+            elif fault.fault.own_status is None and not fault.carries_out:
                 response = (200, *response[1:])
             changed = apply_fault(fault, *response)
             status, headers = changed.status, list(changed.headers)

@@ -325,7 +325,7 @@ def inject_fault(request: Request) -> None:
     operation = request.operation.id if request.operation else ""
     key = (request.method, request.raw_path, request.query, request.body)
     service, stub = request.service.name, request.stub
-    fault_request = FaultRequest(service, operation, request.path_values, request.caller, key, stub)
+    fault_request = FaultRequest(service, operation, request.path_values, request.caller, key, stub, request.sandbox)
     fault = request.fault = request.sandbox.inject_fault(fault_request)
     if fault is not None and not fault.carries_out:
         raise fault_error(fault)
@@ -333,7 +333,7 @@ def inject_fault(request: Request) -> None:
 
 def fault_error(injected: InjectedFault) -> ApiError:
     """Return the error by which a fault replaces a response; ``apply_fault`` gives it a status below 400."""
-    fault, status = injected.fault, injected.status or 503
+    fault, status = injected.fault, injected.fault.own_status or 503
     message, what = fault.error_message or "", f"fault injected: {injected.name}"
     return ApiError("fault", what, status=status if status >= 400 else 503, code=fault.error_code, message=message)
 

@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar, Final, Literal
 from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
-from oceanmock.obshell.api import API, Identity, QuirkName, Version, contract_version
+from oceanmock.obshell.api import API, Identity, QuirkName, State, Version, contract_version
 from oceanmock.scenario.faults import Calls
 from oceanmock.scenario.fields import Model, OrOne, Reference, must
 from oceanmock.scenario.stubs import BaseWhen, Stub
@@ -108,6 +108,18 @@ class When(BaseWhen):
     """Its operators, in the same way."""
     stage: Calls | None = None
     """Its stage: `3`, `2-4`, `3-`."""
+
+
+class ObshellFaultWhen(BaseWhen):
+    """A condition of a fault: on a dag of this file or on what the request names, on the clock, or both."""
+
+    api: ClassVar = API
+    of_request: ClassVar = True
+
+    dag: Reference | None = None
+    """A dag by its id or name; the dag, node or sub task that the request names, if left out."""
+    state: Annotated[tuple[State, ...], OrOne()] = ()
+    """The states in which the condition holds; any, if left out."""
 
 
 class ObshellStub(Stub):

@@ -21,7 +21,7 @@ from oceanmock.obshell.errors import ObshellError, error_of, not_found, not_hold
 from oceanmock.obshell.gojson import BOOLEANS, Unreadable, query_value, quoted, read_struct
 from oceanmock.obshell.machine import lines_of, task_logs_at
 from oceanmock.obshell.states import DagState, NodeState, SubTaskState
-from oceanmock.obshell.world import DagData, DagKey, Dags, DagView, NodeData, id_of
+from oceanmock.obshell.world import DagData, DagKey, Dags, DagView, NodeData, id_of, key_of
 from oceanmock.text import format_instant
 
 EPOCH: Final = format_instant(0)
@@ -58,11 +58,6 @@ def target_of(request: Request) -> str:
 def authority(ip: str, port: int) -> str:
     """Return an address and a port as a URL has them."""
     return f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}"
-
-
-def key_of(id: GenericId) -> DagKey:
-    """Return the store and the number of an id."""
-    return ("cluster" if id.kind == "cluster" else "agent", id.number)
 
 
 def read_id(request: Request) -> GenericId:

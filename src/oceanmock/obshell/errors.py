@@ -189,15 +189,6 @@ def without_quirks(error: ObshellError, has_quirk: Callable[[QuirkName], bool]) 
     return error
 
 
-def of_fault(problem: ObshellError, error: ApiError) -> ObshellError:
-    """Return an error with the code and the message of an injected fault; before 4.3.1 none has an errCode."""
-    if isinstance(error.code, int):
-        problem = replace(problem, code=error.code)
-    elif problem.err_code is not None:
-        problem = replace(problem, err_code=error.code or problem.err_code)
-    return replace(problem, message=error.message or problem.message)
-
-
 class Redirect(CallerError):
     """A path with a slash too much; gin redirects it before anything else."""
 

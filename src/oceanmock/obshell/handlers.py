@@ -40,7 +40,6 @@ from oceanmock.obshell.bodies import (
     has_err_codes,
     has_quirk,
     holds_oceanbase,
-    key_of,
     read_fields,
     read_id,
     read_operator,
@@ -49,7 +48,7 @@ from oceanmock.obshell.bodies import (
 from oceanmock.obshell.errors import ObshellError, error_of, not_found, not_holding, panic
 from oceanmock.obshell.locks import TenantLock
 from oceanmock.obshell.scenario import Dag
-from oceanmock.obshell.world import Dags, DagView, Store, Template, id_of
+from oceanmock.obshell.world import Dags, DagView, Store, Template, id_of, key_of
 from oceanmock.scenario.stubs import StubRequest
 from oceanmock.text import format_instant
 
@@ -371,14 +370,15 @@ class ServiceFactory:
         problem = errors.without_quirks(errors.response_error(error), partial(has_quirk, request))
         if not has_err_codes(request):
             problem = errors.in_old_format(problem)
-        if isinstance(error, ApiError):
-            problem = errors.of_fault(problem, error)
         body = self._envelope(request, problem.status, is_traced=problem.stage == "handler")
         if problem.stage in errors.PANICS:
             body |= {"timestamp": format_instant(request.sandbox.started), "duration": 0}
         if problem.has_null:
             body["data"] = None
         pairs = {"code": problem.code, "errCode": problem.err_code, "message": problem.message}
+        if isinstance(error, ApiError):  # of an injected fault
+            own = {"code" if isinstance(error.code, int) else "errCode": error.code, "message": error.message}
+            pairs |= {key: value for key, value in own.items() if value}
         body["error"] = {key: value for key, value in pairs.items() if value is not None}
         # Before the decryption the server's own content type is not yet set (middleware.go:387-394).
         early = b"application/json; charset=utf-8"

@@ -16,7 +16,7 @@ from pydantic import Field, model_validator
 from oceanmock import clock
 from oceanmock.errors import IllegalOperator
 from oceanmock.obshell import machine, states
-from oceanmock.obshell.agent import Address, Agent, ObshellStub, Switches
+from oceanmock.obshell.agent import Address, Agent, ObshellFaultWhen, ObshellStub, Switches
 from oceanmock.obshell.api import API, ClientOperator, Identity, OperationId, Operator, State
 from oceanmock.obshell.locks import FailureExit, Maintenance, TenantLock, excludes, failure_exit_of
 from oceanmock.scenario.document import Issue, Loc, Wording, contradiction, wrong_value
@@ -36,7 +36,6 @@ from oceanmock.scenario.fields import (
     NamedModel,
     OrOne,
     Reference,
-    Refuse,
     StartsOn,
     Takes,
     Timeout,
@@ -235,12 +234,6 @@ class Step(BaseStep):
         return self
 
 
-ErrorCode = Annotated[
-    Annotated[int, Field(strict=True, ge=0, lt=10**9)] | Name,
-    Refuse("bad_code", "is neither an errCode such as Task.NotFound nor a number"),
-]
-
-
 class ObshellFault(Fault):
     """An injected fault: which requests it applies to, and its effects. Dags are unaffected."""
 
@@ -256,9 +249,7 @@ class ObshellFault(Fault):
     """The node in the request's path, in the same way."""
     sub_task: ShownId | None = None
     """The sub task in the request's path, in the same way."""
-    error_code: ErrorCode | None = None
-    """The errCode of an error in obshell's own envelope, or the number that versions before 4.3.1
-    have alone; with status 500 if there is no `status`."""
+    when: ObshellFaultWhen | None = None
 
 
 class Scenario(BaseScenario):

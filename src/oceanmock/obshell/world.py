@@ -29,7 +29,7 @@ from oceanmock.errors import AuthorError, IdTaken, NoSuchTask, TaskExpired, Unde
 from oceanmock.obshell import machine
 from oceanmock.obshell import scenario as files
 from oceanmock.obshell.agent import Address, Agent, Switches
-from oceanmock.obshell.api import API, ClientOperator, GenericId, Identity, IdKind, local_id
+from oceanmock.obshell.api import API, ClientOperator, GenericId, Identity, IdKind, local_id, parse_generic_id
 from oceanmock.obshell.locks import TenantLock, excludes
 from oceanmock.obshell.scenario import Scenario
 from oceanmock.obshell.states import DagState
@@ -161,6 +161,16 @@ class Dags(World[DagKey, DagData, DagView, Template]):
         """Return the dag a sub task belongs to, now, its node's position and its own. Raises NoSuchTask."""
         owner, node, position = self._sub_tasks.get(key) or _unknown(key)
         return self.view(owner), node, position
+
+    def view_named(self, ids: Mapping[str, str]) -> DagView:
+        """Return the dag of a path's id, with the state of the node or sub task that it names."""
+        ((kind, text),) = ids.items()
+        key = key_of(parse_generic_id(text))
+        if kind == "dag":
+            return self.view(key)
+        view, place, *places = self.view_node(key) if kind == "node" else self.view_sub_task(key)
+        state: Any = view.state.nodes[place]
+        return replace(view, state=state.sub_tasks[places[0]] if places else state)
 
     def all(self, store: Store) -> list[DagView]:
         """Return all dags of a store, by ascending number, at one instant."""
@@ -371,6 +381,11 @@ new_world: Final = Dags
 def steps_of(scenario: Scenario) -> int:
     """Return how many attempts of sub tasks a scenario has."""
     return sum(len(task.runs) for dag in scenario.dags for node in dag.nodes for task in node.sub_tasks)
+
+
+def key_of(id: GenericId) -> DagKey:
+    """Return the store and the number of an id."""
+    return ("cluster" if id.kind == "cluster" else "agent", id.number)
 
 
 def id_of(dag: DagData, number: int) -> str:

@@ -236,6 +236,18 @@ class Step(BaseStep):
     """The HTTP status of the response: 400 where the state does not allow the call."""
 
 
+class OcpFaultWhen(BaseWhen):
+    """A condition of a fault: on a task of this file or on what the request names, on the clock, or both."""
+
+    api: ClassVar = API
+    of_request: ClassVar = True
+
+    task: Reference | None = None
+    """A task by its id or name; the task or subtask that the request names, if left out."""
+    status: Annotated[tuple[Literal[SubtaskStatus, TaskStatus], ...], OrOne()] = ()
+    """The states in which the condition holds; any, if left out."""
+
+
 class OcpFault(Fault):
     """An injected fault: which requests it applies to, and its effects. Tasks are unaffected."""
 
@@ -249,8 +261,8 @@ class OcpFault(Fault):
     """The id of the task in the request's path; any, if left out."""
     subtask: Id | None = None
     """The id of the subtask in the request's path; any, if left out."""
+    when: OcpFaultWhen | None = None
     error_code: Annotated[int, Field(strict=True, ge=0, lt=10**9)] | None = None
-    """The number of an error in OCP's own envelope, with status 500 if there is no `status`."""
 
 
 class When(BaseWhen):

@@ -145,6 +145,14 @@ class Tasks(World[int, TaskData, TaskView, Template]):
             raise NoSuchSubtask(subtask_id)
         return self.view(owner), position
 
+    def view_named(self, ids: Mapping[str, str]) -> TaskView:
+        """Return the task of a path's ids, with the state of the subtask that they name."""
+        if "subtask" not in ids:
+            return self.view(int(ids["task"]))
+        view, position = self.view_subtask(int(ids["task"]), int(ids["subtask"]))
+        state: Any = view.state.subtasks[position]
+        return replace(view, state=state)
+
     def _repeated_place(self, subtask_id: int) -> tuple[int | None, int]:
         """Return the task of a group that a subtask belongs to, if any, and its position in it."""
         for group in self._groups:

@@ -33,10 +33,6 @@ def _is_ascending(calls: int | str) -> bool:
     return last is None or first <= last
 
 
-def _is_body(value: Any) -> bool:
-    return value is None or isinstance(value, str | dict | list)
-
-
 Calls = Annotated[
     Annotated[int, Field(strict=True, ge=1, lt=10**9)]
     | Annotated[str, Field(pattern=r"^[1-9][0-9]{0,8}(-([1-9][0-9]{0,8})?)?$", examples=["2-4", "1-"])],
@@ -51,6 +47,11 @@ ValuePath = Annotated[
 ]
 MediaType = Annotated[
     str, Field(pattern="^[!-~]+/[ -~]*[!-~]$"), Refuse("bad_media_type", "is no media type such as text/html")
+]
+Body = Annotated[str | dict[str, JsonValue] | list[JsonValue], Refuse("bad_body", "is no text, mapping or list")]
+ErrorCode = Annotated[
+    Annotated[int, Field(strict=True, ge=0, lt=10**9)] | Name,
+    Refuse("bad_code", "is neither an errCode such as Task.NotFound nor a number"),
 ]
 ShownId = Annotated[
     Id | Annotated[str, Field(pattern="^[0-9]+$")], Refuse("bad_id", "is neither a number nor a generic id")
@@ -114,6 +115,12 @@ class Fault(Model):
     sends each failed request a second time by itself."""
     probability: Annotated[float, Field(strict=True, ge=0, le=1)] = 1.0
     """The probability for each of these calls: 0 to 1, drawn from the sandbox's seed."""
+    from_: Annotated[Span | None, Field(alias="from")] = None
+    """How long after the sandbox's start, by its clock, it begins to apply; requests before count for nothing."""
+    until: Span | None = None
+    """How long after that start it applies no more."""
+    when: Any = None
+    """What must hold when the request comes; requests for which it does not hold count for nothing."""
 
     delay: Span | None = None
     """How much later the response is sent, in real time."""
@@ -124,11 +131,12 @@ class Fault(Model):
     below without a body, such as a redirect; or with the `body`."""
     headers: SentHeaders | None = None
     """Send these headers: `Retry-After: "7"`, or the `Location` of a redirect."""
-    body: Annotated[JsonValue, must(_is_body, "bad_body", "is neither a text nor a mapping or list")] = None
+    body: Body | None = None
     """Send this body, with status 200 if there is no `status`: a text, such as the page of a proxy,
     or JSON as a mapping or list. The content type fits it, unless a header says another."""
-    error_code: int | str | None = None
-    """The code of an error in the API's own envelope, with status 500 if there is no `status`."""
+    error_code: ErrorCode | None = None
+    """The code of an error in the API's own envelope, with status 500 if there is no `status`: OCP's
+    number, obshell's errCode, or the number that obshell before 4.3.1 has alone."""
     error_message: Annotated[str, Field(max_length=10_000)] | None = None
     """And the error's message."""
     reset: StrictBool = False
@@ -173,6 +181,11 @@ class Fault(Model):
         return self.status or (500 if has_error else None if self.body is None else 200)
 
     @property
+    def is_conditional(self) -> bool:
+        """Return whether it applies only for a time, or while a condition holds."""
+        return self.when is not None or bool(self.from_) or self.until is not None
+
+    @property
     def targets(self) -> dict[str, str]:
         """Return the ids that a request's path must have, by their kinds."""
         kinds = dict.fromkeys(kind for about in self.ids_by_operation.values() for kind in about)
@@ -187,33 +200,34 @@ class Fault(Model):
     def to_json(self) -> dict[str, Any]:
         """Return its keys and its API, as ``read_fault`` reads them."""
         api = {"api": self.api} if self.api else {}
-        return api | self.model_dump(mode="json", exclude_defaults=True)
+        return api | self.model_dump(mode="json", exclude_defaults=True, by_alias=True)
 
     @model_validator(mode="after")
     def _check_effects(self) -> Fault:
         if not self.effects:
             what = "does nothing; give it one of {effects}"
             raise contradiction("bad_fault", what, effects=", ".join(EFFECTS))
-        for key, (allowed, why) in _ALONE.items():
-            beside = [item for item in self.effects if item != key and item not in allowed]
-            if key in self.effects and beside:
-                message, fix = "has `{beside}` beside `{effect}`, with which {why}", "Leave one of them out."
-                raise contradiction("bad_fault", message, effect=key, beside=beside[0], why=why, fix=fix)
-        if (self.own_status or 500) < 400 and (error := {"error_code", "error_message"}.intersection(self.effects)):
-            message, fix = "has `{key}` beside status {status}, which is no error", "Give it one from 400 on."
-            raise contradiction("bad_fault", message, key=min(error), status=self.status, fix=fix)
-        if self.status in (204, 304) and self.body is not None:
-            message, fix = "has a `body` beside status {status}, which has none", "Leave one of them out."
-            raise contradiction("bad_fault", message, status=self.status, fix=fix)
-        if self.content_type and "content-type" in map(str.lower, self.headers or ()):
-            message, fix = "has a `content_type` beside the header Content-Type", "Leave one of them out."
+        clashes = [
+            (beside, f"`{key}`", why)
+            for key, (allowed, why) in _ALONE.items()
+            for beside in self.effects
+            if key in self.effects and beside not in (key, *allowed)
+        ]
+        status, errors = self.own_status or 500, [key for key in self.effects if key.startswith("error_")]
+        clashes += [(key, f"status {status}", "there is no error") for key in errors if status < 400]
+        clashes += [("body", f"status {status}", "there is no body")] * (status in (204, 304) and self.body is not None)
+        for beside, what, why in clashes:
+            message, fix = "has `{beside}` beside {what}, with which {why}", "Leave one of them out."
+            raise contradiction("bad_fault", message, beside=beside, what=what, why=why, fix=fix)
+        if self.until is not None and self.until <= (self.from_ or 0):
+            message, fix = "never applies: `until` is not later than `from`", "Give it a later `until`."
             raise contradiction("bad_fault", message, fix=fix)
         return self
 
 
 def check_faults(faults: Sequence[Fault]) -> Iterator[Issue]:
     """Yield all issues of a file's faults: names, unstated changes, and faults without effect."""
-    constant = list[tuple[int, Fault, frozenset[str], dict[str, str]]]()
+    constant = list[tuple[int, Fault]]()
     yield from name_each("fault", faults)[1]
     for place, fault in enumerate(faults):
         loc: Loc = ("faults", place)
@@ -230,31 +244,33 @@ def check_faults(faults: Sequence[Fault]) -> Iterator[Issue]:
         for key, why, hint in islice(_reasons(fault, constant), 1):
             what = f"fault {place + 1} is never injected: {why}"
             yield Issue((*loc, key) if key else loc, "never-injected", what, hint)
-        if fault.probability == 1 and (1, None) in fault.spans:
-            constant.append((place + 1, fault, frozenset(fault.operation), fault.targets))
+        if fault.probability == 1 and (1, None) in fault.spans and not fault.is_conditional:
+            constant.append((place + 1, fault))
 
 
-def _reasons(
-    fault: Fault, constant: Sequence[tuple[int, Fault, frozenset[str], dict[str, str]]]
-) -> Iterator[tuple[str, str, str]]:
+def _reasons(fault: Fault, constant: Sequence[tuple[int, Fault]]) -> Iterator[tuple[str, str, str]]:
     """Yield the key because of which a fault is never injected, why, and how to fix it.
 
-    ``constant`` are the faults before it that are always injected: number, fault, operations and targets.
+    ``constant`` are the faults before it that are always injected, with their numbers.
     """
     if not fault.probability:
         yield "probability", "its probability is 0", "Give it one above 0, or remove the fault."
     targets = fault.targets
     if fault.stub and (fault.operation or targets):
         yield "stub", "a stub responds only beside the operations", "Leave the operation and the ids out."
+    names_nothing = fault.operation and not any(fault.ids_by_operation[id] for id in fault.operation)
+    if fault.when is not None and fault.when.of is None and (fault.stub or names_nothing):
+        root = fault.when.api.root.name
+        yield "when", f"its requests name no {root}", f"Say which one: `when: {{{root}: …}}`."
     fitting = [id for id, about in fault.ids_by_operation.items() if set(targets) <= set(about)]
     if targets and not set(fault.operation or fitting) & set(fitting):
         kinds = " and ".join(f"a {kind.replace('_', ' ')}" for kind in targets)
         which = f"{fault.operation[0]} is not" if fault.operation else "no operation is"
         hint = f"These are: {', '.join(fitting)}." if fitting else "Leave one of them out."
         yield [*targets][-1], f"{which} about {kinds}", hint
-    for number, other, operations, ids in constant:
-        covers = not operations or (fault.operation and operations.issuperset(fault.operation))
+    for number, other in constant:
+        covers = not other.operation or (fault.operation and set(fault.operation).issubset(other.operation))
         covers = covers and other.stub in (None, fault.stub)
-        if other.caller in (None, fault.caller) and covers and ids.items() <= targets.items():
+        if other.caller in (None, fault.caller) and covers and other.targets.items() <= targets.items():
             hint = "Put that one behind, or say to which `calls` it applies."
             yield "", f"fault {number} applies to all its requests", hint

@@ -169,7 +169,6 @@ HeaderName = Annotated[
     must(lambda name: name.lower() not in _OWN_HEADERS, "bad_header", "is a header that the server sets itself"),
 ]
 SentHeaders = Mapping[HeaderName, Annotated[StrictStr, Field(pattern="^[ -~]*$")]]
-"""Headers of a response."""
 
 
 class FileSchema(GenerateJsonSchema):
@@ -179,7 +178,8 @@ class FileSchema(GenerateJsonSchema):
         """Describe each key by the docstring under it; pydantic would read them all at every import."""
         result = super().model_schema(schema)
         for ancestor in reversed(schema["cls"].__mro__):
-            for key, text in _docstrings_of_keys(ancestor) if issubclass(ancestor, Model) else ():
+            for name, text in _docstrings_of_keys(ancestor) if issubclass(ancestor, Model) else ():
+                key = name.rstrip("_")  # that of a key which is a word of Python
                 if key in result["properties"]:
                     result["properties"][key]["description"] = text
         return result

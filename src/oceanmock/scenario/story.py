@@ -420,10 +420,10 @@ class Format:
             if isinstance(step, dict):
                 references += self._references_of(step, named, ("story", number))
         root = self.api.root.name
-        for number, stub in enumerate(items_of(data.get("stubs"))):
-            when = stub.get("when") if isinstance(stub, dict) else None
-            if isinstance(when, dict):
-                references.append((when.get(root), named, ("stubs", number, "when", root)))
+        for key in ("stubs", "faults"):
+            whens = (item.get("when") if isinstance(item, dict) else None for item in items_of(data.get(key)))
+            found = [(number, when) for number, when in enumerate(whens) if isinstance(when, dict)]
+            references += [(when.get(root), named, (key, number, "when", root)) for number, when in found]
         yield from _check_references(references)
         faults = enumerate(items_of(data.get("faults"))) if self.checks_fault_ids else ()
         for place, fault in faults:

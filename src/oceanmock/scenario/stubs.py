@@ -22,16 +22,7 @@ from oceanmock.journal.entries import body_value, has_values
 from oceanmock.openapi import path_matches
 from oceanmock.scenario.document import Loc, contradiction, value_at
 from oceanmock.scenario.faults import Span, span_of
-from oceanmock.scenario.fields import (
-    DurationText,
-    JsonObject,
-    JsonValue,
-    Model,
-    Name,
-    PathTemplate,
-    Refuse,
-    SentHeaders,
-)
+from oceanmock.scenario.fields import JsonObject, JsonValue, Model, Name, PathTemplate, Refuse, SentHeaders
 from oceanmock.text import format_duration, suggest
 
 MAX_REGEX_LENGTH: Final = 200
@@ -126,18 +117,20 @@ class Matches(Model):
 
 
 class BaseWhen(Model):
-    """A condition of a stub: on a task or dag of this file, on the clock, or both.
+    """A condition of a stub or fault: on a task or dag of this file, on the clock, or both.
 
     Each format adds its ``api``, the ``item_schema`` of a task or dag in its contract, and keys for its root and its
-    words, by the API's own names. ``stage`` is for an API that has stages.
+    words, by the API's own names. ``stage`` is for an API that has stages. Without a root, one ``of_request`` is on
+    what the request names.
     """
 
     api: ClassVar[Any]
     item_schema: ClassVar[str]
+    of_request: ClassVar[bool] = False
 
-    after: DurationText | None = None
+    after: Span | None = None
     """How long after its start, or without one the sandbox's, the condition begins to hold."""
-    before: DurationText | None = None
+    before: Span | None = None
     """How long after that start it holds no more."""
 
     @property
@@ -150,7 +143,7 @@ class BaseWhen(Model):
     def _check_keys(self) -> BaseWhen:
         root = self.api.root.name
         stray = [key for key in type(self).model_fields if key not in (root, "after", "before") and getattr(self, key)]
-        if self.of is None and stray:
+        if self.of is None and stray and not self.of_request:
             raise contradiction("bad_condition", "has a `{key}` without its `{root}`", key=stray[0], root=root)
         if not self.model_fields_set:
             raise contradiction("bad_condition", "asks for nothing; leave it out")
@@ -160,13 +153,13 @@ class BaseWhen(Model):
 
     def difference(self, view: Any, started: int, now: int) -> str:
         """Return why it does not hold at an instant, or ""; ``view`` is the task's or dag's, if there is one."""
-        if self.of is not None:
+        if self.of is not None or self.of_request:
             who = f"{self.api.root.title} {self.of!r}"
             if view is None:
                 return f"waits for {who}, which has not been started"
             started = getattr(view, self.api.root.name).created
             for key in (self.api.state_key, self.api.operation_key):
-                words, actual = getattr(self, key), getattr(view.state, key)
+                words, actual = getattr(self, key, ()), getattr(view.state, key)
                 if words and actual not in words:
                     return f"waits until {who} is {' or '.join(words)}; it is {actual}"
             stage = getattr(self, "stage", None)
