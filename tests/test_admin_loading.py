@@ -238,7 +238,7 @@ def test_a_reset_forgets_what_was_loaded_into_a_sandbox_in_use(admin: Ask, ask: 
 def test_what_does_not_go_with_a_sandbox_in_use_is_refused_and_nothing_has_changed(
     admin: Ask, ask: Ask, scenario: dict[str, Any], why: str
 ) -> None:
-    create(admin, ONE | {"faults": [{"name": "outage", "status": 503}]}, DAG)
+    create(admin, ONE | {"faults": [{"name": "outage", "status": 503}]}, DAG, progression="manual")
     ask("GET", "/sandboxes/t1/api/v2/tasks/instances/1")
     before = traits_of(admin)
     good = (TWO | {"tasks": [{"id": 3, "subtasks": ["a"]}]}, DAG | {"dags": [{"id": 9, "nodes": ["b"]}]})
@@ -307,3 +307,33 @@ def test_a_sandbox_says_what_it_was_made_with_and_loaded_since(admin: Ask) -> No
         ("retry-failed-subtask", "ocp"),
         ("scenarios[0]", "obshell"),
     ]
+
+
+# --- in place of others ---------------------------------------------------------------------------
+
+
+def test_scenarios_replace_those_of_a_sandbox_in_use(admin: Ask, ask: Ask) -> None:
+    create(admin, ONE, starts_at=MORNING, progression="manual")
+    ask("GET", "/sandboxes/t1/api/v2/tasks/instances/1")
+    admin("POST", "/sandboxes/t1/faults", json={"status": 503})
+
+    replaced = load(admin, TWO, replace=True).json()
+
+    assert tasks_of(admin) == ["Remove"]
+    assert (replaced["requests"], replaced["faults"], replaced["progression"]) == (0, 0, "manual")
+    assert replaced["started"] == replaced["now"] == MORNING
+    admin("POST", "/sandboxes/t1/reset")
+    assert tasks_of(admin) == ["Remove"]
+
+
+@pytest.mark.parametrize(("scenarios", "status"), [([TWO, TWO], 409), ([TWO | {"api": "obshel"}], 400)])
+def test_a_sandbox_stays_as_it_was_where_what_replaces_its_scenarios_is_wrong(
+    admin: Ask, ask: Ask, scenarios: list[Any], status: int
+) -> None:
+    create(admin, ONE)
+    ask("GET", "/sandboxes/t1/api/v2/tasks/instances/1")
+
+    assert load(admin, *scenarios, replace=True).status_code == status
+
+    assert tasks_of(admin) == ["Install"]
+    assert admin("GET", "/sandboxes/t1").json()["requests"] == 1

@@ -59,6 +59,11 @@ def load_library() -> list[BaseScenario]:
     return [scenario for scenario in map(load_scenario, library_names()) if not scenario.stands_alone]
 
 
+def load_all(references: Sequence[str]) -> list[BaseScenario]:
+    """Return the scenarios of names and paths, each once; the whole library without any. Raises AuthorError."""
+    return [load_scenario(reference) for reference in dict.fromkeys(references)] or load_library()
+
+
 def find_scenario(reference: str) -> Path:
     """Return the file of a library name or a path. Raises AuthorError with the nearest name."""
     path = Path(reference)

@@ -24,7 +24,7 @@ from oceanmock.admin_client import TOKEN_VARIABLE, URL_VARIABLE, Admin, NoAnswer
 from oceanmock.cli.admin import PROGRESSION, TOKEN_OPTIONS, read_token
 from oceanmock.cli.conform_options import DURATION, mask_names
 from oceanmock.clock import Progression, stopwatch
-from oceanmock.errors import AuthorError, EnvironmentProblem
+from oceanmock.errors import AuthorError, EnvironmentProblem, OceanmockError
 from oceanmock.text import format_duration, plural, suggest
 
 if TYPE_CHECKING:
@@ -112,10 +112,10 @@ def _build(
         from oceanmock.apis import APIS, make_sandbox
         from oceanmock.engine.log import Accounts
         from oceanmock.http.app import create_app
-        from oceanmock.library import load_library, load_scenario
+        from oceanmock.library import load_all
         from oceanmock.scenario.document import parse_scalar
 
-        loaded = [load_scenario(name) for name in dict.fromkeys(scenarios)] or load_library()
+        loaded = load_all(scenarios)
         api_of = {switch: api for api in APIS for switch in api.scenario.Switches.model_fields}
         by_api: dict[str, dict[str, Any]] = {api.name: {} for api in APIS}
         for item in switches:
@@ -167,6 +167,19 @@ def _restored(path: Path, scenarios: Sequence[BaseScenario], settings: Mapping[s
     return sandbox
 
 
+def _stop_with_parent(_ctx: click.Context, _option: click.Parameter, is_set: bool) -> None:
+    """Stop this process as by SIGTERM once its parent is another."""
+    parent = os.getppid()
+
+    def wait_for_another() -> None:
+        while os.getppid() == parent:
+            Event().wait(POLL_INTERVAL_S)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    if is_set:
+        Thread(target=wait_for_another, daemon=True).start()
+
+
 @click.command(params=[*SERVER_OPTIONS], context_settings=FROM_ENVIRONMENT)
 @PROGRESSION
 @click.option(
@@ -190,7 +203,14 @@ def _restored(path: Path, scenarios: Sequence[BaseScenario], settings: Mapping[s
     help="Write the URL into this file when ready; remove it at the end.",
 )
 @click.option("--json", "as_json", is_flag=True, help="When ready, print url, port, token, pid and version as JSON.")
-@click.option("--exit-with-parent", is_flag=True, help="Stop when the process that started this one has ended.")
+@click.option("--watch", is_flag=True, help="Read the scenario files again when one has changed, as SIGHUP does.")
+@click.option(
+    "--exit-with-parent",
+    is_flag=True,
+    callback=_stop_with_parent,
+    expose_value=False,
+    help="Stop when the process that started this one has ended.",
+)
 def serve(
     scenarios: tuple[str, ...],
     *,
@@ -201,7 +221,7 @@ def serve(
     tls_key: str | None,
     ready_file: Path | None,
     as_json: bool,
-    exit_with_parent: bool,
+    watch: bool,
     **options: Any,
 ) -> None:
     """Serve scenarios over HTTP until interrupted.
@@ -210,15 +230,20 @@ def serve(
     served. Time passes as the scenarios say, unless --progression is given. The environment may have the options:
     OCEANMOCK_PORT that of --port, and OCEANMOCK_SCENARIOS the scenarios.
 
+    At SIGHUP the files are read again, and the default sandbox is reset with them; if one has a mistake, it stays.
+
     The admin API requires its token of everybody. Without one only this machine may use it, and none is needed. If
     others can connect, one is generated and printed.
     """
+    if watch and not scenarios:
+        raise click.UsageError("give the scenario files that --watch reads again.")
     app, has_new_token = _build(scenarios, host=host, **options)
     tls = _tls_context(tls_cert, tls_key)
 
     def announce(url: str) -> None:
         from oceanmock.engine.fake_data import load_faker
 
+        _reload_on_demand(app, scenarios, watches=watch)
         if as_json:
             port = int(url.rpartition(":")[2])
             ready = {"url": url, "port": port, "token": app.token, "pid": os.getpid(), "version": __version__}
@@ -231,12 +256,57 @@ def serve(
             ready_file.write_text(f"{url}\n")
         Thread(target=load_faker, daemon=True).start()  # so that no request waits for its import
 
-    if exit_with_parent:
-        Thread(target=_stop_with_parent, args=(os.getppid(),), daemon=True).start()
     from oceanmock.http.server import serve_forever
 
     with _removed_at_the_end(ready_file):
         serve_forever(app, host=host, port=port, on_ready=announce, tls=tls, uds=uds)
+
+
+def _reload_on_demand(app: App, scenarios: Sequence[str], *, watches: bool) -> None:
+    """Read the default sandbox's scenarios again at SIGHUP and, with ``watches``, once a changed file is complete."""
+    import asyncio
+
+    from oceanmock.library import find_scenario, load_all
+
+    loop, paths, has_terminal = asyncio.get_running_loop(), [*map(find_scenario, scenarios)], os.isatty(0)
+    previous = loaded = [*map(_stamp, paths)]
+
+    def reload() -> None:
+        try:
+            app.replace_scenarios(load_all(scenarios))
+        except OceanmockError as error:
+            click.echo(f"The scenarios stay as they were. {error}", err=True)
+        else:
+            names = ", ".join(scenario.name for scenario in app.sandboxes.default.scenarios)
+            click.echo(f"Read again: {names}", err=True)
+
+    def hang_up() -> None:
+        if has_terminal and not os.isatty(0):  # it was closed
+            signal.raise_signal(signal.SIGTERM)
+        else:
+            reload()
+
+    def look() -> None:
+        nonlocal previous, loaded
+        current = [*map(_stamp, paths)]
+        if current == previous != loaded:
+            loaded = current
+            reload()
+        previous = current
+        loop.call_later(POLL_INTERVAL_S, look)
+
+    if hasattr(signal, "SIGHUP"):
+        loop.add_signal_handler(signal.SIGHUP, hang_up)
+    if watches:
+        look()
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    """Return what changes with a file; nothing where there is none."""
+    with contextlib.suppress(OSError):
+        status = path.stat()
+        return status.st_mtime_ns, status.st_size, status.st_ino
+    return ()
 
 
 @contextlib.contextmanager
@@ -254,13 +324,6 @@ def _removed_at_the_end(path: Path | None) -> Iterator[None]:
         yield
     finally:
         path.unlink(missing_ok=True)
-
-
-def _stop_with_parent(parent: int) -> None:
-    """Stop this process as by SIGTERM once its parent is another."""
-    while os.getppid() == parent:
-        Event().wait(POLL_INTERVAL_S)
-    os.kill(os.getpid(), signal.SIGTERM)
 
 
 class _ExecCommand(click.Command):

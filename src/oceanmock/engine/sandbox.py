@@ -461,7 +461,7 @@ class Sandboxes:
         if not sandbox.is_untouched:
             sandbox.execute(commands.Load(tuple(scenarios)))
             return sandbox
-        return self.put(self.rebuild(name, scenarios))
+        return self.put(self.rebuild(name, (*sandbox.spec.scenarios, *scenarios)))
 
     def delete(self, name: str) -> list[int]:
         """Delete a sandbox and return its own ports. Raises NoSuchSandbox. ``default`` is reset instead."""
@@ -476,13 +476,14 @@ class Sandboxes:
             del self.ports[port]
         return freed
 
-    def rebuild(self, name: str, scenarios: Sequence[BaseScenario] = ()) -> Sandbox:
-        """Return a sandbox of the same specification, with further scenarios; like ``build`` it changes nothing.
+    def rebuild(self, name: str, scenarios: Sequence[BaseScenario] | None = None) -> Sandbox:
+        """Return a sandbox of the same specification, or with other scenarios; like ``build`` it changes nothing.
 
         Raises NoSuchSandbox, and AuthorError for scenarios that do not fit together.
         """
         spec = self.get(name).spec
-        return self._build(replace(spec, scenarios=(*spec.scenarios, *scenarios), created=self.default.wall()))
+        scenarios = spec.scenarios if scenarios is None else tuple(scenarios)
+        return self._build(replace(spec, scenarios=scenarios, created=self.default.wall()))
 
     def put(self, sandbox: Sandbox) -> Sandbox:
         """Put a sandbox in the place of the one of its name. Raises NoSuchSandbox."""

@@ -277,16 +277,17 @@ class AdminHandlers:
 
     def load_scenarios(self, request: Request) -> Json:
         sandboxes, sandbox, apis = self.app.sandboxes, request.sandbox, self.app.apis
-        scenarios = self.app.catalog.read(request.content, apis)
+        scenarios, replaces = self.app.catalog.read(request.content, apis), request.content.get("replace", False)
 
         def load() -> Json:
-            if fresh is not None and sandbox in sandboxes and sandbox.is_untouched:
+            if fresh is not None and (replaces or (sandbox in sandboxes and sandbox.is_untouched)):
                 return self._json(request, sandboxes.put(fresh))
             values.check_load(scenarios, apis, sandbox=sandbox.name)
             return self._json(request, sandboxes.load(sandbox.name, scenarios))
 
         try:
-            fresh = sandboxes.rebuild(sandbox.name, scenarios) if sandbox.is_untouched else None
+            combined = scenarios if replaces else (*sandbox.spec.scenarios, *scenarios)
+            fresh = sandboxes.rebuild(sandbox.name, combined) if replaces or sandbox.is_untouched else None
             return _on_loop(load)
         except AuthorError as error:
             raise Conflict(str(error)) from None

@@ -20,7 +20,7 @@ from oceanmock.api import Api, ApiError, Headers, Request
 from oceanmock.apis import APIS, make_sandbox
 from oceanmock.clock import SECOND, stopwatch, wall_now
 from oceanmock.engine.faults import InjectedFault, apply_fault
-from oceanmock.engine.sandbox import Sandbox, Sandboxes
+from oceanmock.engine.sandbox import DEFAULT_SANDBOX, Sandbox, Sandboxes
 from oceanmock.engine.store import NoSuchSandbox, SandboxDeleted, quoted_name
 from oceanmock.errors import CallerError
 from oceanmock.http import (
@@ -87,7 +87,7 @@ class App:
     ) -> None:
         self.sandboxes: Final = sandboxes
         self.token: Final = token
-        self.catalog: Final = ScenarioCatalog(scenarios)
+        self.catalog = ScenarioCatalog(scenarios)
         self.apis: Final = apis
         self.ports: Ports | None = None
         self._admin_sandbox = make_sandbox(apis=())  # no fault of another sandbox is injected there
@@ -95,6 +95,14 @@ class App:
         self._pipelines: dict[tuple[Hashable, ...], Pipeline] = {}
         self._executor = ThreadPoolExecutor(1, "oceanmock-admin")
         self._pipeline_of(sandboxes.default)  # built now, so that an error in a contract shows
+
+    def replace_scenarios(self, scenarios: Sequence[BaseScenario]) -> None:
+        """Reset ``default`` with other scenarios, which extend the library, too. Call it on the server's event loop.
+
+        Raises AuthorError where they do not fit together; then nothing has changed.
+        """
+        self.sandboxes.put(self.sandboxes.rebuild(DEFAULT_SANDBOX, scenarios))
+        self.catalog = ScenarioCatalog(scenarios)
 
     @cached_property
     def _admin(self) -> Pipeline:
