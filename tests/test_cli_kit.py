@@ -277,11 +277,23 @@ def test_a_fault_can_be_given_everything(oceanmock: Oceanmock) -> None:
         ("--node", "22130706433028861", "--delay", "1s"),
         ("--sub-task", "40201", "--delay", "1s"),
         ("--subtask", "1002", "--delay", "1s"),
+        ("--with", "headers={Retry-After: '7'}", "--with", "error_code=20003", "--api", "ocp"),
+        ("--with", "from=1s", "--with", "until=9s", "--with", "body=<html>"),
+        ("--with", "set={data.status: BROKEN}", "--with", "when={status: [FAILED]}", "--still-executes"),
     ],
     ids=" ".join,
 )
 def test_every_effect_can_be_asked_for(oceanmock: Oceanmock, words: tuple[str, ...]) -> None:
     assert oceanmock("faults", "add", *words).output == "fault 1\n"
+
+
+@pytest.mark.parametrize("words", ["headers", "headers={a", "boddy=x"])
+def test_a_mistake_in_another_key_of_a_fault_is_explained(oceanmock: Oceanmock, words: str) -> None:
+    result = oceanmock("faults", "add", "--status", "503", "--with", words)
+
+    assert result.exit_code == 2
+    assert words.split("=", maxsplit=1)[0] in result.output
+    assert "Traceback" not in result.output
 
 
 def test_all_faults_are_removed_at_once(oceanmock: Oceanmock) -> None:

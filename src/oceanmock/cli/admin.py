@@ -156,14 +156,14 @@ def sandbox() -> None:
 
 
 def _pairs(_ctx: click.Context, option: click.Parameter, items: Sequence[str]) -> dict[str, Any]:
-    from oceanmock.scenario.document import parse_scalar
+    from oceanmock.scenario.document import Document, parse_scalar
 
     pairs = dict[str, Any]()
     for item in items:
         name, equals, value = item.partition("=")
         if not equals:
             raise NoAnswer(f"{option.opts[0]} {item}: it is written NAME=VALUE.")
-        pairs[name] = parse_scalar(value)
+        pairs[name] = Document(value, item).data if value.startswith(("{", "[")) else parse_scalar(value)
     return pairs
 
 
@@ -431,7 +431,7 @@ def list_faults(*, admin: Admin, as_json: bool) -> None:
 @click.option("--probability", type=float, help="The probability that one is affected: 0 to 1.")
 @click.option("--delay", metavar="DURATION", help="Delay the response by so much.")
 @click.option("--jitter", metavar="DURATION", help="And by at most so much more.")
-@click.option("--status", type=int, help="Respond with this status and an error of the API.")
+@click.option("--status", type=int, help="Respond with this status, and an error of the API from 400 on.")
 @click.option("--reset", is_flag=True, help="Reset the connection without a response.")
 @click.option("--drop-response", is_flag=True, help="Execute it, and drop the response.")
 @click.option("--empty", is_flag=True, help="Respond with a status and headers, and no body.")
@@ -443,7 +443,12 @@ def list_faults(*, admin: Admin, as_json: bool) -> None:
 @click.option("--drop", multiple=True, metavar="PATH", help="Leave out, for example, data.status.")
 @click.option("--change-type", multiple=True, metavar="PATH", help="Change the type of a member.")
 @click.option("--still-executes", is_flag=True, help="Execute the operation nevertheless.")
-def add_fault(*, admin: Admin, dribble_bytes: int | None, dribble_every: str | None, **options: Any) -> None:
+@click.option(
+    "--with", "keys", multiple=True, callback=_pairs, metavar="KEY=VALUE", help="Any key of a fault, as YAML."
+)
+def add_fault(
+    *, admin: Admin, keys: dict[str, Any], dribble_bytes: int | None, dribble_every: str | None, **options: Any
+) -> None:
     """Add a fault, and print its name."""
     body = {
         key: list(value) if isinstance(value, tuple) else value
@@ -451,7 +456,7 @@ def add_fault(*, admin: Admin, dribble_bytes: int | None, dribble_every: str | N
         if value is not None and value is not False and value != ()
     }
     dribble = without_none(bytes=dribble_bytes, every=dribble_every)
-    click.echo(admin.ask("POST", "/faults", body | ({"dribble": dribble} if dribble else {}))["name"])
+    click.echo(admin.ask("POST", "/faults", body | keys | ({"dribble": dribble} if dribble else {}))["name"])
 
 
 @faults.command("remove", cls=SandboxCommand)

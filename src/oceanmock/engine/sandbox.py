@@ -137,14 +137,9 @@ class Sandbox:
         """Return the number of its faults."""
         return len(self._faults.by_name)
 
-    @property
-    def has_faults(self) -> bool:
-        """Return whether any fault could be injected."""
-        return self.fault_count > 0
-
     def inject_fault(self, request: FaultRequest) -> InjectedFault | None:
         """Return the fault to inject into a request, if any, and count the request."""
-        return self._faults.inject(request) if self.has_faults else None
+        return self._faults.inject(request) if self.fault_count else None
 
     def stub_paths(self, api: str) -> list[str]:
         """Return the methods and paths of the stubs of an API."""

@@ -162,7 +162,7 @@ class App:
     ) -> Encoded | None:
         """Return the response to a valid request that is sent again; None if its sandbox is another, or has faults."""
         sandbox, began = sandbox_ref(), stopwatch()
-        if sandbox is None or sandbox not in self.sandboxes or sandbox.generation != generation or sandbox.has_faults:
+        if sandbox is None or sandbox not in self.sandboxes or sandbox.generation != generation or sandbox.fault_count:
             return None
         request = template.again(sandbox, sandbox.clock.now())
         try:

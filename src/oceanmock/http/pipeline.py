@@ -320,7 +320,7 @@ def inject_fault(request: Request) -> None:
 
     The fault's effect on the response is applied by the app, outside the response check.
     """
-    if not request.sandbox.has_faults:
+    if not request.sandbox.fault_count:
         return
     operation = request.operation.id if request.operation else ""
     key = (request.method, request.raw_path, request.query, request.body)
