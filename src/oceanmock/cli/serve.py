@@ -85,6 +85,7 @@ SERVER_OPTIONS: Final = (
         help="Mask the values of this name too in the journal and the log, e.g. licenseNo: it is license_no and "
         "X-License-No as well. Passwords, keys, tokens and the like are masked anyway; repeatable.",
     ),
+    click.Option(["--cors"], is_flag=True, help="Allow the pages of any origin; the admin API needs its token."),
     *TOKEN_OPTIONS,
 )
 """The options that ``serve`` and ``exec`` share."""
@@ -99,6 +100,7 @@ def _build(
     seed: int,
     auth: str,
     switches: Sequence[str],
+    cors: bool,
     state: Path | None = None,
     **token_options: str | None,
 ) -> tuple[App, bool]:
@@ -133,7 +135,7 @@ def _build(
         sandbox = _restored(state, loaded, settings) if state is not None else make_sandbox(loaded, **settings)
         given = read_token(**token_options)
         token = given or new_token(host)
-        return create_app(sandbox, token=token, scenarios=loaded), token != given
+        return create_app(sandbox, token=token, scenarios=loaded, cors=cors), token != given
     finally:
         gc.freeze()
         gc.enable()

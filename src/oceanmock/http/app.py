@@ -46,6 +46,12 @@ if TYPE_CHECKING:
 
 SANDBOX_HEADER: Final = b"x-oceanmock-sandbox"
 SANDBOX_PATH: Final = "/sandboxes/"
+CORS_HEADERS: Final = [("access-control-allow-origin", "*"), ("access-control-expose-headers", "*")]
+PREFLIGHT_HEADERS: Final[Headers] = (
+    (b"access-control-allow-methods", b"GET, HEAD, POST, PUT, PATCH, DELETE"),
+    (b"access-control-allow-headers", b"*, Authorization"),  # which * does not stand for
+    (b"access-control-max-age", b"600"),
+)
 _NO_SANDBOX: Final[Any] = None
 
 
@@ -72,8 +78,9 @@ class App:
 
     The admin API requires the ``token``; without one it admits only this machine. ``scenarios`` extend the library from
     which further sandboxes are created. ``wall`` is the clock that credentials expire by, since clients date them by
-    their own machine's clock. The server sets ``ports``, which opens further ones. Raises AuthorError when a contract
-    and its handlers do not match.
+    their own machine's clock. With ``cors``, pages of any origin may send requests; the server adds
+    ``response_headers`` to every response. It also sets ``ports``, which opens further ones. Raises AuthorError when a
+    contract and its handlers do not match.
     """
 
     def __init__(
@@ -84,12 +91,14 @@ class App:
         scenarios: Iterable[BaseScenario] = (),
         wall: Callable[[], int] = wall_now,
         apis: Sequence[Api] = APIS,
+        cors: bool = False,
     ) -> None:
         self.sandboxes: Final = sandboxes
         self.token: Final = token
         self.catalog = ScenarioCatalog(scenarios)
         self.apis: Final = apis
         self.ports: Ports | None = None
+        self.response_headers: Final = CORS_HEADERS if cors else []
         self._admin_sandbox = make_sandbox(apis=())  # no fault of another sandbox is injected there
         self._factories = [api.handlers.ServiceFactory(wall=wall) for api in apis]
         self._pipelines: dict[tuple[Hashable, ...], Pipeline] = {}
@@ -128,6 +137,8 @@ class App:
 
         ``body`` is as ``receive_body`` returns it; ``began`` is the reading of the stopwatch when the request came.
         """
+        if self.response_headers and scope["method"] == "OPTIONS" and _is_preflight(scope["headers"]):
+            return 204, PREFLIGHT_HEADERS, b""
         if scope["path"].startswith(admin.ADMIN_PREFIX) or scope["path"] == "/":
             if body is None:
                 return _send_nothing
@@ -195,6 +206,10 @@ class App:
         if len(set(names)) > 1:
             raise TwoSandboxes(*dict.fromkeys(names))
         return self.sandboxes.get(names[0]) if names else self.sandboxes.default
+
+
+def _is_preflight(headers: Headers) -> bool:
+    return any(name == b"access-control-request-method" for name, _ in headers)
 
 
 async def _send_nothing(_scope: Scope, _receive: Receive, _send: Send) -> None:

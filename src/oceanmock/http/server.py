@@ -432,6 +432,7 @@ class _UvicornServer(uvicorn.Server):
             log_level="error",  # a client that talks no HTTP is not our news
             access_log=False,
             server_header=False,
+            headers=getattr(app, "response_headers", []),
             proxy_headers=False,  # the peer's address is the one of the connection
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=GRACE_SECONDS,
