@@ -154,6 +154,15 @@ def test_a_condition_is_on_a_dag_or_a_part_of_one(path: str, condition: dict[str
     assert after(world, ask, [0, 60], path) == expected
 
 
+def test_a_condition_is_on_one_of_the_sub_tasks_of_a_node() -> None:
+    nodes = "[{name: Join, sub_tasks: [{name: one}, {name: two, ends: FAILED}]}]"
+    text = f"summary: A\napi: obshell\nprogression: manual\ndags: [{{id: 4, name: Join, nodes: {nodes}}}]"
+    world, ask = serve({"status": 503, "when": {"state": "SUCCEED"}}, text=text)
+    world.advance(60 * SECOND)
+
+    assert statuses(ask, f"{SUB_TASK[:-3]}101", f"{SUB_TASK[:-3]}102") == [503, 200]
+
+
 def test_a_submit_call_waits_for_a_task() -> None:
     world, ask = serve({"when": {"task": "Install", "status": "RUNNING"}, "status": 409, "error_code": 7})
 

@@ -230,9 +230,9 @@ def test_values_are_set_dropped_and_retyped_on_the_real_response() -> None:
 
 
 def test_values_are_set_anew_in_each_response() -> None:
-    _, ask = ocp({"operation": "getTaskInstance", "set": {"data.x": {"y": 1}}, "drop": "data.x.y"})
+    _, ask = ocp({"operation": "getTaskInstance", "set": {"data.x": {"y": 7}}, "change_type": "data.x.y"})
 
-    assert [ask("GET", TASK).json()["data"]["x"] for _ in range(2)] == [{}, {}]
+    assert [ask("GET", TASK).json()["data"]["x"] for _ in range(2)] == [{"y": "7"}] * 2
 
 
 def test_values_of_an_error_of_the_api_can_be_set() -> None:
