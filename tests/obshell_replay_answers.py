@@ -34,7 +34,8 @@ def renamed(response: Json, *, instant: int) -> str:
     body = response["body"]
     if isinstance(body, dict):
         times = _times(body.get("data"), instant)
-        body = _renamed(body | {"timestamp": _stamp(body["timestamp"], instant)}, times)
+        stamp = {"timestamp": _stamp(body["timestamp"], instant)} if "timestamp" in body else {}
+        body = _renamed(body | stamp, times)
     said = {"status": response["status"]} | headers | {"body": body}
     return json.dumps(said, indent=1, ensure_ascii=False)
 
