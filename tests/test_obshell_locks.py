@@ -151,6 +151,19 @@ def test_a_passed_dag_releases_the_lock_of_another_one() -> None:
     assert ask("POST", "/api/v1/obproxy").status_code == 200
 
 
+def test_a_dag_that_still_has_its_lock_is_passed_beside_any_other() -> None:
+    """Only a scenario's own dags can have two locks that exclude each other."""
+    others = """
+  - {id: 8, name: Failed, scope: cluster, maintenance: {tenant: t2}, nodes: [{can: [pass], sub_tasks: {ends: FAILED}}]}
+  - {id: 9, name: Runs, scope: cluster, maintenance: global, nodes: [{sub_tasks: {takes: 1h}}]}
+"""
+    world, ask = served(TENANT + others)
+    world.advance(10 * SECOND)
+    (failed, _) = ask("GET", "/api/v1/task/dag/ob/unfinish").json()["data"]["contents"]
+
+    assert operate(ask, f"{DAG}/{failed['id']}", "PASS").status_code == 200
+
+
 @pytest.mark.parametrize(
     ("key", "where", "status"),
     [

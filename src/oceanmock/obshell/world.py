@@ -278,7 +278,8 @@ class Dags(World[DagKey, DagData, DagView, Template]):
         Raises UnderMaintenance, or TaskExpired once another dag has maintained the tenant (status_maintainer.go).
         """
         script, model = self._find(data.key)[1].script, data.model
-        if model.maintenance != "none" and operation == "PASS" and part is None:
+        has_lock = machine.holds_lock(script, state) and data.key not in self._released
+        if operation == "PASS" and part is None and model.maintenance != "none" and not has_lock:
             for view in self._holders(model):
                 if view.dag.maintenance != data.maintenance:
                     raise UnderMaintenance(view.dag.name)
