@@ -24,7 +24,7 @@ from oceanmock.apis import APIS, make_sandbox
 from oceanmock.clock import LATEST, PROGRESSIONS, SECOND, Clock, Progression, machine_now
 from oceanmock.engine.faults import FaultRequest
 from oceanmock.engine.log import (
-    ROOM,
+    MAX_ACCEPTED,
     AddFault,
     ClearFaults,
     Command,
@@ -341,7 +341,7 @@ def test_a_task_that_was_retried_often_is_no_more_objects(scenario: str, retry: 
 def test_a_sandbox_accepts_so_much_until_it_is_reset(
     command: Command, what: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("oceanmock.engine.log.ROOM", tuple((kinds, 3, text) for kinds, _, text in ROOM))
+    monkeypatch.setattr("oceanmock.engine.log.MAX_ACCEPTED", tuple((kinds, 3, text) for kinds, _, text in MAX_ACCEPTED))
     sandboxes = Sandboxes(make_sandbox(SCENARIOS[:1], progression="manual"))
     for _ in range(3):
         sandboxes.default.execute(command)
@@ -353,7 +353,7 @@ def test_a_sandbox_accepts_so_much_until_it_is_reset(
 
 
 def test_a_full_sandbox_refuses_in_the_api_s_envelope(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("oceanmock.engine.log.ROOM", (((Operate,), 0, "operations"),))
+    monkeypatch.setattr("oceanmock.engine.log.MAX_ACCEPTED", (((Operate,), 0, "operations"),))
     ask = World(REINSTALL).serve()
 
     refused = ask("POST", f"/api/v2/tasks/instances/{TASK}/retry")

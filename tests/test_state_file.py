@@ -17,9 +17,13 @@ import httpx
 import pytest
 
 from command import Serving, run, serving
+from oceanmock.apis import make_sandbox
+from oceanmock.engine.log import Operate, SandboxSpec
+from oceanmock.engine.sandbox import Sandboxes
 from oceanmock.engine.state_file import APPLICATION_ID, StateFile
+from oceanmock.engine.store import StoreUnavailable
 from oceanmock.errors import EnvironmentProblem
-from oceanmock.library import read_fault, scenario_of
+from oceanmock.library import read_fault, read_scenario, scenario_of
 
 TASK: Final = "/api/v2/tasks/instances/5"
 MANAGER: Final = ("manager", "manager")
@@ -208,3 +212,32 @@ def test_a_file_that_cannot_be_used_stays_as_it_was(state: Path) -> None:
         opened(state)
 
     assert state.read_bytes() == before
+
+
+def test_what_cannot_be_written_changes_nothing_in_memory(state: Path) -> None:
+    store = opened(state)
+    sandboxes = Sandboxes(make_sandbox([read_scenario(ENDLESS)], store=store))
+    sandboxes.create("mine", SandboxSpec((read_scenario(ENDLESS),)))
+    store.count("mine", "calls")
+    store.close()
+
+    for change in (
+        lambda: store.count("mine", "calls"),
+        lambda: sandboxes.delete("mine"),
+        lambda: sandboxes.get("mine").execute(Operate("ocp", 5, "RETRY")),
+    ):
+        with pytest.raises(StoreUnavailable, match="cannot be written"):
+            change()
+
+    assert store.count("mine", "calls", by=0) == 1
+    assert sandboxes.get("mine").is_untouched
+    assert [entry.command for entry in store.read("mine", since=-1).entries] == []
+
+
+def test_an_operation_that_is_kept_is_accepted_even_if_its_record_is_not(state: Path) -> None:
+    sandbox = make_sandbox([read_scenario(ENDLESS)], store=opened(state))
+    sandbox.store._connection.execute("DROP TABLE record")  # type: ignore[attr-defined]
+
+    sandbox.execute(Operate("ocp", 5, "RETRY"))
+
+    assert [record.operation for record in sandbox.operations_of("ocp", 5)] == ["RETRY"]

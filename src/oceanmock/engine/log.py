@@ -155,7 +155,7 @@ class ClearFaults:
 Command = Operate | Start | Create | Load | SetClock | MoveClock | AddFault | RemoveFault | ClearFaults
 
 
-ROOM: Final[tuple[tuple[tuple[type, ...], int, str], ...]] = (
+MAX_ACCEPTED: Final[tuple[tuple[tuple[type, ...], int, str], ...]] = (
     ((Start, Create, Load), 100_000, "starts and loads of tasks"),
     ((Operate, SetClock, AddFault, RemoveFault, ClearFaults), 10_000_000, "operations and changes"),
 )

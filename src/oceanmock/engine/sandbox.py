@@ -192,7 +192,7 @@ class Sandbox:
         """
         while True:
             self.refresh()
-            self._check_room(command)
+            self._check_limits(command)
             wall = self.wall()
             entry = LogEntry(self.clock.at(wall), wall, command)
             try:
@@ -217,9 +217,9 @@ class Sandbox:
                 return result
             self.refresh(since=-1)  # another process was faster: evaluate against its command, too
 
-    def _check_room(self, command: Command) -> None:
+    def _check_limits(self, command: Command) -> None:
         """Raise SandboxFull after as many commands as a sandbox accepts, apart from those that only move its clock."""
-        for kinds, limit, what in commands.ROOM:
+        for kinds, limit, what in commands.MAX_ACCEPTED:
             if isinstance(command, kinds) and sum(self._accepted[kind] for kind in kinds) >= limit:
                 raise SandboxFull(f"sandbox {self.name!r} has accepted {limit:,} {what}. Reset it, or use another one.")
 
@@ -464,8 +464,8 @@ class Sandboxes:
             self.reset(name)
             return []
         self.get(name)
-        del self._by_name[name]
         self._store.delete(name)
+        del self._by_name[name]
         freed = [port for port, owner in self.ports.items() if owner == name]
         for port in freed:
             del self.ports[port]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sqlite3
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Lock
 from typing import Any, Final
@@ -26,7 +26,7 @@ from oceanmock.engine.encoding import (
 )
 from oceanmock.engine.log import LogEntry, MoveClock, OperationRecord, SandboxSpec
 from oceanmock.engine.machine import MAX_OPERATIONS
-from oceanmock.engine.store import MemoryStore, StoreUnavailable, _Stored
+from oceanmock.engine.store import MemoryStore, StoredSandbox, StoreUnavailable
 from oceanmock.errors import AuthorError, EnvironmentProblem
 from oceanmock.journal import Journal
 
@@ -92,15 +92,16 @@ class StateFile(MemoryStore):
         return super().append(name, entry, expected_version=expected_version)
 
     def count(self, name: str, counter: Hashable, *, by: int = 1) -> int:
-        value = super().count(name, counter, by=by)
         if by:
+            value = super().count(name, counter, by=0) + by
             with self._writing() as execute:
                 execute("INSERT OR REPLACE INTO counter VALUES (?, ?, ?)", name, encode_key(counter), value)
-        return value
+        return super().count(name, counter, by=by)
 
     def record(self, name: str, key: Hashable, record: OperationRecord) -> None:
         super().record(name, key, record)
-        with self._writing() as execute:
+        # The operation itself is in the log already, or refused: its request is answered as if this were written.
+        with suppress(StoreUnavailable), self._writing() as execute:
             records = encode_records(self.records(name, key))
             execute("INSERT OR REPLACE INTO record VALUES (?, ?, ?)", name, encode_key(key), records)
 
@@ -125,7 +126,7 @@ class StateFile(MemoryStore):
         """Read every sandbox into memory, and return the latest time of the machine."""
         read, latest = self._connection.execute, 0
         for name, base, spec in read("SELECT name, version, spec FROM sandbox ORDER BY version"):
-            stored = _Stored(decoder.spec(spec), base, base, Journal(space=self._journal_space))
+            stored = StoredSandbox(decoder.spec(spec), base, base, Journal(space=self._journal_space))
             self._sandboxes[name] = stored
             latest = max(latest, stored.spec.created)
         for version, name, at, wall, command in read("SELECT * FROM entry ORDER BY version"):

@@ -153,7 +153,7 @@ class _Log:
 
 
 @dataclass(slots=True)
-class _Stored:
+class StoredSandbox:
     """One sandbox; ``base`` is its first version."""
 
     spec: SandboxSpec
@@ -166,8 +166,8 @@ class _Stored:
     records: dict[Hashable, deque[OperationRecord]] = field(default_factory=dict)
 
 
-class _StoredByName(dict[str, _Stored]):
-    def __missing__(self, name: str) -> _Stored:
+class _StoredByName(dict[str, StoredSandbox]):
+    def __missing__(self, name: str) -> StoredSandbox:
         raise SandboxDeleted(name, self)
 
 
@@ -184,7 +184,7 @@ class MemoryStore:
         if spec.name in self._sandboxes:
             self.delete(spec.name)
         journal = Journal(space=self._journal_space)
-        self._sandboxes[spec.name] = _Stored(spec, self._last_version, self._last_version, journal)
+        self._sandboxes[spec.name] = StoredSandbox(spec, self._last_version, self._last_version, journal)
         return self._last_version
 
     def names(self) -> list[str]:
