@@ -61,7 +61,7 @@ class StateFile(MemoryStore):
             self.latest = self._restore(Decoder(scenario_of, fault_of))
         except (AuthorError, KeyError, TypeError, ValueError) as problem:
             self.close()
-            raise _unusable(path, f"it was written by another version of oceanmock ({problem})") from None
+            raise _unusable(path, f"it was written by another version of oceanmock ({problem})", is_ours=True) from None
 
     def close(self) -> None:
         """Leave the file to another server."""
@@ -163,7 +163,9 @@ def _open(path: Path) -> sqlite3.Connection:
         elif mark != APPLICATION_ID:
             raise _unusable(path, "it is no state file of oceanmock")
         elif format != FORMAT:
-            raise _unusable(path, f"its format is {format}, and this version of oceanmock has format {FORMAT}")
+            raise _unusable(
+                path, f"its format is {format}, and this version of oceanmock has format {FORMAT}", is_ours=True
+            )
         connection.execute("COMMIT")
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
@@ -178,5 +180,6 @@ def _open(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def _unusable(path: Path, reason: str) -> EnvironmentProblem:
-    return EnvironmentProblem(f"cannot keep the state in {path}: {reason}. Give --state another file, or delete it.")
+def _unusable(path: Path, reason: str, *, is_ours: bool = False) -> EnvironmentProblem:
+    hint = "Give --state another file" + (", or delete this one to begin anew." if is_ours else ".")
+    return EnvironmentProblem(f"cannot keep the state in {path}: {reason}. {hint}")
