@@ -1,7 +1,7 @@
 """The observation: one item, such as a task or a node, as one response shows it.
 
 ``observations`` accepts any body, skips what is not as the contract has it, and never raises. A ``Sample`` is an
-observation that conformance compares with earlier ones, an ``ApiHistory`` what an API's ``checks.py`` knows of such
+observation that conformance compares with earlier ones, an ``ApiHistory`` what an API's ``checks.py`` adds to such
 comparisons.
 """
 

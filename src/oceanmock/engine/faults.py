@@ -182,7 +182,7 @@ def _applies(fault: Fault, request: FaultRequest) -> bool:
     if when.of is not None:
         view = world.newest(when.of)
     else:
-        with suppress(CallerError, LookupError, ValueError):  # of nothing that there is
+        with suppress(CallerError, LookupError, ValueError):  # the request names nothing that exists
             view = world.view_named({kind: request.ids[variable] for kind, variable in variables.items()})
     return not when.difference(view, sandbox.started, now)
 

@@ -1,9 +1,9 @@
 """State machines: the tables of what may follow what, and the histories that they lead to.
 
 A *label* is a state and an operation (obshell: operator), in the API's own words. A ``StateMachine`` lists the
-transitions between labels, with trigger and source, and knows no time. A ``History`` is what a script leads to: states
+transitions between labels, with trigger and source, without any time. A ``History`` is what a script leads to: states
 in order, each with the changes that led to it and their causes. Instants and spans are integer nanoseconds. Nothing
-here knows an API's words.
+here depends on an API's words.
 """
 
 from __future__ import annotations

@@ -244,7 +244,7 @@ class _Exchange:
         response = self._pipeline.respond(self._request, body)
         fault = self._request.fault
         if fault is not None:
-            if fault.fault.is_conditional and not fault.carries_out:  # or a clock under ``polls`` would stand for ever
+            if fault.fault.is_conditional and not fault.carries_out:  # or a clock under ``polls`` would not move
                 self._request.sandbox.note_read(type(self._request.sandbox.worlds[self._request.service.name]))
             return partial(self._send_faulty, fault, response)
         self._record(*response)

@@ -6,7 +6,7 @@ security map. This module compiles each operation once, when the app is built: i
 middleware/request_validation.py:102-139, apps/asynchronous.py:52-58).
 
 Each error, of this module, of connexion or of a handler, is rendered by the API that the path belongs to
-(``Service.render_error``). Nothing here knows one API.
+(``Service.render_error``). Nothing here depends on one API.
 
 Decided here: OPTIONS is a method like any other, and HEAD too, and a path with a trailing slash is another path, unless
 the service is lenient; a query parameter that the contract does not name is ignored, as Spring does; of a repeated one

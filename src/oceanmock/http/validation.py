@@ -1,7 +1,7 @@
-"""Validate requests and responses, compiled from the contract; the door to jsonschema-rs.
+"""Validate requests and responses, compiled from the contract by jsonschema-rs.
 
-An invalid request raises ApiError; an invalid response is described in one sentence with its place. Nothing here knows
-connexion, or one API.
+An invalid request raises ApiError; an invalid response is described in one sentence with its place. Nothing here
+depends on connexion, or on one API.
 """
 
 from __future__ import annotations

@@ -346,7 +346,7 @@ class Wording:
     """The words of one format that messages need.
 
     ``server_words`` are the keys whose words are the server's own, ``choices`` lists what may stand at a key where
-    pydantic knows only a part. Items of the list ``unnamed`` seldom have a name, so messages name one more owner.
+    pydantic lists only a part. Items of the list ``unnamed`` seldom have a name, so messages name one more owner.
     ``text_at`` returns the author's text of a value, "" if unknown.
     """
 
