@@ -18,7 +18,8 @@ from oceanmock.cli.admin import ADMIN_COMMANDS
 from oceanmock.cli.conform import compare
 from oceanmock.cli.conform import conform as conform_command
 from oceanmock.cli.conform_options import SECRETS
-from oceanmock.cli.serve import SCENARIO_WIDTH, exec_command, serve, wait
+from oceanmock.cli.printing import SCENARIO_WIDTH
+from oceanmock.cli.serve import exec_command, serve, wait
 from oceanmock.errors import AuthorError, OceanmockError
 from oceanmock.terminal import output_problem, standard_output
 from oceanmock.text import escape_unprintable, plural, suggest

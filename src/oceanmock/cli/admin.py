@@ -9,7 +9,7 @@ import contextlib
 import json
 import re
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
@@ -18,6 +18,7 @@ from urllib.parse import quote
 import click
 
 from oceanmock.admin_client import TOKEN_VARIABLE, URL_VARIABLE, Admin, NoAnswer, without_none
+from oceanmock.cli.printing import print_items, print_json, print_table
 from oceanmock.clock import PROGRESSIONS
 from oceanmock.errors import AuthorError
 from oceanmock.terminal import output_problem
@@ -118,28 +119,6 @@ class SandboxCommand(ServerCommand):
         ),
         *ServerCommand.options,
     )
-
-
-def print_table(rows: Iterable[Sequence[str]]) -> None:
-    """Print rows in columns, two spaces apart; nothing where there are none."""
-    clean = [[escape_unprintable(str(cell)) for cell in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*clean, strict=True)]
-    for row in clean:
-        cells = (f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True))
-        click.echo("  ".join(cells).rstrip())
-
-
-def print_json(value: Any, *, indent: int | None = None) -> None:
-    """Print JSON in printable ASCII characters, which every terminal and encoding leaves as they are."""
-    click.echo(json.dumps(value, indent=indent).replace("\x7f", "\\u007f"))
-
-
-def print_items(items: Sequence[Json], row_of: Callable[[Json], Sequence[str]], *, as_json: bool) -> None:
-    """Print items as JSON, or each as a row of a table."""
-    if as_json:
-        print_json(items, indent=2)
-    else:
-        print_table(map(row_of, items))
 
 
 @click.group()

@@ -1,47 +1,35 @@
-"""The commands that start a server, ``serve`` and ``exec``, and ``wait``, which waits for one.
-
-The banner's commands are those of the ``client.py`` in each API's package.
-"""
+"""The commands that start a server, ``serve`` and ``exec``, and ``wait``, which waits for one."""
 
 from __future__ import annotations
 
 import contextlib
 import gc
-import json
 import os
 import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice
 from pathlib import Path
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from oceanmock import __version__
 from oceanmock.admin_client import TOKEN_VARIABLE, URL_VARIABLE, Admin, NoAnswer, new_token
 from oceanmock.cli.admin import PROGRESSION, TOKEN_OPTIONS, read_token
 from oceanmock.cli.conform_options import DURATION, mask_names
+from oceanmock.cli.printing import banner, print_json, print_reports, ready_line
 from oceanmock.clock import Progression, stopwatch
 from oceanmock.errors import AuthorError, EnvironmentProblem, OceanmockError
-from oceanmock.text import format_duration, plural, suggest
+from oceanmock.text import format_duration, suggest
 
 if TYPE_CHECKING:
     import ssl
     import subprocess
 
-    from oceanmock.api import Api
     from oceanmock.engine.sandbox import Sandbox
     from oceanmock.http.app import App
     from oceanmock.scenario.fields import BaseScenario
 
-SCENARIO_WIDTH: Final = 32
-OPERATION_WIDTH: Final = 18
-MAX_CANDIDATES: Final = 100
-"""How many tasks are searched for one with a part that fails."""
-MAX_PRINTED_TASKS: Final = 3
-"""How many tasks of a sandbox ``exec`` explains when its command fails."""
 POLL_INTERVAL_S: Final = 0.1
 FROM_ENVIRONMENT: Final = {"auto_envvar_prefix": "OCEANMOCK"}
 """Each option of a server can be given by a variable: ``--port`` by OCEANMOCK_PORT."""
@@ -247,13 +235,11 @@ def serve(
 
         _reload_on_demand(app, scenarios, watches=watch)
         if as_json:
-            port = int(url.rpartition(":")[2])
-            ready = {"url": url, "port": port, "token": app.token, "pid": os.getpid(), "version": __version__}
-            click.echo(json.dumps(ready))
+            print_json(ready_line(app, url))
         else:
             if has_new_token:
                 click.echo(f"admin token: {app.token}")
-            click.echo("\n".join(_banner(app.sandboxes.default, url)))
+            click.echo("\n".join(banner(app.sandboxes.default, url)))
         if ready_file is not None:
             ready_file.write_text(f"{url}\n")
         Thread(target=load_faker, daemon=True).start()  # so that no request waits for its import
@@ -374,7 +360,7 @@ def exec_command(ctx: click.Context, /, scenarios: tuple[str, ...], *, host: str
         with _forwarded_signals(process):
             code = process.wait()
     if code:
-        _print_reports(app)
+        print_reports(app)
     ctx.exit(code if code >= 0 else 128 - code)
 
 
@@ -390,16 +376,6 @@ def _forwarded_signals(process: subprocess.Popen[bytes]) -> Iterator[None]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
-
-
-def _print_reports(app: App) -> None:
-    """Print what a client has requested of each sandbox."""
-    from oceanmock.report import report_of, report_text
-
-    for sandbox in app.sandboxes:
-        if sandbox.journal.last:
-            text = report_text(report_of(sandbox, max_tasks=MAX_PRINTED_TASKS))
-            click.echo(f"oceanmock, sandbox {sandbox.name}: {text}", err=True, nl=False)
 
 
 @click.command()
@@ -440,61 +416,3 @@ def _tls_context(certificate: str | None, key: str | None) -> ssl.SSLContext | N
             "without a passphrase are needed, in PEM."
         ) from None
     return context
-
-
-def _banner(sandbox: Sandbox, url: str) -> Iterator[str]:
-    """Yield what is served, each operation as a command to paste, and that the server is ready."""
-    from oceanmock.apis import APIS
-
-    worlds = [(api, sandbox.worlds[api.name]) for api in APIS]
-    clock, contents = sandbox.clock, []
-    for api, world in worlds:
-        counts = [plural(len(world), api.root.title)] if len(world) else []
-        if world.templates:
-            counts.append(f"{plural(len(world.templates), api.root.title)} on request")
-        if counts:
-            contents.append(f"{api.module('client').server_title(world)}, {' and '.join(counts)}")
-    pace = f"{clock.progression} × {clock.speed:g}" if clock.speed != 1 else clock.progression
-    yield f"oceanmock {__version__}: {'; '.join(contents)}; progression {pace}"
-    for scenario in sandbox.scenarios:
-        yield f"  {scenario.name:<{SCENARIO_WIDTH}}{scenario.summary}"
-    for api, world in worlds:
-        if len(world):
-            commands = dict(_commands(api, sandbox, url))
-            width = max(OPERATION_WIDTH, *map(len, commands))
-            yield ""
-            yield from (f"  {operation:<{width}} {text}" for operation, text in commands.items())
-    templates = [template for _, world in worlds for template in world.templates]
-    if templates:
-        yield ""
-    for template in templates:
-        request = template.starts_on
-        body = "" if request.body is None else f" with {json.dumps(request.body)}"
-        yield f"  {request.method} {request.path}{body} starts {template.name!r}"
-    yield f"\nReady on {url} (stop it with Ctrl-C)"
-
-
-def _commands(api: Api, sandbox: Sandbox, url: str) -> Iterator[tuple[str, str]]:
-    """Yield operations and their commands: on a task with a part that fails, if there is one."""
-    from oceanmock.openapi import operations_of
-
-    world, authenticates = sandbox.worlds[api.name], sandbox.accounts.required
-    items = list(islice(world.items(), MAX_CANDIDATES))
-    id, place = items[0].id, 0
-    for item in items:
-        labels = world.history_of(world.key_of(item.id)).last.labels()
-        if failed := [part for part, label in labels if part and label[0] == "FAILED"]:
-            id, place = item.id, failed[0][0]
-            break
-    part = world.item(id)
-    ids = {api.root.name: id}
-    for kind in api.kinds[1:]:
-        part = (part.parts or ())[place]
-        ids[kind.name], place = part.id, 0
-    for operation in operations_of(api.spec):
-        path = operation.path
-        for name, parameter in api.ids_of(operation.id).items():
-            path = path.replace(f"{{{parameter}}}", ids[name])
-        text = api.module("client").command(operation, url + path, world, authenticates=authenticates)
-        if text:
-            yield operation.id, text

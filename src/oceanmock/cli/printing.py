@@ -1,0 +1,125 @@
+"""What the commands print: tables, JSON, and of a server its banner and its reports.
+
+The banner's commands are those of the ``client.py`` in each API's package.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from oceanmock import __version__
+from oceanmock.text import escape_unprintable, plural
+
+if TYPE_CHECKING:
+    from oceanmock.api import Api, Json
+    from oceanmock.engine.sandbox import Sandbox
+    from oceanmock.http.app import App
+
+SCENARIO_WIDTH: Final = 32
+OPERATION_WIDTH: Final = 18
+MAX_CANDIDATES: Final = 100
+"""How many tasks are searched for one with a part that fails."""
+MAX_PRINTED_TASKS: Final = 3
+"""How many tasks of a sandbox ``exec`` explains when its command fails."""
+
+
+def print_table(rows: Iterable[Sequence[str]]) -> None:
+    """Print rows in columns, two spaces apart; nothing where there are none."""
+    clean = [[escape_unprintable(str(cell)) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*clean, strict=True)]
+    for row in clean:
+        cells = (f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True))
+        click.echo("  ".join(cells).rstrip())
+
+
+def print_json(value: Any, *, indent: int | None = None) -> None:
+    """Print JSON in printable ASCII characters, which every terminal and encoding leaves as they are."""
+    click.echo(json.dumps(value, indent=indent).replace("\x7f", "\\u007f"))
+
+
+def print_items(items: Sequence[Json], row_of: Callable[[Json], Sequence[str]], *, as_json: bool) -> None:
+    """Print items as JSON, or each as a row of a table."""
+    if as_json:
+        print_json(items, indent=2)
+    else:
+        print_table(map(row_of, items))
+
+
+def ready_line(app: App, url: str) -> Json:
+    """Return what a script needs of a server that is ready."""
+    port = int(url.rpartition(":")[2])
+    return {"url": url, "port": port, "token": app.token, "pid": os.getpid(), "version": __version__}
+
+
+def banner(sandbox: Sandbox, url: str) -> Iterator[str]:
+    """Yield what is served, each operation as a command to paste, and that the server is ready."""
+    from oceanmock.apis import APIS
+
+    worlds = [(api, sandbox.worlds[api.name]) for api in APIS]
+    clock, contents = sandbox.clock, []
+    for api, world in worlds:
+        counts = [plural(len(world), api.root.title)] if len(world) else []
+        if world.templates:
+            counts.append(f"{plural(len(world.templates), api.root.title)} on request")
+        if counts:
+            contents.append(f"{api.module('client').server_title(world)}, {' and '.join(counts)}")
+    pace = f"{clock.progression} × {clock.speed:g}" if clock.speed != 1 else clock.progression
+    yield f"oceanmock {__version__}: {'; '.join(contents)}; progression {pace}"
+    for scenario in sandbox.scenarios:
+        yield f"  {scenario.name:<{SCENARIO_WIDTH}}{scenario.summary}"
+    for api, world in worlds:
+        if len(world):
+            commands = dict(_commands(api, sandbox, url))
+            width = max(OPERATION_WIDTH, *map(len, commands))
+            yield ""
+            yield from (f"  {operation:<{width}} {text}" for operation, text in commands.items())
+    templates = [template for _, world in worlds for template in world.templates]
+    if templates:
+        yield ""
+    for template in templates:
+        request = template.starts_on
+        body = "" if request.body is None else f" with {json.dumps(request.body)}"
+        yield f"  {request.method} {request.path}{body} starts {template.name!r}"
+    yield f"\nReady on {url} (stop it with Ctrl-C)"
+
+
+def _commands(api: Api, sandbox: Sandbox, url: str) -> Iterator[tuple[str, str]]:
+    """Yield operations and their commands: on a task with a part that fails, if there is one."""
+    from oceanmock.openapi import operations_of
+
+    world, authenticates = sandbox.worlds[api.name], sandbox.accounts.required
+    items = list(islice(world.items(), MAX_CANDIDATES))
+    id, place = items[0].id, 0
+    for item in items:
+        labels = world.history_of(world.key_of(item.id)).last.labels()
+        if failed := [part for part, label in labels if part and label[0] == "FAILED"]:
+            id, place = item.id, failed[0][0]
+            break
+    part = world.item(id)
+    ids = {api.root.name: id}
+    for kind in api.kinds[1:]:
+        part = (part.parts or ())[place]
+        ids[kind.name], place = part.id, 0
+    for operation in operations_of(api.spec):
+        path = operation.path
+        for name, parameter in api.ids_of(operation.id).items():
+            path = path.replace(f"{{{parameter}}}", ids[name])
+        text = api.module("client").command(operation, url + path, world, authenticates=authenticates)
+        if text:
+            yield operation.id, text
+
+
+def print_reports(app: App) -> None:
+    """Print what a client has requested of each sandbox."""
+    from oceanmock.report import report_of, report_text
+
+    for sandbox in app.sandboxes:
+        if sandbox.journal.last:
+            text = report_text(report_of(sandbox, max_tasks=MAX_PRINTED_TASKS))
+            click.echo(f"oceanmock, sandbox {sandbox.name}: {text}", err=True, nl=False)
