@@ -23,6 +23,7 @@ import pytest
 
 from certificates import certificate, file_of
 from command import OCEANMOCK, PATIENCE, Serving, run, serving
+from served import until
 
 pytestmark = pytest.mark.slow
 
@@ -248,15 +249,67 @@ def test_without_a_scenario_the_whole_library_is_served() -> None:
     assert absent == ["backup-tenant", "start-operations"]  # their agents have a cluster, or have done nothing
 
 
-def test_it_says_which_requests_start_what() -> None:
-    with serving("create-tenant", "start-operations") as server:
+STUB = """
+summary: A list beside the tasks
+api: ocp
+tasks: [{id: 9000, subtasks: [install]}]
+stubs: [{path: /api/v2/alarms, data: {contents: []}}]
+"""
+
+
+def test_it_says_which_requests_start_what_and_which_have_a_response(tmp_path: Path) -> None:
+    (tmp_path / "stub.yaml").write_text(STUB)
+    with serving("create-tenant", "start-operations", "stub.yaml", folder=tmp_path) as server:
         lines = server.announcement.splitlines()
 
     assert lines[0].endswith(
-        ": OCP, 1 task on request; obshell 127.0.0.1:2886 (SINGLE), 4 dags on request; progression time"
+        ": OCP, 1 task and 1 task on request; obshell 127.0.0.1:2886 (SINGLE), 4 dags on request; progression time"
     )
     assert "  POST /api/v2/ob/clusters/{id}/tenants starts 'Create tenant'" in lines
     assert "  POST /api/v1/agent/join starts 'Join self'" in lines
+    assert "  GET /api/v2/alarms has a response in the scenario" in lines
+
+
+def log_of(format: str) -> list[str]:
+    """Return what a server has logged of a read, a retry, an injected fault and a refusal."""
+    with serving("retry-failed-subtask", "--progression", "manual", "--log-format", format, "--auth", "off") as server:
+        admin = f"{server.url}/__admin/sandboxes/default"
+        httpx.post(f"{admin}/clock/advance", json={"by": "10s"})
+        ask(server, "GET", f"{TASK}?password=secret")
+        ask(server, "POST", f"{TASK}/retry")
+        httpx.post(f"{admin}/faults", json={"name": "busy", "operation": "getTaskInstance", "status": 503})
+        ask(server, "GET", TASK)
+        ask(server, "GET", "/api/v2/nothing")
+        return server.stop(signal.SIGINT).stderr.splitlines()
+
+
+def test_each_request_is_logged_in_one_line_with_what_came_of_it() -> None:
+    read, retried, fault, refused = (line.partition(" ")[2] for line in log_of("text"))
+
+    assert read == f"default 200 GET {TASK}?password=*** getTaskInstance"
+    assert retried == f"default 200 POST {TASK}/retry retryTask  change: FAILED/EXECUTE → RUNNING/RETRY"
+    assert fault == f"default 503 GET {TASK} getTaskInstance  fault: busy  refusal: fault injected: busy"
+    assert refused.startswith("default 404 GET /api/v2/nothing  refusal: No operation of the contract answers")
+
+
+def test_the_log_has_the_same_as_json() -> None:
+    read, retried, fault, refused = map(json.loads, log_of("json"))
+
+    assert (read["path"], read["status"], read["sandbox"]) == (f"{TASK}?password=***", 200, "default")
+    assert (retried["operation"], retried["change"]) == ("retryTask", "FAILED/EXECUTE → RUNNING/RETRY")
+    assert (fault["fault"], refused["status"]) == ("busy", 404)
+
+
+def test_a_quiet_server_prints_neither_a_banner_nor_requests(tmp_path: Path) -> None:
+    ready = tmp_path / "ready"
+    words = ["serve", "rollback", "--port", "0", "--quiet", "--log-format", "text", "--ready-file", f"{ready}"]
+    with subprocess.Popen([OCEANMOCK, *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        until(lambda: ready.is_file() and ready.read_text().endswith("\n"))
+        httpx.get(f"{ready.read_text().strip()}{TASKS}")
+        process.send_signal(signal.SIGINT)
+        output, _ = process.communicate(timeout=PATIENCE)
+
+    assert (process.returncode, output) == (0, "")
 
 
 def test_with_auth_off_nobody_is_asked() -> None:

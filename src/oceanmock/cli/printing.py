@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from oceanmock import __version__
+from oceanmock.masking import mask_text
 from oceanmock.text import escape_unprintable, plural
 
 if TYPE_CHECKING:
-    from oceanmock.api import Api, Json
+    from oceanmock.api import Api, Json, Request
     from oceanmock.engine.sandbox import Sandbox
     from oceanmock.http.app import App
+    from oceanmock.journal.entries import Entry
 
 SCENARIO_WIDTH: Final = 32
 OPERATION_WIDTH: Final = 18
@@ -38,9 +40,9 @@ def print_table(rows: Iterable[Sequence[str]]) -> None:
         click.echo("  ".join(cells).rstrip())
 
 
-def print_json(value: Any, *, indent: int | None = None) -> None:
+def print_json(value: Any, *, indent: int | None = None, to_stderr: bool = False) -> None:
     """Print JSON in printable ASCII characters, which every terminal and encoding leaves as they are."""
-    click.echo(json.dumps(value, indent=indent).replace("\x7f", "\\u007f"))
+    click.echo(json.dumps(value, indent=indent).replace("\x7f", "\\u007f"), err=to_stderr)
 
 
 def print_items(items: Sequence[Json], row_of: Callable[[Json], Sequence[str]], *, as_json: bool) -> None:
@@ -86,6 +88,10 @@ def banner(sandbox: Sandbox, url: str) -> Iterator[str]:
         request = template.starts_on
         body = "" if request.body is None else f" with {json.dumps(request.body)}"
         yield f"  {request.method} {request.path}{body} starts {template.name!r}"
+    stubs = dict.fromkeys(stub for api in APIS for stub in sandbox.stub_paths(api.name))
+    if stubs:
+        yield ""
+        yield from (f"  {stub} has a response in the scenario" for stub in stubs)
     yield f"\nReady on {url} (stop it with Ctrl-C)"
 
 
@@ -113,6 +119,50 @@ def _commands(api: Api, sandbox: Sandbox, url: str) -> Iterator[tuple[str, str]]
         text = api.module("client").command(operation, url + path, world, authenticates=authenticates)
         if text:
             yield operation.id, text
+
+
+def print_exchange(request: Request, entry: Entry, *, as_json: bool) -> None:
+    """Print one line about an exchange to stderr: what was requested of which sandbox, and what came of it."""
+    from oceanmock.journal.entries import microseconds_text
+
+    path, change = mask_text(entry.path), ""
+    if entry.method != "GET" and entry.status is not None and entry.status < 400:
+        change = _change_of(request, entry)
+    line = {
+        "at": microseconds_text(entry.at),
+        "sandbox": request.sandbox.name,
+        "status": entry.status,
+        "method": entry.method,
+        "path": f"{path}?{entry.query}" if entry.query else path,
+        "operation": entry.operation,
+        "caller": entry.caller,
+        "took_ms": round(entry.took / 1e6, 3),
+        "change": change,
+        "stub": entry.stub,
+        "fault": entry.fault,
+        "refusal": mask_text(entry.refusal),
+    }
+    if as_json:
+        print_json(line, to_stderr=True)
+        return
+    notes = [f"{key}: {line[key]}" for key in ("change", "stub", "fault", "refusal") if line[key]]
+    words = [line["at"], line["sandbox"], line["status"] or "cut", line["method"], line["path"], line["operation"]]
+    click.echo("  ".join([" ".join(str(word) for word in words if word), *notes]), err=True)
+
+
+def _change_of(request: Request, entry: Entry) -> str:
+    """Return how an accepted request has changed the state of a task or dag, or in which it shows it, or ""."""
+    from oceanmock.apis import api_named
+    from oceanmock.engine.machine import format_label
+    from oceanmock.report import shown_state
+
+    api, world = api_named(entry.api), request.sandbox.worlds[entry.api]
+    id = entry.ids.get(api.ids_of(entry.operation).get(api.root.name, "")) if entry.operation else None
+    if id is None:
+        return shown_state(api, entry)
+    changes = world.history_of(world.key_of(id)).upcoming.first.changes
+    moves = [(change.before, change.after) for change in changes if not change.part and change.before is not None]
+    return f"{format_label(moves[0][0])} → {format_label(moves[-1][1])}" if moves else ""
 
 
 def print_reports(app: App) -> None:

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Any, Final
@@ -17,7 +18,7 @@ import click
 from oceanmock.admin_client import TOKEN_VARIABLE, URL_VARIABLE, Admin, NoAnswer, new_token
 from oceanmock.cli.admin import PROGRESSION, TOKEN_OPTIONS, read_token
 from oceanmock.cli.conform_options import DURATION, mask_names
-from oceanmock.cli.printing import banner, print_json, print_reports, ready_line
+from oceanmock.cli.printing import banner, print_exchange, print_json, print_reports, ready_line
 from oceanmock.clock import Progression, stopwatch
 from oceanmock.errors import AuthorError, EnvironmentProblem, OceanmockError
 from oceanmock.text import format_duration, suggest
@@ -193,6 +194,12 @@ def _stop_with_parent(_ctx: click.Context, _option: click.Parameter, is_set: boo
     help="Write the URL into this file when ready; remove it at the end.",
 )
 @click.option("--json", "as_json", is_flag=True, help="When ready, print url, port, token, pid and version as JSON.")
+@click.option("--quiet", "-q", is_flag=True, help="Print nothing but errors, and a token that is generated.")
+@click.option(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    help="Log each request on stderr, one a line; by default as text where that is a terminal.",
+)
 @click.option("--watch", is_flag=True, help="Read the scenario files again when one has changed, as SIGHUP does.")
 @click.option(
     "--exit-with-parent",
@@ -207,10 +214,10 @@ def serve(
     host: str,
     port: int,
     uds: Path | None,
-    tls_cert: str | None,
-    tls_key: str | None,
     ready_file: Path | None,
     as_json: bool,
+    quiet: bool,
+    log_format: str | None,
     watch: bool,
     **options: Any,
 ) -> None:
@@ -227,8 +234,10 @@ def serve(
     """
     if watch and not scenarios:
         raise click.UsageError("give the scenario files that --watch reads again.")
+    tls = _tls_context(options.pop("tls_cert"), options.pop("tls_key"))
     app, has_new_token = _build(scenarios, host=host, **options)
-    tls = _tls_context(tls_cert, tls_key)
+    if not quiet and (log_format or os.isatty(2)):  # where nobody reads the other end of a pipe, it would fill up
+        app.on_exchange = partial(print_exchange, as_json=log_format == "json")
 
     def announce(url: str) -> None:
         from oceanmock.engine.fake_data import load_faker
@@ -239,7 +248,8 @@ def serve(
         else:
             if has_new_token:
                 click.echo(f"admin token: {app.token}")
-            click.echo("\n".join(banner(app.sandboxes.default, url)))
+            if not quiet:
+                click.echo("\n".join(banner(app.sandboxes.default, url)))
         if ready_file is not None:
             ready_file.write_text(f"{url}\n")
         Thread(target=load_faker, daemon=True).start()  # so that no request waits for its import

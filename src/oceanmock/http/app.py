@@ -79,7 +79,8 @@ class App:
     The admin API requires the ``token``; without one it admits only this machine. ``scenarios`` extend the library from
     which further sandboxes are created. ``wall`` is the clock that credentials expire by, since clients date them by
     their own machine's clock. With ``cors``, pages of any origin may send requests; the server adds
-    ``response_headers`` to every response. It also sets ``ports``, which opens further ones. Raises AuthorError when a
+    ``response_headers`` to every response. It also sets ``ports``, which opens further ones. ``on_exchange`` is called
+    with each request once it is in the journal. Raises AuthorError when a
     contract and its handlers do not match.
     """
 
@@ -98,6 +99,7 @@ class App:
         self.catalog = ScenarioCatalog(scenarios)
         self.apis: Final = apis
         self.ports: Ports | None = None
+        self.on_exchange: Callable[[Request, Entry], object] | None = None
         self.response_headers: Final = CORS_HEADERS if cors else []
         self._admin_sandbox = make_sandbox(apis=())  # no fault of another sandbox is injected there
         self._factories = [api.handlers.ServiceFactory(wall=wall) for api in apis]
@@ -150,7 +152,7 @@ class App:
             sandbox = self._choose(scope)
             pipeline = self._pipeline_of(sandbox)
             request = pipeline.request_of(scope, sandbox)
-            exchange = _Exchange(pipeline, request, stopwatch() if began is None else began)
+            exchange = _Exchange(self, pipeline, request, stopwatch() if began is None else began)
             response = exchange.respond(body)
             if request.is_valid:
                 template = request.again(_NO_SANDBOX, 0)  # what is kept for repeats keeps no deleted sandbox
@@ -177,7 +179,7 @@ class App:
             return None
         request = template.again(sandbox, sandbox.clock.now())
         try:
-            response = _Exchange(pipeline, request, began).respond(request.body)
+            response = _Exchange(self, pipeline, request, began).respond(request.body)
         except SandboxDeleted:
             return None
         return response if isinstance(response, tuple) else None
@@ -229,7 +231,8 @@ class _Exchange:
     _scope: Scope
     _receive: Receive
 
-    def __init__(self, pipeline: Pipeline, request: Request, began: int) -> None:
+    def __init__(self, app: App, pipeline: Pipeline, request: Request, began: int) -> None:
+        self._app = app
         self._began = began
         self._wall = wall_now()
         self._pipeline = pipeline
@@ -333,3 +336,5 @@ class _Exchange:
             stub=request.stub,
         )
         request.sandbox.journal.record(entry, request.headers, headers)
+        if self._app.on_exchange is not None:
+            self._app.on_exchange(request, entry)

@@ -32,7 +32,7 @@ from oceanmock.engine.machine import TIME, Label, format_label, parse_label
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.engine.world import TaskItem
 from oceanmock.journal import Journal, Query
-from oceanmock.journal.entries import body_value
+from oceanmock.journal.entries import Entry, body_value
 from oceanmock.observations import observations, requested_operation
 from oceanmock.text import escape_unprintable, plural
 
@@ -102,21 +102,24 @@ def _journal_lines(journal: Journal, apis: dict[str, Any], *, since: int) -> Ite
         yield f"  … {earlier} earlier"
     for entry in journal.entries(after=journal.last - MAX_REPORTED_ENTRIES):
         exchange, refusal = str(entry), escape_unprintable(entry.refusal)
-        body = body_value(entry.response_body)[1]
-        observed = observations(apis[entry.api], entry.operation, body)
-        wholes = [item for item in observed if not item.parent]
-        state = ""
-        if wholes:
-            label = "/".join(filter(None, wholes[0].label))
-            more = f" and {len(wholes) - 1} more" if len(wholes) > 1 else ""
-            state = f": {escape_unprintable(label)}{more}"
-        yield f"{entry.number:>4} {(entry.at - since) / SECOND:9.3f} s  {exchange}{state}"
+        state = escape_unprintable(shown_state(apis[entry.api], entry))
+        yield f"{entry.number:>4} {(entry.at - since) / SECOND:9.3f} s  {exchange}{state and f': {state}'}"
         if entry.request_body:
             sent = body_value(entry.request_body)[1]
             text = sent if isinstance(sent, str) else json.dumps(sent, ensure_ascii=False)
             yield f"{'':18}with {escape_unprintable(text[:MAX_BODY_LENGTH])}"
         if refusal and refusal not in exchange:
             yield f"{'':18}{refusal}"
+
+
+def shown_state(api: Api, entry: Entry) -> str:
+    """Return the state of the first task or dag that a response shows, and how many more it shows; "" without any."""
+    body = body_value(entry.response_body)[1]
+    wholes = [item for item in observations(api, entry.operation, body) if not item.parent]
+    if not wholes:
+        return ""
+    more = f" and {len(wholes) - 1} more" if len(wholes) > 1 else ""
+    return "/".join(filter(None, wholes[0].label)) + more
 
 
 def _fault_text(statistics: FaultStatistics) -> str:
