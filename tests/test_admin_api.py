@@ -456,6 +456,9 @@ def test_the_journal_has_what_was_asked_and_nothing_of_this_api(admin: Ask, ask:
         ("subtask=13000333", [2]),
         ("caller=viewer", [3]),
         ("path=*/retry", [2]),
+        ("query=size%3D7", [3]),
+        ("header=User-Agent:%20python-*", [1, 2, 3]),
+        ("since=2100-01-01T00:00:00Z", []),
         ("after=1", [2, 3]),
         ("limit=2", [1, 2]),
         ("after=1&limit=1", [2]),
@@ -466,7 +469,7 @@ def test_the_journal_has_what_was_asked_and_nothing_of_this_api(admin: Ask, ask:
 def test_the_journal_is_filtered(admin: Ask, ask: Ask, query: str, numbers: list[int]) -> None:
     ask("GET", TASK)
     ask("POST", f"{SUBTASK}/retry")
-    ask("GET", TASK, auth=("viewer", "viewer"))
+    ask("GET", f"{TASK}?size=7", auth=("viewer", "viewer"))
 
     journal = admin("GET", f"/sandboxes/mine/journal?{query}").json()
 
@@ -484,6 +487,7 @@ def test_the_journal_is_filtered(admin: Ask, ask: Ask, query: str, numbers: list
         ("limit=0", "limit"),
         ("limit=1001", "limit"),
         ("after=-1", "after"),
+        ("since=today", "since"),
     ],
 )
 def test_a_wrong_filter_is_refused(admin: Ask, query: str, message: str) -> None:
@@ -526,6 +530,25 @@ def test_what_did_not_come_is_answered_with_the_nearest_miss(admin: Ask, ask: As
 
 
 @pytest.mark.parametrize(
+    ("said", "status"),
+    [
+        ({"query": {"operation": "retryTask"}, "never": True}, 200),
+        ({"query": {"operation": "retrySubtask"}, "never": True}, 417),
+        ({"query": {"header": {"user-agent": "python-*"}}, "at_most": 2}, 200),
+        ({"in_order": [{"operation": "retrySubtask"}, {"operation": "getTaskInstance"}]}, 200),
+        ({"in_order": [{"operation": "getTaskInstance"}, {"operation": "retrySubtask"}]}, 417),
+    ],
+)
+def test_a_verification_may_forbid_requests_or_ask_for_an_order(
+    admin: Ask, ask: Ask, said: dict[str, Any], status: int
+) -> None:
+    ask("POST", f"{SUBTASK}/retry")
+    ask("GET", TASK)
+
+    assert admin("POST", "/sandboxes/mine/journal/verify", json=said).status_code == status
+
+
+@pytest.mark.parametrize(
     ("said", "message"),
     [
         ({"query": {"opration": "x"}}, "Did you mean 'operation'?"),
@@ -534,6 +557,11 @@ def test_what_did_not_come_is_answered_with_the_nearest_miss(admin: Ask, ask: As
         ({"query": {}, "at_least": 3, "at_most": 2}, "at least 3 and at most 2 times"),
         ({"query": {}, "time": 1}, "Did you mean 'times'?"),
         ({"query": {"status": "6xx"}}, "status"),
+        ({"query": {"header": {"x": {}}}}, "header"),
+        ({"query": {}, "never": True, "at_most": 1}, "leave out the numbers"),
+        ({"query": {}, "in_order": [{}]}, "`in_order` alone"),
+        ({"in_order": [{}], "times": 1}, "`in_order` alone"),
+        ({"in_order": [{"operation": "retrySubtsk"}]}, "Did you mean 'retrySubtask'?"),
         ({}, "query"),
     ],
 )

@@ -233,6 +233,17 @@ def test_verify_compares_bodies(url: str, oceanmock: Oceanmock) -> None:
     assert oceanmock("verify", "--body", '{"a": {"b": 2}}').exit_code == 1
 
 
+def test_verify_takes_headers_an_order_and_never(url: str, oceanmock: Oceanmock) -> None:
+    httpx.get(url + TASK, auth=MANAGER, headers={"X-Job": "7"})
+    httpx.post(f"{url}{TASK}/retry", auth=MANAGER)
+
+    assert oceanmock("verify", "getTaskInstance", "--header", "x-job: 7", "--then", "retryTask").exit_code == 0
+    assert oceanmock("verify", "retryTask", "--then", '{"header": "x-job: 7"}').exit_code == 1
+    assert oceanmock("verify", "--query", "page=2", "--never").exit_code == 0
+    assert oceanmock("verify", "retryTask", "--never").exit_code == 1
+    assert [line.split()[4] for line in oceanmock("journal", "--header", "X-Job: *").output.splitlines()] == [TASK]
+
+
 # --- faults ---------------------------------------------------------------------------------------
 
 
@@ -332,6 +343,7 @@ def test_what_is_listed_can_be_had_as_json(oceanmock: Oceanmock, words: tuple[st
         (("clock", "set"), "nothing to set"),
         (("journal", "retrySubtsk"), "Did you mean 'retrySubtask'?"),
         (("verify", "--body", "{"), "--body is no JSON"),
+        (("verify", "--then", "{"), "--then is no JSON"),
         (("verify", "--times", "1", "--at-most", "2"), "leave out `at_least` and `at_most`"),
         (("faults", "add"), "does nothing"),
         (("faults", "remove"), "which fault?"),

@@ -12,7 +12,7 @@ from oceanmock.engine.faults import FaultRequest, Faults, FaultyResponse, Inject
 from oceanmock.engine.log import SandboxSpec
 from oceanmock.engine.store import MAX_CALLERS, MemoryStore
 from oceanmock.errors import AuthorError
-from oceanmock.journal import is_id
+from oceanmock.journal.entries import is_id
 from oceanmock.library import read_fault
 
 JSON = (b"Content-Type", b"application/json")

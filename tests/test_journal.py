@@ -537,6 +537,29 @@ def test_of_a_body_s_objects_some_members_are_asked_for_of_its_lists_all(wanted:
     assert query_of(body=wanted).matches(entry) is holds
 
 
+@pytest.mark.parametrize(
+    ("asked", "found"),
+    [
+        ({"query": "status=FAILED"}, [1]),
+        ({"query": {"status": "F*", "page": "2"}}, [1]),
+        ({"query": {"page": 2}}, [1, 2]),
+        ({"query": {"page": "*"}, "since": "2021-08-25T07:09:32.74Z"}, [2]),
+        ({"query": "password=hidden"}, []),
+        ({"header": {"X-Request-Id": "job-*"}}, [2]),
+        ({"header": "x-request-id: job-7\nAccept: */*"}, [2]),
+        ({"header": {"authorization": "Basic bWFuYWdlcjptYW5hZ2Vy"}}, []),
+        ({"header": {"x-none": "*"}}, []),
+        ({"since": "2021-08-25T15:09:32.740+08:00"}, [2, 3]),
+        ({"until": "2021-08-25T15:09:32.740+08:00"}, [1]),
+    ],
+)
+def test_requests_are_found_by_parameters_headers_and_times(asked: dict[str, Any], found: list[int]) -> None:
+    headers = (("accept", "*/*"), ("X-Request-ID", "job-7"), ("authorization", "Basic bWFuYWdlcjptYW5hZ2Vy"))
+    journal = journal_of({"query": "page=2&status=FAILED"}, {"query": "page=2", "request_headers": headers}, {})
+
+    assert numbers(journal.entries(query_of(**asked))) == found
+
+
 def test_entries_come_after_a_number_and_no_more_than_the_limit() -> None:
     journal = Journal(max_entries=5)
     for number in range(8):
@@ -562,6 +585,10 @@ def test_all_that_is_wrong_with_a_query_is_said_at_once() -> None:
         "status": "4x",
         "task": 1.5,
         "caller": 7,
+        "query": "",
+        "header": 7,
+        "since": "yesterday",
+        "until": 12,
     }
 
     with pytest.raises(AuthorError) as raised:
@@ -633,6 +660,33 @@ def test_the_message_says_what_was_expected_and_found(number: dict[str, int], ex
 def test_numbers_that_contradict_each_other_are_refused(number: dict[str, int]) -> None:
     with pytest.raises(AuthorError):
         Journal().verify(Query(), **number)
+
+
+@pytest.mark.parametrize(
+    ("operations", "entries", "end"),
+    [
+        (("getTaskInstance", "retrySubtask", "getTaskInstance"), [1, 2, 5], "found 3 of 3 in this order."),
+        (("getSubtaskLog", "getSubtaskLog"), [3], "Missing after entry 3: getSubtaskLog."),
+        (("retryTask", "retrySubtask"), [], "Missing: retryTask."),
+    ],
+)
+def test_requests_come_in_an_order_with_others_between_them(
+    operations: tuple[str, ...], entries: list[int], end: str
+) -> None:
+    verdict = journal_of(*STORY).verify_order([query_of(operation=operation) for operation in operations])
+
+    assert verdict["entries"] == entries
+    assert verdict["holds"] is (len(entries) == len(operations))
+    assert end in verdict["message"]
+
+
+def test_a_near_miss_in_an_order_of_a_header_and_a_parameter() -> None:
+    journal = journal_of({}, retry_subtask(7), {"query": "page=2", "request_headers": (("x-id", "8"), ("token", "s"))})
+    queries = [query_of(operation="retrySubtask"), query_of(query="page=3", header={"X-Id": "7", "token": "s"})]
+
+    verdict = journal.verify_order(queries)
+
+    assert_golden("near-miss-order.txt", f"{verdict['message']}\n")
 
 
 def test_a_near_miss() -> None:

@@ -15,9 +15,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oceanmock.admin_client import FaultFields
 from oceanmock.clock import MILLISECOND, SECOND
 from oceanmock.errors import AuthorError
+from oceanmock.handles import FaultFields
 from oceanmock.library import read_fault, read_scenario, scenario_schema
 from oceanmock.obshell import scenario as obshell
 from oceanmock.obshell.api import OperationId as ObshellOperation

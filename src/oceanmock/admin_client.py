@@ -1,4 +1,4 @@
-"""The client of a server's admin API: a server, a sandbox, and its clock, journal and injected faults.
+"""The client of a server's admin API: a server, a sandbox, and its clock and its journal.
 
 The admin commands and the handles of tests use it. It imports the standard library alone, since commands have to start
 quickly, and keeps no state. Every failure is a NoAnswer: no server, another server, a wrong token, an error of the
@@ -8,7 +8,7 @@ server, or Refused, which is an AuthorError too.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -279,7 +279,18 @@ class JournalFilters(TypedDict, total=False):
     dag: int | str
     node: int | str
     sub_task: int | str
+    query: str | Mapping[str, str]
+    header: str | Mapping[str, str]
+    since: datetime | str
+    until: datetime | str
     body: Any
+
+
+def _query_of(operation: str | None, filters: Mapping[str, Any]) -> Json:
+    """Return a query of the journal as JSON. Raises AuthorError for unknown filters."""
+    check_keywords(filters, JournalFilters.__annotations__, of="a query of the journal")
+    instants = {key: instant_text(filters[key]) for key in ("since", "until") if filters.get(key) is not None}
+    return without_none(operation=operation, **{**filters, **instants})
 
 
 @dataclass(frozen=True, slots=True)
@@ -341,9 +352,8 @@ class SandboxJournal:
 
     def all(self, operation: str | None = None, **filters: Unpack[JournalFilters]) -> list[JournalEntry]:
         """Return the exchanges that match."""
-        check_keywords(filters, JournalFilters.__annotations__, of="a query of the journal")
-        query, numbers = without_none(operation=operation, **filters), None
-        if "body" in query:  # only a verification reads one
+        query, numbers = _query_of(operation, filters), None
+        if {"body", "query", "header"} & query.keys():  # only a verification reads objects
             numbers = self._admin.ask("POST", "/journal/verify", {"query": query, "at_least": 0})["entries"]
             query = {}
         entries: list[Json] = []
@@ -372,123 +382,25 @@ class SandboxJournal:
         """
         limits = {"times": times, "at_least": at_least, "at_most": at_most}
         check_keywords(filters, [*limits, *JournalFilters.__annotations__], of="a query of the journal")
-        body = {"query": without_none(operation=operation, **filters), **without_none(**limits)}
-        verdict = self._admin.ask("POST", "/journal/verify", body)
-        if not verdict["holds"]:
-            raise AssertionError(verdict["message"])
+        self._verify({"query": _query_of(operation, filters), **without_none(**limits)})
 
     def assert_not_called(self, operation: str | None = None, **filters: Unpack[JournalFilters]) -> None:
         """Assert that no request matches. Raises AssertionError with those that do."""
         self.assert_called(operation, times=0, **filters)
 
+    def assert_in_order(self, *queries: str | Mapping[str, Any]) -> None:
+        """Assert that requests match these queries one after the other, whatever comes between them.
+
+        A query is an operation or a mapping, such as ``{"operation": "retrySubtask", "subtask": 7}``. Raises as
+        ``assert_called`` does.
+        """
+        items = [{"operation": item} if isinstance(item, str) else dict(item) for item in queries]
+        self._verify({"in_order": [_query_of(item.pop("operation", None), item) for item in items]})
+
+    def _verify(self, body: Json) -> None:
+        verdict = self._admin.ask("POST", "/journal/verify", body)
+        if not verdict["holds"]:
+            raise AssertionError(verdict["message"])
+
     def __repr__(self) -> str:
         return f"<Journal of {self._admin.name}, {len(self)} exchanges>"
-
-
-class FaultFields(TypedDict, total=False):
-    """The keys of a fault, as in a scenario file: which requests it affects, and how."""
-
-    name: str
-    api: str
-    operation: str | Sequence[str]
-    task: int | str
-    subtask: int | str
-    dag: int | str
-    node: int | str
-    sub_task: int | str
-    stub: str
-    caller: str
-    calls: int | str | Sequence[int | str]
-    counts: str
-    probability: float
-    from_: TimeSpan
-    until: TimeSpan
-    when: Mapping[str, Any]
-    delay: TimeSpan
-    jitter: TimeSpan
-    status: int
-    headers: Mapping[str, str]
-    body: Any
-    error_code: int | str
-    error_message: str
-    reset: bool
-    drop_response: bool
-    empty: bool
-    truncate: int
-    malformed: bool
-    content_type: str
-    dribble: Mapping[str, Any]
-    set: Mapping[str, Any]
-    drop: str | Sequence[str]
-    change_type: str | Sequence[str]
-    still_executes: bool
-
-
-@dataclass(frozen=True, slots=True)
-class AddedFault:
-    """A fault that is injected into a sandbox."""
-
-    _admin: Admin
-    name: str
-
-    @property
-    def counted(self) -> int:
-        """The number of requests that it has counted."""
-        return int(self.json()["counted"])
-
-    @property
-    def affected(self) -> int:
-        """The number of requests that it has affected."""
-        return int(self.json()["affected"])
-
-    def json(self) -> Json:
-        """Return the fault as JSON of the admin API. Raises AuthorError if it was removed."""
-        for fault in self._admin.ask("GET", "/faults")["faults"]:
-            if fault["name"] == self.name:
-                return cast("Json", fault)
-        raise AuthorError(f"there is no fault {self.name!r} any more: it was removed.")
-
-    def remove(self) -> None:
-        """Remove it."""
-        self._admin.ask("DELETE", f"/faults/{quote(self.name, safe='')}")
-
-    def __repr__(self) -> str:
-        return f"<Fault {self.name}>"
-
-
-@dataclass(frozen=True, slots=True)
-class SandboxFaults:
-    """The injected faults of a sandbox; the first that matches a request affects it.
-
-    ocp.faults.add(operation="getTaskInstance", calls=2, status=503)
-    ocp.faults.add(operation="retrySubtask", calls=1, drop_response=True)
-    """
-
-    _admin: Admin
-
-    def add(self, **fields: Unpack[FaultFields]) -> AddedFault:
-        """Add a fault after the others. Raises AuthorError with everything wrong in it."""
-        check_keywords(fields, FaultFields.__annotations__, of="a fault")
-        body: Json = {key.rstrip("_"): value for key, value in fields.items()}
-        for key in ("delay", "jitter", "from", "until"):
-            if key in body:
-                body[key] = duration_text(body[key])
-        return AddedFault(self._admin, self._admin.ask("POST", "/faults", body)["name"])
-
-    def all(self) -> list[AddedFault]:
-        """Return the faults, in order."""
-        return [AddedFault(self._admin, fault["name"]) for fault in self._admin.ask("GET", "/faults")["faults"]]
-
-    def remove(self, name: str) -> None:
-        """Remove one fault."""
-        AddedFault(self._admin, name).remove()
-
-    def clear(self) -> None:
-        """Remove every fault."""
-        self._admin.ask("DELETE", "/faults")
-
-    def __iter__(self) -> Iterator[AddedFault]:
-        return iter(self.all())
-
-    def __len__(self) -> int:
-        return len(self.all())

@@ -1,4 +1,4 @@
-"""Handles of a sandbox and its tasks, on which each API builds its own (``ocp/client.py``).
+"""Handles of a sandbox, its injected faults and its tasks, on which each API builds its own (``ocp/client.py``).
 
 A handle reads everything from the admin API each time, so that a local and a remote server are used in the same way.
 Reading never moves the clock. An assertion that fails explains the task's state.
@@ -6,13 +6,14 @@ Reading never moves the clock. An assertion that fails explains the task's state
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from os.path import relpath
 from pathlib import Path
-from typing import Any, ClassVar, Final, NoReturn, Self
-from urllib.parse import SplitResult, urlsplit
+from typing import Any, ClassVar, Final, NoReturn, Self, TypedDict, Unpack, cast
+from urllib.parse import SplitResult, quote, urlsplit
 
-from oceanmock.admin_client import HIDE_FRAMES, Admin, SandboxClock, SandboxFaults, SandboxJournal, without_none
+from oceanmock.admin_client import HIDE_FRAMES, Admin, SandboxClock, SandboxJournal, check_keywords, without_none
 from oceanmock.api import Api, Json, Kind
 from oceanmock.errors import AuthorError, EnvironmentProblem
 from oceanmock.text import TimeSpan, did_you_mean, duration_text, first_few, suggest
@@ -102,6 +103,115 @@ def _attempt(takes: TimeSpan | None, *, log: str | Sequence[str] | None, **items
 def attempts_of(attempts: Sequence[RunSource]) -> Json:
     """Return the key ``attempts`` of the file format, if there are any."""
     return {"attempts": [dict(attempt) for attempt in attempts]} if attempts else {}
+
+
+class FaultFields(TypedDict, total=False):
+    """The keys of a fault, as in a scenario file: which requests it affects, and how."""
+
+    name: str
+    api: str
+    operation: str | Sequence[str]
+    task: int | str
+    subtask: int | str
+    dag: int | str
+    node: int | str
+    sub_task: int | str
+    stub: str
+    caller: str
+    calls: int | str | Sequence[int | str]
+    counts: str
+    probability: float
+    from_: TimeSpan
+    until: TimeSpan
+    when: Mapping[str, Any]
+    delay: TimeSpan
+    jitter: TimeSpan
+    status: int
+    headers: Mapping[str, str]
+    body: Any
+    error_code: int | str
+    error_message: str
+    reset: bool
+    drop_response: bool
+    empty: bool
+    truncate: int
+    malformed: bool
+    content_type: str
+    dribble: Mapping[str, Any]
+    set: Mapping[str, Any]
+    drop: str | Sequence[str]
+    change_type: str | Sequence[str]
+    still_executes: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AddedFault:
+    """A fault that is injected into a sandbox."""
+
+    _admin: Admin
+    name: str
+
+    @property
+    def counted(self) -> int:
+        """The number of requests that it has counted."""
+        return int(self.json()["counted"])
+
+    @property
+    def affected(self) -> int:
+        """The number of requests that it has affected."""
+        return int(self.json()["affected"])
+
+    def json(self) -> Json:
+        """Return the fault as JSON of the admin API. Raises AuthorError if it was removed."""
+        for fault in self._admin.ask("GET", "/faults")["faults"]:
+            if fault["name"] == self.name:
+                return cast("Json", fault)
+        raise AuthorError(f"there is no fault {self.name!r} any more: it was removed.")
+
+    def remove(self) -> None:
+        """Remove it."""
+        self._admin.ask("DELETE", f"/faults/{quote(self.name, safe='')}")
+
+    def __repr__(self) -> str:
+        return f"<Fault {self.name}>"
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxFaults:
+    """The injected faults of a sandbox; the first that matches a request affects it.
+
+    ocp.faults.add(operation="getTaskInstance", calls=2, status=503)
+    ocp.faults.add(operation="retrySubtask", calls=1, drop_response=True)
+    """
+
+    _admin: Admin
+
+    def add(self, **fields: Unpack[FaultFields]) -> AddedFault:
+        """Add a fault after the others. Raises AuthorError with everything wrong in it."""
+        check_keywords(fields, FaultFields.__annotations__, of="a fault")
+        body: Json = {key.rstrip("_"): value for key, value in fields.items()}
+        for key in ("delay", "jitter", "from", "until"):
+            if key in body:
+                body[key] = duration_text(body[key])
+        return AddedFault(self._admin, self._admin.ask("POST", "/faults", body)["name"])
+
+    def all(self) -> list[AddedFault]:
+        """Return the faults, in order."""
+        return [AddedFault(self._admin, fault["name"]) for fault in self._admin.ask("GET", "/faults")["faults"]]
+
+    def remove(self, name: str) -> None:
+        """Remove one fault."""
+        AddedFault(self._admin, name).remove()
+
+    def clear(self) -> None:
+        """Remove every fault."""
+        self._admin.ask("DELETE", "/faults")
+
+    def __iter__(self) -> Iterator[AddedFault]:
+        return iter(self.all())
+
+    def __len__(self) -> int:
+        return len(self.all())
 
 
 class SandboxHandle:

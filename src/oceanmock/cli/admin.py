@@ -50,6 +50,16 @@ JOURNAL_FILTERS: Final = (
     click.Option(["--dag"], help="Only requests about this dag of obshell."),
     click.Option(["--node"], help="Only requests about this node."),
     click.Option(["--sub-task"], help="Only requests about this sub task of a node."),
+    click.Option(["--query"], metavar="NAME=VALUE", help="Only with these parameters, joined by &; * is any text."),
+    click.Option(
+        ["--header"],
+        multiple=True,
+        metavar="NAME: VALUE",
+        callback=lambda _ctx, _option, lines: "\n".join(lines) or None,
+        help="Only with this header; in the value * is any text. May be repeated.",
+    ),
+    click.Option(["--since"], metavar="INSTANT", help="Only from this instant of the sandbox's clock on."),
+    click.Option(["--until"], metavar="INSTANT", help="Only before this instant."),
 )
 """The argument and the options that choose requests of the journal."""
 TOKEN_OPTIONS: Final = (
@@ -341,25 +351,41 @@ def _line_of(entry: Json) -> str:
 @click.option("--times", type=click.IntRange(0), help="Exactly so many times.")
 @click.option("--at-least", type=click.IntRange(0), help="At least so many times; 1 by default.")
 @click.option("--at-most", type=click.IntRange(0), help="At most so many times.")
-def verify(*, admin: Admin, body: str | None, **options: Any) -> None:
-    """Check how many requests match.
+@click.option("--never", is_flag=True, default=None, help="Not once.")
+@click.option(
+    "--then",
+    multiple=True,
+    metavar="OPERATION",
+    help="And later this one, or a query as JSON; may be repeated. Others may come between them.",
+)
+def verify(*, admin: Admin, body: str | None, then: tuple[str, ...], **options: Any) -> None:
+    """Check how many requests match, or that some come one after the other.
 
     Exits with 1, and prints the nearest request, if OPERATION was not requested so many times.
 
     \b
     oceanmock verify retrySubtask --subtask 1002 --times 1
+    oceanmock verify retrySubtask --then getTaskInstance
     """
     query = without_none(**options)
-    limits: Json = {key: query.pop(key) for key in ("times", "at_least", "at_most") if key in query}
+    limits: Json = {key: query.pop(key) for key in ("times", "at_least", "at_most", "never") if key in query}
     if body is not None:
-        try:
-            query["body"] = json.loads(body)
-        except ValueError as problem:
-            raise NoAnswer(f"--body is no JSON: {problem}.") from None
-    verdict = admin.ask("POST", "/journal/verify", {"query": query, **limits})
+        query["body"] = _read_json("--body", body)
+    request = {"query": query, **limits}
+    if then:
+        later = [_read_json("--then", text) if text.startswith("{") else {"operation": text} for text in then]
+        request = {"in_order": [query, *later], **limits}
+    verdict = admin.ask("POST", "/journal/verify", request)
     click.echo(verdict["message"])
     if not verdict["holds"]:
         raise click.exceptions.Exit(1)
+
+
+def _read_json(option: str, text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as problem:
+        raise NoAnswer(f"{option} is no JSON: {problem}.") from None
 
 
 @click.group()

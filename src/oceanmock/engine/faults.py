@@ -21,7 +21,7 @@ from typing import Any, Final
 
 from oceanmock.engine.store import Store
 from oceanmock.errors import AuthorError, CallerError
-from oceanmock.journal import is_id
+from oceanmock.journal.entries import is_id
 from oceanmock.scenario.faults import MAX_FAULTS, Fault
 
 RawHeaders = Sequence[tuple[bytes, bytes]]

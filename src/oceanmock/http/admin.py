@@ -379,9 +379,18 @@ class AdminHandlers:
         return {"deleted": count}
 
     def verify_journal(self, request: Request) -> Response:
-        limits = dict(request.content)
-        query = Query.of(limits.pop("query"), operations_by_api(self.app.apis))
-        verdict = request.sandbox.journal.verify(query, **limits)
+        journal, limits, routes = request.sandbox.journal, dict(request.content), operations_by_api(self.app.apis)
+        queries = limits.pop("in_order", None)
+        if (queries is None) is ("query" not in limits) or (queries is not None and limits):
+            raise ApiError("wrong request", "Give either `query`, with a number or without, or `in_order` alone.")
+        if limits.pop("never", False):
+            if limits.keys() != {"query"}:
+                raise ApiError("wrong request", "`never` says it all: leave out the numbers.")
+            limits["times"] = 0
+        if queries is not None:
+            verdict = journal.verify_order([Query.of(query, routes) for query in queries])
+        else:
+            verdict = journal.verify(Query.of(limits.pop("query"), routes), **limits)
         return Response(200 if verdict["holds"] else VERIFICATION_FAILED, verdict, RESPONSE_HEADERS)
 
     def list_faults(self, request: Request) -> Json:

@@ -14,34 +14,39 @@ import re
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from difflib import SequenceMatcher
 from fnmatch import fnmatchcase
-from functools import lru_cache
 from itertools import islice, zip_longest
 from operator import attrgetter
 from threading import Lock
 from typing import Any, Final
-
-import orjson
+from urllib.parse import parse_qsl
 
 from oceanmock.errors import AuthorError
 from oceanmock.journal.entries import (
     HEADER_BYTES,
+    NO_VALUE,
+    ComparedItem,
     Entry,
     RawHeaders,
     body_value,
+    compare_pairs,
+    compare_values,
     cut,
     cut_headers,
     cut_text,
     decode_headers,
     has_values,
     header_bytes,
+    is_id,
+    json_text,
     microseconds_text,
     printable,
+    read_header,
+    read_query,
     value_count,
 )
 from oceanmock.masking import MASK, is_secret, mask_body, mask_headers, mask_query, mask_text
-from oceanmock.text import suggest
+from oceanmock.text import parse_instant, shorten, suggest
 
 MAX_JOURNAL_ENTRIES: Final = 1000
 MAX_JOURNAL_BYTES: Final = 16 * 2**20
@@ -58,13 +63,10 @@ MAX_COMPARED_ENTRIES: Final = 50
 ENTRY_BYTES: Final = 1000
 """What an entry takes beside its texts: the object, its numbers, its ids."""
 CELL_WIDTH: Final = 58
-MAX_ALIGNED: Final = 100
-"""The length of two texts together from which only their characters are compared, and not their order."""
 MAX_LISTED_ENTRIES: Final = 20
 
 Routes = Mapping[str, Mapping[str, Mapping[str, str]]]
 """Each API's operations, and of each the path parameter of every kind: task, dag, node, …"""
-
 
 _Recorded = tuple[Entry, RawHeaders, RawHeaders]
 """An entry, and the headers of the request and the response as they were on the wire."""
@@ -211,11 +213,40 @@ class Journal:
             raise AuthorError(f"nothing can come at least {least} and at most {at_most} times.")
         matching, others = list[_Recorded](), list[_Recorded]()
         for item in self._matching(None, 0):
-            (matching if query.matches(item[0]) else others).append(item)
-        lines = [f"{query}: expected {_range_text(least, at_most)}, found {_times(len(matching))}."]
+            (matching if query.matches(*item[:2]) else others).append(item)
+        text = f"{query}: expected {_range_text(least, at_most)}, found {_times(len(matching))}."
+        if least <= len(matching) and (at_most is None or len(matching) <= at_most):
+            return self._verdict([text], matching, holds=True)
+        return self._verdict([text], matching, query if len(matching) < least else None, others)
+
+    def verify_order(self, queries: Sequence[Query]) -> dict[str, Any]:
+        """Return whether some entries match queries one after the other, and why not, as JSON."""
+        matching, others = list[_Recorded](), list[_Recorded]()
+        for item in self._matching(None, 0):
+            others.append(item)
+            if len(matching) < len(queries) and queries[len(matching)].matches(*item[:2]):
+                matching.append(item)
+                others.clear()
+        count = len(matching)
+        lines = [f"{', then '.join(map(str, queries))}: found {count} of {len(queries)} in this order."]
+        if count == len(queries):
+            return self._verdict(lines, matching, holds=True)
+        after = f" after entry {matching[-1][0].number}" if matching else ""
+        lines.append(f"Missing{after}: {queries[count]}.")
+        return self._verdict(lines, matching, queries[count], others)
+
+    def _verdict(
+        self,
+        lines: list[str],
+        matching: Sequence[_Recorded],
+        missed: Query | None = None,
+        others: Sequence[_Recorded] = (),
+        *,
+        holds: bool = False,
+    ) -> dict[str, Any]:
+        """Return the verdict; one that fails has the matching entries, and the nearest of others to a missed query."""
         if self.dropped:
             lines.append(f"Older entries that were dropped, and are not counted: {self.dropped}.")
-        holds = least <= len(matching) and (at_most is None or len(matching) <= at_most)
         if not holds:
             if not self.last:
                 lines.append("Nothing has been asked of this sandbox.")
@@ -226,8 +257,8 @@ class Journal:
                 if len(matching) > MAX_LISTED_ENTRIES:
                     lines.append(f"  … and {len(matching) - MAX_LISTED_ENTRIES} before them")
                 lines += [f"  entry {_line(_read(item))}" for item in matching[-MAX_LISTED_ENTRIES:]]
-            if others and len(matching) < least:
-                lines += ["", *_near_miss(query, others[-MAX_COMPARED_ENTRIES:])]
+            if others and missed is not None:
+                lines += ["", *_near_miss(missed, others[-MAX_COMPARED_ENTRIES:])]
         numbers = [entry.number for entry, *_ in matching]
         return {"holds": holds, "found": len(numbers), "entries": numbers, "message": "\n".join(lines)}
 
@@ -236,7 +267,7 @@ class Journal:
             entries = list(self._entries)
         skipped = max(0, after + 1 - entries[0][0].number) if entries else 0
         for recorded in islice(entries, skipped, None):
-            if query is None or query.matches(recorded[0]):
+            if query is None or query.matches(*recorded[:2]):
                 yield recorded
 
 
@@ -259,9 +290,10 @@ class Query:
     """The values that matching entries have; None matches any.
 
     ``path`` is a pattern in which ``*`` is any text, slashes too. ``status`` is a status such as 200, or a class such
-    as 4xx. ``dag``, ``node`` and ``sub_task`` are obshell's generic ids, or the bare number at their end. ``body`` is
-    JSON that the request's body has: of an object these members, of a list all the items. ``routes`` tell which
-    parameter has the id of a kind.
+    as 4xx. ``query`` and ``header`` map the names of parameters and headers to patterns; secrets are masked before they
+    are compared. ``since`` and ``until``, which is not included, are instants of the sandbox's clock. ``dag``, ``node``
+    and ``sub_task`` are obshell's generic ids, or the bare number at their end. ``body`` is JSON that the request's
+    body has: of an object these members, of a list all the items. ``routes`` tell which parameter has the id of a kind.
     """
 
     api: str | None = None
@@ -277,6 +309,10 @@ class Query:
     dag: int | str | None = None
     node: int | str | None = None
     sub_task: int | str | None = None
+    query: Mapping[str, str] | None = None
+    header: Mapping[str, str] | None = None
+    since: int | None = None
+    until: int | None = None
     body: Any = None
     routes: Routes = field(default_factory=dict, repr=False, compare=False, kw_only=True)
 
@@ -286,16 +322,22 @@ class Query:
         problems = [text for key in data for text in _problems(key, data, routes)]
         if problems:
             raise AuthorError("\n".join(problems))
-        return cls(**data, routes=routes)
+        read = {key: _READERS[key](value) for key, value in data.items() if key in _READERS and value is not None}
+        return cls(**{**data, **read}, routes=routes)
 
-    def matches(self, entry: Entry) -> bool:
-        """Return whether the entry has all the values."""
+    def matches(self, entry: Entry, headers: RawHeaders = ()) -> bool:
+        """Return whether an entry, with the headers of its request, has all the values."""
+        entry = self.with_headers(entry, headers)
         if not all(item.holds for item in self._compare_texts(entry)):
             return False
         if self.body is None:
             return True
         kind, body = body_value(entry.request_body)
         return kind == "json" and has_values(body, self.body)
+
+    def with_headers(self, entry: Entry, headers: RawHeaders) -> Entry:
+        """Return the entry with the headers of its request, if they are compared."""
+        return entry if self.header is None else replace(entry, request_headers=mask_headers(decode_headers(headers)))
 
     def compare(self, entry: Entry) -> Iterator[ComparedItem]:
         """Yield each expected value beside the entry's; the body's last."""
@@ -304,7 +346,7 @@ class Query:
             kind, body = body_value(entry.request_body)
             if kind in ("text", "base64"):
                 yield ComparedItem("body", "JSON", f"not JSON: {body}", holds=False)
-            yield from _compare_values("body", self.body, body if kind == "json" else NO_VALUE)
+            yield from compare_values("body", self.body, body if kind == "json" else NO_VALUE)
 
     def _compare_texts(self, entry: Entry) -> Iterator[ComparedItem]:
         for name in _COMPARED_KEYS:
@@ -317,12 +359,24 @@ class Query:
                     actual = "" if (item := getattr(entry, name)) is None else str(item)
                 is_same = _IS_SAME.get(name, str.__eq__)
                 yield ComparedItem(name, str(value), actual, is_same(str(value), actual))
+        at = microseconds_text(entry.at)
+        if self.since is not None:
+            yield ComparedItem("since", microseconds_text(self.since), at, entry.at >= self.since)
+        if self.until is not None:
+            yield ComparedItem("until", microseconds_text(self.until), at, entry.at < self.until)
+        if self.query is not None:
+            yield from compare_pairs("query", self.query, parse_qsl(entry.query, keep_blank_values=True))
+        if self.header is not None:
+            yield from compare_pairs("header", self.header, entry.request_headers)
 
     def __str__(self) -> str:
         values = {name: getattr(self, name) for name in _COMPARED_KEYS if name != "operation"}
         parts = [f"{name} {value}" for name, value in values.items() if value is not None]
+        parts += [f"{name} {microseconds_text(at)}" for name in _TIME_KEYS if (at := getattr(self, name)) is not None]
+        for key in _PAIR_KEYS:
+            parts += [f"{key} {name}: {_shown(name, text)}" for name, text in (getattr(self, key) or {}).items()]
         if self.body is not None:
-            parts.append(f"body {mask_text(_json_text(self.body))}")
+            parts.append(f"body {mask_text(json_text(self.body))}")
         subject = "a request" if self.operation is None else self.operation or "no operation"
         return printable(f"{subject} with {', '.join(parts)}" if parts else subject)
 
@@ -330,6 +384,21 @@ class Query:
 QUERY_KEYS: Final = tuple(key.name for key in fields(Query) if key.name != "routes")
 _ID_KEYS: Final = ("task", "subtask", "dag", "node", "sub_task")
 _COMPARED_KEYS: Final = ("api", "operation", "method", "path", *_ID_KEYS, "status", "caller", "fault", "stub")
+_TIME_KEYS: Final = ("since", "until")
+_PAIR_KEYS: Final = ("query", "header")
+_IS_SAME: Final[Mapping[str, Callable[[str, str], bool]]] = {
+    "method": lambda expected, actual: expected.upper() == actual.upper(),
+    "path": lambda expected, actual: fnmatchcase(actual, expected),
+    "status": lambda expected, actual: expected.lower() in (actual, f"{actual[:1]}xx"),
+    **dict.fromkeys(_ID_KEYS[2:], lambda expected, actual: is_id(actual, expected)),
+}
+
+
+_READERS: Final[Mapping[str, Callable[[Any], Any]]] = {
+    **dict.fromkeys(_TIME_KEYS, parse_instant),
+    "query": read_query,
+    "header": read_header,
+}
 
 
 def _problems(key: str, data: Mapping[str, Any], routes: Routes) -> Iterator[str]:  # noqa: PLR0912 (one for each key)
@@ -339,9 +408,11 @@ def _problems(key: str, data: Mapping[str, Any], routes: Routes) -> Iterator[str
     elif value is None:
         return
     elif key == "body":
-        if value_count(value) > MAX_QUERY_VALUES or len(_json_text(value)) > MAX_JOURNAL_TEXT:
+        if value_count(value) > MAX_QUERY_VALUES or len(json_text(value)) > MAX_JOURNAL_TEXT:
             limits = f"{MAX_QUERY_VALUES} keys and values in {MAX_JOURNAL_TEXT // 2**10} KiB"
             yield f"`body` has more than can be compared: {limits}"
+    elif key in _PAIR_KEYS:
+        yield from _pair_problems(key, value)
     elif isinstance(value, str) and len(value) > MAX_QUERY_TEXT:
         yield f"`{key}` is longer than {MAX_QUERY_TEXT:,} characters"
     elif key == "status":
@@ -352,6 +423,11 @@ def _problems(key: str, data: Mapping[str, Any], routes: Routes) -> Iterator[str
             yield f"`{key}` is {value!r}, which is no id"
     elif not isinstance(value, str):
         yield f"`{key}` is {value!r}, which is no text"
+    elif key in _TIME_KEYS:
+        try:
+            parse_instant(value)
+        except ValueError as error:
+            yield f"`{key}`: {error}"
     elif key == "api" and value not in routes:
         yield f"`api` is {value!r}, which oceanmock does not know\n  {suggest(value, list(routes))}"
     elif key == "operation" and value:
@@ -362,73 +438,17 @@ def _problems(key: str, data: Mapping[str, Any], routes: Routes) -> Iterator[str
             yield f"`operation` is {value!r}, which {subject}\n  {suggest(value, existing)}"
 
 
-@dataclass(frozen=True, slots=True)
-class ComparedItem:
-    """One expected value, and the entry's in its place."""
-
-    name: str
-    expected: str
-    actual: str
-    holds: bool
-
-    @property
-    def distance(self) -> float:
-        """Return how far the entry is from the query: 0 if it matches."""
-        if self.holds:
-            return 0
-        weight = 3 if self.name == "operation" else 1
-        return weight * (1 - _similarity(self.expected[:200], self.actual[:200]) / 2)
-
-
-@lru_cache(maxsize=1024)
-def _similarity(one: str, other: str) -> float:
-    matcher = SequenceMatcher(None, one, other, autojunk=False)
-    return matcher.ratio() if len(one) + len(other) < MAX_ALIGNED else matcher.quick_ratio()
-
-
-_NUMBER_START: Final = {"1": 1, "2": 16, "3": 45, "4": 16, "5": 45}
-"""Where a generic id's number begins, by its first character (obshell task_dto.go:280-382)."""
-
-
-def is_id(id: str, expected: str) -> bool:
-    """Return whether an id of a path is the expected one: as a whole, or the number at its end."""
-    return id != "" and expected in (id, id[_NUMBER_START.get(id[0], len(id)) :])
-
-
-_IS_SAME: Final[Mapping[str, Callable[[str, str], bool]]] = {
-    "method": lambda expected, actual: expected.upper() == actual.upper(),
-    "path": lambda expected, actual: fnmatchcase(actual, expected),
-    "status": lambda expected, actual: expected.lower() in (actual, f"{actual[:1]}xx"),
-    **dict.fromkeys(_ID_KEYS[2:], lambda expected, actual: is_id(actual, expected)),
-}
-NO_VALUE: Final = object()
-"""The value of a member that the body does not have."""
-
-
-def _compare_values(name: str, expected: Any, actual: Any) -> Iterator[ComparedItem]:
-    """Yield an item for each expected value, named by its dotted path; {} matches any object."""
-    members = {} if actual is NO_VALUE else actual
-    is_list = isinstance(expected, list) and isinstance(actual, list)
-    if isinstance(expected, dict) and expected and isinstance(members, dict):
-        for key, value in expected.items():
-            yield from _compare_values(f"{name}.{key}", value, members.get(key, NO_VALUE))
-    elif is_list and 0 < len(expected) == len(actual):
-        for index, (one, other) in enumerate(zip(expected, actual, strict=True)):
-            yield from _compare_values(f"{name}.{index}", one, other)
-    else:
-        text = "" if actual is NO_VALUE else _json_text(actual)
-        if expected == {}:
-            is_same = isinstance(actual, dict)
-        else:  # in JSON, true is not 1
-            is_same = isinstance(expected, bool) is isinstance(actual, bool) and expected == actual
-        yield ComparedItem(name, _json_text(expected), text, bool(is_same))
-
-
-def _json_text(value: Any) -> str:
+def _pair_problems(key: str, value: Any) -> Iterator[str]:
+    form = "`a=1&b=*`" if key == "query" else "`Name: value`, one a line"
     try:
-        return orjson.dumps(value).decode()
-    except TypeError:  # a query in Python may have what JSON has not
-        return repr(value)
+        pairs = _READERS[key](value)
+    except (AttributeError, ValueError):
+        pairs = {}
+    texts = [*pairs, *pairs.values()]
+    if not pairs or "" in pairs:
+        yield f"`{key}` is {shorten(repr(value), 200)}: give names and values as {form}, or as an object"
+    elif len(texts) > MAX_QUERY_VALUES or max(map(len, texts)) > MAX_QUERY_TEXT:
+        yield f"`{key}` has more than {MAX_QUERY_VALUES} texts, or one longer than {MAX_QUERY_TEXT:,} characters"
 
 
 def _range_text(least: int, most: int | None) -> str:
@@ -449,8 +469,10 @@ def _line(entry: Entry) -> str:
 
 def _near_miss(query: Query, recorded: Sequence[_Recorded]) -> Iterator[str]:
     """Yield a table of the query and the nearest entry; of equally near ones, the latest."""
-    distances = [(sum(item.distance for item in query.compare(entry)), -entry.number) for entry, *_ in recorded]
-    entry = _read((recorded[distances.index(min(distances))][0], (), ()))
+    compared = [query.with_headers(*item[:2]) for item in recorded]
+    distances = [(sum(item.distance for item in query.compare(entry)), -entry.number) for entry in compared]
+    nearest = compared[distances.index(min(distances))]
+    entry = replace(_read((nearest, (), ())), request_headers=nearest.request_headers)
     rows = list[tuple[str, str, str]]()
     for item in query.compare(entry):
         mark = [] if item.holds else [f"  <<<<< {printable(item.name)} does not match"]
@@ -468,6 +490,9 @@ def _near_miss(query: Query, recorded: Sequence[_Recorded]) -> Iterator[str]:
 
 
 def _cell(name: str, value: str) -> list[str]:
-    shown = f'"{MASK}"' if is_secret(name, value) else mask_text(value)
-    text = printable(f"{name}: {shown or '(none)'}")
+    text = printable(f"{name}: {_shown(name, value) or '(none)'}")
     return [text[start : start + CELL_WIDTH] for start in range(0, len(text), CELL_WIDTH)]
+
+
+def _shown(name: str, value: str) -> str:
+    return f'"{MASK}"' if is_secret(name, value) else mask_text(value)

@@ -1,12 +1,16 @@
-"""One exchange of a sandbox, as the journal keeps it and as JSON shows it."""
+"""One exchange of a sandbox, as the journal keeps it and as JSON shows it, and how far its values are from others."""
 
 from __future__ import annotations
 
 import base64
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import SequenceMatcher
+from fnmatch import fnmatchcase
+from functools import lru_cache
 from typing import Any, Final
+from urllib.parse import parse_qsl
 
 import orjson
 
@@ -19,6 +23,8 @@ MAX_TEXT_LENGTH: Final = 400
 """The number of characters of one text that a message shows."""
 HEADER_BYTES: Final = 130
 """What a header takes beside its characters."""
+MAX_ALIGNED: Final = 100
+"""The length of two texts together from which only their characters are compared, and not their order."""
 
 
 @dataclass(slots=True)  # frozen, each would take four times as long to make
@@ -172,3 +178,87 @@ def cut_headers(headers: RawHeaders, limit: int) -> tuple[tuple[bytes, bytes], .
 def header_bytes(headers: RawHeaders) -> int:
     """Return what headers take."""
     return sum(len(name) + len(value) + HEADER_BYTES for name, value in headers)
+
+
+@dataclass(frozen=True, slots=True)
+class ComparedItem:
+    """One expected value, and the entry's in its place."""
+
+    name: str
+    expected: str
+    actual: str
+    holds: bool
+
+    @property
+    def distance(self) -> float:
+        """Return how far the entry is from the query: 0 if it matches."""
+        if self.holds:
+            return 0
+        weight = 3 if self.name == "operation" else 1
+        return weight * (1 - _similarity(self.expected[:200], self.actual[:200]) / 2)
+
+
+@lru_cache(maxsize=1024)
+def _similarity(one: str, other: str) -> float:
+    matcher = SequenceMatcher(None, one, other, autojunk=False)
+    return matcher.ratio() if len(one) + len(other) < MAX_ALIGNED else matcher.quick_ratio()
+
+
+_NUMBER_START: Final = {"1": 1, "2": 16, "3": 45, "4": 16, "5": 45}
+"""Where a generic id's number begins, by its first character (obshell task_dto.go:280-382)."""
+
+
+def is_id(id: str, expected: str) -> bool:
+    """Return whether an id of a path is the expected one: as a whole, or the number at its end."""
+    return id != "" and expected in (id, id[_NUMBER_START.get(id[0], len(id)) :])
+
+
+NO_VALUE: Final = object()
+"""The value of a member that the body does not have."""
+
+
+def compare_values(name: str, expected: Any, actual: Any) -> Iterator[ComparedItem]:
+    """Yield an item for each expected value, named by its dotted path; {} matches any object."""
+    members = {} if actual is NO_VALUE else actual
+    is_list = isinstance(expected, list) and isinstance(actual, list)
+    if isinstance(expected, dict) and expected and isinstance(members, dict):
+        for key, value in expected.items():
+            yield from compare_values(f"{name}.{key}", value, members.get(key, NO_VALUE))
+    elif is_list and 0 < len(expected) == len(actual):
+        for index, (one, other) in enumerate(zip(expected, actual, strict=True)):
+            yield from compare_values(f"{name}.{index}", one, other)
+    else:
+        text = "" if actual is NO_VALUE else json_text(actual)
+        if expected == {}:
+            is_same = isinstance(actual, dict)
+        else:  # in JSON, true is not 1
+            is_same = isinstance(expected, bool) is isinstance(actual, bool) and expected == actual
+        yield ComparedItem(name, json_text(expected), text, bool(is_same))
+
+
+def json_text(value: Any) -> str:
+    try:
+        return orjson.dumps(value).decode()
+    except TypeError:  # a query in Python may have what JSON has not
+        return repr(value)
+
+
+def compare_pairs(key: str, expected: Mapping[str, str], actual: Iterable[tuple[str, str]]) -> Iterator[ComparedItem]:
+    """Yield an item for each expected parameter or header, of which one value has to match."""
+    pairs = [(name.lower() if key == "header" else name, value) for name, value in actual]
+    for name, pattern in expected.items():
+        values = [value for other, value in pairs if other == name]
+        holds = any(fnmatchcase(value, pattern) for value in values)
+        yield ComparedItem(f"{key}.{name}", pattern, ", ".join(values), holds)
+
+
+def read_query(value: str | Mapping[str, Any]) -> dict[str, str]:
+    """Return the parameters of a query string, or of a mapping."""
+    pairs = parse_qsl(value, keep_blank_values=True) if isinstance(value, str) else value.items()
+    return {name: str(text) for name, text in pairs}
+
+
+def read_header(value: str | Mapping[str, Any]) -> dict[str, str]:
+    """Return the headers of a text, one a line, or of a mapping, with lower-case names."""
+    pairs = (line.partition(":")[::2] for line in value.splitlines()) if isinstance(value, str) else value.items()
+    return {name.strip().lower(): str(text).strip() for name, text in pairs}
