@@ -96,8 +96,9 @@ def _build(
     """Return the app of a command's options, and whether its token was generated. Raises AuthorError."""
     gc.disable()  # it would take a tenth of the start; what is there afterwards stays
     try:
-        # connexion imports httpx, which goes without its command line, rich and pygments where that cannot be imported.
-        sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]
+        # connexion imports httpx and requests, which go without these (10 MB with rich) where they cannot be imported.
+        for unused in ("httpx._main", "charset_normalizer"):
+            sys.modules.setdefault(unused, None)  # type: ignore[arg-type]
         from pydantic import ValidationError
 
         from oceanmock.apis import APIS, make_sandbox
