@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -337,3 +339,20 @@ def test_a_sandbox_stays_as_it_was_where_what_replaces_its_scenarios_is_wrong(
 
     assert tasks_of(admin) == ["Install"]
     assert admin("GET", "/sandboxes/t1").json()["requests"] == 1
+
+
+def test_the_garbage_collector_waits_until_a_large_scenario_is_loaded(admin: Ask) -> None:
+    tasks = [{"name": f"Install {number}", "subtasks": ["install"]} for number in range(500)]
+    collections = list[str]()
+
+    def note(phase: str, _info: Any) -> None:
+        if phase == "start" and threading.current_thread().name.startswith("oceanmock-admin"):
+            collections.append(phase)
+
+    gc.callbacks.append(note)
+    try:
+        create(admin, ONE | {"tasks": tasks})
+    finally:
+        gc.callbacks.remove(note)
+    assert len(collections) <= 1, "one that takes what is new may follow"
+    assert gc.isenabled()

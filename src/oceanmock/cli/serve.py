@@ -125,7 +125,9 @@ def _build(
         sandbox = _restored(state, loaded, settings) if state is not None else make_sandbox(loaded, **settings)
         given = read_token(**token_options)
         token = given or new_token(host)
-        return create_app(sandbox, token=token, scenarios=loaded, cors=cors), token != given
+        app = create_app(sandbox, token=token, scenarios=loaded, cors=cors)
+        app.has_process = True
+        return app, token != given
     finally:
         gc.freeze()
         gc.enable()

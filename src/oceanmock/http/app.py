@@ -8,6 +8,7 @@ costs only its own state.
 
 from __future__ import annotations
 
+import gc
 from asyncio import CancelledError, get_running_loop, timeout
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -80,8 +81,8 @@ class App:
     which further sandboxes are created. ``wall`` is the clock that credentials expire by, since clients date them by
     their own machine's clock. With ``cors``, pages of any origin may send requests; the server adds
     ``response_headers`` to every response. It also sets ``ports``, which opens further ones. ``on_exchange`` is called
-    with each request once it is in the journal. Raises AuthorError when a
-    contract and its handlers do not match.
+    with each request once it is in the journal. With ``has_process`` the garbage collector leaves out what is loaded.
+    Raises AuthorError when a contract and its handlers do not match.
     """
 
     def __init__(
@@ -100,6 +101,7 @@ class App:
         self.apis: Final = apis
         self.ports: Ports | None = None
         self.on_exchange: Callable[[Request, Entry], object] | None = None
+        self.has_process = False
         self.response_headers: Final = CORS_HEADERS if cors else []
         self._admin_sandbox = make_sandbox(apis=())  # no fault of another sandbox is injected there
         self._factories = [api.handlers.ServiceFactory(wall=wall) for api in apis]
@@ -167,8 +169,22 @@ class App:
         """Respond to a request of the admin API while the event loop serves others; one such request at a time."""
         loop = get_running_loop()
         admin.LOOP.set(loop)
-        response = await loop.run_in_executor(self._executor, copy_context().run, self._admin.respond, request, body)
-        await send_response(send, response)
+        respond = partial(copy_context().run, self._respond_uncollected, request, body)
+        await send_response(send, await loop.run_in_executor(self._executor, respond))
+
+    def _respond_uncollected(self, request: Request, body: bytes | ApiError) -> Encoded:
+        """Respond without the garbage collector: what is loaded stays, and a search in it holds up every thread.
+
+        A deleted sandbox and its scenarios need no collector: they are in no cycle.
+        """
+        gc.disable()
+        try:
+            response = self._admin.respond(request, body)
+            if self.has_process and response[0] < 400:  # an error may leave cycles, which must be collected
+                gc.freeze()
+            return response
+        finally:
+            gc.enable()
 
     def _repeat(
         self, template: Request, pipeline: Pipeline, sandbox_ref: ref[Sandbox], generation: int
