@@ -557,6 +557,7 @@ def reading_envelopes(handler: Any, schema: dict[str, Any] = ENVELOPE) -> Ask:
         ({"fragment": Fragment(b"{}")}, '"id" is a required property'),
         ({"fragment": Fragment(b"[]")}, '[] is not of type "object"'),
         ({"fragment": None}, '"data" is a required property'),
+        ({"fragment": None, "sample": {"status": 1, "data": {}}}, '"id" is a required property'),
     ],
 )
 def test_an_envelope_or_a_fragment_that_breaks_the_contract_does_not_leave(

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from contract_file import ContractFile, component
 from in_process import AFTERNOON
 from oceanmock.apis import make_sandbox
 from oceanmock.clock import SECOND
@@ -194,6 +195,37 @@ def test_a_list_that_is_read_again_shows_the_tasks_as_they_are(params: Json, sor
                 sandbox.advance(2 * SECOND)
 
     asyncio.run(check())
+
+
+REPEATED = """
+summary: Repeated tasks in every state, with a name that needs escapes
+api: ocp
+progression: manual
+tasks:
+  - name: 'Ends {n} %d "x"'
+    age: 80s
+    repeat: {count: 40, every: 2s}
+    subtasks: [{name: A, attempts: {takes: 15s, ends: FAILED}}, {name: B}]
+  - name: Works
+    age: 80s
+    repeat: {count: 40, every: 2s}
+    subtasks: [{name: A, attempts: {takes: 25s}}]
+"""
+
+
+def test_every_row_that_comes_from_one_format_is_as_the_contract_says() -> None:
+    sandbox = make_sandbox([read_scenario(REPEATED)], starts_at=AFTERNOON)
+    contract = ContractFile("ocp")
+
+    async def read() -> list[Json]:
+        transport = httpx.ASGITransport(App(Sandboxes(sandbox)))
+        async with httpx.AsyncClient(transport=transport, base_url="http://mock", auth=("manager", "manager")) as http:
+            page = await Client(http).get(params={"size": 100})
+            return [*page["contents"]]
+
+    rows = asyncio.run(read())
+    assert {(row["name"][0], row["status"]) for row in rows} >= {("E", "FAILED"), ("E", "RUNNING"), ("W", "SUCCESSFUL")}
+    assert [contract.problems(component("BasicTaskInstance"), row) for row in rows] == [[]] * 80
 
 
 async def check_next_due(client: Client, sandbox: Sandbox) -> None:

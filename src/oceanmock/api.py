@@ -276,7 +276,8 @@ class Response:
     """A response: a status, a JSON value that is not yet encoded, and further headers.
 
     A body of bytes goes out as it is, as the media type says; None sends no content type. ``fragment`` becomes the
-    member ``data`` of the body, an object.
+    member ``data`` of the body, an object. ``sample`` is the body with one of the rows that come from the same format:
+    it is checked in place of the body.
     """
 
     status: int
@@ -284,6 +285,7 @@ class Response:
     headers: Headers = ()
     media_type: bytes | None = JSON
     fragment: Fragment | None = None
+    sample: Any = None
 
 
 Handler = Callable[[Request], Response]
