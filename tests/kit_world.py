@@ -8,7 +8,8 @@ from typing import Any
 
 from in_process import REINSTALL, sandbox_of
 from oceanmock.apis import make_sandbox
-from oceanmock.engine.sandbox import Sandbox, Sandboxes
+from oceanmock.engine.sandbox import Sandbox
+from oceanmock.engine.sandboxes import Sandboxes
 from oceanmock.http.admin import ADMIN_PREFIX
 from oceanmock.http.admin_values import ScenarioCatalog
 from oceanmock.http.app import App

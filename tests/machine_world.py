@@ -19,7 +19,7 @@ from oceanmock.conformance.model import ApiName, Options, contract_for
 from oceanmock.conformance.probes import Pace, Prober, WalkReport, walk_sandbox
 from oceanmock.conformance.target import Target
 from oceanmock.credentials import Basic, Sealed
-from oceanmock.engine.sandbox import DEFAULT_SANDBOX, Sandboxes
+from oceanmock.engine.sandboxes import DEFAULT_SANDBOX, Sandboxes
 from oceanmock.http.app import App
 from oceanmock.http.server import Server
 from oceanmock.scenario.fields import BaseScenario

@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 import hypothesis
 import schemathesis
 
-from oceanmock.engine.sandbox import DEFAULT_SANDBOX
+from oceanmock.engine.sandboxes import DEFAULT_SANDBOX
 from oceanmock.http.app import App
 from oceanmock.http.server import Server
 from oceanmock.openapi import Operation, load_spec, operations_at, operations_of, spec_path

@@ -15,7 +15,7 @@ from in_process import Ask, asking
 from kit_world import FAR, NEAR, World, served_app
 from oceanmock import running
 from oceanmock.cli import main
-from oceanmock.engine.sandbox import Sandboxes
+from oceanmock.engine.sandboxes import Sandboxes
 from oceanmock.errors import EnvironmentProblem
 from oceanmock.http.admin import service
 from oceanmock.http.admin_values import ScenarioCatalog

@@ -14,7 +14,7 @@ import pytest
 from oceanmock.api import Api
 from oceanmock.apis import APIS, api_named, make_sandbox
 from oceanmock.clock import SECOND
-from oceanmock.engine.sandbox import Sandboxes
+from oceanmock.engine.sandboxes import Sandboxes
 from oceanmock.errors import AuthorError
 from oceanmock.http.app import App
 from oceanmock.http.server import Server

@@ -31,7 +31,8 @@ from oceanmock.conformance.model import ApiName, Options
 from oceanmock.conformance.probes import Prober, find_items, probe
 from oceanmock.conformance.target import Target
 from oceanmock.credentials import Basic, Sealed
-from oceanmock.engine.sandbox import Sandbox, Sandboxes
+from oceanmock.engine.sandbox import Sandbox
+from oceanmock.engine.sandboxes import Sandboxes
 from oceanmock.http.app import App
 from oceanmock.library import load_scenario
 from oceanmock.observations import Observation, ProbeTarget

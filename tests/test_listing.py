@@ -17,7 +17,8 @@ from contract_file import ContractFile, component
 from in_process import AFTERNOON
 from oceanmock.apis import make_sandbox
 from oceanmock.clock import SECOND
-from oceanmock.engine.sandbox import Sandbox, Sandboxes
+from oceanmock.engine.sandbox import Sandbox
+from oceanmock.engine.sandboxes import Sandboxes
 from oceanmock.http.app import App
 from oceanmock.library import read_scenario, scenario_of
 

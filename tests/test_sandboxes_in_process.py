@@ -26,7 +26,9 @@ from obshell_world import INIT
 from oceanmock.apis import make_sandbox
 from oceanmock.clock import SECOND
 from oceanmock.engine.log import Accounts, MoveClock, SandboxSpec
-from oceanmock.engine.sandbox import Sandbox, Sandboxes, TooManySandboxes
+from oceanmock.engine.sandbox import Sandbox
+from oceanmock.engine.sandboxes import Sandboxes
+from oceanmock.engine.store import TooManySandboxes
 from oceanmock.errors import AuthorError, EnvironmentProblem
 from oceanmock.http.app import App
 from oceanmock.http.server import Ports, Server
@@ -113,8 +115,7 @@ def app() -> App:
 
 def serve_two(app: App) -> None:
     """Serve a default sandbox, and two others in which all has happened."""
-    app.sandboxes._by_name.clear()
-    app.sandboxes._by_name["default"] = sandbox_of(REINSTALL)
+    app.sandboxes = Sandboxes(sandbox_of(REINSTALL))
     for name in ("a", "b"):
         app.sandboxes.create(name, spec_of(REINSTALL)).clock.advance(60 * SECOND)
     app.sandboxes.ports = {4001: "a"}

@@ -19,7 +19,7 @@ import pytest
 from command import Serving, run, serving
 from oceanmock.apis import make_sandbox
 from oceanmock.engine.log import Operate, SandboxSpec
-from oceanmock.engine.sandbox import Sandboxes
+from oceanmock.engine.sandboxes import Sandboxes
 from oceanmock.engine.state_file import APPLICATION_ID, StateFile
 from oceanmock.engine.store import StoreUnavailable
 from oceanmock.errors import EnvironmentProblem

@@ -349,6 +349,11 @@ def stub_for(
 
     def respond(request: Request) -> Response:
         stub, sandbox = found.stub, request.sandbox
+        if not sandbox.take_stub(found):
+            other = stub_for(request, envelope=envelope, item=item, time=time)
+            if isinstance(other, str):
+                raise ApiError("unknown path", other)
+            return other(request)
         parts = stub.render(found.request, time(sandbox.clock.now()), lambda: item(found.views[-1]))
         headers = [(name.lower(), _HEADER_GAP.sub("?", f"{text}")) for name, text in parts.pop("headers", {}).items()]
         encoded = [(name.encode(), text.encode()) for name, text in headers]
@@ -356,7 +361,7 @@ def stub_for(
         media_type: bytes | None = b"text/plain; charset=utf-8" if isinstance(body, str) else JSON
         if body == "" or "content-type" in dict(headers):
             media_type = None
-        request.fault = sandbox.take_stub(found, request.fault)
+        request.fault = sandbox.delay_stub(found, request.fault)
         return Response(stub.status, body.encode() if isinstance(body, str) else body, encoded, media_type)
 
     return respond

@@ -20,7 +20,8 @@ from typing import Any, Final
 from oceanmock.apis import make_sandbox
 from oceanmock.clock import SECOND
 from oceanmock.engine.log import MoveClock, SandboxSpec
-from oceanmock.engine.sandbox import Sandbox, Sandboxes
+from oceanmock.engine.sandbox import Sandbox
+from oceanmock.engine.sandboxes import Sandboxes
 from oceanmock.http.app import App
 from oceanmock.journal import MAX_JOURNAL_ENTRIES
 from oceanmock.library import load_scenario, read_scenario

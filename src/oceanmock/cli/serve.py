@@ -6,8 +6,9 @@ import contextlib
 import gc
 import os
 import signal
+import socket
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from threading import Event, Thread
@@ -19,6 +20,7 @@ from oceanmock.admin_client import TOKEN_VARIABLE, URL_VARIABLE, Admin, NoAnswer
 from oceanmock.cli.admin import PROGRESSION, TOKEN_OPTIONS, read_token
 from oceanmock.cli.conform_options import DURATION, mask_names
 from oceanmock.cli.printing import banner, print_exchange, print_json, print_reports, ready_line
+from oceanmock.cli.store import default_sandbox, open_store
 from oceanmock.clock import Progression, stopwatch
 from oceanmock.errors import AuthorError, EnvironmentProblem, OceanmockError
 from oceanmock.text import format_duration, suggest
@@ -27,9 +29,7 @@ if TYPE_CHECKING:
     import ssl
     import subprocess
 
-    from oceanmock.engine.sandbox import Sandbox
     from oceanmock.http.app import App
-    from oceanmock.scenario.fields import BaseScenario
 
 POLL_INTERVAL_S: Final = 0.1
 FROM_ENVIRONMENT: Final = {"auto_envvar_prefix": "OCEANMOCK"}
@@ -90,7 +90,7 @@ def _build(
     auth: str,
     switches: Sequence[str],
     cors: bool,
-    state: Path | None = None,
+    store: Callable[[], Any] | None = None,
     **token_options: str | None,
 ) -> tuple[App, bool]:
     """Return the app of a command's options, and whether its token was generated. Raises AuthorError."""
@@ -122,7 +122,7 @@ def _build(
             by_api[api_of[name].name] |= switch
         settings: dict[str, Any] = {"progression": progression, "speed": speed, "seed": seed, "switches": by_api}
         settings["accounts"] = Accounts(required=auth == "on")
-        sandbox = _restored(state, loaded, settings) if state is not None else make_sandbox(loaded, **settings)
+        sandbox = make_sandbox(loaded, **settings) if store is None else default_sandbox(store(), loaded, settings)
         given = read_token(**token_options)
         token = given or new_token(host)
         app = create_app(sandbox, token=token, scenarios=loaded, cors=cors)
@@ -131,34 +131,6 @@ def _build(
     finally:
         gc.freeze()
         gc.enable()
-
-
-def _restored(path: Path, scenarios: Sequence[BaseScenario], settings: Mapping[str, Any]) -> Sandbox:
-    """Return the sandbox of a state file, or a new one where the file has none, or one of other options."""
-    from oceanmock.apis import APIS, make_sandbox
-    from oceanmock.clock import machine_now
-    from oceanmock.engine.encoding import encode_spec
-    from oceanmock.engine.log import SandboxSpec
-    from oceanmock.engine.sandbox import DEFAULT_SANDBOX, Sandbox
-    from oceanmock.engine.state_file import StateFile
-    from oceanmock.library import read_fault, scenario_of
-
-    store = StateFile(path, scenario_of=scenario_of, fault_of=read_fault)
-    ahead = max(store.latest - machine_now(), 0)  # the machine's clock was set back
-
-    def wall() -> int:
-        return machine_now() + ahead
-
-    if DEFAULT_SANDBOX not in store.names():
-        return make_sandbox(scenarios, store=store, wall=wall, **settings)
-    kept = store.read(DEFAULT_SANDBOX, since=-1).spec
-    assert kept is not None
-    if encode_spec(SandboxSpec(tuple(scenarios), created=kept.created, **settings)) != encode_spec(kept):
-        click.echo(f"{path} has a default sandbox of other scenarios or options; it is replaced.", err=True)
-        return make_sandbox(scenarios, store=store, wall=wall, **settings)
-    sandbox = Sandbox(kept, APIS, store=store, wall=wall, is_stored=False)
-    sandbox.refresh(since=-1)
-    return sandbox
 
 
 def _stop_with_parent(_ctx: click.Context, _option: click.Parameter, is_set: bool) -> None:
@@ -187,6 +159,14 @@ def _stop_with_parent(_ctx: click.Context, _option: click.Parameter, is_set: boo
     "--state",
     type=click.Path(path_type=Path, dir_okay=False),
     help="Keep every sandbox in this file, which is created if it is missing; a server started with it goes on.",
+)
+@click.option(
+    "--store",
+    metavar="URL",
+    help="Share every sandbox with the other servers of this Redis, e.g. redis://127.0.0.1:6379/0.",
+)
+@click.option(
+    "--replica-name", metavar="NAME", help="The name of this server among those, by default its host and port."
 )
 @click.option("--uds", type=click.Path(path_type=Path), help="Listen on this Unix domain socket too, without TLS.")
 @click.option("--tls-cert", metavar="FILE", help="Serve over TLS with this certificate (PEM), and its chain.")
@@ -237,8 +217,15 @@ def serve(
     """
     if watch and not scenarios:
         raise click.UsageError("give the scenario files that --watch reads again.")
+    url, state = options.pop("store"), options.pop("state")
+    replica = options.pop("replica_name") or f"{socket.gethostname()}:{port or os.getpid()}"
+    if url and state:
+        raise click.UsageError("give --state or --store: a store in Redis outlives its servers, too.")
+    options["store"] = partial(open_store, url or state, replica=replica) if url or state else None
     tls = _tls_context(options.pop("tls_cert"), options.pop("tls_key"))
     app, has_new_token = _build(scenarios, host=host, **options)
+    if url and has_new_token:
+        raise AuthorError(f"replicas have one token: give each the same --admin-token, since --host is {host}.")
     if not quiet and (log_format or os.isatty(2)):  # where nobody reads the other end of a pipe, it would fill up
         app.on_exchange = partial(print_exchange, as_json=log_format == "json")
 

@@ -25,7 +25,7 @@ from oceanmock.conformance.run import Environment, Runner, ignore, judged, merge
 from oceanmock.conformance.target import Target
 from oceanmock.credentials import Basic, Sealed
 from oceanmock.engine.log import SandboxSpec
-from oceanmock.engine.sandbox import Sandboxes
+from oceanmock.engine.sandboxes import Sandboxes
 from oceanmock.http import AsgiApp
 from oceanmock.http.app import App
 from oceanmock.http.server import Server

@@ -6,6 +6,7 @@ that the admin API would refuse; nothing in it is executed.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Final, get_args
@@ -13,6 +14,7 @@ from typing import Any, Final, get_args
 import orjson
 
 from oceanmock.engine.log import AccessKeyPair, Accounts, Command, OperationRecord, SandboxSpec, User
+from oceanmock.journal.entries import Entry, Recorded, read_recorded
 from oceanmock.scenario.faults import Fault
 from oceanmock.scenario.fields import BaseScenario
 
@@ -47,6 +49,23 @@ def encode_key(key: Any) -> str:
 def decode_key(text: str) -> Any:
     """Return the key that ``encode_key`` wrote."""
     return _as_key(orjson.loads(text))
+
+
+def encode_entry(recorded: Recorded) -> bytes:
+    """Return an entry of a journal as JSON, without secrets."""
+    entry = read_recorded(recorded)
+    return json.dumps(_fields_of(entry), default=lambda body: body.decode("latin-1")).encode()
+
+
+def decode_entry(data: bytes, *, number: int) -> Recorded:
+    """Return the entry that ``encode_entry`` wrote, with its number."""
+    values = json.loads(data) | {"number": number}
+    request, response = (
+        [(k.encode("latin-1"), v.encode("latin-1")) for k, v in values.pop(f"{side}_headers")]
+        for side in ("request", "response")
+    )
+    bodies = {key: values[key].encode("latin-1") for key in ("request_body", "response_body")}
+    return Entry(**values | bodies), request, response
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""A sandbox: its specification and log, and the state that they lead to; the sandboxes of a server.
+"""A sandbox: its specification and log, and the state that they lead to.
 
 ``execute`` evaluates a command against the current state, appends it to the log, and returns its result; everything
 else reads. The state is folded once and kept: a command applies to it by itself, and only a failed load folds the whole
@@ -7,41 +7,27 @@ log again. One clock drives every API.
 
 from __future__ import annotations
 
-import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from itertools import chain, count, repeat
+from itertools import chain, repeat
+from math import inf
 from random import Random
 from typing import Any, Final, TypeVar
 
-from oceanmock.clock import Clock, machine_now
+from oceanmock.clock import LATEST, Clock, machine_now
 from oceanmock.engine import log as commands
 from oceanmock.engine.fake_data import FakeData
 from oceanmock.engine.faults import FaultRequest, Faults, FaultStatistics, InjectedFault
 from oceanmock.engine.log import Command, LogEntry, Operate, OperationRecord, SandboxSpec
-from oceanmock.engine.store import (
-    MAX_NAME_LENGTH,
-    MemoryStore,
-    NoSuchSandbox,
-    SandboxFull,
-    Store,
-    StoreUnavailable,
-    quoted_name,
-)
+from oceanmock.engine.store import MemoryStore, SandboxFull, Store, StoreUnavailable
 from oceanmock.engine.world import World
 from oceanmock.errors import AuthorError, CallerError, OceanmockError
 from oceanmock.scenario.faults import Fault
 from oceanmock.scenario.fields import MAX_STUBS, BaseScenario
 from oceanmock.scenario.stubs import Stub, StubRequest
 from oceanmock.text import nanoseconds_of, plural
-
-DEFAULT_SANDBOX: Final = "default"
-MAX_SANDBOXES: Final = 10_000
-MAX_OWN_PORTS: Final = 500
-"""The most further ports of a server; each is an open file, of which a process often has 1,024."""
-SANDBOX_NAME: Final = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{MAX_NAME_LENGTH - 1}}}")
-"""The names that can stand in paths and headers as they are."""
 
 W = TypeVar("W", bound=World[Any, Any, Any, Any])
 
@@ -65,7 +51,8 @@ class Sandbox:
 
     ``apis`` are the records of its APIs (``oceanmock.api.Api``). ``started`` is the instant at which its clock began.
     ``server`` and ``pid`` are the host and process id that the APIs' responses show. ``generation`` counts the
-    specifications that it has had.
+    specifications that it has had; ``base`` is the first version of the last one in the store, or of the sandbox that
+    this one is to replace.
     """
 
     def __init__(
@@ -86,10 +73,7 @@ class Sandbox:
         self.apis: Final = apis
         self.store: Final[Store] = MemoryStore() if store is None else store
         self.wall: Final = wall
-        self.server: Final = FakeData(f"{spec.seed}").host
-        self.pid: Final = Random(f"{spec.seed}/pid").randrange(1000, 32768)  # noqa: S311 (no secret)
-        self._traces = Random(spec.seed)  # noqa: S311 (the same seed, the same trace ids)
-        self.generation = 0
+        self.generation = self.base = 0
         self._version = -1
         self._fold(spec)
         if is_stored:
@@ -98,10 +82,13 @@ class Sandbox:
             self._append(entry)
             self._apply(entry)
 
-    def put(self) -> None:
-        """Create the sandbox in the store, where one was built without that."""
-        self._version = self.store.put(self.spec)
-        self.journal = self.store.journal(self.name)
+    def put(self, **conditions: Any) -> bool:
+        """Create the sandbox in the store on the conditions of ``Store.put``; return whether they hold."""
+        version = self.store.put(self.spec, **conditions)
+        if version is not None:
+            self._version = self.base = version
+            self.journal = self.store.journal(self.name, version)
+        return version is not None
 
     # --- reading ---
 
@@ -185,13 +172,15 @@ class Sandbox:
 
     # --- changing ---
 
-    def execute(self, command: Command) -> Any:
-        """Apply a command, log it, and return its result.
+    def execute(self, asked: Command | Callable[[], Command]) -> Any:
+        """Apply a command, log it, and return its result; a function returns the command for the current state.
 
         Raises what the API's rules refuse it with, SandboxFull and SandboxDeleted; then nothing has changed.
         """
         while True:
-            self.refresh()
+            if not self.store.replica:  # else the request began so, and an append notices what has come since
+                self.refresh()
+            command = asked() if callable(asked) else asked
             self._check_limits(command)
             wall = self.wall()
             entry = LogEntry(self.clock.at(wall), wall, command)
@@ -209,7 +198,9 @@ class Sandbox:
             try:
                 is_appended = self._append(entry)
             except StoreUnavailable:
-                self.refresh(since=-1)
+                self._version = -1  # the command was applied here, and perhaps to the store
+                with suppress(StoreUnavailable):
+                    self.refresh()
                 raise
             if is_appended:
                 if isinstance(command, Operate):
@@ -228,7 +219,8 @@ class Sandbox:
         changes = self.store.read(self.name, since=self._version if since is None else since)
         if changes.spec is not None:
             self._fold(changes.spec)
-            self.journal = self.store.journal(self.name)
+            self.base = changes.base
+            self.journal = self.store.journal(self.name, changes.base)
         for entry in changes.entries:
             self._apply(entry)
         self._version = changes.version
@@ -244,7 +236,7 @@ class Sandbox:
 
     def advance(self, by: int) -> None:
         """Move the clock on by ``by`` nanoseconds."""
-        self.execute(commands.MoveClock(self.clock.now() + by))
+        self.execute(lambda: commands.MoveClock(min(self.clock.now() + by, LATEST)))
 
     def note_read(self, kind: type[World[Any, Any, Any, Any]], keys: Iterable[Any] | None = None) -> None:
         """Move a clock under ``polls`` to the first instant at which one of some tasks or dags, or any, changes.
@@ -256,10 +248,13 @@ class Sandbox:
             if first is not None:
                 self.execute(commands.MoveClock(first))
 
-    def take_stub(self, found: FoundStub, fault: InjectedFault | None) -> InjectedFault | None:
-        """Count a response of a stub, which reads what it depends on; return the fault with the delay of both."""
+    def take_stub(self, found: FoundStub) -> bool:
+        """Count a response of a stub; return False if others had its last one in the meantime."""
+        return self.store.count(self.name, ("stub", found.number)) <= (found.stub.times or inf)
+
+    def delay_stub(self, found: FoundStub, fault: InjectedFault | None) -> InjectedFault | None:
+        """Note that a stub's response reads what it depends on; return the fault with the delay of both."""
         api, _, stub = self._stubs[found.number]
-        self.store.count(self.name, ("stub", found.number))
         root = next(entry.root.name for entry in self.apis if entry.name == api)
         keys = {getattr(view, root).key for view in found.views if view is not None}
         self.note_read(type(self.worlds[api]), keys)
@@ -271,6 +266,11 @@ class Sandbox:
     def _fold(self, spec: SandboxSpec) -> None:
         """Begin with the state of a specification."""
         self.generation += 1
+        self.server = FakeData(f"{spec.seed}").host
+        self.pid = Random(f"{spec.seed}/pid").randrange(1000, 32768)  # noqa: S311 (no secret)
+        if self.generation == 1:  # the same seed, the same trace ids; replicas have other ones
+            replica = self.store.replica
+            self._traces = Random(f"{spec.seed}/{replica}" if replica else spec.seed)  # noqa: S311
         self._accepted = Counter[type]()
         self.spec, self.accounts, start = spec, spec.accounts, spec.starts_at
         self.scenarios = scenarios = spec.scenarios
@@ -282,11 +282,12 @@ class Sandbox:
         )
         by_api = _by_api(scenarios)
         self._check_stubs(scenarios)
-        self.worlds: dict[str, World[Any, Any, Any, Any]] = {}
+        worlds: dict[str, World[Any, Any, Any, Any]] = {}
         for api in self.apis:
             switches = spec.switches.get(api.name, {})
             new_world = api.module("world").new_world
-            self.worlds[api.name] = new_world(self.clock, by_api[api.name], seed=spec.seed, switches=switches)
+            worlds[api.name] = new_world(self.clock, by_api[api.name], seed=spec.seed, switches=switches)
+        self.worlds = worlds
         self._stubs = list[tuple[str, str, Stub]]()
         self._add_stubs(scenarios)
         faults = (fault for scenario in scenarios for fault in scenario.faults)
@@ -354,139 +355,3 @@ def _by_api(scenarios: Sequence[BaseScenario]) -> defaultdict[str, list[BaseScen
     for scenario in scenarios:
         by_api[scenario.api].append(scenario)
     return by_api
-
-
-class SandboxTaken(CallerError):
-    """There is a sandbox of this name already."""
-
-
-class TooManySandboxes(CallerError):
-    """There are as many sandboxes as allowed."""
-
-
-class Sandboxes:
-    """The sandboxes of one server, by their names; ``ports`` maps further ports to them.
-
-    They share a store and nothing else. ``default`` always exists: it is the sandbox of a request that names none.
-    Creating one costs no more than its scenarios' histories, so that each test can have its own. Their number is
-    bounded; a sandbox stays until it is deleted.
-    """
-
-    def __init__(self, default: Sandbox, *, limit: int = MAX_SANDBOXES) -> None:
-        self.limit: Final = limit
-        self.ports: dict[int, str] = {}
-        self._store: Final = default.store
-        self._by_name = {DEFAULT_SANDBOX: default}
-        self._numbers = count(1)
-        for name in self._store.names():
-            if name != DEFAULT_SANDBOX:
-                self._restore(name)
-
-    @property
-    def default(self) -> Sandbox:
-        """Return the one that is always there."""
-        return self._by_name[DEFAULT_SANDBOX]
-
-    def __iter__(self) -> Iterator[Sandbox]:
-        return iter(self._by_name.values())
-
-    def __len__(self) -> int:
-        return len(self._by_name)
-
-    def __contains__(self, sandbox: Sandbox) -> bool:
-        return self._by_name.get(sandbox.name) is sandbox
-
-    def get(self, name: str) -> Sandbox:
-        """Return the sandbox of a name. Raises NoSuchSandbox."""
-        sandbox = self._by_name.get(name)
-        if sandbox is None:
-            raise NoSuchSandbox(name, self._by_name)
-        return sandbox
-
-    def create(self, name: str | None, spec: SandboxSpec) -> Sandbox:
-        """Create a sandbox of a name, by default the next free one.
-
-        Raises AuthorError for an invalid name or specification, SandboxTaken, TooManySandboxes; then nothing has
-        changed.
-        """
-        return self.add(self.build(name, spec))
-
-    def _restore(self, name: str) -> None:
-        """Add a sandbox that the store has already."""
-        spec = self._store.read(name, since=-1).spec
-        assert spec is not None
-        self._by_name[name] = self._build(spec)
-        self._by_name[name].refresh(since=-1)
-
-    def add(self, sandbox: Sandbox) -> Sandbox:
-        """Add a sandbox that was built. Raises SandboxTaken, TooManySandboxes."""
-        self._check(sandbox.name)
-        sandbox.put()
-        self._by_name[sandbox.name] = sandbox
-        return sandbox
-
-    def build(self, name: str | None, spec: SandboxSpec) -> Sandbox:
-        """Return the sandbox that ``create`` adds, which changes nothing: any thread may build one."""
-        if name is None:
-            name = next(n for n in map("sandbox-{}".format, self._numbers) if n not in self._by_name)
-        if not SANDBOX_NAME.fullmatch(name):
-            raise AuthorError(
-                f"{quoted_name(name)} is no name for a sandbox: letters, digits, dots, dashes and "
-                f"underscores, at most {MAX_NAME_LENGTH}, a letter or digit first."
-            )
-        self._check(name)
-        return self._build(replace(spec, name=name))
-
-    def _check(self, name: str) -> None:
-        if len(self) >= self.limit:
-            raise TooManySandboxes(f"there are {self.limit:,} sandboxes already. Delete those that are done with.")
-        if name in self._by_name:
-            raise SandboxTaken(f"there is a sandbox {name!r} already. Delete it, or choose another name.")
-
-    def reset(self, name: str) -> Sandbox:
-        """Create a sandbox again by its specification. Raises NoSuchSandbox."""
-        return self.put(self.rebuild(name))
-
-    def load(self, name: str, scenarios: Sequence[BaseScenario]) -> Sandbox:
-        """Add scenarios to a sandbox: to the specification, if it has had no command and no request; else now.
-
-        Raises NoSuchSandbox, and AuthorError if they do not fit what is there; then nothing has changed.
-        """
-        sandbox = self.get(name)
-        if not sandbox.is_untouched:
-            sandbox.execute(commands.Load(tuple(scenarios)))
-            return sandbox
-        return self.put(self.rebuild(name, (*sandbox.spec.scenarios, *scenarios)))
-
-    def delete(self, name: str) -> list[int]:
-        """Delete a sandbox and return its own ports. Raises NoSuchSandbox. ``default`` is reset instead."""
-        if name == DEFAULT_SANDBOX:
-            self.reset(name)
-            return []
-        self.get(name)
-        self._store.delete(name)
-        del self._by_name[name]
-        freed = [port for port, owner in self.ports.items() if owner == name]
-        for port in freed:
-            del self.ports[port]
-        return freed
-
-    def rebuild(self, name: str, scenarios: Sequence[BaseScenario] | None = None) -> Sandbox:
-        """Return a sandbox of the same specification, or with other scenarios; like ``build`` it changes nothing.
-
-        Raises NoSuchSandbox, and AuthorError for scenarios that do not fit together.
-        """
-        spec = self.get(name).spec
-        scenarios = spec.scenarios if scenarios is None else tuple(scenarios)
-        return self._build(replace(spec, scenarios=scenarios, created=self.default.wall()))
-
-    def put(self, sandbox: Sandbox) -> Sandbox:
-        """Put a sandbox in the place of the one of its name. Raises NoSuchSandbox."""
-        self.get(sandbox.name)
-        sandbox.put()
-        self._by_name[sandbox.name] = sandbox
-        return sandbox
-
-    def _build(self, spec: SandboxSpec) -> Sandbox:
-        default = self.default
-        return Sandbox(spec, default.apis, store=self._store, wall=default.wall, is_stored=False)

@@ -15,6 +15,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, Final
 
+from oceanmock.clock import machine_now
 from oceanmock.engine.encoding import (
     Decoder,
     decode_key,
@@ -49,7 +50,7 @@ _OF_SANDBOX: Final = ("entry", "counter", "record")
 
 
 class StateFile(MemoryStore):
-    """The store of one server with ``--state``; ``latest`` is the latest time of the machine in it, 0 if it is new."""
+    """The store of one server with ``--state``."""
 
     def __init__(self, path: Path, *, scenario_of: Callable[..., Any], fault_of: Callable[[Any], Any]) -> None:
         """Read the file, or create it. Raises EnvironmentProblem if it cannot be used, and says why."""
@@ -58,16 +59,25 @@ class StateFile(MemoryStore):
         self._lock: Final = Lock()
         self._connection: Final = _open(path)
         try:
-            self.latest = self._restore(Decoder(scenario_of, fault_of))
+            self._ahead = max(self._restore(Decoder(scenario_of, fault_of)) - machine_now(), 0)
         except (AuthorError, KeyError, TypeError, ValueError) as problem:
             self.close()
             raise _unusable(path, f"it was written by another version of oceanmock ({problem})", is_ours=True) from None
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def wall(self) -> int:
+        """Return a time of the machine that is not before that of any entry, though the machine's was set back."""
+        return machine_now() + self._ahead
 
     def close(self) -> None:
         """Leave the file to another server."""
         self._connection.close()
 
-    def put(self, spec: SandboxSpec) -> int:
+    def put(self, spec: SandboxSpec, *, replaces: int | None = None, if_untouched: bool = False) -> int | None:
+        if not self.may_put(spec.name, replaces, if_untouched=if_untouched):
+            return None
         with self._writing() as execute:
             self._erase(execute, spec.name)
             execute("INSERT INTO sandbox VALUES (?, ?, ?)", spec.name, self._last_version + 1, encode_spec(spec))

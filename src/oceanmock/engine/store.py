@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import Counter, deque
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from struct import Struct
@@ -36,22 +36,30 @@ Attempt = tuple[str, Mapping[int, int]]
 class LogChanges:
     """The part of a sandbox that a reader of an older version has not seen.
 
-    ``spec`` is set where the sandbox was put since; ``entries`` then are the whole log.
+    ``spec`` is set where the sandbox was put since, at version ``base``; ``entries`` then are the whole log.
     """
 
     version: int
     entries: Sequence[LogEntry] = ()
     spec: SandboxSpec | None = None
+    base: int = 0
 
 
 class Store(Protocol):
     """Sandboxes by their names. Versions only grow, also when a sandbox is put again.
 
-    What reads or changes a sandbox raises SandboxDeleted for one that was deleted.
+    What reads or changes a sandbox raises SandboxDeleted for one that was deleted. ``replica`` is the name of this
+    process among those that share the store, "" where it is the only one.
     """
 
-    def put(self, spec: SandboxSpec) -> int:
-        """Create or replace a sandbox, with nothing but its specification; return its version."""
+    replica: str
+
+    def put(self, spec: SandboxSpec, *, replaces: int | None = None, if_untouched: bool = False) -> int | None:
+        """Create or replace a sandbox, with nothing but its specification; return its version.
+
+        ``replaces`` is the first version of the one that it replaces, 0 for none, None for any; if that is another by
+        now, return None. So too, with ``if_untouched``, where it has had a command or a request.
+        """
 
     def names(self) -> list[str]:
         """Return the names of the sandboxes, in the order of their creation."""
@@ -68,8 +76,11 @@ class Store(Protocol):
         A ``MoveClock`` is replaced by the next one, where nothing lies between them.
         """
 
-    def journal(self, name: str) -> Journal:
-        """Return a sandbox's journal, which is trimmed to its last entries."""
+    def journal(self, name: str, base: int) -> Journal:
+        """Return the journal of a sandbox that was put at a version; it is trimmed to its last entries."""
+
+    def keep(self, name: str, make: Callable[[], bytes], *, anew: bool = False) -> bytes:
+        """Return a value that all sandboxes and replicas share, which is made at first, or ``anew``."""
 
     def count(self, name: str, counter: Hashable, *, by: int = 1) -> int:
         """Add to a counter of a sandbox, and return its value; ``by`` 0 reads it."""
@@ -102,6 +113,14 @@ class NoSuchSandbox(CallerError):
 
 class SandboxDeleted(NoSuchSandbox):
     """A sandbox was deleted while a request to it arrived."""
+
+
+class SandboxTaken(CallerError):
+    """There is a sandbox of this name already."""
+
+
+class TooManySandboxes(CallerError):
+    """There are as many sandboxes as allowed."""
 
 
 class SandboxFull(CallerError):
@@ -174,12 +193,17 @@ class _StoredByName(dict[str, StoredSandbox]):
 class MemoryStore:
     """The store of one process, whose requests run on one event loop."""
 
+    replica = ""
+
     def __init__(self) -> None:
         self._sandboxes = _StoredByName()
+        self._kept: dict[str, bytes] = {}
         self._last_version = 0  # of all sandboxes, so that one made again is newer
         self._journal_space: Final = JournalSpace()
 
-    def put(self, spec: SandboxSpec) -> int:
+    def put(self, spec: SandboxSpec, *, replaces: int | None = None, if_untouched: bool = False) -> int | None:
+        if not self.may_put(spec.name, replaces, if_untouched=if_untouched):
+            return None
         self._last_version += 1
         if spec.name in self._sandboxes:
             self.delete(spec.name)
@@ -187,17 +211,26 @@ class MemoryStore:
         self._sandboxes[spec.name] = StoredSandbox(spec, self._last_version, self._last_version, journal)
         return self._last_version
 
+    def may_put(self, name: str, replaces: int | None, *, if_untouched: bool) -> bool:
+        """Return whether a sandbox is as ``put`` expects it."""
+        stored = self._sandboxes.get(name)
+        if if_untouched and (stored is None or stored.version != stored.base or stored.journal.last):
+            return False
+        return replaces is None or replaces == (0 if stored is None else stored.base)
+
     def names(self) -> list[str]:
         return list(self._sandboxes)
 
     def delete(self, name: str) -> None:
-        self._sandboxes.pop(name).journal.close()
+        self._sandboxes[name].journal.close()
+        del self._sandboxes[name]
 
     def read(self, name: str, *, since: int) -> LogChanges:
         stored = self._sandboxes[name]
         if since >= stored.version:
             return LogChanges(stored.version)
-        return LogChanges(stored.version, stored.log.since(since), stored.spec if since < stored.base else None)
+        spec = stored.spec if since < stored.base else None
+        return LogChanges(stored.version, stored.log.since(since), spec, stored.base)
 
     def append(self, name: str, entry: LogEntry, *, expected_version: int) -> int | None:
         stored = self._sandboxes[name]
@@ -207,8 +240,13 @@ class MemoryStore:
         stored.log.append(stored.version, entry)
         return stored.version
 
-    def journal(self, name: str) -> Journal:
+    def journal(self, name: str, base: int) -> Journal:
         return self._sandboxes[name].journal
+
+    def keep(self, name: str, make: Callable[[], bytes], *, anew: bool = False) -> bytes:
+        if anew or name not in self._kept:
+            self._kept[name] = make()
+        return self._kept[name]
 
     def count(self, name: str, counter: Hashable, *, by: int = 1) -> int:
         counters = self._sandboxes[name].counters

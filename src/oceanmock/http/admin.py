@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import hmac
 import re
-from asyncio import AbstractEventLoop, run_coroutine_threadsafe
-from collections.abc import Callable, Mapping
-from contextvars import ContextVar
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import parse_qsl
 
 import orjson
@@ -25,8 +24,9 @@ from oceanmock.api import Api, ApiError, Headers, Json, Request, Response, Servi
 from oceanmock.apis import api_named, operations_by_api
 from oceanmock.clock import LATEST, stopwatch
 from oceanmock.engine import log
-from oceanmock.engine.sandbox import DEFAULT_SANDBOX, MAX_OWN_PORTS, Sandbox, SandboxTaken, TooManySandboxes
-from oceanmock.engine.store import NoSuchSandbox
+from oceanmock.engine.sandbox import Sandbox
+from oceanmock.engine.sandboxes import DEFAULT_SANDBOX, MAX_OWN_PORTS
+from oceanmock.engine.store import NoSuchSandbox, SandboxTaken, TooManySandboxes
 from oceanmock.engine.world import TaskItem
 from oceanmock.errors import AuthorError, CallerError, EnvironmentProblem, IdTaken, NoSuchTask
 from oceanmock.http import admin_values as values
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from oceanmock.http.app import App
 
 ADMIN_PREFIX: Final = "/__admin/"
+HEALTH_PATH: Final = f"{ADMIN_PREFIX}health"
+READY_PATH: Final = f"{ADMIN_PREFIX}ready"
 RESPONSE_HEADERS: Final[Headers] = ((b"x-oceanmock-version", __version__.encode()),)
 """By the version in every response a client recognizes oceanmock."""
 MAX_ERROR_LENGTH: Final = 64 * 1024
@@ -54,11 +56,8 @@ takes longer than the event loop may be held: 20 ms."""
 _LONG_REQUEST: Final = re.compile(
     re.escape(ADMIN_PREFIX) + "sandboxes(?:/(?P<name>[^/]+)(?:/(?P<part>scenarios|tasks|reset|journal(?:/verify)?))?)?"
 )
-MAX_WAIT_SECONDS: Final = 10
-"""How long a thread waits for the event loop, which may have been stopped."""
-LOOP: Final = ContextVar[AbstractEventLoop | None]("oceanmock.loop", default=None)
-"""The server's event loop, in the thread that responds to a long request."""
 PERMITTED: Final = frozenset({"ADMIN"})
+_T = TypeVar("_T")
 
 
 class Conflict(CallerError):
@@ -90,7 +89,7 @@ def service(app: App) -> Service:
 def takes_long(app: App, request: Request, body: bytes | ApiError) -> bool:
     """Return whether a thread of its own should respond: to a large scenario, or from a large journal or sandbox."""
     match = _LONG_REQUEST.fullmatch(request.path)
-    if match is None or isinstance(body, ApiError):
+    if app.is_replica or match is None or isinstance(body, ApiError):
         return False
     name, part = match.groups()
     if len(body) > LARGE_BODY or (b"&" in body and b"*" in body):  # a text with aliases needs few bytes
@@ -106,18 +105,6 @@ def takes_long(app: App, request: Request, body: bytes | ApiError) -> bool:
     is_built = part == "reset" or (name == DEFAULT_SANDBOX and request.method == "DELETE")
     is_built = is_built or (part == "scenarios" and sandbox.is_untouched)
     return is_built and values.steps_in(sandbox.spec.scenarios, app.apis) > LARGE_SANDBOX
-
-
-def _on_loop(change: Callable[[], Json]) -> Json:
-    """Return the result of what reads or changes sandboxes, which happens on the event loop alone."""
-    loop = LOOP.get()
-    if loop is None:
-        return change()
-
-    async def run() -> Json:
-        return change()
-
-    return run_coroutine_threadsafe(run(), loop).result(MAX_WAIT_SECONDS)
 
 
 class AdminHandlers:
@@ -189,32 +176,39 @@ class AdminHandlers:
 
     def get_health(self, request: Request) -> Json:
         uptime = (stopwatch() - self._began) // 1_000_000 * 1_000_000
+        count, journal_bytes = self.app.sandboxes.sizes()
         return {
             "status": "ok",
             "version": __version__,
-            "sandboxes": len(self.app.sandboxes),
+            "sandboxes": count,
             "max_sandboxes": self.app.sandboxes.limit,
-            "journal_bytes": sum(sandbox.journal.bytes for sandbox in self.app.sandboxes),
+            "journal_bytes": journal_bytes,
             "max_journal_bytes": MAX_STORE_BYTES,
             "uptime": format_duration(uptime),
+            **self.app.sandboxes.replica_details(),
         }
 
-    get_readiness = get_health
+    def get_readiness(self, request: Request) -> Json:
+        """Return as ``getHealth``; of a replica, only while its store can be read and written."""
+        self.app.sandboxes.check()
+        return self.get_health(request)
 
     def list_scenarios(self, request: Request) -> Json:
         catalog = self.app.catalog
         return {"scenarios": [values.head_json(catalog.get(name)) for name in catalog.names()]}
 
     def list_sandboxes(self, request: Request) -> Json:
-        sandboxes, own_ports = [*self.app.sandboxes], self._own_ports()
-        return {"sandboxes": [self._json(request, item, own_ports) for item in sandboxes]}
+        own_ports = self._own_ports()
+        return {"sandboxes": [self._json(request, item, own_ports) for item in self.app.sandboxes]}
 
     def create_sandbox(self, request: Request) -> Json:
         sandbox = self.app.sandboxes.build(request.content.get("name"), self._spec_of(request.content))
-        return _on_loop(lambda: self._add(request, sandbox))
+        return self._change(lambda: self._add(request, sandbox))
 
     def _add(self, request: Request, sandbox: Sandbox) -> Json:
         body, sandboxes, ports = request.content, self.app.sandboxes, self.app.ports
+        if body.get("own_port"):
+            self._close_ports(sandboxes.free_ports())
         if body.get("own_port") and len(sandboxes.ports) >= MAX_OWN_PORTS:
             raise Conflict(f"{MAX_OWN_PORTS} sandboxes have ports of their own. Delete those that are done with.")
         sandboxes.add(sandbox)
@@ -223,7 +217,7 @@ class AdminHandlers:
                 if ports is None:
                     problem = "this server cannot listen on further ports; leave out `own_port`."
                     raise Conflict(problem)
-                sandboxes.ports[ports.open()] = sandbox.name
+                sandboxes.ports[self._at_ports(ports.open)] = sandbox.name
             except (CallerError, EnvironmentProblem):
                 sandboxes.delete(sandbox.name)
                 raise
@@ -261,34 +255,50 @@ class AdminHandlers:
 
     def delete_sandbox(self, request: Request) -> Json:
         """Delete a sandbox and count 1, or reset the default one and count 0."""
-        name, ports = request.sandbox.name, self.app.ports
+        name = request.sandbox.name
         if name == DEFAULT_SANDBOX:
             self.reset_sandbox(request)
             return {"deleted": 0}
-        for port in self.app.sandboxes.delete(name):
-            if ports is not None:
-                ports.close(port)
+        self._close_ports(self.app.sandboxes.delete(name))
         return {"deleted": 1}
+
+    def _close_ports(self, numbers: Iterable[int]) -> None:
+        for port in numbers:
+            if self.app.ports is not None:
+                self._at_ports(partial(self.app.ports.close, port))
+
+    def _change(self, change: Callable[[], _T]) -> _T:
+        """Return the result of what reads or changes sandboxes: on the event loop, or in a replica's own thread."""
+        return change() if self.app.is_replica else values.on_loop(change)
+
+    def _at_ports(self, change: Callable[[], _T]) -> _T:
+        return values.on_loop(change) if self.app.is_replica else change()
 
     def reset_sandbox(self, request: Request) -> Json:
         sandboxes = self.app.sandboxes
-        fresh = sandboxes.rebuild(request.sandbox.name)
-        return _on_loop(lambda: self._json(request, sandboxes.put(fresh)))
+        while True:
+            fresh = sandboxes.rebuild(request.sandbox.name)
+            if self._change(partial(sandboxes.put, fresh)) is not None:
+                return self._change(partial(self._json, request, fresh))
 
     def load_scenarios(self, request: Request) -> Json:
         sandboxes, sandbox, apis = self.app.sandboxes, request.sandbox, self.app.apis
         scenarios, replaces = self.app.catalog.read(request.content, apis), request.content.get("replace", False)
 
-        def load() -> Json:
+        def load() -> Sandbox | None:
             if fresh is not None and (replaces or (sandbox in sandboxes and sandbox.is_untouched)):
-                return self._json(request, sandboxes.put(fresh))
+                return sandboxes.put(fresh, if_untouched=not replaces)
             values.check_load(scenarios, apis, sandbox=sandbox.name)
-            return self._json(request, sandboxes.load(sandbox.name, scenarios))
+            return sandboxes.load(sandbox.name, scenarios)
 
         try:
-            combined = scenarios if replaces else (*sandbox.spec.scenarios, *scenarios)
-            fresh = sandboxes.rebuild(sandbox.name, combined) if replaces or sandbox.is_untouched else None
-            return _on_loop(load)
+            while True:
+                combined = scenarios if replaces else (*sandbox.spec.scenarios, *scenarios)
+                fresh = sandboxes.rebuild(sandbox.name, combined) if replaces or sandbox.is_untouched else None
+                loaded = self._change(load)
+                if loaded is not None:
+                    return self._change(partial(self._json, request, loaded))
+                sandbox = sandboxes.get(sandbox.name)
         except AuthorError as error:
             raise Conflict(str(error)) from None
 
@@ -307,6 +317,8 @@ class AdminHandlers:
         own_ports = self._own_ports() if own_ports is None else own_ports
         if sandbox.name in own_ports:
             urls["port"] = f"{request.scheme}://{values.host_of(server)}:{own_ports[sandbox.name]}"
+            if self.app.is_replica:
+                urls["port_of"] = sandbox.store.replica
         body: Json = {
             "name": sandbox.name,
             "progression": clock.progression,
@@ -342,19 +354,24 @@ class AdminHandlers:
             by = parse_duration(text)
         except ValueError as error:
             raise ApiError("wrong request", f"`by` is {text[:100]!r}, which {error}.") from None
-        return self._move(request, request.sandbox.clock.now() + by)
+        return self._move(request, lambda: request.sandbox.clock.now() + by)
 
     def move_clock(self, request: Request) -> Json:
-        return self._move(request, values.read_instant("to", request.content["to"]))
+        to = values.read_instant("to", request.content["to"])
+        return self._move(request, lambda: to)
 
     def move_clock_to_next(self, request: Request) -> Json:
-        due = request.sandbox.next_due()
-        return self._move(request, request.sandbox.clock.now() if due is None else due)
+        due = request.sandbox.next_due()  # of what the client has seen: two that move at once move once
+        return self._move(request, lambda: request.sandbox.clock.now() if due is None else due)
 
-    def _move(self, request: Request, to: int) -> Json:
-        if to > LATEST:
-            raise ApiError("wrong request", f"No clock goes further than {format_instant(LATEST)}.")
-        request.sandbox.execute(log.MoveClock(to))
+    def _move(self, request: Request, instant: Callable[[], int]) -> Json:
+        def command() -> log.MoveClock:
+            to = instant()
+            if to > LATEST:
+                raise ApiError("wrong request", f"No clock goes further than {format_instant(LATEST)}.")
+            return log.MoveClock(to)
+
+        request.sandbox.execute(command)
         return self.get_clock(request)
 
     def get_journal(self, request: Request) -> Json:
@@ -374,9 +391,7 @@ class AdminHandlers:
         }
 
     def clear_journal(self, request: Request) -> Json:
-        count = request.sandbox.journal.count()
-        request.sandbox.journal.clear()
-        return {"deleted": count}
+        return {"deleted": request.sandbox.journal.clear()}
 
     def verify_journal(self, request: Request) -> Response:
         journal, limits, routes = request.sandbox.journal, dict(request.content), operations_by_api(self.app.apis)
@@ -405,18 +420,28 @@ class AdminHandlers:
         return next(values.fault_json(item) for item in sandbox.faults() if item.name == name)
 
     def remove_faults(self, request: Request) -> Json:
-        count = len(request.sandbox.faults())
-        request.sandbox.execute(log.ClearFaults())
-        return {"deleted": count}
+        deleted = 0
+
+        def command() -> log.ClearFaults:
+            nonlocal deleted
+            deleted = request.sandbox.fault_count
+            return log.ClearFaults()
+
+        request.sandbox.execute(command)
+        return {"deleted": deleted}
 
     def remove_fault(self, request: Request) -> Json:
         sandbox, name = request.sandbox, request.parameters["fault"]
-        names = [item.name for item in sandbox.faults()]
-        if name not in names:
+
+        def command() -> log.RemoveFault:
+            names = [item.name for item in sandbox.faults()]
+            if name in names:
+                return log.RemoveFault(name)
             hint = did_you_mean(name, names)
             problem = f"there is no fault {name!r} in sandbox {sandbox.name!r}. {hint}".rstrip()
             raise ApiError("unknown path", problem)
-        sandbox.execute(log.RemoveFault(name))
+
+        sandbox.execute(command)
         return {"deleted": 1}
 
     def list_tasks(self, request: Request) -> Json:
@@ -433,7 +458,7 @@ class AdminHandlers:
             id: str = sandbox.execute(log.Create(api.name, scenario))
             return values.task_json(api, sandbox.worlds[api.name].item(id))
 
-        return _on_loop(create)
+        return self._change(create)
 
     def get_task(self, request: Request) -> Json:
         return values.task_json(*self._task(request))

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final
+from asyncio import AbstractEventLoop, run_coroutine_threadsafe
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextvars import ContextVar
+from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import ValidationError
@@ -40,6 +42,11 @@ MAX_PREFIX_LENGTH: Final = 200
 _PREFIX: Final = re.compile(r"(?:/(?!\.\.?(?:/|$))[A-Za-z0-9._~-]+)+")
 _SCENARIO_NAME: Final = re.compile(r"[^\s:{\[]+")
 _UNKNOWN_KEY: Final = re.compile(r"^The body: (?:([a-z_]+): )?Additional properties are not allowed \('([^']{1,100})'")
+MAX_WAIT_SECONDS: Final = 10
+"""How long a thread waits for the event loop, which may have been stopped."""
+LOOP: Final = ContextVar[AbstractEventLoop | None]("oceanmock.loop", default=None)
+"""The server's event loop, in the thread that responds to a long request."""
+_T = TypeVar("_T")
 
 
 def admin_spec(apis: Sequence[Api]) -> Spec:
@@ -280,3 +287,15 @@ def part_json(item: TaskItem) -> Json:
     if item.parts is not None:
         body["parts"] = [part_json(part) for part in item.parts]
     return body
+
+
+def on_loop(change: Callable[[], _T]) -> _T:
+    """Return the result of what reads or changes sandboxes, which happens on the event loop alone."""
+    loop = LOOP.get()
+    if loop is None:
+        return change()
+
+    async def run() -> _T:
+        return change()
+
+    return run_coroutine_threadsafe(run(), loop).result(MAX_WAIT_SECONDS)

@@ -12,6 +12,7 @@ import gc
 from asyncio import CancelledError, get_running_loop, timeout
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from contextvars import copy_context
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Final
@@ -21,8 +22,9 @@ from oceanmock.api import Api, ApiError, Headers, Request
 from oceanmock.apis import APIS, make_sandbox
 from oceanmock.clock import SECOND, stopwatch, wall_now
 from oceanmock.engine.faults import InjectedFault, apply_fault
-from oceanmock.engine.sandbox import DEFAULT_SANDBOX, Sandbox, Sandboxes
-from oceanmock.engine.store import NoSuchSandbox, SandboxDeleted, quoted_name
+from oceanmock.engine.sandbox import Sandbox
+from oceanmock.engine.sandboxes import DEFAULT_SANDBOX, Sandboxes, SharedSandboxes
+from oceanmock.engine.store import NoSuchSandbox, SandboxDeleted, StoreUnavailable, quoted_name
 from oceanmock.errors import CallerError
 from oceanmock.http import (
     CLOSE_CONNECTION,
@@ -37,8 +39,8 @@ from oceanmock.http import (
     plain_error,
     send_response,
 )
-from oceanmock.http.admin_values import ScenarioCatalog
-from oceanmock.http.pipeline import Pipeline, encode, fault_error, receive_body
+from oceanmock.http.admin_values import LOOP, ScenarioCatalog
+from oceanmock.http.pipeline import Pipeline, encode, fault_error, receive_body, render
 from oceanmock.journal.entries import Entry
 from oceanmock.scenario.fields import BaseScenario
 
@@ -53,6 +55,8 @@ PREFLIGHT_HEADERS: Final[Headers] = (
     (b"access-control-allow-headers", b"*, Authorization"),  # which * does not stand for
     (b"access-control-max-age", b"600"),
 )
+MAX_WORKERS: Final = 16
+"""How many requests of a replica wait for the store at once."""
 _NO_SANDBOX: Final[Any] = None
 
 
@@ -71,6 +75,8 @@ def create_app(sandbox: Sandbox, **options: Any) -> App:
 
     ``options`` are those of ``App``.
     """
+    if sandbox.store.replica:
+        return Replica(SharedSandboxes(sandbox), **options)
     return App(Sandboxes(sandbox), **options)
 
 
@@ -85,6 +91,8 @@ class App:
     Raises AuthorError when a contract and its handlers do not match.
     """
 
+    is_replica = False
+
     def __init__(
         self,
         sandboxes: Sandboxes,
@@ -95,7 +103,7 @@ class App:
         apis: Sequence[Api] = APIS,
         cors: bool = False,
     ) -> None:
-        self.sandboxes: Final = sandboxes
+        self.sandboxes = sandboxes
         self.token: Final = token
         self.catalog = ScenarioCatalog(scenarios)
         self.apis: Final = apis
@@ -107,6 +115,7 @@ class App:
         self._factories = [api.handlers.ServiceFactory(wall=wall) for api in apis]
         self._pipelines: dict[tuple[Hashable, ...], Pipeline] = {}
         self._executor = ThreadPoolExecutor(1, "oceanmock-admin")
+        self.workers: Final = ThreadPoolExecutor(MAX_WORKERS, "oceanmock-store")  # a thread starts when it is needed
         self._pipeline_of(sandboxes.default)  # built now, so that an error in a contract shows
 
     def replace_scenarios(self, scenarios: Sequence[BaseScenario]) -> None:
@@ -114,7 +123,8 @@ class App:
 
         Raises AuthorError where they do not fit together; then nothing has changed.
         """
-        self.sandboxes.put(self.sandboxes.rebuild(DEFAULT_SANDBOX, scenarios))
+        while self.sandboxes.put(self.sandboxes.rebuild(DEFAULT_SANDBOX, scenarios)) is None:
+            pass  # another replica was faster
         self.catalog = ScenarioCatalog(scenarios)
 
     @cached_property
@@ -151,7 +161,7 @@ class App:
                 return partial(self._respond_in_thread, request, body)
             return self._admin.respond(request, body)
         try:
-            sandbox = self._choose(scope)
+            sandbox = self.sandboxes.get(self._name_of(scope))
             pipeline = self._pipeline_of(sandbox)
             request = pipeline.request_of(scope, sandbox)
             exchange = _Exchange(self, pipeline, request, stopwatch() if began is None else began)
@@ -168,7 +178,7 @@ class App:
     ) -> None:
         """Respond to a request of the admin API while the event loop serves others; one such request at a time."""
         loop = get_running_loop()
-        admin.LOOP.set(loop)
+        LOOP.set(loop)
         respond = partial(copy_context().run, self._respond_uncollected, request, body)
         await send_response(send, await loop.run_in_executor(self._executor, respond))
 
@@ -209,8 +219,8 @@ class App:
             pipeline = self._pipelines[variants] = Pipeline(services)
         return pipeline
 
-    def _choose(self, scope: Scope) -> Sandbox:
-        """Return the sandbox of a request, and remove its name from the path. Raises NoSuchSandbox, TwoSandboxes."""
+    def _name_of(self, scope: Scope) -> str:
+        """Return the name of a request's sandbox, and remove it from the path. Raises TwoSandboxes."""
         names = [value.decode("latin-1") for key, value in scope["headers"] if key == SANDBOX_HEADER]
         _, port = scope.get("server") or ("", None)
         if port in self.sandboxes.ports:
@@ -223,7 +233,52 @@ class App:
             names.append(name)
         if len(set(names)) > 1:
             raise TwoSandboxes(*dict.fromkeys(names))
-        return self.sandboxes.get(names[0]) if names else self.sandboxes.default
+        return names[0] if names else DEFAULT_SANDBOX
+
+
+class Replica(App):
+    """An app whose store is shared: a thread of its own waits for the store for each request, and the event loop never.
+
+    A sandbox has one request at a time. Without the store every request is refused in its API's envelope.
+    """
+
+    is_replica = True
+    sandboxes: SharedSandboxes
+
+    def dispatch(self, scope: Scope, body: bytes | ApiError | None, *, began: int | None = None) -> Encoded | AsgiApp:
+        """Return an ASGI app that responds in a thread; at once to what needs no store."""
+        if scope["path"].removesuffix("/") == admin.HEALTH_PATH:
+            return super().dispatch(scope, body)
+        return partial(self._respond_later, body, stopwatch() if began is None else began)
+
+    async def _respond_later(
+        self, body: bytes | ApiError | None, began: int, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        executor, loop = (
+            self._executor if scope["path"].startswith(admin.READY_PATH) else self.workers,
+            get_running_loop(),
+        )
+        LOOP.set(loop)
+        respond = partial(copy_context().run, self._respond, scope, body, began)
+        response = await loop.run_in_executor(executor, respond)
+        if isinstance(response, tuple):
+            await send_response(send, response)
+        else:
+            await response(scope, receive, send)
+
+    def _respond(self, scope: Scope, body: bytes | ApiError | None, began: int) -> Encoded | AsgiApp:
+        try:
+            with self.sandboxes.request():
+                return super().dispatch({**scope}, body, began=began)  # the scope keeps no function for repeats
+        except StoreUnavailable as error:
+            scope = {**scope}
+            sandbox = self.sandboxes.kept(self._name_of(scope))
+            return render(self._pipeline_of(sandbox).request_of(scope, sandbox), error)
+
+    def replace_scenarios(self, scenarios: Sequence[BaseScenario]) -> None:
+        """Reset ``default`` as an app does, for every replica; the library is this one's."""
+        with self.sandboxes.request():
+            super().replace_scenarios(scenarios)
 
 
 def _is_preflight(headers: Headers) -> bool:
@@ -278,7 +333,7 @@ class _Exchange:
         try:
             await self._wait(fault.delay)
             if fault.fault.reset or fault.fault.drop_response:
-                self._record()
+                await self._record_late()
                 await self._close(reset=True)
                 return
             if fault.fault.own_status is not None and fault.carries_out:
@@ -294,13 +349,13 @@ class _Exchange:
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})
                 body += chunk
                 await self._wait(changed.pause)
-            self._record(status, headers, body + last)
+            await self._record_late(status, headers, body + last)
             await send({"type": "http.response.body", "body": last, "more_body": changed.is_cut})
             if changed.is_cut:
                 await self._close(reset=False)
         except _ClientDisconnected:
             request.error = request.error or "The client did not wait for the answer."
-            self._record(status, headers, body)
+            await self._record_late(status, headers, body)
         except CancelledError:
             if CLOSE_CONNECTION not in self._scope:
                 raise
@@ -328,6 +383,14 @@ class _Exchange:
             raise ConnectionResetError("the connection was cut on purpose")
         close(reset=reset)
         await self._until_disconnected()
+
+    async def _record_late(self, *response: Any) -> None:
+        """Record the exchange; a store that does not respond does not hold the event loop, and is not waited for."""
+        if not self._app.is_replica:
+            self._record(*response)
+            return
+        with suppress(StoreUnavailable):
+            await get_running_loop().run_in_executor(self._app.workers, self._record, *response)
 
     def _record(self, status: int | None = None, headers: Headers = (), body: bytes = b"") -> None:
         """Write the exchange to the sandbox's journal, with what was sent of the response."""

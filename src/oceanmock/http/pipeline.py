@@ -225,12 +225,12 @@ class Pipeline:
         except SandboxDeleted:
             raise
         except Exception as error:  # every error has an envelope
-            response = _render(request, error)
+            response = render(request, error)
             try:
                 if compiled is not None:
                     compiled.check_response(response)
             except ApiError as broken:
-                response = _render(request, broken)
+                response = render(request, broken)
         return response if request.method != "HEAD" else (*response[:2], b"")
 
     def _find(self, request: Request) -> tuple[_Compiled | None, list[str]]:
@@ -339,7 +339,7 @@ def fault_error(injected: InjectedFault) -> ApiError:
     return ApiError("fault", what, status=status if status >= 400 else 503, code=fault.error_code, message=message)
 
 
-def _render(request: Request, error: Exception) -> Encoded:
+def render(request: Request, error: Exception) -> Encoded:
     """Return the response of an error; log the mock's own errors."""
     if isinstance(error, HTTPException) and error.status_code in KIND_BY_STATUS:
         error = ApiError(KIND_BY_STATUS[error.status_code], str(error.detail or ""))

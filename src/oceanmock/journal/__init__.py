@@ -28,6 +28,7 @@ from oceanmock.journal.entries import (
     ComparedItem,
     Entry,
     RawHeaders,
+    Recorded,
     body_value,
     compare_pairs,
     compare_values,
@@ -43,6 +44,7 @@ from oceanmock.journal.entries import (
     printable,
     read_header,
     read_query,
+    read_recorded,
     value_count,
 )
 from oceanmock.masking import MASK, is_secret, mask_body, mask_headers, mask_query, mask_text
@@ -67,9 +69,6 @@ MAX_LISTED_ENTRIES: Final = 20
 
 Routes = Mapping[str, Mapping[str, Mapping[str, str]]]
 """Each API's operations, and of each the path parameter of every kind: task, dag, node, …"""
-
-_Recorded = tuple[Entry, RawHeaders, RawHeaders]
-"""An entry, and the headers of the request and the response as they were on the wire."""
 
 
 class JournalSpace:
@@ -107,14 +106,14 @@ class Journal:
         self._max_entries = max_entries
         self._max_bytes = max_bytes
         self._max_text = max_text
-        self._entries: deque[_Recorded] = deque()
+        self._entries: deque[Recorded] = deque()
         self._sizes: deque[int] = deque()
         self._space = JournalSpace() if space is None else space
         self._space.journals.add(self)
 
     def record(self, entry: Entry, request_headers: RawHeaders, response_headers: RawHeaders) -> None:
         """Record an exchange under the next number, which the entry is given; its texts are cut, and masked."""
-        limit, space = self._max_text, self._space
+        limit = self._max_text
         if entry.query:
             entry.query = mask_query(cut_text(entry.query, limit))
         if entry.request_body:
@@ -136,10 +135,14 @@ class Journal:
             request_headers = cut_headers(request_headers, limit)
             response_headers = cut_headers(response_headers, limit)
             size = before + header_bytes(request_headers) + header_bytes(response_headers)
+        self._keep((entry, request_headers, response_headers), size)
+
+    def _keep(self, recorded: Recorded, size: int) -> None:
+        space = self._space
         with space.lock:
             self.last += 1
-            entry.number = self.last
-            self._entries.append((entry, request_headers, response_headers))
+            recorded[0].number = self.last
+            self._entries.append(recorded)
             self._sizes.append(size)
             self.bytes += size
             space.bytes += size
@@ -162,7 +165,7 @@ class Journal:
 
     def entries(self, query: Query | None = None, *, after: int = 0, limit: int | None = None) -> list[Entry]:
         """Return at most ``limit`` matching entries with a number above ``after``, oldest first."""
-        return [_read(recorded) for recorded in islice(self._matching(query, after), limit)]
+        return [read_recorded(recorded) for recorded in islice(self._matching(query, after), limit)]
 
     def page(self, query: Query, *, after: int, limit: int) -> tuple[list[Entry], bool]:
         """Return such entries, as many as ``MAX_PAGE_BYTES`` hold, and whether there are more."""
@@ -172,7 +175,7 @@ class Journal:
             size += len(entry.request_body) + len(entry.response_body) + sum(map(header_bytes, headers))
             if page and (size > MAX_PAGE_BYTES or len(page) == limit):
                 return page, True
-            page.append(_read(recorded))
+            page.append(read_recorded(recorded))
         return page, False
 
     def count(self, query: Query | None = None) -> int:
@@ -183,13 +186,15 @@ class Journal:
         """Return every id that the path of a request had."""
         return {id for entry, *_ in self._matching(None, 0) for id in entry.ids.values()}
 
-    def clear(self) -> None:
-        """Delete every entry; the numbers go on."""
+    def clear(self) -> int:
+        """Delete every entry and return how many there were; the numbers go on."""
         with self._space.lock:
+            count = len(self._entries)
             self._space.bytes -= self.bytes
             self._entries.clear()
             self._sizes.clear()
             self.bytes = self.dropped = 0
+        return count
 
     def close(self) -> None:
         """Delete every entry, and leave the space to the other journals."""
@@ -211,7 +216,7 @@ class Journal:
         least = int(at_most is None) if at_least is None else at_least
         if least < 0 or (at_most is not None and at_most < least):
             raise AuthorError(f"nothing can come at least {least} and at most {at_most} times.")
-        matching, others = list[_Recorded](), list[_Recorded]()
+        matching, others = list[Recorded](), list[Recorded]()
         for item in self._matching(None, 0):
             (matching if query.matches(*item[:2]) else others).append(item)
         text = f"{query}: expected {_range_text(least, at_most)}, found {_times(len(matching))}."
@@ -221,7 +226,7 @@ class Journal:
 
     def verify_order(self, queries: Sequence[Query]) -> dict[str, Any]:
         """Return whether some entries match queries one after the other, and why not, as JSON."""
-        matching, others = list[_Recorded](), list[_Recorded]()
+        matching, others = list[Recorded](), list[Recorded]()
         for item in self._matching(None, 0):
             others.append(item)
             if len(matching) < len(queries) and queries[len(matching)].matches(*item[:2]):
@@ -238,9 +243,9 @@ class Journal:
     def _verdict(
         self,
         lines: list[str],
-        matching: Sequence[_Recorded],
+        matching: Sequence[Recorded],
         missed: Query | None = None,
-        others: Sequence[_Recorded] = (),
+        others: Sequence[Recorded] = (),
         *,
         holds: bool = False,
     ) -> dict[str, Any]:
@@ -256,33 +261,22 @@ class Journal:
                 lines += ["", "Found:"]
                 if len(matching) > MAX_LISTED_ENTRIES:
                     lines.append(f"  … and {len(matching) - MAX_LISTED_ENTRIES} before them")
-                lines += [f"  entry {_line(_read(item))}" for item in matching[-MAX_LISTED_ENTRIES:]]
+                lines += [f"  entry {_line(read_recorded(item))}" for item in matching[-MAX_LISTED_ENTRIES:]]
             if others and missed is not None:
                 lines += ["", *_near_miss(missed, others[-MAX_COMPARED_ENTRIES:])]
         numbers = [entry.number for entry, *_ in matching]
         return {"holds": holds, "found": len(numbers), "entries": numbers, "message": "\n".join(lines)}
 
-    def _matching(self, query: Query | None, after: int) -> Iterator[_Recorded]:
-        with self._space.lock:
-            entries = list(self._entries)
-        skipped = max(0, after + 1 - entries[0][0].number) if entries else 0
-        for recorded in islice(entries, skipped, None):
+    def _matching(self, query: Query | None, after: int) -> Iterator[Recorded]:
+        for recorded in self._since(after):
             if query is None or query.matches(*recorded[:2]):
                 yield recorded
 
-
-def _read(recorded: _Recorded) -> Entry:
-    """Return a recorded entry with its headers, and without credentials."""
-    entry, request, response = recorded
-    return replace(
-        entry,
-        path=mask_text(entry.path),
-        ids={name: mask_text(id) for name, id in entry.ids.items()},
-        refusal=mask_text(entry.refusal),
-        request_headers=mask_headers(decode_headers(request)),
-        response_headers=mask_headers(decode_headers(response)),
-        response_body=mask_body(entry.response_body),
-    )
+    def _since(self, after: int) -> Iterator[Recorded]:
+        with self._space.lock:
+            entries = list(self._entries)
+        skipped = max(0, after + 1 - entries[0][0].number) if entries else 0
+        return islice(entries, skipped, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -467,12 +461,12 @@ def _line(entry: Entry) -> str:
     return f"{entry.number}, at {microseconds_text(entry.at)}: {entry}"
 
 
-def _near_miss(query: Query, recorded: Sequence[_Recorded]) -> Iterator[str]:
+def _near_miss(query: Query, recorded: Sequence[Recorded]) -> Iterator[str]:
     """Yield a table of the query and the nearest entry; of equally near ones, the latest."""
     compared = [query.with_headers(*item[:2]) for item in recorded]
     distances = [(sum(item.distance for item in query.compare(entry)), -entry.number) for entry in compared]
     nearest = compared[distances.index(min(distances))]
-    entry = replace(_read((nearest, (), ())), request_headers=nearest.request_headers)
+    entry = replace(read_recorded((nearest, (), ())), request_headers=nearest.request_headers)
     rows = list[tuple[str, str, str]]()
     for item in query.compare(entry):
         mark = [] if item.holds else [f"  <<<<< {printable(item.name)} does not match"]

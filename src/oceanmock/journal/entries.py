@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
 from fnmatch import fnmatchcase
 from functools import lru_cache
@@ -14,6 +14,7 @@ from urllib.parse import parse_qsl
 
 import orjson
 
+from oceanmock.masking import mask_body, mask_headers, mask_text
 from oceanmock.text import escape_unprintable, exchange_text, format_instant, shorten
 
 RawHeaders = Sequence[tuple[bytes, bytes]]
@@ -262,3 +263,21 @@ def read_header(value: str | Mapping[str, Any]) -> dict[str, str]:
     """Return the headers of a text, one a line, or of a mapping, with lower-case names."""
     pairs = (line.partition(":")[::2] for line in value.splitlines()) if isinstance(value, str) else value.items()
     return {name.strip().lower(): str(text).strip() for name, text in pairs}
+
+
+Recorded = tuple[Entry, RawHeaders, RawHeaders]
+"""An entry, and the headers of the request and the response as they were on the wire."""
+
+
+def read_recorded(recorded: Recorded) -> Entry:
+    """Return a recorded entry with its headers, and without credentials."""
+    entry, request, response = recorded
+    return replace(
+        entry,
+        path=mask_text(entry.path),
+        ids={name: mask_text(id) for name, id in entry.ids.items()},
+        refusal=mask_text(entry.refusal),
+        request_headers=mask_headers(decode_headers(request)),
+        response_headers=mask_headers(decode_headers(response)),
+        response_body=mask_body(entry.response_body),
+    )

@@ -192,10 +192,24 @@ class ServerKey:
 
 def make_key() -> ServerKey:
     """Return a new key of the real server's size; it takes 10 ms and more, so make it once."""
+    return read_key(make_private_key())
+
+
+def make_private_key() -> bytes:
+    """Return a new private key, in DER."""
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import rsa
 
-    private = rsa.generate_private_key(65537, RSA_BITS)
+    pkcs8, plain = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    return rsa.generate_private_key(65537, RSA_BITS).private_bytes(serialization.Encoding.DER, pkcs8, plain)
+
+
+def read_key(der: bytes) -> ServerKey:
+    """Return the key of a private key in DER."""
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import rsa
+
+    private = cast("rsa.RSAPrivateKey", serialization.load_der_private_key(der, None))
     der = private.public_key().public_bytes(serialization.Encoding.DER, serialization.PublicFormat.PKCS1)
     numbers = private.private_numbers()
     period = lcm(numbers.p - 1, numbers.q - 1)  # exponents that differ by it are equivalent

@@ -13,7 +13,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from functools import cache, partial
+from functools import partial
 from typing import Any, Final
 
 from oceanmock.api import JSON, ApiError, Handler, Json, Request, Response, Service, stub_for, template_for
@@ -25,11 +25,13 @@ from oceanmock.obshell.agent import Address, Agent
 from oceanmock.obshell.api import API, LOGIN_PATH, STATUS_PATH, Version, parse_generic_id
 from oceanmock.obshell.auth import (
     AES_BYTES,
+    ServerKey,
     access_error,
     find_header,
-    make_key,
+    make_private_key,
     open_body,
     open_header,
+    read_key,
     seal_body,
     session_error,
 )
@@ -59,12 +61,12 @@ SESSION_S: Final = 1800
 class ServiceFactory:
     """Build obshell's services; a variant is the version whose contract is served.
 
-    ``key`` returns the key that headers are sealed with: one for all, made when it is first needed.
+    The key that headers are sealed with is the store's, one for all, and read when it is first needed.
     """
 
     def __init__(self, *, wall: Callable[[], int] = wall_now) -> None:
         self.wall = wall
-        self.key = cache(make_key)
+        self._key: ServerKey | None = None
         self._others: dict[tuple[str, str], Handler] = {
             ("GET", f"{api.PREFIX}/ob/info"): self._reader(bodies.ob_info_json),
             ("GET", f"{api.PREFIX}/observer/info"): self._reader(bodies.observer_json),
@@ -97,7 +99,9 @@ class ServiceFactory:
             "getAgentMainDags": self.list_main_dags,
             "getAgentInfo": self._reader(bodies.info_json),
             "getSecret": self._reader(
-                lambda request: bodies.address_json(dags_of(request).agent) | {"public_key": self.key().public_key}
+                lambda request: (
+                    bodies.address_json(dags_of(request).agent) | {"public_key": self.key_of(request).public_key}
+                )
             ),
             "getTime": self._reader(lambda request: format_instant(request.sandbox.clock.now())),
             "getGitInfo": self._reader(lambda _: bodies.GIT_INFO),
@@ -119,6 +123,12 @@ class ServiceFactory:
         """Return the handler of a read that always succeeds, with this data."""
         return lambda request: self._succeed(request, json_of(request))
 
+    def key_of(self, request: Request) -> ServerKey:
+        """Return the key of a request's store."""
+        if self._key is None:
+            self._key = read_key(request.sandbox.store.keep("obshell key", make_private_key))
+        return self._key
+
     def open(self, request: Request) -> None:
         """Decrypt header and body (middleware.go:396-498). Raises ObshellError, Redirect."""
         # A route of this method with a slash too much, also one without its id.
@@ -129,7 +139,7 @@ class ServiceFactory:
         chosen = find_header(request.headers) if request.sandbox.accounts.required else None
         if chosen is not None:
             name, sealed = chosen
-            request.credentials = open_header(self.key(), sealed, name)
+            request.credentials = open_header(self.key_of(request), sealed, name)
             request.body = open_body(request.body, request.credentials.keys)
 
     def verify(self, request: Request) -> frozenset[str]:

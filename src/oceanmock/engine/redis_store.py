@@ -1,0 +1,404 @@
+"""Keep sandboxes in Redis, so that any number of replicas serve them: the only module that imports redis.
+
+Each change is one Lua script, which Redis runs as a whole or not at all: an append compares the version, and refuses an
+entry that is older than the newest one. Versions are microseconds of Redis's own clock, and only grow, so that a
+replica's state is never taken for that of a store that was emptied or restored. A replica's time is its own monotonic
+clock, set by Redis's ``TIME``, and never before the newest entry that it has read. A request costs one round trip to
+compare versions, one for its journal entry and one for each command or count. A store that does not respond within a
+second is left alone for half a second, in which every request is refused.
+
+Redis 6.2 or newer, not a cluster, with a ``maxmemory-policy`` that evicts no key.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import suppress
+from functools import lru_cache
+from threading import Lock
+from typing import Any, Final
+from urllib.parse import urlsplit
+from weakref import WeakValueDictionary
+
+import orjson
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from oceanmock.clock import SECOND, machine_now, stopwatch
+from oceanmock.engine.encoding import (
+    Decoder,
+    decode_entry,
+    decode_records,
+    encode_command,
+    encode_entry,
+    encode_key,
+    encode_records,
+    encode_spec,
+)
+from oceanmock.engine.log import LogEntry, MoveClock, OperationRecord, SandboxSpec
+from oceanmock.engine.machine import MAX_OPERATIONS
+from oceanmock.engine.store import MAX_CALLERS, Attempt, LogChanges, SandboxDeleted, StoreUnavailable
+from oceanmock.errors import EnvironmentProblem
+from oceanmock.journal import MAX_JOURNAL_BYTES, MAX_JOURNAL_ENTRIES, MAX_STORE_BYTES, Journal
+from oceanmock.journal.entries import Recorded
+
+PREFIX: Final = "oceanmock:"
+"""What every key in Redis begins with."""
+FORMAT: Final = b"1"
+TIMEOUT_S: Final = 1.0
+PAUSE: Final = SECOND // 2
+"""How long a store that did not respond is left alone."""
+DRIFT: Final = 2000
+"""Two clocks drift apart by at most one part in so many."""
+PAGE: Final = 100
+_BIAS: Final = 2**63
+"""Added to an instant, so that 20 digits are in the order of the numbers; Lua has no integers of 64 bits."""
+
+_BEGIN: Final = """
+local root, name = KEYS[1], ARGV[1]
+local function key(kind, of) return root .. kind .. ':' .. (of or name) end
+local head, log, journal = key('sandbox'), key('log'), key('journal')
+local function next_version()
+  local time = redis.call('TIME')
+  local last = tonumber(redis.call('GET', root .. 'version') or '0')
+  local version = string.format('%.0f', math.max(last + 1, time[1] * 1000000 + time[2]))
+  redis.call('SET', root .. 'version', version)
+  return version
+end
+local function resize(of, by)
+  redis.call('HINCRBY', key('sandbox', of), 'bytes', by)
+  redis.call('ZINCRBY', root .. 'journals', by, of)
+  return redis.call('INCRBY', root .. 'journal-bytes', by)
+end
+local function drop(of)
+  local first = redis.call('XRANGE', key('journal', of), '-', '+', 'COUNT', 1)[1]
+  redis.call('XDEL', key('journal', of), first[1])
+  redis.call('HINCRBY', key('sandbox', of), 'dropped', 1)
+  return resize(of, -#first[2][2])
+end
+local function clear()
+  local count = redis.call('XLEN', journal)
+  redis.call('DEL', journal)
+  resize(name, 0 - (redis.call('HGET', head, 'bytes') or 0))
+  redis.call('ZREM', root .. 'journals', name)
+  return count
+end
+local function erase()
+  clear()
+  redis.call('ZREM', root .. 'sandboxes', name)
+  redis.call('DEL', head, log, key('count'), key('attempt'), key('record'))
+end
+"""
+_SCRIPTS: Final = {
+    "put": """
+local has = redis.call('HMGET', head, 'base', 'version', 'last')
+if ARGV[3] ~= '' and (has[1] or '0') ~= ARGV[3] then return false end
+if ARGV[4] ~= '' and (has[1] ~= has[2] or has[3] ~= '0') then return false end
+local version = next_version()
+erase()
+redis.call('HSET', head, 'spec', ARGV[2], 'base', version, 'version', version, 'last', 0, 'dropped', 0, 'bytes', 0)
+redis.call('ZADD', root .. 'sandboxes', version, name)
+return version
+""",
+    "delete": """
+if redis.call('EXISTS', head) == 0 then return false end
+erase()
+return 1
+""",
+    "read": """
+local has = redis.call('HMGET', head, 'version', 'base', 'last', 'dropped', 'bytes')
+if not has[1] then return false end
+local since, version, base, spec, entries = tonumber(ARGV[2]), tonumber(has[1]), tonumber(has[2]), false, {}
+if since < base or since > version then
+  spec, since = redis.call('HGET', head, 'spec'), base
+end
+if since ~= version then
+  entries = redis.call('XRANGE', log, string.format('%.0f-0', since + 1), '+')
+end
+return {has[1], has[2], spec, entries, has[3], has[4], has[5], redis.call('XLEN', journal), redis.call('TIME')}
+""",
+    "append": """
+local has = redis.call('HMGET', head, 'version', 'at', 'wall', 'moves')
+if not has[1] then return false end
+if has[1] ~= ARGV[2] or (has[2] and (ARGV[3] < has[2] or ARGV[4] < has[3])) then return '' end
+local version = next_version()
+if ARGV[5] == '1' and has[4] == '1' then redis.call('XDEL', log, has[1] .. '-0') end
+redis.call('XADD', log, version .. '-0', 'a', ARGV[3], 'w', ARGV[4], 'c', ARGV[6])
+redis.call('HSET', head, 'version', version, 'at', ARGV[3], 'wall', ARGV[4], 'moves', ARGV[5])
+return version
+""",
+    "count": """
+if redis.call('EXISTS', head) == 0 then return false end
+if ARGV[3] == '0' then return redis.call('HGET', key('count'), ARGV[2]) or 0 end
+return redis.call('HINCRBY', key('count'), ARGV[2], ARGV[3])
+""",
+    "take": """
+if redis.call('EXISTS', head) == 0 then return false end
+local attempt = redis.call('HGET', key('attempt'), ARGV[2])
+if attempt then redis.call('HDEL', key('attempt'), ARGV[2]) end
+return attempt or ''
+""",
+    "keep": """
+if redis.call('EXISTS', head) == 0 then return false end
+if redis.call('HLEN', key('attempt')) >= tonumber(ARGV[4]) then
+  redis.call('HDEL', key('attempt'), redis.call('HRANDFIELD', key('attempt')))
+end
+redis.call('HSET', key('attempt'), ARGV[2], ARGV[3])
+return 1
+""",
+    "record": """
+if redis.call('EXISTS', head) == 0 then return false end
+local lines = (redis.call('HGET', key('record'), ARGV[2]) or '') .. ARGV[3] .. '\\n'
+local _, count = string.gsub(lines, '\\n', '')
+if count > tonumber(ARGV[4]) then lines = string.sub(lines, string.find(lines, '\\n') + 1) end
+redis.call('HSET', key('record'), ARGV[2], lines)
+return 1
+""",
+    "records": """
+if redis.call('EXISTS', head) == 0 then return false end
+return redis.call('HGET', key('record'), ARGV[2]) or ''
+""",
+    "journal": """
+if redis.call('HGET', head, 'base') ~= ARGV[2] then return 0 end
+local number = redis.call('HINCRBY', head, 'last', 1)
+redis.call('XADD', journal, number .. '-0', 'e', ARGV[3])
+local total, count = resize(name, #ARGV[3]), redis.call('XLEN', journal)
+while count > 1 and (count > tonumber(ARGV[4]) or tonumber(redis.call('HGET', head, 'bytes')) > tonumber(ARGV[5])) do
+  total, count = drop(name), count - 1
+end
+while total > tonumber(ARGV[6]) do
+  local largest = redis.call('ZREVRANGE', root .. 'journals', 0, 0)[1]
+  for _ = 1, math.ceil(redis.call('XLEN', key('journal', largest)) / 2) do total = drop(largest) end
+end
+return number
+""",
+    "clear": """
+if redis.call('HGET', head, 'base') ~= ARGV[2] then return 0 end
+local count = clear()
+redis.call('HSET', head, 'dropped', 0)
+return count
+""",
+    "entries": """
+if redis.call('HGET', head, 'base') ~= ARGV[2] then return {} end
+return redis.call('XRANGE', journal, ARGV[3] .. '-0', '+', 'COUNT', ARGV[4])
+""",
+    "ping": """
+redis.call('SET', root .. 'ping', 1)
+return {redis.call('ZCARD', root .. 'sandboxes'), redis.call('GET', root .. 'journal-bytes') or 0, redis.call('TIME')}
+""",
+}
+
+
+class RedisStore:
+    """The store of several replicas; ``wall`` is the time that they agree on, off by ``skew`` when it was last set.
+
+    ``sandboxes`` and ``journal_bytes`` are what ``ping`` last read.
+    """
+
+    def __init__(
+        self, url: str, *, replica: str, scenario_of: Callable[..., Any], fault_of: Callable[[Any], Any]
+    ) -> None:
+        """Connect. Raises EnvironmentProblem if the store cannot be used, and says why."""
+        self.replica = replica
+        self.sandboxes = self.journal_bytes = 0
+        self.skew = SECOND
+        self._decoder: Final = Decoder(scenario_of, fault_of)
+        self._command: Final = lru_cache(1024)(self._decoder.command)
+        self._spec: Final = lru_cache(128)(self._decoder.spec)
+        self._offset = self._measured = self._latest = self._retry_at = 0
+        self._problem, self._lock = "", Lock()
+        self._journals = WeakValueDictionary[str, SharedJournal]()
+        try:
+            parts = urlsplit(url)
+            self.address: Final = f"{parts.hostname}:{parts.port or 6379}{parts.path}"
+            self._redis: Any = redis.Redis.from_url(
+                url, socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S, retry=Retry(NoBackoff(), 0)
+            )
+            self._scripts = {key: self._redis.register_script(_BEGIN + body) for key, body in _SCRIPTS.items()}
+        except ValueError:
+            raise EnvironmentProblem(
+                "--store is no URL of Redis. Give one such as redis://127.0.0.1:6379/0 or rediss://HOST/0."
+            ) from None
+        try:
+            self.ping()
+            self._check()
+        except StoreUnavailable as problem:
+            raise EnvironmentProblem(f"{problem} Start it, or give --store another one.") from None
+
+    def __str__(self) -> str:
+        return self.address
+
+    def ping(self) -> None:
+        """Write to the store, and read what it has. Raises StoreUnavailable."""
+        self.sandboxes, journal_bytes, _ = self._run("ping", "")
+        self.journal_bytes = int(journal_bytes)
+
+    def _check(self) -> None:
+        """Raise EnvironmentProblem for a store of another format, or one that may lose keys."""
+        format = self.keep("format", lambda: FORMAT)
+        if format != FORMAT:
+            raise EnvironmentProblem(
+                f"{self.address} has sandboxes of format {format.decode()}; this oceanmock has {FORMAT.decode()}."
+            )
+        info = self._ask(lambda: self._redis.info("memory"))
+        policy = info.get("maxmemory_policy", "noeviction")
+        if info.get("maxmemory") and policy.startswith("allkeys"):
+            raise EnvironmentProblem(
+                f"{self.address} would evict sandboxes when its memory is full ({policy}). "
+                "Set its maxmemory-policy to noeviction."
+            )
+
+    def wall(self) -> int:
+        """Return the time that the replicas agree on, which never goes back."""
+        return self._not_before(machine_now() + self._offset)
+
+    def _not_before(self, instant: int) -> int:
+        with self._lock:
+            self._latest = max(self._latest, instant)
+            return self._latest
+
+    def clock_error(self) -> int:
+        """Return by how many nanoseconds the time may differ from Redis's."""
+        return self.skew + (machine_now() - self._measured) // DRIFT
+
+    def put(self, spec: SandboxSpec, *, replaces: int | None = None, if_untouched: bool = False) -> int | None:
+        expected = "" if replaces is None else replaces
+        version = self._run("put", spec.name, encode_spec(spec), expected, "1" if if_untouched else "")
+        return None if version is None else int(version)
+
+    def names(self) -> list[str]:
+        return [name.decode() for name in self._ask(lambda: self._redis.zrange(PREFIX + "sandboxes", 0, -1))]
+
+    def delete(self, name: str) -> None:
+        self._run_on(name, "delete")
+
+    def read(self, name: str, *, since: int) -> LogChanges:
+        version, base, spec, entries, last, dropped, size, count, _ = self._run_on(name, "read", since)
+        journal = self._journals.get(name)
+        if journal is not None and journal.base == int(base):
+            journal.last, journal.dropped, journal.bytes, journal.length = map(int, (last, dropped, size, count))
+        changes = LogChanges(
+            int(version), [self._entry(fields) for _, fields in entries], spec and self._spec(spec), int(base)
+        )
+        if changes.spec is not None:
+            self._not_before(changes.spec.created)
+        if changes.entries:
+            self._not_before(changes.entries[-1].wall)
+        return changes
+
+    def _entry(self, fields: list[bytes]) -> LogEntry:
+        _, at, _, wall, _, command = fields
+        return LogEntry(int(at) - _BIAS, int(wall) - _BIAS, self._command(command))
+
+    def append(self, name: str, entry: LogEntry, *, expected_version: int) -> int | None:
+        instants = (f"{instant + _BIAS:020d}" for instant in (entry.at, entry.wall))
+        moves, command = int(isinstance(entry.command, MoveClock)), encode_command(entry.command)
+        return int(self._run_on(name, "append", expected_version, *instants, moves, command) or 0) or None
+
+    def journal(self, name: str, base: int) -> Journal:
+        journal = self._journals[name] = SharedJournal(self._run, name, base)
+        return journal
+
+    def keep(self, name: str, make: Callable[[], bytes], *, anew: bool = False) -> bytes:
+        key = PREFIX + name
+        if anew or self._ask(lambda: self._redis.get(key)) is None:
+            made = make()
+            self._ask(lambda: self._redis.set(key, made, nx=not anew))
+        kept: bytes = self._ask(lambda: self._redis.get(key))
+        return kept
+
+    def count(self, name: str, counter: Hashable, *, by: int = 1) -> int:
+        return int(self._run_on(name, "count", encode_key(counter), by))
+
+    def take_attempt(self, name: str, caller: str) -> Attempt:
+        kept = self._run_on(name, "take", _key_of(caller))
+        digest, numbers = json.loads(kept) if kept else ("", ())
+        return digest, dict(numbers)
+
+    def keep_attempt(self, name: str, caller: str, attempt: Attempt) -> None:
+        value = orjson.dumps([attempt[0], [*attempt[1].items()]])
+        self._run_on(name, "keep", _key_of(caller), value, MAX_CALLERS)
+
+    def record(self, name: str, key: Hashable, record: OperationRecord) -> None:
+        with suppress(StoreUnavailable):  # the operation itself is in the log already, or refused
+            self._run_on(name, "record", encode_key(key), encode_records((record,)), MAX_OPERATIONS)
+
+    def records(self, name: str, key: Hashable) -> tuple[OperationRecord, ...]:
+        lines = self._run_on(name, "records", encode_key(key)).splitlines()
+        return tuple(record for line in lines for record in decode_records(line))
+
+    def _run_on(self, name: str, script: str, *args: Any) -> Any:
+        """Run a script on a sandbox. Raises SandboxDeleted, StoreUnavailable."""
+        reply = self._run(script, name, *args)
+        if reply is None:
+            raise SandboxDeleted(name, ())
+        return reply
+
+    def _run(self, script: str, name: str, *args: Any) -> Any:
+        before = machine_now()
+        reply = self._ask(lambda: self._scripts[script](keys=[PREFIX], args=[name, *args]))
+        if script in ("read", "ping") and reply:
+            self._set_clock(before, machine_now(), *map(int, reply[-1]))
+        return reply
+
+    def _set_clock(self, before: int, after: int, seconds: int, micros: int) -> None:
+        """Take Redis's time where that is more exact than what is left of the last one; Redis read it in between."""
+        error = (after - before) // 2
+        if error <= self.clock_error():
+            self._offset, self.skew = seconds * SECOND + micros * 1000 - (before + error), error
+            self._measured = after
+
+    def _ask(self, command: Callable[[], Any]) -> Any:
+        """Return Redis's reply. Raises StoreUnavailable, at once where it did not respond just now."""
+        if stopwatch() < self._retry_at:
+            raise StoreUnavailable(self._problem)
+        try:
+            return command()
+        except redis.RedisError as problem:
+            reason = str(problem).partition("script:")[0].strip().rstrip(",.:") or type(problem).__name__
+            self._problem = f"the store {self.address} cannot be used: {reason}."
+            if isinstance(problem, redis.ConnectionError | redis.TimeoutError):
+                self._retry_at = stopwatch() + PAUSE
+            raise StoreUnavailable(self._problem) from None
+
+
+class SharedJournal(Journal):
+    """The journal of a sandbox that was put at version ``base``; its numbers are those of the last read of the store.
+
+    Entries are masked before they leave the process.
+    """
+
+    def __init__(self, run: Callable[..., Any], name: str, base: int) -> None:
+        super().__init__()
+        self.base: Final = base
+        self.length = 0
+        self._run = run
+        self._name: Final = name
+
+    def _keep(self, recorded: Recorded, size: int) -> None:
+        data = encode_entry(recorded)
+        limits = (MAX_JOURNAL_ENTRIES, MAX_JOURNAL_BYTES, MAX_STORE_BYTES)
+        recorded[0].number = self._run("journal", self._name, self.base, data, *limits)
+
+    def _since(self, after: int) -> Iterator[Recorded]:
+        while page := self._run("entries", self._name, self.base, after + 1, PAGE):
+            for id, (_, data) in page:
+                after = int(id.partition(b"-")[0])
+                yield decode_entry(data, number=after)
+            if len(page) < PAGE:
+                return
+
+    def count(self, query: Any = None) -> int:
+        """Return how many entries match."""
+        return self.length if query is None else super().count(query)
+
+    def clear(self) -> int:
+        """Delete every entry and return how many there were; the numbers go on."""
+        self.length = self.bytes = self.dropped = 0
+        return int(self._run("clear", self._name, self.base))
+
+
+def _key_of(caller: str) -> bytes:
+    return caller.encode("utf-8", "backslashreplace")

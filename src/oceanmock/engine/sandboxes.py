@@ -1,0 +1,306 @@
+"""The sandboxes of a server by their names: those of its own process, or those that several replicas share."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from dataclasses import replace
+from functools import partial
+from itertools import count, repeat
+from threading import RLock, local
+from typing import Any, Final
+
+from oceanmock.engine import log as commands
+from oceanmock.engine.log import SandboxSpec
+from oceanmock.engine.sandbox import Sandbox
+from oceanmock.engine.store import (
+    MAX_NAME_LENGTH,
+    NoSuchSandbox,
+    SandboxDeleted,
+    SandboxTaken,
+    TooManySandboxes,
+    quoted_name,
+)
+from oceanmock.errors import AuthorError
+from oceanmock.scenario.fields import BaseScenario
+from oceanmock.text import format_duration
+
+DEFAULT_SANDBOX: Final = "default"
+MAX_SANDBOXES: Final = 10_000
+MAX_OWN_PORTS: Final = 500
+"""The most further ports of a server; each is an open file, of which a process often has 1,024."""
+SANDBOX_NAME: Final = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{MAX_NAME_LENGTH - 1}}}")
+"""The names that can stand in paths and headers as they are."""
+MAX_LOCKS: Final = 64
+"""How many sandboxes of a replica can be requested at once; some share a lock."""
+MIN_KEPT: Final = 100
+
+
+class Sandboxes:
+    """The sandboxes of one server, by their names; ``ports`` maps further ports to them.
+
+    They share a store and nothing else. ``default`` always exists: it is the sandbox of a request that names none.
+    Creating one costs no more than its scenarios' histories, so that each test can have its own. Their number is
+    bounded; a sandbox stays until it is deleted.
+    """
+
+    def __init__(self, default: Sandbox, *, limit: int = MAX_SANDBOXES) -> None:
+        self.limit: Final = limit
+        self.ports: dict[int, str] = {}
+        self._store: Final = default.store
+        self._by_name = {DEFAULT_SANDBOX: default}
+        self._numbers: Iterable[int] = count(1)
+        self._apis: Final = default.apis
+        self._wall: Final = default.wall
+        if not self._store.replica:
+            for name in self._store.names():
+                if name != DEFAULT_SANDBOX:
+                    self._restore(name)
+
+    @property
+    def default(self) -> Sandbox:
+        """Return the one that is always there."""
+        return self._by_name[DEFAULT_SANDBOX]
+
+    def __iter__(self) -> Iterator[Sandbox]:
+        return iter([*self._by_name.values()])
+
+    def __len__(self) -> int:
+        return len(self._by_name)
+
+    def __contains__(self, sandbox: Sandbox) -> bool:
+        return self._by_name.get(sandbox.name) is sandbox
+
+    def get(self, name: str) -> Sandbox:
+        """Return the sandbox of a name. Raises NoSuchSandbox."""
+        sandbox = self._by_name.get(name)
+        if sandbox is None:
+            raise NoSuchSandbox(name, self._by_name)
+        return sandbox
+
+    def create(self, name: str | None, spec: SandboxSpec) -> Sandbox:
+        """Create a sandbox of a name, by default the next free one.
+
+        Raises AuthorError for an invalid name or specification, SandboxTaken, TooManySandboxes; then nothing has
+        changed.
+        """
+        return self.add(self.build(name, spec))
+
+    def _restore(self, name: str) -> Sandbox:
+        """Add a sandbox that the store has already. Raises SandboxDeleted."""
+        spec = self._store.read(name, since=-1).spec
+        assert spec is not None
+        sandbox = self._build(spec)
+        sandbox.refresh(since=-1)
+        self._by_name[name] = sandbox
+        return sandbox
+
+    def add(self, sandbox: Sandbox) -> Sandbox:
+        """Add a sandbox that was built. Raises SandboxTaken, TooManySandboxes."""
+        self._check(sandbox.name)
+        if not sandbox.put(replaces=0):
+            raise self._taken(sandbox.name)
+        self._by_name[sandbox.name] = sandbox
+        return sandbox
+
+    def build(self, name: str | None, spec: SandboxSpec) -> Sandbox:
+        """Return the sandbox that ``create`` adds, which changes nothing: any thread may build one."""
+        if name is None:
+            names = self._names()
+            name = next(n for n in map("sandbox-{}".format, self._numbers) if n not in names)
+        if not SANDBOX_NAME.fullmatch(name):
+            raise AuthorError(
+                f"{quoted_name(name)} is no name for a sandbox: letters, digits, dots, dashes and "
+                f"underscores, at most {MAX_NAME_LENGTH}, a letter or digit first."
+            )
+        self._check(name)
+        return self._build(replace(spec, name=name))
+
+    def _check(self, name: str) -> None:
+        names = self._names()
+        if len(names) >= self.limit:
+            raise TooManySandboxes(f"there are {self.limit:,} sandboxes already. Delete those that are done with.")
+        if name in names:
+            raise self._taken(name)
+
+    def _names(self) -> Collection[str]:
+        return self._by_name
+
+    @staticmethod
+    def _taken(name: str) -> SandboxTaken:
+        return SandboxTaken(f"there is a sandbox {name!r} already. Delete it, or choose another name.")
+
+    def reset(self, name: str) -> Sandbox:
+        """Create a sandbox again by its specification. Raises NoSuchSandbox."""
+        while (fresh := self.put(self.rebuild(name))) is None:
+            pass  # another replica was faster
+        return fresh
+
+    def load(self, name: str, scenarios: Sequence[BaseScenario]) -> Sandbox:
+        """Add scenarios to a sandbox: to the specification, if it has had no command and no request; else now.
+
+        Raises NoSuchSandbox, and AuthorError if they do not fit what is there; then nothing has changed.
+        """
+        while (sandbox := self.get(name)).is_untouched:
+            fresh = self.put(self.rebuild(name, (*sandbox.spec.scenarios, *scenarios)), if_untouched=True)
+            if fresh is not None:
+                return fresh
+        sandbox.execute(commands.Load(tuple(scenarios)))
+        return sandbox
+
+    def delete(self, name: str) -> list[int]:
+        """Delete a sandbox and return its own ports. Raises NoSuchSandbox. ``default`` is reset instead."""
+        if name == DEFAULT_SANDBOX:
+            self.reset(name)
+            return []
+        self.get(name)
+        self._store.delete(name)
+        del self._by_name[name]
+        return self.free_ports([name])
+
+    def free_ports(self, names: Iterable[str] = ()) -> list[int]:
+        """Take the ports of some sandboxes, and of those that other replicas have deleted, and return them."""
+        existing = set(self._names()) - {*names}
+        freed = [port for port, owner in [*self.ports.items()] if owner not in existing]
+        for port in freed:
+            del self.ports[port]
+        return freed
+
+    def replica_details(self) -> dict[str, str]:
+        """Return what the store tells of this replica and its clock, as JSON."""
+        return {}
+
+    def rebuild(self, name: str, scenarios: Sequence[BaseScenario] | None = None) -> Sandbox:
+        """Return a sandbox of the same specification, or with other scenarios; like ``build`` it changes nothing.
+
+        Raises NoSuchSandbox, and AuthorError for scenarios that do not fit together.
+        """
+        current = self.get(name)
+        scenarios = current.spec.scenarios if scenarios is None else tuple(scenarios)
+        fresh = self._build(replace(current.spec, scenarios=scenarios, created=self._wall()))
+        fresh.base = current.base
+        return fresh
+
+    def put(self, sandbox: Sandbox, *, if_untouched: bool = False) -> Sandbox | None:
+        """Put a sandbox in the place of the one that it was rebuilt of. Raises NoSuchSandbox.
+
+        Return None if that is another by now; with ``if_untouched``, also if it has had a command or a request.
+        """
+        self.get(sandbox.name)
+        if not sandbox.put(replaces=sandbox.base, if_untouched=if_untouched):
+            return None
+        self._by_name[sandbox.name] = sandbox
+        return sandbox
+
+    def check(self) -> None:
+        """Raise StoreUnavailable where the store cannot be used."""
+
+    def sizes(self) -> tuple[int, int]:
+        """Return the number of sandboxes, and the bytes of their journals."""
+        return len(self), sum(sandbox.journal.bytes for sandbox in self)
+
+    def _build(self, spec: SandboxSpec) -> Sandbox:
+        return Sandbox(spec, self._apis, store=self._store, wall=self._wall, is_stored=False)
+
+
+class SharedSandboxes(Sandboxes):
+    """The sandboxes of a store that several replicas share.
+
+    A replica keeps the state of those that were requested of it, and compares it with the store when it is next
+    requested. Within ``request``, one thread at a time has a sandbox. ``ports`` are this replica's own.
+    """
+
+    def __init__(self, default: Sandbox, *, limit: int = MAX_SANDBOXES) -> None:
+        super().__init__(default, limit=limit)
+        self._numbers = map(partial(self._store.count, DEFAULT_SANDBOX), repeat("names"))
+        self._default_spec: Final = default.spec
+        self._shared: Final[Any] = default.store
+        self._locks: Final = [RLock() for _ in range(MAX_LOCKS)]
+        self._thread: Final = local()
+        self._last_sizes = (1, 0)
+        self._max_kept = MIN_KEPT
+
+    @contextmanager
+    def request(self) -> Iterator[None]:
+        """Leave the sandboxes that a thread gets to the others in the end."""
+        with ExitStack() as stack:
+            self._thread.stack = stack
+            yield
+
+    @property
+    def default(self) -> Sandbox:
+        """Return the one that is always there."""
+        return self.get(DEFAULT_SANDBOX)
+
+    def kept(self, name: str) -> Sandbox:
+        """Return a sandbox as it was last, or the default one, without the store."""
+        return self._by_name.get(name) or self._by_name[DEFAULT_SANDBOX]
+
+    def __iter__(self) -> Iterator[Sandbox]:
+        for name in self._store.names():
+            with self._lock_of(name), suppress(NoSuchSandbox):
+                yield self._refreshed(name)
+
+    def __len__(self) -> int:
+        return len(self._store.names())
+
+    def sizes(self) -> tuple[int, int]:
+        """Return what ``check`` last read."""
+        return self._last_sizes
+
+    def check(self) -> None:
+        """Raise StoreUnavailable where the store cannot be read and written."""
+        self._shared.ping()
+        self._last_sizes = (max(self._shared.sandboxes, 1), self._shared.journal_bytes)
+
+    def replica_details(self) -> dict[str, str]:
+        """Return the replica's name, and by how much its clock may differ from the store's."""
+        return {"replica": self._shared.replica, "clock_skew": format_duration(self._shared.clock_error())}
+
+    def get(self, name: str) -> Sandbox:
+        """Return the sandbox of a name as it is now. Raises NoSuchSandbox, StoreUnavailable."""
+        stack = getattr(self._thread, "stack", None)
+        if stack is not None:
+            stack.enter_context(self._lock_of(name))
+        return self._refreshed(name)
+
+    def _lock_of(self, name: str) -> AbstractContextManager[Any]:
+        return self._locks[hash(name) % MAX_LOCKS]
+
+    def _refreshed(self, name: str) -> Sandbox:
+        if not SANDBOX_NAME.fullmatch(name):
+            raise NoSuchSandbox(name, self._store.names())
+        sandbox = self._by_name.get(name)
+        try:
+            if sandbox is None:
+                self._forget_deleted()
+                return self._restore(name)
+            sandbox.refresh()
+        except SandboxDeleted:
+            if name == DEFAULT_SANDBOX and sandbox is not None:  # the store was emptied
+                sandbox.base = 0
+                spec = replace(self._default_spec, created=self._wall())
+                self._store.put(spec, replaces=0)
+                sandbox.refresh(since=-1)
+                return sandbox
+            self._by_name.pop(name, None)
+            raise NoSuchSandbox(name, self._store.names()) from None
+        return sandbox
+
+    def _forget_deleted(self) -> None:
+        """Forget sandboxes that other replicas have deleted, now and then."""
+        if len(self._by_name) > self._max_kept:
+            names = set(self._store.names())
+            for name in [*self._by_name]:
+                if name not in names:
+                    self._by_name.pop(name, None)
+            self._max_kept = 2 * len(self._by_name) + MIN_KEPT
+
+    def add(self, sandbox: Sandbox) -> Sandbox:
+        """Add a sandbox that was built. Raises SandboxTaken, TooManySandboxes."""
+        self._forget_deleted()
+        return super().add(sandbox)
+
+    def _names(self) -> Collection[str]:
+        return self._store.names()

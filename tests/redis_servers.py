@@ -1,0 +1,149 @@
+"""A redis-server, replicas and nginx in processes of their own, for tests and for a reader to run.
+
+``python tests/redis_servers.py SCENARIO...`` starts a redis-server, three replicas and nginx before them, prints the
+URL, and stops them with Ctrl-C. Nothing else is needed: no Docker, no file that stays.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import redis
+
+from command import Serving, serving
+
+READY_S: Final = 30
+NGINX: Final = """
+worker_processes 1; daemon off; pid {folder}/nginx.pid; error_log {folder}/error.log;
+events {{ worker_connections 512; }}
+http {{
+  access_log off;
+  client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy;
+  fastcgi_temp_path {folder}/f; uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s;
+  upstream replicas {{ {servers} keepalive 64; }}
+  server {{
+    listen 127.0.0.1:{port};
+    location / {{
+      proxy_pass http://replicas;
+      proxy_http_version 1.1;
+      proxy_set_header Host $http_host;
+      proxy_set_header Connection "";
+      proxy_next_upstream error timeout;  # a POST that was sent is not sent again
+    }}
+  }}
+}}
+"""
+
+
+def free_port() -> int:
+    """Return a port that nothing listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def wait_for(port: int) -> None:
+    """Wait until something listens on a port."""
+    deadline = time.monotonic() + READY_S
+    while time.monotonic() < deadline:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            return
+    raise AssertionError(f"nothing listens on port {port}")
+
+
+@dataclass
+class RedisServer:
+    """A redis-server that writes each change to its disk before it answers, so that it can be killed."""
+
+    folder: Path
+    port: int = field(default_factory=free_port)
+    process: Any = None
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    @property
+    def client(self) -> redis.Redis:
+        return redis.Redis(port=self.port, protocol=2)
+
+    def start(self, *options: str) -> None:
+        command = ["redis-server", "--port", f"{self.port}", "--bind", "127.0.0.1", "--dir", f"{self.folder}"]
+        command += ["--save", "", "--appendonly", "yes", "--appendfsync", "always", *options]
+        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        wait_for(self.port)
+        deadline = time.monotonic() + READY_S
+        while time.monotonic() < deadline:
+            with contextlib.suppress(redis.RedisError), self.client as client:
+                client.ping()
+                return
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+@contextlib.contextmanager
+def redis_server(*options: str) -> Iterator[RedisServer]:
+    """Run a redis-server."""
+    with tempfile.TemporaryDirectory() as folder:
+        server = RedisServer(Path(folder))
+        server.start(*options)
+        try:
+            yield server
+        finally:
+            server.kill()
+
+
+@contextlib.contextmanager
+def nginx(urls: Sequence[str]) -> Iterator[str]:
+    """Run nginx before some servers, each of which gets a request in turn; yield its URL."""
+    port = free_port()
+    servers = " ".join(f"server {url.removeprefix('http://')} max_fails=0;" for url in urls)
+    with tempfile.TemporaryDirectory() as folder:
+        config = Path(folder) / "nginx.conf"
+        config.write_text(NGINX.format(folder=folder, port=port, servers=servers))
+        program = shutil.which("nginx") or "/usr/sbin/nginx"
+        process = subprocess.Popen([program, "-c", config, "-e", f"{folder}/error.log"], stderr=subprocess.DEVNULL)
+        try:
+            wait_for(port)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            process.terminate()
+            process.wait()
+
+
+@contextlib.contextmanager
+def replicas(store: str, *words: str | Path, count: int = 2, code: int = 0) -> Iterator[list[Serving]]:
+    """Serve scenarios by some replicas over a store."""
+    with contextlib.ExitStack() as stack:
+        yield [
+            stack.enter_context(serving(*words, "--store", store, "--replica-name", f"replica-{number}", code=code))
+            for number in range(1, count + 1)
+        ]
+
+
+def main() -> None:
+    """Run all of it until it is interrupted."""
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(redis_server())
+        served = stack.enter_context(replicas(server.url, *sys.argv[1:], count=3))
+        print(stack.enter_context(nginx([replica.url for replica in served])), "(stop it with Ctrl-C)", flush=True)
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.pause()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,234 @@
+"""Several replicas over one store, in one process: what each of them shows of what another did.
+
+Each is a ``SharedSandboxes`` of its own over one store in memory, as it is over Redis. What Redis itself must hold is
+test_store_redis's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, Final
+
+import httpx
+import pytest
+
+from oceanmock.apis import make_sandbox
+from oceanmock.clock import SECOND
+from oceanmock.engine.log import AddFault, SandboxSpec
+from oceanmock.engine.sandbox import Sandbox
+from oceanmock.engine.sandboxes import SharedSandboxes
+from oceanmock.engine.store import MemoryStore, NoSuchSandbox, SandboxTaken, StoreUnavailable
+from oceanmock.http.app import App, create_app
+from oceanmock.library import load_scenario, read_fault, read_scenario
+from oceanmock.ocp import world as ocp_world
+
+RETRY: Final = load_scenario("retry-failed-subtask")
+OTHER: Final = read_scenario("summary: One\napi: ocp\ntasks: [{subtasks: [{}, {}]}]")
+STUB: Final = read_scenario(
+    "summary: One response\napi: ocp\ntasks: [{subtasks: [{}]}]\n"
+    "stubs: [{method: GET, path: /api/v2/once, times: 1, body: only once}]"
+)
+ONCE: Final = "/api/v2/once"
+LIST: Final = "/api/v2/tasks/instances"
+MANAGER: Final = ("manager", "manager")
+
+
+class Connection:
+    """One replica's connection to a store, which can be cut."""
+
+    sandboxes, journal_bytes = 1, 0
+
+    def __init__(self, store: MemoryStore, replica: str) -> None:
+        self.store = store
+        self.replica = replica
+        self.is_cut = False
+
+    def __getattr__(self, name: str) -> Any:
+        if self.is_cut:
+            raise StoreUnavailable("the store is gone.")
+        return getattr(self.store, name)
+
+    def ping(self) -> None:
+        self.names()
+
+    def clock_error(self) -> int:
+        return 0
+
+
+def two_replicas(*scenarios: Any) -> tuple[SharedSandboxes, SharedSandboxes]:
+    store = MemoryStore()
+    first: Any = Connection(store, "one")
+    second: Any = Connection(store, "two")
+    default = make_sandbox(scenarios or [RETRY], store=first, progression="manual", starts_at=0)
+    other = Sandbox(default.spec, default.apis, store=second, is_stored=False)
+    other.refresh(since=-1)
+    return SharedSandboxes(default), SharedSandboxes(other)
+
+
+def mine(sandboxes: SharedSandboxes) -> Sandbox:
+    return sandboxes.create("mine", SandboxSpec((RETRY,), progression="manual", starts_at=0))
+
+
+def test_a_sandbox_of_one_replica_is_there_at_the_other_until_either_deletes_it() -> None:
+    one, two = two_replicas()
+    mine(one).advance(SECOND)
+
+    assert two.get("mine").clock.now() == SECOND
+    with pytest.raises(SandboxTaken):
+        mine(two)
+    assert (len(two), [sandbox.name for sandbox in two]) == (2, ["default", "mine"])
+    two.delete("mine")
+    with pytest.raises(NoSuchSandbox):
+        one.get("mine")
+
+
+def test_two_replicas_give_no_name_twice() -> None:
+    one, two = two_replicas()
+
+    names = [replica.create(None, SandboxSpec()).name for replica in (one, two, one)]
+
+    assert len(set(names)) == 3
+
+
+def test_of_two_that_create_the_same_sandbox_at_once_one_does() -> None:
+    one, two = two_replicas()
+    built = [replica.build("mine", SandboxSpec(seed=seed)) for seed, replica in enumerate((one, two))]
+    one.add(built[0])
+
+    with pytest.raises(SandboxTaken):
+        two.add(built[1])
+    assert two.get("mine").spec.seed == 0
+
+
+def test_a_reset_does_not_bring_back_what_another_replica_replaced_or_deleted() -> None:
+    one, two = two_replicas()
+    mine(one)
+    stale = one.rebuild("mine")
+    two.load("mine", [OTHER])
+
+    assert one.put(stale) is None
+    assert len(one.reset("mine").scenarios) == 2
+    stale = one.rebuild("mine")
+    two.delete("mine")
+    with pytest.raises(NoSuchSandbox):
+        one.put(stale)
+    assert "mine" not in [sandbox.name for sandbox in two]
+
+
+def test_what_two_replicas_load_at_once_is_all_there() -> None:
+    one, two = two_replicas()
+    mine(one)
+    two.get("mine")
+    fresh = one.rebuild("mine", [RETRY, OTHER])
+    two.load("mine", [STUB])
+
+    assert one.put(fresh, if_untouched=True) is None
+    one.load("mine", [OTHER])
+
+    assert [scenario.name for scenario in two.get("mine").scenarios] == [it.name for it in (RETRY, STUB, OTHER)]
+
+
+def test_a_scenario_that_is_loaded_while_a_command_comes_does_not_undo_it() -> None:
+    one, two = two_replicas()
+    mine(one)
+    fresh = one.rebuild("mine", [RETRY, OTHER])
+    two.get("mine").advance(SECOND)
+
+    assert one.put(fresh, if_untouched=True) is None
+    assert one.get("mine").clock.now() == SECOND
+
+
+def before_append(sandbox: Sandbox, other: Callable[[], object]) -> None:
+    """Let another replica append between the evaluation of the next command and its append."""
+    store: Any = sandbox.store
+    append = store.append
+
+    def append_late(*args: Any, **options: Any) -> Any:
+        del store.append
+        other()
+        return append(*args, **options)
+
+    store.append = append_late
+
+
+def test_two_moves_of_the_clock_at_once_add_up() -> None:
+    one, two = two_replicas()
+    before_append(one.default, lambda: two.default.advance(10 * SECOND))
+
+    one.default.advance(10 * SECOND)
+
+    assert [replica.default.clock.now() for replica in (one, two)] == [20 * SECOND] * 2
+
+
+def test_a_retry_that_comes_second_is_refused() -> None:
+    one, two = two_replicas()
+    one.default.advance(60 * SECOND)
+    before_append(one.default, lambda: ocp_world.operate(two.default, 1000, "RETRY"))
+
+    with pytest.raises(Exception, match="not allowed in state RUNNING"):
+        ocp_world.operate(one.default, 1000, "RETRY")
+
+
+def test_faults_of_two_replicas_have_different_numbers_and_one_count() -> None:
+    one, two = two_replicas()
+    before_append(one.default, lambda: two.default.execute(AddFault(read_fault({"status": 503}))))
+
+    assert one.default.execute(AddFault(read_fault({"status": 503}))) == "fault 2"
+    assert two.default.faults() == one.default.faults()
+
+
+def test_a_default_sandbox_that_was_lost_is_made_again() -> None:
+    one, two = two_replicas()
+    one.default.advance(SECOND)
+    one.default.store.delete("default")
+
+    assert [replica.default.clock.now() for replica in (one, two)] == [0, 0]
+
+
+# --- over HTTP ------------------------------------------------------------------------------------
+
+
+def app_of(sandboxes: SharedSandboxes) -> App:
+    app = create_app(sandboxes.default)
+    app.sandboxes = sandboxes
+    return app
+
+
+async def ask(app: App, path: str, method: str = "GET", **options: Any) -> httpx.Response:
+    transport = httpx.ASGITransport(app, client=("127.0.0.1", 1))
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1", auth=MANAGER) as http:
+        return await http.request(method, path, **options)
+
+
+def test_without_its_store_a_replica_lives_is_not_ready_and_refuses_in_each_api_s_envelope() -> None:
+    one, _ = two_replicas()
+    app, store = app_of(one), one.default.store
+
+    store.is_cut = True  # type: ignore[attr-defined]
+    health, ready, tasks, dags, admin = (
+        asyncio.run(ask(app, path))
+        for path in ("/__admin/health", "/__admin/ready", LIST, "/api/v1/task/dag/4", "/__admin/sandboxes")
+    )
+    store.is_cut = False  # type: ignore[attr-defined]
+
+    assert health.status_code == 200
+    assert (ready.status_code, ready.json()) == (503, {"error": "the store is gone."})
+    assert (admin.status_code, admin.json()) == (503, {"error": "the store is gone."})
+    assert (tasks.status_code, tasks.json()["error"]["debugMessage"]) == (503, "the store is gone.")
+    assert (dags.status_code, dags.json()["error"]["errCode"]) == (503, "Common.Unexpected")
+    assert [asyncio.run(ask(app, path)).status_code for path in ("/__admin/ready", LIST)] == [200, 200]
+
+
+def test_a_stub_that_responds_once_does_so_for_all_replicas() -> None:
+    one, two = two_replicas(STUB)
+    first, second = app_of(one), app_of(two)
+    late = one.default.take_stub
+
+    def take_late(found: Any) -> bool:
+        assert asyncio.run(ask(second, ONCE)).status_code == 200
+        return late(found)
+
+    one.default.take_stub = take_late  # type: ignore[method-assign]
+
+    assert asyncio.run(ask(first, ONCE)).status_code == 404
