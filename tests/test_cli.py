@@ -87,6 +87,13 @@ def test_list_names_every_scenario_with_its_summary() -> None:
     assert "retry-failed-subtask            A subtask fails on its first run" in result.output
 
 
+def test_the_list_can_be_had_as_json() -> None:
+    scenarios = json.loads(oceanmock("list", "--json").output)
+
+    assert scenarios[0].keys() == {"name", "api", "summary"}
+    assert "retry-failed-subtask" in [scenario["name"] for scenario in scenarios]
+
+
 def test_schema_prints_json_schema() -> None:
     result = oceanmock("schema")
 
@@ -112,6 +119,40 @@ def test_check_of_a_broken_scenario_prints_its_mistakes_and_exits_with_1(tmp_pat
     assert f"{path}:5:5: `subtask` is no key of task 'A' [unknown-key]" in result.output
     assert "Did you mean 'subtasks'?" in result.output
     assert result.output.endswith("2 mistakes\n")
+
+
+def test_check_of_a_folder_reports_every_file_in_the_words_of_tools(tmp_path: Path) -> None:
+    (tmp_path / "below").mkdir()
+    broken = tmp_path / "below" / "broken.yaml"
+    broken.write_text(BROKEN)
+    (tmp_path / "api.yml").write_text("openapi: 3.0.3\ninfo: {title: An API}\npaths: {}\n")
+    (tmp_path / "notes.txt").write_text("no scenario")
+
+    listed = oceanmock("check", str(tmp_path), "--format", "json")
+    annotated = oceanmock("check", str(tmp_path), "--format", "github")
+
+    assert (listed.exit_code, annotated.exit_code) == (1, 1)
+    rows = json.loads(listed.stdout)
+    assert [(row["file"], row["line"], row["rule"]) for row in rows] == [
+        (str(tmp_path / "api.yml"), 1, "openapi"),
+        (str(broken), 4, "missing-key"),
+        (str(broken), 5, "unknown-key"),
+    ]
+    assert f"::error file={broken},line=4,col=5,title=missing-key::task 'A' has no" in annotated.stdout
+
+
+def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
+    result = oceanmock("serve", str(tmp_path))
+
+    assert result.exit_code == 2
+    assert f"the folder {tmp_path} has no scenario file" in result.output
+
+
+@pytest.mark.parametrize("ports", ["0-5", "9000-8999", "70000", "some"])
+def test_a_wrong_range_of_ports_is_refused(ports: str) -> None:
+    result = oceanmock("serve", "--sandbox-ports", ports)
+
+    assert (result.exit_code, "is no range of ports, such as 9000-9099" in result.output) == (2, True)
 
 
 def test_check_of_a_broken_contract_prints_its_mistakes_and_exits_with_1(tmp_path: Path) -> None:

@@ -320,7 +320,16 @@ def test_all_faults_are_removed_at_once(oceanmock: Oceanmock) -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [("sandbox", "list"), ("faults", "list"), ("tasks",), ("explain", "35000312")], ids=" ".join
+    "words",
+    [
+        ("sandbox", "list"),
+        ("faults", "list"),
+        ("tasks",),
+        ("explain", "35000312"),
+        ("clock", "show"),
+        ("verify", "--never"),
+    ],
+    ids=" ".join,
 )
 def test_what_is_listed_can_be_had_as_json(oceanmock: Oceanmock, words: tuple[str, ...]) -> None:
     assert isinstance(json.loads(oceanmock(*words, "--json").output), list | dict)

@@ -392,6 +392,19 @@ def test_a_unix_domain_socket_is_served_beside_the_port_until_the_end(tmp_path: 
     assert not path.exists()
 
 
+def test_sandboxes_have_ports_of_a_range() -> None:
+    with closing(socket.create_server(("127.0.0.1", 0))) as taken:
+        port = taken.getsockname()[1]
+    with serving("rollback", "--sandbox-ports", f"{port}-{port}") as server:
+        sandboxes = f"{server.url}/__admin/sandboxes"
+        first, second = (httpx.post(sandboxes, json={"name": name, "own_port": True}) for name in "ab")
+        httpx.delete(f"{sandboxes}/a")
+        third = httpx.post(sandboxes, json={"own_port": True})
+
+    assert first.json()["urls"]["port"] == third.json()["urls"]["port"] == f"http://127.0.0.1:{port}"
+    assert (second.status_code, f"none of the ports {port} to {port} is free" in second.text) == (409, True)
+
+
 def test_a_server_speaks_tls_with_a_certificate(tmp_path: Path) -> None:
     certificate(tmp_path, "127.0.0.1")
     file = file_of(tmp_path, "127.0.0.1")

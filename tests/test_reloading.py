@@ -37,7 +37,8 @@ def change(server: Serving, file: Path, by: int, **values: str) -> str:
 
 @pytest.mark.parametrize(("option", "by"), WAYS)
 def test_a_changed_file_is_served_and_a_mistake_in_it_changes_nothing(file: Path, option: str, by: int) -> None:
-    with serving(file, option) as server:
+    served_path = file.parent if option == "--watch" else file
+    with serving(served_path, option) as server:
         httpx.post(f"{server.url}/__admin/sandboxes", json={"name": "old", "scenarios": ["mine"]}).raise_for_status()
 
         reloaded = change(server, file, by, name="Remove", timeout="5s")

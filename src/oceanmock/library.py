@@ -8,7 +8,7 @@ known one is read as that one, so that what is below it is checked as well.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from operator import attrgetter
@@ -60,8 +60,22 @@ def load_library() -> list[BaseScenario]:
 
 
 def load_all(references: Sequence[str]) -> list[BaseScenario]:
-    """Return the scenarios of names and paths, each once; the whole library without any. Raises AuthorError."""
-    return [load_scenario(reference) for reference in dict.fromkeys(references)] or load_library()
+    """Return the scenarios of names, files and folders, each once; without any the library. Raises AuthorError."""
+    return [load_scenario(reference) for reference in expand(references)] or load_library()
+
+
+def expand(references: Iterable[str]) -> list[str]:
+    """Return names and files, each once, and for a folder the YAML files in it and below. Raises AuthorError."""
+    expanded = dict[str, None]()
+    for reference in references:
+        if not Path(reference).is_dir() or reference in library_names():
+            expanded[reference] = None
+            continue
+        files = sorted(path for path in Path(reference).rglob("*") if path.suffix in SUFFIXES and path.is_file())
+        if not files:
+            raise AuthorError(f"the folder {reference} has no scenario file, such as one.yaml")
+        expanded |= dict.fromkeys(map(str, files))
+    return list(expanded)
 
 
 def find_scenario(reference: str) -> Path:

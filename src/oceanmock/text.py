@@ -185,6 +185,11 @@ def exchange_text(entry: Any) -> str:
     return f"{entry.method} {entry.path}{query}{by}, {answered}{stub}{fault}"
 
 
+def escape_command(text: str, more: str = "") -> str:
+    """Return a text for a workflow command of GitHub; a property needs ``:`` and ``,`` escaped, too."""
+    return "".join(f"%{ord(char):02X}" if char in f"%\r\n{more}" else char for char in text)
+
+
 def suggest(word: object, choices: Sequence[str]) -> str:
     """Return “Allowed: …. Did you mean …?” for a word that is none of the choices."""
     allowed = "Allowed: " + ", ".join(choices) + "."

@@ -14,16 +14,17 @@ from typing import Any, Final
 import click
 
 from oceanmock import __version__
-from oceanmock.cli.admin import ADMIN_COMMANDS
+from oceanmock.cli.admin import ADMIN_COMMANDS, AS_JSON
 from oceanmock.cli.conform import compare
 from oceanmock.cli.conform import conform as conform_command
 from oceanmock.cli.conform_options import SECRETS
-from oceanmock.cli.printing import SCENARIO_WIDTH
+from oceanmock.cli.printing import SCENARIO_WIDTH, print_items, print_json
 from oceanmock.cli.serve import exec_command, serve, wait
 from oceanmock.errors import AuthorError, OceanmockError
 from oceanmock.terminal import output_problem, standard_output
-from oceanmock.text import escape_unprintable, plural, suggest
+from oceanmock.text import escape_command, escape_unprintable, plural, suggest
 
+ANNOTATION_KEYS: Final = (("file", "file"), ("line", "line"), ("col", "column"), ("title", "rule"))
 RESULT_IS_EXIT_CODE: Final = frozenset({"serve", "exec", "check", "verify", "conform", "compare"})
 """Commands that have done their work even if their output could not be written."""
 
@@ -128,33 +129,50 @@ for command in (serve, exec_command, wait, conform_command, compare, *ADMIN_COMM
 
 @main.command()
 @click.argument("paths", nargs=-1, metavar="[PATH]...")
-def check(paths: tuple[str, ...]) -> None:
+@click.option(
+    "--format",
+    type=click.Choice(["text", "github", "json"]),
+    default="text",
+    show_default=True,
+    help="Print lines, annotations of a GitHub workflow, or a list in JSON.",
+)
+def check(paths: tuple[str, ...], *, format: str) -> None:
     """Check scenarios and OpenAPI files, and print every mistake with its line.
 
-    PATH is a file, or a name of the library; without one, every file that comes with oceanmock is checked. Exits with 1
-    if there is any mistake.
+    PATH is a file, a folder, or a name of the library; without one, every file that comes with oceanmock is checked.
+    Exits with 1 if there is any mistake.
     """
-    from oceanmock.library import find_scenario, load_scenario
+    from oceanmock.library import expand, find_scenario, load_scenario
     from oceanmock.openapi import check_spec, data_folder
     from oceanmock.scenario.document import ScenarioError
 
     own = [path for folder in ("openapi", "scenarios") for path in sorted(data_folder(folder).glob("*.yaml"))]
-    wrong = 0
-    for path in [find_scenario(name) for name in paths] or own:
-        mistakes = list[str]()
+    rows = list[dict[str, Any]]()
+    for path in [find_scenario(name) for name in expand(paths)] or own:
+        mistakes = list[tuple[str, dict[str, Any]]]()
         with path.open(encoding="utf-8", errors="replace") as lines:
             is_contract = any(line.startswith(("openapi:", "swagger:", '"openapi"')) for line in lines)
         if is_contract:
-            mistakes = check_spec(path)
+            mistakes = [
+                (text, {"line": 1, "column": 1, "rule": "openapi", "message": text}) for text in check_spec(path)
+            ]
         else:
             try:
                 load_scenario(path)
             except ScenarioError as error:
-                mistakes = list(map(str, error.diagnostics))
-        wrong += len(mistakes)
-        click.echo("\n".join(mistakes) if mistakes else f"{path}: ok")
-    if wrong:
-        click.echo(plural(wrong, "mistake"), err=True)
+                keys = ("line", "column", "rule", "message", "hint")
+                mistakes = [(str(it), {key: getattr(it, key) for key in keys}) for it in error.diagnostics]
+        rows += [{"file": str(path), **row} for _, row in mistakes]
+        if format == "text":
+            click.echo("\n".join(text for text, _ in mistakes) or f"{path}: ok")
+    if format == "json":
+        print_json(rows, indent=2)
+    elif format == "github":
+        for row in rows:
+            place = ",".join(f"{key}={escape_command(str(row[name]), ':,')}" for key, name in ANNOTATION_KEYS)
+            click.echo(f"::error {place}::{escape_command(row['message'])}")
+    if rows:
+        click.echo(plural(len(rows), "mistake"), err=True)
         raise click.exceptions.Exit(1)
 
 
@@ -176,12 +194,14 @@ def show(scenario: str, width: int | None) -> None:
 
 
 @main.command("list")
-def list_scenarios() -> None:
+@AS_JSON
+def list_scenarios(*, as_json: bool) -> None:
     """List the scenarios of the library, each with its summary."""
     from oceanmock.library import library_names, load_scenario
 
-    for name in library_names():
-        click.echo(f"{name:<{SCENARIO_WIDTH}}{load_scenario(name).summary}")
+    scenarios = map(load_scenario, library_names())
+    items = [{"name": item.name, "api": item.api, "summary": item.summary} for item in scenarios]
+    print_items(items, lambda item: (f"{item['name']:<{SCENARIO_WIDTH - 2}}", item["summary"]), as_json=as_json)
 
 
 @main.command()

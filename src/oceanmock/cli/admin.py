@@ -232,7 +232,10 @@ def clock() -> None:
     """
 
 
-def _print_clock(clock: Json) -> None:
+def _print_clock(clock: Json, *, as_json: bool = False) -> None:
+    if as_json:
+        print_json(clock, indent=2)
+        return
     print_table(
         [
             ("now", clock["now"]),
@@ -244,9 +247,10 @@ def _print_clock(clock: Json) -> None:
 
 
 @clock.command("show", cls=SandboxCommand)
-def show_clock(*, admin: Admin) -> None:
+@AS_JSON
+def show_clock(*, admin: Admin, as_json: bool) -> None:
     """Print the clock's instant, how time passes, and when something is due next."""
-    _print_clock(admin.ask("GET", "/clock"))
+    _print_clock(admin.ask("GET", "/clock"), as_json=as_json)
 
 
 @clock.command("advance", cls=SandboxCommand)
@@ -358,7 +362,8 @@ def _line_of(entry: Json) -> str:
     metavar="OPERATION",
     help="And later this one, or a query as JSON; may be repeated. Others may come between them.",
 )
-def verify(*, admin: Admin, body: str | None, then: tuple[str, ...], **options: Any) -> None:
+@AS_JSON
+def verify(*, admin: Admin, body: str | None, then: tuple[str, ...], as_json: bool, **options: Any) -> None:
     """Check how many requests match, or that some come one after the other.
 
     Exits with 1, and prints the nearest request, if OPERATION was not requested so many times.
@@ -376,7 +381,7 @@ def verify(*, admin: Admin, body: str | None, then: tuple[str, ...], **options: 
         later = [_read_json("--then", text) if text.startswith("{") else {"operation": text} for text in then]
         request = {"in_order": [query, *later], **limits}
     verdict = admin.ask("POST", "/journal/verify", request)
-    click.echo(verdict["message"])
+    print_json(verdict, indent=2) if as_json else click.echo(verdict["message"])
     if not verdict["holds"]:
         raise click.exceptions.Exit(1)
 

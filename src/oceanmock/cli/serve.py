@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import re
 import signal
 import socket
 import sys
@@ -146,6 +147,17 @@ def _stop_with_parent(_ctx: click.Context, _option: click.Parameter, is_set: boo
         Thread(target=wait_for_another, daemon=True).start()
 
 
+def _read_ports(_ctx: click.Context, _option: click.Parameter, text: str | None) -> range | None:
+    """Return the ports of ``9000-9099``."""
+    if text is None:
+        return None
+    first, _, last = text.partition("-")
+    ports = range(int(first), int(last or first) + 1) if re.fullmatch("[0-9]{1,5}(-[0-9]{1,5})?", text) else range(0)
+    if not ports or ports[0] < 1 or ports[-1] > 65535:
+        raise click.BadParameter(f"{text!r} is no range of ports, such as 9000-9099.")
+    return ports
+
+
 @click.command(params=[*SERVER_OPTIONS], context_settings=FROM_ENVIRONMENT)
 @PROGRESSION
 @click.option(
@@ -167,6 +179,12 @@ def _stop_with_parent(_ctx: click.Context, _option: click.Parameter, is_set: boo
 )
 @click.option(
     "--replica-name", metavar="NAME", help="The name of this server among those, by default its host and port."
+)
+@click.option(
+    "--sandbox-ports",
+    metavar="FIRST-LAST",
+    callback=_read_ports,
+    help="The ports of sandboxes' own, such as 9000-9099; any free ones by default.",
 )
 @click.option("--uds", type=click.Path(path_type=Path), help="Listen on this Unix domain socket too, without TLS.")
 @click.option("--tls-cert", metavar="FILE", help="Serve over TLS with this certificate (PEM), and its chain.")
@@ -206,8 +224,8 @@ def serve(
 ) -> None:
     """Serve scenarios over HTTP until interrupted.
 
-    SCENARIO is a name from the library (`oceanmock list`) or the path of a file; without one the whole library is
-    served. Time passes as the scenarios say, unless --progression is given. The environment may have the options:
+    SCENARIO is a name from the library (`oceanmock list`), a file, or a folder of files; without one the whole library
+    is served. Time passes as the scenarios say, unless --progression is given. The environment may have the options:
     OCEANMOCK_PORT that of --port, and OCEANMOCK_SCENARIOS the scenarios.
 
     At SIGHUP the files are read again, and the default sandbox is reset with them; if one has a mistake, it stays.
@@ -223,9 +241,11 @@ def serve(
         raise click.UsageError("give --state or --store: a store in Redis outlives its servers, too.")
     options["store"] = partial(open_store, url or state, replica=replica) if url or state else None
     tls = _tls_context(options.pop("tls_cert"), options.pop("tls_key"))
+    port_range = options.pop("sandbox_ports")
     app, has_new_token = _build(scenarios, host=host, **options)
     if url and has_new_token:
         raise AuthorError(f"replicas have one token: give each the same --admin-token, since --host is {host}.")
+    app.port_range = port_range
     if not quiet and (log_format or os.isatty(2)):  # where nobody reads the other end of a pipe, it would fill up
         app.on_exchange = partial(print_exchange, as_json=log_format == "json")
 
@@ -254,10 +274,10 @@ def _reload_on_demand(app: App, scenarios: Sequence[str], *, watches: bool) -> N
     """Read the default sandbox's scenarios again at SIGHUP and, with ``watches``, once a changed file is complete."""
     import asyncio
 
-    from oceanmock.library import find_scenario, load_all
+    from oceanmock.library import load_all
 
-    loop, paths, has_terminal = asyncio.get_running_loop(), [*map(find_scenario, scenarios)], os.isatty(0)
-    previous = loaded = [*map(_stamp, paths)]
+    loop, has_terminal = asyncio.get_running_loop(), os.isatty(0)
+    previous = loaded = _stamps(scenarios)
 
     def reload() -> None:
         try:
@@ -276,7 +296,7 @@ def _reload_on_demand(app: App, scenarios: Sequence[str], *, watches: bool) -> N
 
     def look() -> None:
         nonlocal previous, loaded
-        current = [*map(_stamp, paths)]
+        current = _stamps(scenarios)
         if current == previous != loaded:
             loaded = current
             reload()
@@ -289,12 +309,16 @@ def _reload_on_demand(app: App, scenarios: Sequence[str], *, watches: bool) -> N
         look()
 
 
-def _stamp(path: Path) -> tuple[int, ...]:
-    """Return what changes with a file; nothing where there is none."""
-    with contextlib.suppress(OSError):
-        status = path.stat()
-        return status.st_mtime_ns, status.st_size, status.st_ino
-    return ()
+def _stamps(scenarios: Sequence[str]) -> list[tuple[str, int, int, int]]:
+    """Return what changes with the files of scenarios; nothing of files that are not there."""
+    from oceanmock.library import expand, find_scenario
+
+    stamps = []
+    with contextlib.suppress(AuthorError, OSError):
+        for path in map(find_scenario, expand(scenarios)):
+            status = path.stat()
+            stamps.append((str(path), status.st_mtime_ns, status.st_size, status.st_ino))
+    return stamps
 
 
 @contextlib.contextmanager

@@ -86,7 +86,8 @@ class App:
     The admin API requires the ``token``; without one it admits only this machine. ``scenarios`` extend the library from
     which further sandboxes are created. ``wall`` is the clock that credentials expire by, since clients date them by
     their own machine's clock. With ``cors``, pages of any origin may send requests; the server adds
-    ``response_headers`` to every response. It also sets ``ports``, which opens further ones. ``on_exchange`` is called
+    ``response_headers`` to every response. It also sets ``ports``, which opens further ones, those of
+    ``port_range`` if there is one. ``on_exchange`` is called
     with each request once it is in the journal. With ``has_process`` the garbage collector leaves out what is loaded.
     Raises AuthorError when a contract and its handlers do not match.
     """
@@ -108,6 +109,7 @@ class App:
         self.catalog = ScenarioCatalog(scenarios)
         self.apis: Final = apis
         self.ports: Ports | None = None
+        self.port_range: range | None = None
         self.on_exchange: Callable[[Request, Entry], object] | None = None
         self.has_process = False
         self.response_headers: Final = CORS_HEADERS if cors else []

@@ -377,14 +377,24 @@ def _encode_headers(headers: tuple[tuple[bytes, bytes], ...]) -> bytes:
 class Ports:
     """Further ports of a running server; call it on the server's event loop."""
 
-    def __init__(self, server: _UvicornServer, host: str) -> None:
+    def __init__(self, server: _UvicornServer, host: str, ports: range | None) -> None:
         self._server = server
+        self._range = ports
         self._host = host
         self._servers: dict[int, asyncio.Task[asyncio.Server]] = {}
 
     def open(self, port: int = 0) -> int:
-        """Listen on a further port, any free one if 0. Raises EnvironmentProblem."""
-        listener = bind(self._host, port)
+        """Listen on a further port, any free one of the range if 0. Raises EnvironmentProblem."""
+        free = [] if port or self._range is None else [item for item in self._range if item not in self._servers]
+        for item in free:
+            with contextlib.suppress(EnvironmentProblem):
+                listener = bind(self._host, item)
+                break
+        else:
+            if not port and self._range is not None:
+                problem = f"none of the ports {self._range[0]} to {self._range[-1]} is free."
+                raise EnvironmentProblem(f"{problem} Delete sandboxes, or widen --sandbox-ports.")
+            listener = bind(self._host, port)
         listener.listen(128)
         port = listener.getsockname()[1]
         self._servers[port] = asyncio.get_running_loop().create_task(self._serve(listener))
@@ -449,7 +459,7 @@ class _UvicornServer(uvicorn.Server):
         self._on_listening = on_listening
         self._unix_listener = unix_listener
         if hasattr(app, "ports"):
-            app.ports = Ports(self, host)
+            app.ports = Ports(self, host, getattr(app, "port_range", None))
 
     def protocol(self) -> asyncio.Protocol:
         """Return the protocol of one connection."""

@@ -35,7 +35,15 @@ from oceanmock.conformance import reports
 from oceanmock.conformance.checks import all_rules
 from oceanmock.conformance.model import NO_RESPONSE, Result
 from oceanmock.errors import AuthorError, EnvironmentProblem
-from oceanmock.text import escape_unprintable, first_few, format_elapsed, format_instant, one_line, plural
+from oceanmock.text import (
+    escape_command,
+    escape_unprintable,
+    first_few,
+    format_elapsed,
+    format_instant,
+    one_line,
+    plural,
+)
 
 REPORT_FORMAT: Final = 1
 SCHEMA: Final = Path(__file__).with_name("result.schema.json")
@@ -324,14 +332,11 @@ def _sarif_run(result: Result) -> dict[str, Any]:
 def github_annotations(results: Sequence[Result]) -> Iterator[str]:
     """Yield a workflow command of GitHub for each cause, which shows it as an annotation of the run."""
     levels = {"error": "error", "warning": "warning", "note": "notice"}
-
-    def escaped(text: str, more: str = "") -> str:
-        return "".join(f"%{ord(c):02X}" if c in f"%\r\n{more}" else c for c in reports.clean(text))
-
     for result in results:
         for cause in reports.causes(result.findings, result.api):
             text = f"{cause.first.message}\nat {first_few([*cause.places], 3)}\n{cause.weight}: {cause.first.source}"
-            yield f"::{levels[cause.severity]} title={escaped(cause.title, ':,')}::{escaped(text)}"
+            title = escape_command(reports.clean(cause.title), ":,")
+            yield f"::{levels[cause.severity]} title={title}::{escape_command(reports.clean(text))}"
 
 
 def github_summary(results: Sequence[Result]) -> str:
