@@ -24,13 +24,17 @@ class Case(NamedTuple):
 
 
 class ContractFile:
-    """One file of ``openapi/``, read once."""
+    """One file of ``openapi/``, read once; what its ``x-submit`` marks is apart from the rest."""
 
     def __init__(self, api: str) -> None:
         loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
         self.document: dict[str, Any] = yaml.load((OPENAPI / f"{api}.yaml").read_text("utf-8"), Loader=loader)
-        self.schemas: dict[str, Any] = self.document["components"]["schemas"]
-        self.operations = {op["operationId"]: op for op in self._operations()}
+        schemas: dict[str, Any] = self.document["components"]["schemas"]
+        self.schemas = {name: schema for name, schema in schemas.items() if "x-submit" not in schema}
+        self.submit_schemas = {name: schema for name, schema in schemas.items() if "x-submit" in schema}
+        operations = {op["operationId"]: op for op in self._operations()}
+        self.operations = {id: op for id, op in operations.items() if "x-submit" not in op}
+        self.submits = {id: op for id, op in operations.items() if "x-submit" in op}
         self._validator = cache(self._make_validator)
 
     def problems(self, schema: dict[str, Any], value: Any) -> list[str]:

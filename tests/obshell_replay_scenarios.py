@@ -34,7 +34,7 @@ class World:
 
 WORLDS: Final[dict[str, tuple[World, ...]]] = {
     "lone.json": (World("info", "SINGLE"),),
-    "reads.json": (World("read ob/info", "SINGLE"),),
+    "submits-single.json": (World("read ob/info", "SINGLE"),),
     "auth.json": (World("no header", "SINGLE"),),
     "password.json": (
         World("info", "SINGLE", root_password="ob-secret"),
@@ -49,7 +49,7 @@ WORLDS: Final[dict[str, tuple[World, ...]]] = {
 
 LIVES: Final[dict[str, tuple[tuple[str, int], ...]]] = {
     "lone.json": (("join.json", 1),),
-    "reads.json": (("join.json", 1),),
+    "submits-single.json": (("join.json", 1),),
     "auth.json": (("join.json", 1),),
     "password.json": (("password.json", 1),),
     "join.json": (("join.json", 1),),

@@ -120,6 +120,7 @@ def walk(recorder: Recorder, config: Path, *, walks: int, auth: Any = None) -> d
         phases=[hypothesis.Phase.generate],
         suppress_health_check=list(hypothesis.HealthCheck),
     )
+    schema.filter_set.exclude(tag="submits")
     with Server(recorder) as server:
         schema.config.update(base_url=server.url)
 
@@ -142,7 +143,7 @@ def _run(
             [
                 str(SCHEMATHESIS),
                 *("--config-file", str(config), "run", str(recorder.spec)),
-                *("--url", server.url, *options),
+                *("--url", server.url, *(() if "--include-tag" in options else ("--exclude-tag", "submits")), *options),
             ],
             capture_output=True,
             text=True,

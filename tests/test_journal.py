@@ -573,7 +573,8 @@ def test_entries_come_after_a_number_and_no_more_than_the_limit() -> None:
 
 @pytest.mark.parametrize("api", ["ocp", "obshell"])
 def test_every_operation_of_a_contract_may_be_asked_for(api: str) -> None:
-    for operation in operations_of(load_spec(spec_path(api))):
+    spec = load_spec(spec_path(api))
+    for operation in (*operations_of(spec), *operations_of(spec, are_submits=True)):
         assert query_of(api=api, operation=operation.id).operation == operation.id
 
 

@@ -10,7 +10,7 @@ from typing import Final
 
 import pytest
 
-from obshell_world import operate, said
+from obshell_world import operate, said, with_bodies
 from oceanmock.errors import AuthorError
 from oceanmock.library import read_scenario
 from served import SECOND, Ask, World
@@ -61,7 +61,7 @@ EXPIRED: Final = (
 def served(text: str) -> tuple[World, Ask]:
     """Return a world and somebody who sends plain JSON."""
     world = World(text)
-    return world, world.serve(auth=False)
+    return world, with_bodies(world.serve(auth=False))
 
 
 def submit(world: World, ask: Ask, path: str, *, method: str = "POST") -> str:

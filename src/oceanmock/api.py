@@ -111,10 +111,36 @@ class Api:
 
     @property
     def spec(self) -> Spec:
-        """Return the contract, read once; one that does not come with oceanmock is checked. Raises AuthorError."""
-        from oceanmock.openapi import load_checked_spec, load_spec, spec_path  # noqa: PLC0415 (slow)
+        """Return the contract without its submits, read once; one of somebody else's is checked. Raises AuthorError."""
+        from oceanmock.openapi import load_checked_spec, load_task_spec, spec_path  # noqa: PLC0415 (slow)
 
-        return load_spec(spec_path(self.name)) if self.contract is None else load_checked_spec(self.contract)
+        return load_task_spec(spec_path(self.name)) if self.contract is None else load_checked_spec(self.contract)
+
+    @property
+    def submits(self) -> tuple[Operation, ...]:
+        """Return the operations of the contract that start something, in its order."""
+        from oceanmock.openapi import load_spec, operations_of, spec_path  # noqa: PLC0415 (slow)
+
+        return operations_of(load_spec(self.contract or spec_path(self.name)), are_submits=True)
+
+    def submit_at(self, method: str, path: str) -> Operation | None:
+        """Return the submit that a request calls; None without one."""
+        from oceanmock.openapi import operations_at  # noqa: PLC0415 (slow)
+
+        return next((each for each in operations_at(self.submits, path) if each.method == method), None)
+
+    def submit_body(self, method: str, path: str) -> Json:
+        """Return the contract's example of the body of a submit; {} without one."""
+        from oceanmock.openapi import load_spec, spec_path  # noqa: PLC0415 (slow)
+
+        operation, spec = self.submit_at(method, path), load_spec(self.contract or spec_path(self.name))
+        if operation is None:
+            return {}
+        body = spec["paths"][operation.path][operation.method.lower()].get("requestBody")
+        schema = body["content"]["application/json"]["schema"] if body else {}
+        schemas: dict[str, Any] = spec["components"]["schemas"]
+        example: Json = schemas[schema["$ref"].rpartition("/")[2]].get("example", {}) if schema else {}
+        return example
 
     def module(self, name: str) -> Any:
         """Return a module of the API's package, imported on first use."""
@@ -323,12 +349,15 @@ class Service:
 
 
 def template_for(templates: Sequence[Any], body: Any) -> Any:
-    """Return the first template that a request with this body starts. Raises ApiError."""
-    for template in templates:
-        if template.starts_on.fits_body(body):
-            return template
-    first = templates[0]
-    raise ApiError("unknown path", first.starts_on.asks(first.name))
+    """Return the first template that a request with this body starts; None without one."""
+    return next((template for template in templates if template.starts_on.fits_body(body)), None)
+
+
+def unknown_start(templates: Sequence[Any], request: Request) -> ApiError:
+    """Return the error of a request that no template starts on, or none with its body."""
+    name = request.operation.id if request.operation else f"{request.method} {request.path[:200]}"
+    asks = [template.starts_on.asks(template.name) for template in templates[:1]]
+    return ApiError("unknown path", asks[0] if asks else f"Nothing of the scenario starts on {name}.")
 
 
 def stub_for(

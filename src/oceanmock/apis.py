@@ -45,5 +45,8 @@ def make_sandbox(
 
 
 def operations_by_api(apis: Sequence[Api] = APIS) -> Mapping[str, Mapping[str, Mapping[str, str]]]:
-    """Return each API's operations, and of each the path parameter of every kind."""
-    return {api.name: {route.id: route.ids for route in api.routes} for api in apis}
+    """Return each API's operations, and of each the path parameter of every kind; a submit's path has none."""
+    return {
+        api.name: {**{route.id: route.ids for route in api.routes}, **{each.id: {} for each in api.submits}}
+        for api in apis
+    }

@@ -94,6 +94,15 @@ def load_spec(path: Path) -> Spec:
 
     Raises AuthorError with the place if it is not YAML or not an OpenAPI document.
     """
+    return _load(path)[0]
+
+
+def load_task_spec(path: Path) -> Spec:
+    """Return the contract in a file without what is marked ``x-submit``: the operations that start something."""
+    return _load(path)[1]
+
+
+def _load(path: Path) -> tuple[Spec, Spec]:
     try:
         return _read_spec(path, path.stat().st_mtime_ns)
     except OSError as problem:
@@ -101,10 +110,20 @@ def load_spec(path: Path) -> Spec:
 
 
 @lru_cache(maxsize=16)
-def _read_spec(path: Path, _version: int) -> Spec:
+def _read_spec(path: Path, _version: int) -> tuple[Spec, Spec]:
     content = path.read_bytes()
     spec: Spec = compiled(path, content, lambda: _parse_spec(path, content))
-    return spec
+    paths = {at: item for at, own in spec["paths"].items() if set(item := _without_submits(own)) & {*METHODS}}
+    components = {kind: _without_submits(named) for kind, named in spec.get("components", {}).items()}
+    return spec, {**_without_submits(spec), "paths": paths, **({"components": components} if components else {})}
+
+
+def _without_submits(node: Spec) -> dict[str, Any]:
+    return {
+        key: value
+        for key, value in node.items()
+        if key != "x-submit" and not (isinstance(value, dict) and "x-submit" in value)
+    }
 
 
 def _parse_spec(path: Path, content: bytes) -> Spec:
@@ -134,14 +153,16 @@ def _with_text_keys(node: Any) -> Any:
     return node
 
 
-def operations_of(spec: Spec) -> tuple[Operation, ...]:
-    """Return the operations of a contract in its order. Raises AuthorError without an id."""
+def operations_of(spec: Spec, *, are_submits: bool = False) -> tuple[Operation, ...]:
+    """Return the operations of a contract in its order, or its submits. Raises AuthorError without an id."""
     operations = list[Operation]()
     for path, item in spec["paths"].items():
         for method in METHODS:
             if method not in item:
                 continue
             definition = item[method]
+            if ("x-submit" in definition) is not are_submits:
+                continue
             if "operationId" not in definition:
                 raise AuthorError(f"{method.upper()} {path} has no operationId. Give it one.")
             permission, statuses = definition.get("x-permission"), tuple(definition.get("responses", {}))

@@ -317,7 +317,8 @@ class _Replay:
         path = re.sub(r"\{[^}]*\}", "1", starts_on.path)
         if self._client.options.submit:
             self._client.guard.may_submit(starts_on.method, path)
-        return self._client.send(starts_on.method, path, json=starts_on.body or {})
+        body = {**self._api.submit_body(starts_on.method, path), **(starts_on.body or {})}
+        return self._client.send(starts_on.method, path, json=body)
 
     def _operate(self, step: story.CallAction) -> Exchange:
         """Send an operation on a task or its part. Raises Diverges, NotAllowed."""

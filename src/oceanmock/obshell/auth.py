@@ -290,7 +290,7 @@ def _read_blocks(key: ServerKey, sealed: bytes) -> dict[str, Any]:
             DECRYPTION_ERROR
         )  # no client seals empty blocks; both keys open one wrong block in 10,000 to it
     try:
-        fields = read_struct(b"".join([text for _, text in opened]), "secure.HttpHeader", types)
+        fields = read_struct(b"".join([text for _, text in opened]), "secure.HttpHeader", {"secure.HttpHeader": types})
     except Unreadable:
         _check_padding(key, opened)
         raise

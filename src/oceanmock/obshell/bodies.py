@@ -18,7 +18,7 @@ from oceanmock.obshell import api
 from oceanmock.obshell.agent import Address
 from oceanmock.obshell.api import GenericId, QuirkName, parse_generic_id
 from oceanmock.obshell.errors import ObshellError, error_of, not_found, not_holding, panic
-from oceanmock.obshell.gojson import BOOLEANS, Unreadable, query_value, quoted, read_struct
+from oceanmock.obshell.gojson import BOOLEANS, Structs, Unreadable, query_value, quoted, read_struct
 from oceanmock.obshell.machine import lines_of, task_logs_at
 from oceanmock.obshell.states import DagState, NodeState, SubTaskState
 from oceanmock.obshell.world import DagData, DagKey, Dags, DagView, NodeData, id_of, key_of
@@ -105,26 +105,29 @@ def read_show_details(request: Request) -> bool:
 
 def read_operator(request: Request, kind: Literal["Dag", "Node"]) -> dict[str, str]:
     """Return the body's operator, and its id if it has one. Raises ObshellError."""
-    struct = "Dag" if has_quirk(request, "node-body-says-dag-operator") else kind
-    body = read_fields(request, f"task.{struct}Operator", {"operator": "string", "id": "string"})
+    struct = f"{'Dag' if has_quirk(request, 'node-body-says-dag-operator') else kind}Operator"
+    body = read_fields(request, f"task.{struct}", {f"task.{struct}": {"operator": "string", "id": "string"}})
     if not body.get("operator"):
-        raise missing_field(f"{struct}Operator", "Operator")
+        raise missing_fields(f"{struct}.Operator")
     return body
 
 
-def missing_field(struct: str, field: str) -> ObshellError:
-    """Return the error of a body without a required field."""
-    why = f"Key: '{struct}.{field}' Error:Field validation for '{field}' failed on the 'required' tag"
-    return error_of("Common.BindJsonFailed", why=why)
+def missing_fields(*fields: str) -> ObshellError:
+    """Return the error of a body without required fields, each with the structs that it is in."""
+    parts = (
+        f"Key: '{field}' Error:Field validation for '{field.rpartition('.')[2]}' failed on the 'required' tag"
+        for field in fields
+    )
+    return error_of("Common.BindJsonFailed", why="\n".join(parts))
 
 
-def read_fields(request: Request, struct: str, fields: Mapping[str, str]) -> dict[str, Any]:
+def read_fields(request: Request, struct: str, structs: Structs) -> dict[str, Any]:
     """Return the fields of a Go struct in the body; no body is ``{}`` (middleware.go:299).
 
     Raises ObshellError.
     """
     try:
-        return read_struct(request.body or b"{}", struct, fields)
+        return read_struct(request.body or b"{}", struct, structs)
     except Unreadable as error:
         is_eof = "Go struct field" not in str(error) and has_quirk(request, "body-that-is-no-object-is-eof")
         raise error_of("Common.BindJsonFailed", why="EOF" if is_eof else error) from None

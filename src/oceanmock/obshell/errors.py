@@ -35,7 +35,7 @@ DECRYPTION: Final = frozenset[Stage](("header", "body", "panic"))
 
 @dataclass(eq=False)
 class ObshellError(CallerError):
-    """An error response; ``code`` and ``err_code`` may be absent, ``has_null`` adds null data.
+    """An error response; ``code`` and ``err_code`` may be absent; ``null`` is its data: null, or null contents.
 
     ``old_message`` is the message before 4.3.1, if that differs. ``stage`` is the part of the server that responds: a
     "handler", or the "recovery" from its panic; the decryption of the "header" or of the "body", or the recovery from
@@ -48,7 +48,7 @@ class ObshellError(CallerError):
     code: int | None = None
     old_message: str = ""
     stage: Stage = "handler"
-    has_null: bool = False
+    null: Literal["", "null", "contents"] = ""
 
     def __str__(self) -> str:
         return self.message
@@ -72,9 +72,17 @@ TEXTS: Final[Mapping[str, tuple[int, str]]] = {
     # A login whose header has no keys (ob/agent/executor/session/login.go).
     "Request.AESKey.NotFound": (400, "AES key for encrypting session ID not found in HTTP headers"),
     "Agent.Identify.Unknown": (500, "Agent identify is unknown: {identity}"),
-    # ob/agent/api/obcluster_handler.go
+    # Refused submits (ob/agent/api, assets/i18n/error/en.json); the first three were recorded.
+    "OB.Cluster.Scope.Invalid": (400, "Scope '{scope}' is invalid"),
+    "OB.Cluster.Id.Invalid": (400, "Cluster ID is invalid"),
+    "OB.Cluster.NotInitialized": (400, "Cluster has not been initialized, please initialize it first"),
+    "OB.Cluster.Name.Empty": (400, "Cluster name is empty"),
     "OB.Cluster.AlreadyInitialized": (400, "Cluster has already been initialized"),
-    # Recorded in init.json. That agent/join, by its code, leaves the null out is not modelled.
+    "OB.Server.DeleteSelf": (400, "Cannot delete the current server"),
+    "OB.Tenant.Name.Empty": (400, "Tenant name is empty"),
+    "OB.Tenant.SysOperationNotAllowed": (400, "System tenant is not allowed to perform this operation"),
+    "OB.Tenant.ZoneList.Empty": (400, "Zone list is empty."),
+    # Recorded in init.json.
     "Agent.UnderMaintenance": (500, "{outer}{agent} is under maintenance"),
     # The next three are status_maintainer.go's, and were never recorded.
     "OB.Cluster.UnderMaintenanceWithDag": (
@@ -124,8 +132,7 @@ def error_of(err_code: str, **values: object) -> ObshellError:
     """Return an error of TEXTS; ``values`` fill in its placeholders."""
     status, text = TEXTS[err_code]
     old_message = OLD_TEXTS.get(err_code, text).format(**values)
-    has_null = "UnderMaintenance" in err_code and values["outer"] != ""
-    return ObshellError(status, err_code, text.format(**values), old_message=old_message, has_null=has_null)
+    return ObshellError(status, err_code, text.format(**values), old_message=old_message)
 
 
 def not_found(why: str = "record not found") -> ObshellError:

@@ -204,12 +204,16 @@ def _end(pattern: re.Pattern[AnyStr], text: AnyStr, place: int) -> int:
     return match.end() if match else place
 
 
-def read_struct(text: bytes, name: str, fields: Mapping[str, str]) -> dict[str, Any]:
+Structs = Mapping[str, Mapping[str, str]]
+"""By the name of a struct with its package, the Go type of each field by its JSON name."""
+
+
+def read_struct(text: bytes, name: str, structs: Structs) -> dict[str, Any]:
     """Return the fields of a JSON object as json.Unmarshal reads them into a struct.
 
-    ``name`` is the struct's name with its package; ``fields`` maps each JSON name to its Go type. Names match in any
-    case; unknown ones and null are ignored; the last of a duplicate wins. Raises Unreadable for a syntax error, else
-    for the first value of a wrong type.
+    ``name`` is the struct's name with its package; a struct that ``structs`` does not have is left unread. Names match
+    in any case; unknown ones and null are ignored; the last of a duplicate wins. Raises Unreadable for a syntax error,
+    else for the first value of a wrong type.
     """
     characters = text.decode("utf-8", "surrogateescape")
     try:
@@ -222,18 +226,33 @@ def read_struct(text: bytes, name: str, fields: Mapping[str, str]) -> dict[str, 
         return {}
     if not isinstance(value, Object):
         raise Unreadable(f"json: cannot unmarshal {_TYPE_NAMES[type(value)]} into Go value of type {name}")
-    by_folded_name = {field.casefold(): field for field in fields}
-    values: dict[str, Any] = {}
-    first_error: Unreadable | None = None
+    errors = list[Unreadable]()
+    values = _read_fields(value, name, "", structs, errors)
+    if errors:
+        raise errors[0]
+    return values
+
+
+def _read_fields(value: Object, name: str, path: str, structs: Structs, errors: list[Unreadable]) -> dict[str, Any]:
+    """Return the fields of a struct, and add the errors of those that cannot be read; ``path`` leads to the struct."""
+    by_folded_name, values = {field.casefold(): field for field in structs[name]}, dict[str, Any]()
+
+    def read(item: Any, go_type: str, place: str) -> Any:
+        if go_type in structs and isinstance(item, Object):
+            return _read_fields(item, go_type, f"{place}.", structs, errors)
+        if go_type[:2] == "[]" and go_type != "[]uint8" and isinstance(item, list):
+            return [read(each, go_type[2:], place) for each in item]
+        if go_type.startswith("map[string]") and isinstance(item, Object):
+            return {key: read(each, go_type[11:], place) for key, each in item.pairs}
+        try:
+            return None if item is None else _read_field(item, go_type, f"{name.rpartition('.')[2]}.{place}")
+        except Unreadable as error:
+            errors.append(error)
+
     for key, item in value.pairs:
         field = by_folded_name.get(key.casefold())
         if field is not None and item is not None:
-            try:
-                values[field] = _read_field(item, fields[field], f"{name.rpartition('.')[2]}.{field}")
-            except Unreadable as error:
-                first_error = first_error or error
-    if first_error is not None:
-        raise first_error
+            values[field] = read(item, structs[name][field], f"{path}{field}")
     return values
 
 
@@ -242,13 +261,16 @@ def _read_field(value: Any, go_type: str, field: str) -> Any:
     match go_type, value:
         case "string", str():
             return _SURROGATES.sub("\ufffd", value)
-        case "int", Number(text) if _WHOLE_NUMBER.fullmatch(text) and int(text) in _INT64:
+        case "int" | "int64", Number(text) if _WHOLE_NUMBER.fullmatch(text) and int(text) in _INT64:
             return int(text)
+        case "float64", Number(text):
+            return float(text)
+        case ("bool", bool()) | ("interface {}", _) | ("meta.AgentInfo", Object()):
+            return value
         case "[]uint8", str():
             return base64_bytes(_SURROGATES.sub("\ufffd", value).encode())
         case "[]uint8", []:  # Go also reads arrays of numbers
             return b""
-        case "meta.AgentInfo", Object():
-            return value
-    name = f"number {value.text}" if go_type == "int" and isinstance(value, Number) else _TYPE_NAMES[type(value)]
+    is_number = go_type in ("int", "int64") and isinstance(value, Number)
+    name = f"number {value.text}" if is_number else _TYPE_NAMES[type(value)]
     raise Unreadable(f"json: cannot unmarshal {name} into Go struct field {field} of type {go_type}")

@@ -9,19 +9,29 @@ be switched off. Nothing connects to another agent: an id of one gets the respon
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
-from oceanmock.api import JSON, ApiError, Handler, Json, Request, Response, Service, stub_for, template_for
+from oceanmock.api import (
+    JSON,
+    ApiError,
+    Handler,
+    Json,
+    Request,
+    Response,
+    Service,
+    stub_for,
+    template_for,
+    unknown_start,
+)
 from oceanmock.clock import MILLISECOND, SECOND, wall_now
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.errors import CallerError, IllegalOperator, NoSuchTask, TaskExpired, UnderMaintenance, WrongIdentity
 from oceanmock.obshell import api, bodies, errors, world
-from oceanmock.obshell.agent import Address, Agent
+from oceanmock.obshell.agent import Address
 from oceanmock.obshell.api import API, LOGIN_PATH, STATUS_PATH, Version, parse_generic_id
 from oceanmock.obshell.auth import (
     AES_BYTES,
@@ -50,10 +60,14 @@ from oceanmock.obshell.bodies import (
 from oceanmock.obshell.errors import ObshellError, error_of, not_found, not_holding, panic
 from oceanmock.obshell.locks import TenantLock
 from oceanmock.obshell.scenario import Dag
+from oceanmock.obshell.submits import Call, call_at, is_needed, wrong_identity
 from oceanmock.obshell.world import Dags, DagView, Store, Template, id_of, key_of
 from oceanmock.scenario.stubs import StubRequest
 from oceanmock.text import format_instant
 
+OBPROXY_PREFIX: Final = f"{api.PREFIX}/obproxy"
+"""The paths that only the agent's own password opens (ob/agent/api/obproxy_route.go:33)."""
+LOGOUT: Final = "param.LogoutSessionParam"
 SESSION_S: Final = 1800
 """How long a session lasts after its last request (ob/agent/secure/session.go:36-41)."""
 
@@ -71,6 +85,7 @@ class ServiceFactory:
             ("GET", f"{api.PREFIX}/ob/info"): self._reader(bodies.ob_info_json),
             ("GET", f"{api.PREFIX}/observer/info"): self._reader(bodies.observer_json),
             ("GET", f"{api.PREFIX}/agents/status"): self._reader(bodies.all_status_json),
+            ("GET", f"{api.PREFIX}/tenant/support-templates"): self._reader(lambda _: {"contents": []}),
             ("POST", LOGIN_PATH): self.log_in,
             ("POST", f"{api.PREFIX}/logout"): self.log_out,
         }
@@ -146,7 +161,10 @@ class ServiceFactory:
         """Check the credentials (middleware.go:724-814). Raises ObshellError."""
         if request.sandbox.accounts.required:
             agent, now_s, header = dags_of(request).agent, self.wall() // SECOND, request.credentials
-            is_obproxy_task = request.path_values.get("id", "").startswith(("4", "5"))
+            is_obproxy = request.path.startswith(OBPROXY_PREFIX)
+            if is_obproxy and header is not None and not header.is_for_agent:
+                header = None
+            is_obproxy_task = is_obproxy or request.path_values.get("id", "").startswith(("4", "5"))
             is_logged_in = header is not None and holds_oceanbase(request) and request.path != LOGIN_PATH
             session_id = header.session_id if is_logged_in else ""
             asked, target = (
@@ -230,36 +248,43 @@ class ServiceFactory:
             raise not_found("dag id not match")
 
     def fallback(self, request: Request) -> Handler | None:
-        """Return what responds as a stub says, or starts the dag of a template. Raises CallerError."""
+        """Return what responds as a stub says, or checks a call and starts a template's dag. Raises CallerError."""
         templates = dags_of(request).templates_for(request.method, request.path)
-        other = self._others.get((request.method, request.path))
-        if not templates and other is None and not request.sandbox.find_stub(request):
+        call, other = call_at(request.method, request.path), self._others.get((request.method, request.path))
+        if not (templates or call or other or request.sandbox.find_stub(request)):
             return None
+        request.operation = call.operation if call else None
         self.verify(request)
         item = partial(dag_json, request, details=True)
         stub = stub_for(request, envelope=self._envelope, item=item, time=format_instant)
         if not isinstance(stub, str):
             return stub
-        if not templates and other is None:
-            raise ApiError("unknown path", stub)
-        if not templates:
+        if other is not None and not templates:
             return other
-        read_fields(request, "param.Body", {})
-        body = json.loads((request.body or b"{}").decode("utf-8", "replace"), parse_int=float)
-        return partial(self._start, template=template_for(templates, body))
+        return partial(self._submit, call=call, templates=templates, why=stub)
 
-    def _start(self, request: Request, *, template: Template) -> Response:
-        """Start a dag and return it without details (agent_handler.go:116, NewDagDetailDTO)."""
+    def _submit(self, request: Request, *, call: Call | None, templates: Sequence[Template], why: str) -> Response:
+        """Check a call as its handler does, start the dag of the first template that fits, and return it.
+
+        It is returned without details (agent_handler.go:116, NewDagDetailDTO). A real server would start a dag where no
+        template does. Raises ApiError, ObshellError.
+        """
         asked, own = StubRequest.of(request), dags_of(request).own
+        template: Template | None = template_for(templates, asked.body or {})
+        if call is None and templates:
+            read_fields(request, "param.Body", {"param.Body": {}})
+        elif call is not None and not is_needed(request, call, template.identities if template else call.identity):
+            return Response(204, b"", media_type=None)
+        if template is None:
+            raise ApiError("unknown path", why) if why else unknown_start(templates, request)
         name = asked.fill(template.name, template.starts_on.path)
         try:
             view = world.start(request.sandbox, template, asked)
         except WrongIdentity as error:
-            if error.identity == "CLUSTER AGENT" and "MASTER" in error.expected:
-                raise error_of("OB.Cluster.AlreadyInitialized") from None
-            raise _wrong_identity(own, error.identity, " or ".join(error.expected)) from None
+            raise wrong_identity(own, error.identity, *error.expected) from None
         except UnderMaintenance as error:
-            raise _under_maintenance(template.model, own, error, f"Create task '{name}' failed: ") from None
+            refusal = _under_maintenance(template.model, own, error, f"Create task '{name}' failed: ")
+            raise replace(refusal, null=call.null if call else "null") from None
         return self._succeed(request, dag_json(request, view, details=False))
 
     def list_dags(self, request: Request, *, store: Store, unfinished: bool = False) -> Response:
@@ -271,7 +296,7 @@ class ServiceFactory:
             if has_err_codes(request) and has_quirk(request, "refusal-is-never-sent"):
                 raise error_of("Common.Unexpected", why="ocsagent cannot build response body")
             agent, dags = dags_of(request).agent, "cluster unfinished dags" if unfinished else "all cluster dags"
-            refusal = _wrong_identity(agent, agent.identity, "CLUSTER AGENT")
+            refusal = wrong_identity(agent, agent.identity, "CLUSTER AGENT")
             raise replace(refusal, old_message=f"Bad request: only cluster agent can get {dags}")
         if unfinished:
             return self._list_unfinished(request, store)
@@ -347,9 +372,9 @@ class ServiceFactory:
 
     def log_out(self, request: Request) -> Response:
         """End the session of the body; a request in a session ends no other (ob/agent/executor/session/logout.go)."""
-        id = read_fields(request, "param.LogoutSessionParam", {"session_id": "string"}).get("session_id")
+        id = read_fields(request, LOGOUT, {LOGOUT: {"session_id": "string"}}).get("session_id")
         if not id:
-            raise bodies.missing_field("LogoutSessionParam", "SessionID")
+            raise bodies.missing_fields("LogoutSessionParam.SessionID")
         own = request.credentials.session_id if request.credentials and holds_oceanbase(request) else ""
         if own in ("", id):
             self._session_end(request, id, at_s=0)
@@ -383,8 +408,8 @@ class ServiceFactory:
         body = self._envelope(request, problem.status, is_traced=problem.stage == "handler")
         if problem.stage in errors.PANICS:
             body |= {"timestamp": format_instant(request.sandbox.started), "duration": 0}
-        if problem.has_null:
-            body["data"] = None
+        if problem.null:
+            body["data"] = {"contents": None} if problem.null == "contents" else None
         pairs = {"code": problem.code, "errCode": problem.err_code, "message": problem.message}
         if isinstance(error, ApiError):  # of an injected fault
             own = {"code" if isinstance(error.code, int) else "errCode": error.code, "message": error.message}
@@ -438,9 +463,3 @@ def _under_maintenance(dag: Dag, own: Address, error: UnderMaintenance, outer: s
     if isinstance(dag.maintenance, TenantLock) and error.tenant is not None:
         return error_of("OB.Tenant.UnderMaintenance", outer=outer, tenant=error.tenant)
     return error_of("OB.Cluster.UnderMaintenanceWithDag", outer=outer, dag=error.dag)
-
-
-def _wrong_identity(agent: Agent | Address, identity: str, expected: str) -> ObshellError:
-    """Return the error of an agent that has another identity than an operation needs."""
-    address = bodies.authority(agent.ip, agent.port)
-    return error_of("Agent.Identify.NotSupportOperation", agent=address, identity=identity, expected=expected)

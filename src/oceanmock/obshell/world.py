@@ -111,6 +111,11 @@ class Template:
     seed: str
     name: str
 
+    @property
+    def identities(self) -> tuple[Identity, ...]:
+        """Return the identities of an agent that may start it; any, if none."""
+        return self.starts_on.identity or (("CLUSTER AGENT",) if self.model.scope == "cluster" else ())
+
 
 class Dags(World[DagKey, DagData, DagView, Template]):
     """The dags of a sandbox, on one agent, and the templates of those to come.
@@ -258,9 +263,8 @@ class Dags(World[DagKey, DagData, DagView, Template]):
         Raises WrongIdentity or UnderMaintenance; then nothing has changed.
         """
         source, identity = self.templates[template], self.agent.identity
-        expected = source.starts_on.identity or (("CLUSTER AGENT",) if source.model.scope == "cluster" else ())
-        if expected and identity not in expected:
-            raise WrongIdentity(identity, expected)
+        if source.identities and identity not in source.identities:
+            raise WrongIdentity(identity, source.identities)
         model = source.model
         if isinstance(model.maintenance, TenantLock):
             lock = TenantLock(tenant=values.get("tenant", model.maintenance.tenant))

@@ -21,7 +21,19 @@ from weakref import WeakKeyDictionary
 
 import orjson
 
-from oceanmock.api import ApiError, Fragment, Handler, Json, Request, Response, Route, Service, stub_for, template_for
+from oceanmock.api import (
+    ApiError,
+    Fragment,
+    Handler,
+    Json,
+    Request,
+    Response,
+    Route,
+    Service,
+    stub_for,
+    template_for,
+    unknown_start,
+)
 from oceanmock.clock import MILLISECOND, SECOND, wall_now
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.engine.world import PLACEHOLDER, Group
@@ -164,7 +176,10 @@ class ServiceFactory:
             body = orjson.loads(request.body) if request.body.strip() else None
         except orjson.JSONDecodeError as error:
             raise ApiError("malformed body", f"The body is not JSON: {error}.") from None
-        return partial(self._start, template=template_for(templates, body))
+        template = template_for(templates, body)
+        if template is None:
+            raise unknown_start(templates, request)
+        return partial(self._start, template=template)
 
     def _other_response(self, request: Request) -> Response | None:
         """Return what a read beside the task routes is answered; None for none."""

@@ -1,0 +1,184 @@
+"""Check the calls that start a dag, and those beside the task routes, as obshell's handlers do.
+
+The contract has each call's checks in the order of its handler (``x-submit`` of openapi/obshell.yaml); what they find
+is recorded in tests/data/obshell/submits-single.json, else read in the code (github.com/oceanbase/obshell at 61ee147).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import cache
+from typing import Any, Final, Literal, NamedTuple
+
+from oceanmock.api import Json, Request
+from oceanmock.obshell.agent import Address, Agent
+from oceanmock.obshell.api import API
+from oceanmock.obshell.bodies import authority, dags_of, holds_oceanbase, missing_fields, read_fields
+from oceanmock.obshell.errors import ObshellError, error_of, not_holding
+from oceanmock.obshell.gojson import Structs
+from oceanmock.openapi import Operation, load_spec, path_matches, spec_path
+
+_GO_TYPES: Final = {"integer": "int", "boolean": "bool", "number": "float64"}
+
+
+class Call(NamedTuple):
+    """A call beside the task routes: its path, its checks in order, and the operation that it is."""
+
+    path: str
+    checks: Sequence[str]
+    identity: Sequence[str]
+    body: str
+    null: Literal["", "null"]
+    operation: Operation | None
+
+
+def call_at(method: str, path: str) -> Call | None:
+    """Return the call that a request is; None where the contract does not name it."""
+    matching = [call for call in _calls().get(method, ()) if path_matches(call.path, path)]
+    return min(matching, key=lambda call: "{" in call.path, default=None)
+
+
+@cache
+def _calls() -> Mapping[str, Sequence[Call]]:
+    """Return the calls of each method."""
+    spec, calls = load_spec(spec_path(API.name)), dict[str, list[Call]]()
+
+    def add(method: str, path: str, rules: Mapping[str, Any], operation: Operation | None) -> None:
+        checks, identity, body = rules["checks"], rules.get("identity", ()), rules.get("body", "")
+        call = Call(path, checks, identity, body, "" if rules.get("bare") else "null", operation)
+        calls.setdefault(method, []).append(call)
+
+    for operation in API.submits:
+        rules = spec["paths"][operation.path][operation.method.lower()]["x-submit"]
+        add(operation.method, operation.path, rules, operation)
+    for rules in spec["x-submit"]["beside"]:
+        for line in rules["calls"]:
+            method, path = line.split()
+            add(method, path, rules, None)
+    return calls
+
+
+def is_needed(request: Request, call: Call, identities: Sequence[str]) -> bool:  # noqa: PLR0912 (one for each check)
+    """Check a call in its handler's order, and return whether there is something to do.
+
+    ``identities`` are those that a scenario says may call; any, if none. Raises ObshellError.
+    """
+    agent, body = dags_of(request).agent, dict[str, Any]()
+    tenant = request.path.rpartition("/tenant/")[2].partition("/")[0]
+    for entry in call.checks:
+        check, *nulls = entry.split(", ")
+        null: Any = "".join(nulls)
+        error = None
+        match check:
+            case "body":
+                body = _bind(request, call.body)
+            case "initialized" if agent.identity == "CLUSTER AGENT" and identities and agent.identity not in identities:
+                error = error_of("OB.Cluster.AlreadyInitialized")
+            case "identity" if identities and agent.identity not in identities:
+                error = wrong_identity(agent, agent.identity, *identities)
+            case "own agent" if agent.identity == "SINGLE" and _is_own(body, agent):
+                return False
+            case "own server" if _is_own(body, agent):
+                error = error_of("OB.Server.DeleteSelf")
+            case "holding" if not holds_oceanbase(request):
+                error = not_holding()
+            case "tenant" if not holds_oceanbase(request):
+                error = error_of("Agent.OceanBase.NotHold", outer=f"get tenant '{tenant}' info failed: ")
+            case "read tenant" if not holds_oceanbase(request):
+                outer = f"Get tenant '{tenant}' failed.: "
+                error, null = error_of("Agent.OceanBase.NotHold", outer=outer), "null"
+            case "system tenant" if "sys" in (tenant, body.get("restore_tenant_name")):
+                error = error_of("OB.Tenant.SysOperationNotAllowed")
+            case "scope" if (scope := (body.get("scope") or {}).get("type", "").upper()) not in _SCOPES:
+                error = error_of("OB.Cluster.Scope.Invalid", scope=scope)
+            case "started" if agent.identity == "SINGLE":
+                error = error_of("OB.Cluster.NotInitialized")
+            case "cluster id" if body.get("clusterId", 0) <= 0:
+                error = error_of("OB.Cluster.Id.Invalid")
+            case "cluster name" if not body.get("clusterName"):
+                error = error_of("OB.Cluster.Name.Empty")
+            case "server config" if not body["observerConfig"]:
+                why = "The input parameter 'observerConfig' is illegal: config is empty"
+                error = ObshellError(400, "Common.IllegalArgument", why)
+            case "tenant name" if not body["name"]:
+                error = error_of("OB.Tenant.Name.Empty")
+            case "zone list" if not body["zone_list"]:
+                error = error_of("OB.Tenant.ZoneList.Empty")
+        if error is not None:
+            raise replace(error, null=null)
+    return True
+
+
+_SCOPES: Final = ("GLOBAL", "ZONE", "SERVER")
+
+
+def wrong_identity(agent: Address, identity: str, *expected: str) -> ObshellError:
+    """Return the error of an agent that has none of the identities that a call serves."""
+    values = {"agent": authority(agent.ip, agent.port), "identity": identity, "expected": " or ".join(expected)}
+    return error_of("Agent.Identify.NotSupportOperation", **values)
+
+
+def _is_own(body: Json, agent: Agent) -> bool:
+    """Return whether a body names the agent itself."""
+    named = body.get("agent_info", body)
+    return (named.get("ip"), named.get("port")) == (agent.ip, agent.port)
+
+
+def _bind(request: Request, name: str) -> Json:
+    """Return the body as gin binds it to a struct of the contract. Raises ObshellError."""
+    go_name = _go_name(name)
+    body = read_fields(request, go_name, _structs())
+    if missing := [*_missing(name, body, go_name.rpartition(".")[2])]:
+        raise missing_fields(*missing)
+    return body
+
+
+def _schema(name: str) -> Mapping[str, Any]:
+    schema: Mapping[str, Any] = load_spec(spec_path(API.name))["components"]["schemas"][name]
+    return schema
+
+
+def _go_name(name: str) -> str:
+    go_name: str = _schema(name).get("x-go", f"param.{name}")
+    return go_name
+
+
+def _missing(name: str, values: Json, place: str) -> Iterator[str]:
+    """Yield the required fields that are zero; structs in a list are not validated (go-playground/validator)."""
+    schema = _schema(name)
+    for key, property in schema["properties"].items():
+        value, words = values.get(key), key.split("_")
+        go_field = property.get("x-go") or "".join(word[:1].upper() + word[1:] for word in words)
+        if "$ref" in property:
+            yield from _missing(_referred(property), value or {}, f"{place}.{go_field}")
+        elif key in schema.get("required", ()):
+            is_zero = value == "" or (value == 0 and not isinstance(value, bool))
+            if value is None or (is_zero and not property.get("nullable")):
+                yield f"{place}.{go_field}"
+
+
+@cache
+def _structs() -> Structs:
+    """Return the structs that bodies are bound to."""
+    schemas = load_spec(spec_path(API.name))["components"]["schemas"]
+    names = [name for name, schema in schemas.items() if "x-submit" in schema]
+    return {
+        _go_name(name): {key: _go_type(property) for key, property in schemas[name]["properties"].items()}
+        for name in names
+    }
+
+
+def _go_type(property: Mapping[str, Any]) -> str:
+    if "$ref" in property:
+        return _go_name(_referred(property))
+    if property["type"] == "array":
+        return f"[]{_go_type(property['items'])}"
+    if property["type"] == "object":
+        return f"map[string]{'string' if 'additionalProperties' in property else 'interface {}'}"
+    return _GO_TYPES.get(property["type"], "string") if property.get("format") != "int64" else "int64"
+
+
+def _referred(property: Mapping[str, Any]) -> str:
+    name: str = property["$ref"].rpartition("/")[2]
+    return name

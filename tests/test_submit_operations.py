@@ -1,0 +1,187 @@
+"""Operations that start something: they stand in the contract, are checked as recorded, and belong to no run.
+
+What a SINGLE agent answers to each of obshell's is test_obshell_replay's (submits-single.json); what
+a scenario's ``starts_on`` does is test_submit_calls'.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import pytest
+
+from contract_file import ContractFile
+from obshell_world import said, with_bodies
+from oceanmock.apis import APIS
+from oceanmock.conformance.model import spec_for
+from oceanmock.openapi import operations_of
+from served import World
+
+OBSHELL: Final = ContractFile("obshell")
+AGENT: Final = """
+summary: An agent
+api: obshell
+progression: manual
+agent: {identity: %s}
+dags:
+  - {name: Create tenant, starts_on: {path: /api/v1/tenant, body: {name: t1}}, nodes: [Create]}
+  - {name: Configure, maintenance: global, starts_on: {path: /api/v1/obcluster/config}, nodes: [Set]}
+  - {name: Mine, starts_on: {path: /api/v1/mine}, nodes: [Do]}
+"""
+TENANT: Final = "/api/v1/tenant"
+ZONES: Final = [{"name": "zone1", "unit_config_name": "u1", "unit_num": 1}]
+
+
+def agent(identity: str, more: str = "") -> tuple[World, Any]:
+    """Return a world of an agent, and a function that asks it in plain JSON."""
+    world = World(AGENT % identity + more)
+    return world, world.serve(auth=False)
+
+
+def test_each_submit_has_a_summary_a_source_and_a_body_that_its_schema_takes() -> None:
+    problems = [
+        f"{id}: {problem}"
+        for id, operation in OBSHELL.submits.items()
+        for problem in [
+            *([] if operation["summary"] and operation["x-source"]["code"] else ["no summary or source"]),
+            *OBSHELL.problems(
+                {"$ref": f"#/components/schemas/{operation['x-submit'].get('body', 'ForcePassDagParam')}"},
+                body_of(operation),
+            ),
+        ]
+    ]
+
+    assert problems == []
+    assert len(OBSHELL.submits) == 38
+    assert all(schema["description"] and schema["x-source"] for schema in OBSHELL.submit_schemas.values())
+
+
+def body_of(operation: dict[str, Any]) -> Any:
+    return APIS[1].submit_body(operation["method"].upper(), operation["path"].replace("{", "").replace("}", ""))
+
+
+def test_the_body_of_each_submit_is_bound_without_an_error_on_an_agent_of_a_cluster() -> None:
+    """What nothing starts is unknown: the mock has no dag that a real agent would make."""
+    _, ask = agent("CLUSTER AGENT")
+    ask = with_bodies(ask)
+    operations = [each for each in OBSHELL.submits.values() if each["path"] != "/api/v1/obcluster/config"]
+
+    answers = {
+        (each["method"], each["path"]): said(
+            ask(each["method"].upper(), each["path"].replace("{", "").replace("}", ""))
+        )
+        for each in operations
+        if each["path"] != TENANT
+    }
+
+    refused = {key: answer[1] for key, answer in answers.items() if answer[0] != 404}
+    assert refused == {
+        ("post", "/api/v1/agent"): "Agent.Identify.NotSupportOperation",
+        ("post", "/api/v1/agent/join"): "Agent.Identify.NotSupportOperation",
+        ("delete", "/api/v1/agent"): "Agent.Identify.NotSupportOperation",
+        ("post", "/api/v1/agent/remove"): "Agent.Identify.NotSupportOperation",
+        ("post", "/api/v1/ob/init"): "OB.Cluster.AlreadyInitialized",
+        ("post", "/api/v1/observer/config"): "OB.Cluster.AlreadyInitialized",
+    }
+
+
+def test_what_nothing_starts_is_unknown_and_the_journal_names_the_operation() -> None:
+    world, ask = agent("CLUSTER AGENT")
+
+    answer = ask("DELETE", "/api/v1/zone/zone1")
+
+    (entry,) = world.sandbox.journal.all()
+    assert said(answer)[:2] == (404, "Common.NotFound")
+    assert (entry.operation, entry.refusal) == ("DeleteZone", "Nothing of the scenario starts on DeleteZone.")
+
+
+def test_the_journal_names_the_operation_that_starts_a_dag() -> None:
+    world, ask = agent("CLUSTER AGENT")
+    body = {"name": "t1", "zone_list": ZONES}
+
+    ask("POST", TENANT, json=body)
+
+    assert world.sandbox.journal.all()[0].operation == "tenantCreate"
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        ({"name": 1}, "json: cannot unmarshal number into Go struct field CreateTenantParam.name of type string"),
+        (
+            {"name": "t1", "zone_list": [{"name": 5}]},
+            "json: cannot unmarshal number into Go struct field ZoneParam.zone_list.name of type string",
+        ),
+        (
+            {"name": "t1", "zone_list": {}},
+            "json: cannot unmarshal object into Go struct field CreateTenantParam.zone_list of type []param.ZoneParam",
+        ),
+        (
+            {"name": "t1", "read_only": 1},
+            "json: cannot unmarshal number into Go struct field CreateTenantParam.read_only of type bool",
+        ),
+        (
+            {"NAME": "t1"},
+            "Key: 'CreateTenantParam.ZoneList' Error:Field validation for 'ZoneList' failed on the 'required' tag",
+        ),
+    ],
+    ids=str,
+)
+def test_a_body_is_bound_as_go_binds_it(body: Any, why: str) -> None:
+    _, ask = agent("CLUSTER AGENT")
+
+    assert said(ask("POST", TENANT, json=body)) == (400, "Common.BindJsonFailed", f"Bind JSON failed: {why}")
+
+
+def test_a_name_that_is_empty_is_there_and_yet_refused() -> None:
+    _, ask = agent("CLUSTER AGENT")
+
+    assert said(ask("POST", TENANT, json={"name": "", "zone_list": []}))[1] == "OB.Tenant.Name.Empty"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "key"),
+    [
+        ("POST", "/api/v1/agent/remove", ""),
+        ("POST", "/api/v1/ob/scale_in", "agent_info"),
+        ("DELETE", "/api/v1/observer", "agent_info"),
+    ],
+)
+def test_a_single_agent_has_nothing_to_do_to_remove_itself(method: str, path: str, key: str) -> None:
+    _, ask = agent("SINGLE")
+    own = {"ip": "127.0.0.1", "port": 2886}
+
+    answer = ask(method, path, json={key: own} if key else own)
+
+    assert (answer.status_code, answer.content) == (204, b"")
+
+
+def test_a_lock_that_is_held_is_refused_with_null_by_all_but_join_and_remove() -> None:
+    _, ask = agent("MASTER")
+    config = {"clusterId": 1, "clusterName": "a"}
+
+    answers = [ask("POST", "/api/v1/obcluster/config", json=config) for _ in range(2)]
+
+    assert said(answers[1])[1] == "Agent.UnderMaintenance"
+    assert answers[1].json()["data"] is None
+
+
+def test_stubs_and_the_scenario_s_own_calls_come_first() -> None:
+    stub = "stubs: [{method: POST, path: /api/v1/tenant, data: stubbed, times: 1}]\n"
+    _, ask = agent("CLUSTER AGENT", stub)
+
+    answers = [ask("POST", TENANT, json={"name": "t1", "zone_list": ZONES}) for _ in range(2)]
+
+    assert answers[0].json()["data"] == "stubbed"
+    assert answers[1].json()["data"]["name"] == "Create tenant"
+    assert ask("POST", "/api/v1/mine", json={"any": 1}).status_code == 200
+
+
+@pytest.mark.parametrize("api", [each.name for each in APIS])
+def test_no_conformance_run_knows_a_submit(api: str) -> None:
+    """Whatever the phase: fuzzing, examples, walks and probes take their operations from this contract."""
+    record = next(each for each in APIS if each.name == api)
+    known = {operation.id for operation in operations_of(spec_for(api))}  # type: ignore[arg-type]
+
+    assert known == {route.id for route in record.routes}
+    assert "x-submit" not in str(spec_for(api))  # type: ignore[arg-type]
