@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -75,9 +76,9 @@ class RedisServer:
     def url(self) -> str:
         return f"redis://127.0.0.1:{self.port}/0"
 
-    @property
+    @cached_property
     def client(self) -> redis.Redis:
-        return redis.Redis(port=self.port, protocol=2)
+        return redis.Redis(port=self.port)
 
     def start(self, *options: str) -> None:
         command = ["redis-server", "--port", f"{self.port}", "--bind", "127.0.0.1", "--dir", f"{self.folder}"]
@@ -86,8 +87,8 @@ class RedisServer:
         wait_for(self.port)
         deadline = time.monotonic() + READY_S
         while time.monotonic() < deadline:
-            with contextlib.suppress(redis.RedisError), self.client as client:
-                client.ping()
+            with contextlib.suppress(redis.RedisError):
+                self.client.ping()
                 return
 
     def kill(self) -> None:
@@ -104,6 +105,7 @@ def redis_server(*options: str) -> Iterator[RedisServer]:
         try:
             yield server
         finally:
+            server.client.close()
             server.kill()
 
 

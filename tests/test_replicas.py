@@ -120,7 +120,7 @@ def test_what_two_replicas_load_at_once_is_all_there() -> None:
     one, two = two_replicas()
     mine(one)
     two.get("mine")
-    fresh = one.rebuild("mine", [RETRY, OTHER])
+    fresh = one.rebuild("mine", [OTHER])
     two.load("mine", [STUB])
 
     assert one.put(fresh, if_untouched=True) is None
@@ -132,7 +132,7 @@ def test_what_two_replicas_load_at_once_is_all_there() -> None:
 def test_a_scenario_that_is_loaded_while_a_command_comes_does_not_undo_it() -> None:
     one, two = two_replicas()
     mine(one)
-    fresh = one.rebuild("mine", [RETRY, OTHER])
+    fresh = one.rebuild("mine", [OTHER])
     two.get("mine").advance(SECOND)
 
     assert one.put(fresh, if_untouched=True) is None

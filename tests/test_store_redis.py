@@ -5,9 +5,11 @@ Each operation of a storm is requested by many clients at once, through whicheve
 
 from __future__ import annotations
 
+import signal
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any, Final
 
 import httpx
@@ -16,7 +18,7 @@ import pytest
 from command import Serving
 from oceanmock import Mock, Obshell, Ocp
 from redis_servers import RedisServer, nginx, redis_server, replicas
-from served import MANAGER
+from served import MANAGER, until
 
 pytestmark = pytest.mark.slow
 
@@ -82,13 +84,9 @@ def views(served: Sequence[Serving], name: str) -> list[list[Any]]:
 
 def accepted(served: Sequence[Serving], name: str) -> list[int]:
     """How many retries that were accepted are in the journal, as each replica shows it."""
-    pages = [
-        httpx.get(
-            f"{replica.url}/__admin/sandboxes/{name}/journal", params={"limit": 1000, "status": 200, "method": "POST"}
-        )
-        for replica in served
-    ]
-    return [len(page.json()["entries"]) for page in pages]
+    query = {"query": {"status": 200, "method": "POST"}}
+    verdicts = [httpx.post(f"{it.url}/__admin/sandboxes/{name}/journal/verify", json=query).json() for it in served]
+    return [verdict["found"] for verdict in verdicts]
 
 
 def check_storm(served: Sequence[Serving], url: str, api: str) -> None:
@@ -120,3 +118,47 @@ def test_of_64_retries_at_once_one_is_accepted_in_each_round(
     served: list[Serving], proxy: str, api: str, round: int
 ) -> None:
     check_storm(served, proxy, api)
+
+
+ENDLESS: Final = """
+summary: A subtask that fails as often as it is retried
+api: ocp
+progression: immediate
+tasks: [{id: 5, subtasks: [{id: 6, attempts: {takes: 1ms, ends: FAILED}}]}]
+"""
+
+
+def runs(url: str, name: str) -> int:
+    """How often the subtask has run."""
+    answer = httpx.get(f"{url}/sandboxes/{name}{OCP_TASK}", auth=MANAGER)
+    count: int = answer.raise_for_status().json()["data"]["subtasks"][0]["runTime"]
+    return count
+
+
+@pytest.mark.parametrize("victim", ["replica", "redis"])
+def test_a_kill_in_a_storm_loses_nothing_acknowledged_and_doubles_nothing(store: RedisServer, victim: str) -> None:
+    with replicas(store.url, count=2, code=-signal.SIGKILL) as served, nginx([it.url for it in served]) as url:
+        name = httpx.post(f"{url}/__admin/sandboxes", json={"scenarios": [ENDLESS]}).json()["name"]
+        before, path = runs(url, name), f"{url}/sandboxes/{name}{OCP_TASK}/retry"
+
+        def retry(number: int) -> int:
+            if number == 100 and victim == "replica":
+                served[0].process.kill()
+            elif number == 100:
+                store.kill()
+                store.start()
+            with suppress(httpx.HTTPError):
+                return httpx.post(path, auth=MANAGER, timeout=60).status_code
+            return 0
+
+        with ThreadPoolExecutor(8) as pool:
+            statuses = Counter(pool.map(retry, range(300)))
+        until(lambda: httpx.get(f"{served[1].url}/__admin/ready").status_code == 200)
+        after, journal = runs(served[1].url, name), accepted(served[1:], name)[0]
+        for replica in served:
+            replica.process.kill()
+            replica.process.wait()
+
+    assert statuses[200] > 50
+    assert statuses.keys() <= {200, 500, 502, 503}
+    assert statuses[200] <= journal <= after - before <= 300

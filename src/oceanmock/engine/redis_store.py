@@ -230,6 +230,10 @@ class RedisStore:
     def __str__(self) -> str:
         return self.address
 
+    def close(self) -> None:
+        """Close the connections."""
+        self._redis.close()
+
     def ping(self) -> None:
         """Write to the store, and read what it has. Raises StoreUnavailable."""
         self.sandboxes, journal_bytes, _ = self._run("ping", "")

@@ -143,7 +143,7 @@ class Sandboxes:
         Raises NoSuchSandbox, and AuthorError if they do not fit what is there; then nothing has changed.
         """
         while (sandbox := self.get(name)).is_untouched:
-            fresh = self.put(self.rebuild(name, (*sandbox.spec.scenarios, *scenarios)), if_untouched=True)
+            fresh = self.put(self.rebuild(name, scenarios), if_untouched=True)
             if fresh is not None:
                 return fresh
         sandbox.execute(commands.Load(tuple(scenarios)))
@@ -171,14 +171,14 @@ class Sandboxes:
         """Return what the store tells of this replica and its clock, as JSON."""
         return {}
 
-    def rebuild(self, name: str, scenarios: Sequence[BaseScenario] | None = None) -> Sandbox:
-        """Return a sandbox of the same specification, or with other scenarios; like ``build`` it changes nothing.
+    def rebuild(self, name: str, scenarios: Sequence[BaseScenario] = (), *, replaces: bool = False) -> Sandbox:
+        """Return a sandbox of the same specification, with more or other scenarios; it changes nothing.
 
         Raises NoSuchSandbox, and AuthorError for scenarios that do not fit together.
         """
         current = self.get(name)
-        scenarios = current.spec.scenarios if scenarios is None else tuple(scenarios)
-        fresh = self._build(replace(current.spec, scenarios=scenarios, created=self._wall()))
+        kept = () if replaces else current.spec.scenarios
+        fresh = self._build(replace(current.spec, scenarios=(*kept, *scenarios), created=self._wall()))
         fresh.base = current.base
         return fresh
 

@@ -228,7 +228,7 @@ class MemoryStore:
     def read(self, name: str, *, since: int) -> LogChanges:
         stored = self._sandboxes[name]
         if since >= stored.version:
-            return LogChanges(stored.version)
+            return LogChanges(stored.version, base=stored.base)
         spec = stored.spec if since < stored.base else None
         return LogChanges(stored.version, stored.log.since(since), spec, stored.base)
 

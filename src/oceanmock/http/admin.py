@@ -293,8 +293,8 @@ class AdminHandlers:
 
         try:
             while True:
-                combined = scenarios if replaces else (*sandbox.spec.scenarios, *scenarios)
-                fresh = sandboxes.rebuild(sandbox.name, combined) if replaces or sandbox.is_untouched else None
+                is_new = replaces or sandbox.is_untouched
+                fresh = sandboxes.rebuild(sandbox.name, scenarios, replaces=replaces) if is_new else None
                 loaded = self._change(load)
                 if loaded is not None:
                     return self._change(partial(self._json, request, loaded))

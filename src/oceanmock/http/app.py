@@ -125,7 +125,7 @@ class App:
 
         Raises AuthorError where they do not fit together; then nothing has changed.
         """
-        while self.sandboxes.put(self.sandboxes.rebuild(DEFAULT_SANDBOX, scenarios)) is None:
+        while self.sandboxes.put(self.sandboxes.rebuild(DEFAULT_SANDBOX, scenarios, replaces=True)) is None:
             pass  # another replica was faster
         self.catalog = ScenarioCatalog(scenarios)
 
