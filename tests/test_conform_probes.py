@@ -37,7 +37,7 @@ from oceanmock.http.app import App
 from oceanmock.library import load_scenario
 from oceanmock.observations import Observation, ProbeTarget
 from oceanmock.obshell.probes import unlisted as unlisted_dags
-from oceanmock.obshell.world import STORES, Dags, id_of
+from oceanmock.obshell.world import Dags, id_of
 from oceanmock.ocp.probes import IDS
 from oceanmock.ocp.probes import unlisted as unlisted_tasks
 from oceanmock.ocp.world import Tasks
@@ -62,7 +62,7 @@ def sandbox_of(api: ApiName) -> Sandbox:
 
 def ids_of(sandbox: Sandbox) -> tuple[str, ...]:
     """The ids of all its tasks and dags."""
-    dags = [view.dag for store in STORES for view in sandbox.world(Dags).all(store)]
+    dags = [*sandbox.world(Dags).all_data()]
     tasks = [str(view.task.id) for view in sandbox.world(Tasks).all()]
     return (*tasks, *(id_of(dag, dag.number) for dag in dags))
 

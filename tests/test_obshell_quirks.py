@@ -37,8 +37,8 @@ from served import SECOND, Ask, World
 
 HIDDEN: Final = {
     "lost-race-is-500": "a sandbox handles one request after the other, so that none loses a race",
-    "unknown-dag-is-asked-for-without-end": "a sandbox is one agent, and asks no other",
-    "forwarded-pass-loses-its-body": "a sandbox is one agent, and forwards to no other",
+    "unknown-dag-is-asked-for-without-end": "agents of a sandbox do not ask each other",
+    "forwarded-pass-loses-its-body": "test_obshell_clusters",
     "foreign-obproxy-id-is-forwarded-too": (
         "what is seen of it is the 404 that comes first; the second answer would be another agent's"
     ),

@@ -236,6 +236,16 @@ def test_what_cannot_be_written_changes_nothing_in_memory(state: Path) -> None:
     assert [entry.command for entry in store.read("mine", since=-1).entries] == []
 
 
+def test_a_sandbox_that_was_reset_stays_in_the_file(state: Path) -> None:
+    with closing(opened(state)) as store:
+        sandboxes = Sandboxes(make_sandbox([read_scenario(ENDLESS)], store=store))
+        sandboxes.reset("default")
+    with closing(opened(state)) as store:
+        names = store.names()
+
+    assert names == ["default"]
+
+
 def test_an_operation_that_is_kept_is_accepted_even_if_its_record_is_not(state: Path) -> None:
     sandbox = make_sandbox([read_scenario(ENDLESS)], store=opened(state))
     sandbox.store._connection.execute("DROP TABLE record")  # type: ignore[attr-defined]

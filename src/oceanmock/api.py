@@ -232,7 +232,9 @@ class Request:
     ``path`` is the API's own, ``raw_path`` the path as sent. ``received_at`` is an instant of the sandbox's clock.
     ``client`` is the peer's address and port, None if unknown. ``caller`` is the authenticated user, ``error`` one
     sentence on why the request was refused, ``fault`` the injected fault, ``stub`` the name of the stub that responds.
-    ``compiled`` is the pipeline's operation; ``is_valid`` is set once the contract has accepted parameters and body.
+    ``port`` is the one that it came to, ``place`` the position of the server that responds, of those that a sandbox
+    stands for. ``compiled`` is the pipeline's operation; ``is_valid`` is set once the contract has accepted parameters
+    and body.
     """
 
     service: Service
@@ -247,6 +249,8 @@ class Request:
     client: tuple[str, int] | None = None
     scheme: str = "http"
     credentials: Any = None
+    port: int = 0
+    place: int | None = None
     caller: str = ""
     error: str = ""
     fault: InjectedFault | None = None
@@ -273,6 +277,7 @@ class Request:
             self.client,
             self.scheme,
             self.credentials,
+            self.port,
             path_values=self.path_values,
             operation=self.operation,
             parameters=self.parameters,

@@ -406,7 +406,7 @@ def _check_stubs(scenario: BaseScenario, scripts: Sequence[Any], format: Format)
 
 def _check_starts(scripts: Sequence[Any], stubs: Sequence[Stub], format: Format) -> Iterator[Issue]:
     """Yield what is wrong with a file's templates and the requests that start them."""
-    before = list[StartsOn]()
+    before = list[tuple[object, StartsOn]]()
     for place, script in enumerate(scripts):
         starts_on: StartsOn | None = script.starts_on
         if starts_on is None:
@@ -418,8 +418,10 @@ def _check_starts(scripts: Sequence[Any], stubs: Sequence[Stub], format: Format)
         loc, path = (format.api.scripts_key, place), starts_on.path
         where = (*loc, "starts_on", "path")
         yield from _check_path(path, where, format)
-        # Each request that starts this one starts an earlier one as well.
-        others = (other for other in before if other.times is None and other.fits(starts_on.method, path))
+        # Each request that starts this one starts an earlier one as well, unless that is for another server.
+        agent = getattr(script, "agent", None)
+        rivals = (other for owner, other in before if owner in (None, agent))
+        others = (other for other in rivals if other.times is None and other.fits(starts_on.method, path))
         if any(other.fits_body(starts_on.body) for other in others):
             what = f"another starts on all that {starts_on.method} {path} could mean"
             hint = "Put this one first, or say which `body` it asks for, or how many `times` the other starts."
@@ -431,7 +433,7 @@ def _check_starts(scripts: Sequence[Any], stubs: Sequence[Stub], format: Format)
             for unknown, hint in unknown_placeholders(getattr(text, "tenant", text), path, n=()):
                 what = f"{unknown} of `{key}` stands for nothing of the request"
                 yield Issue((*loc, key), "bad-placeholder", what, hint)
-        before.append(starts_on)
+        before.append((agent, starts_on))
         for way in _own_keys(script, [kind.key for kind in format.lists[1:]], loc):
             what = f"`{way[-1]}` is said of what `starts_on` a request"
             hint = "Leave it out: each that is started gets its own."

@@ -55,8 +55,9 @@ def print_items(items: Sequence[Json], row_of: Callable[[Json], Sequence[str]], 
 
 def ready_line(app: App, url: str) -> Json:
     """Return what a script needs of a server that is ready."""
-    port = int(url.rpartition(":")[2])
-    return {"url": url, "port": port, "token": app.token, "pid": os.getpid(), "version": __version__}
+    port, agents = int(url.rpartition(":")[2]), [*app.sandboxes.default.spec.ports]
+    line: Json = {"url": url, "port": port, "token": app.token, "pid": os.getpid(), "version": __version__}
+    return {**line, "agent_ports": agents} if agents else line
 
 
 def banner(sandbox: Sandbox, url: str) -> Iterator[str]:

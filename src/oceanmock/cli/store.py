@@ -54,7 +54,7 @@ def default_sandbox(
             changes = store.read(DEFAULT_SANDBOX, since=-1)
             kept, base = changes.spec, changes.base
             assert kept is not None
-            is_same = encode_spec(replace(fresh, created=kept.created)) == encode_spec(kept)
+            is_same = encode_spec(replace(fresh, created=kept.created, ports=kept.ports)) == encode_spec(kept)
             if is_same or (store.replica and store.keep("options", lambda: digest) == digest):
                 sandbox = Sandbox(kept, APIS, store=store, wall=store.wall, is_stored=False)
                 sandbox.refresh(since=-1)

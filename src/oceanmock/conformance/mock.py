@@ -32,8 +32,7 @@ from oceanmock.http.server import Server
 from oceanmock.library import library_names, load_scenario
 from oceanmock.observations import TargetKind
 from oceanmock.obshell import scenario as obshell
-from oceanmock.obshell.agent import Agent
-from oceanmock.obshell.world import STORES, Dags, id_of
+from oceanmock.obshell.world import Dags, id_of
 from oceanmock.ocp.world import Tasks
 from oceanmock.scenario.fields import BaseScenario
 
@@ -69,7 +68,8 @@ def conform_mock(
     parts += [replace(world, phases=phases & {"probes"}, max_tasks=MAX_TASKS_APART) for world in apart]
     if "machine" in phases:
         parts.append(MockWorld("machine", (walk_scenario(api),), phases=frozenset({"machine"})))
-    parts += [MockWorld(f"story.{item.name}", (item,), is_replayed=True) for item in scenarios]
+    of_one_server = [item for item in scenarios if len(getattr(item, "members", "1")) == 1]  # a target has one URL
+    parts += [MockWorld(f"story.{item.name}", (item,), is_replayed=True) for item in of_one_server]
     sandboxes, results = Sandboxes(make_sandbox()), list[Result]()
     with Server(wrap(App(sandboxes))) as server:
         for world in parts:
@@ -121,7 +121,7 @@ def worlds_of(api: ApiName, scenarios: Sequence[BaseScenario]) -> tuple[list[Moc
         copies = [script.repeat.count for script in scripts if getattr(script, "repeat", None)]
         if len(scripts) - len(copies) + sum(copies) <= MAX_TASKS_TOGETHER:
             small.append(item)
-    settings = [(item.switches, getattr(item, "agent", None)) for item in small]
+    settings = [(item.switches, getattr(item, "members", None)) for item in small]
     most = max(settings, key=settings.count, default=None)
     together = [item for item, own in zip(small, settings, strict=True) if own == most]
     apart = [MockWorld(item.name, (item,)) for item in scenarios if item not in together]
@@ -136,9 +136,8 @@ def _calibration(name: str, beside: Sequence[BaseScenario] = ()) -> BaseScenario
     world = load_scenario(WORLDS / f"{name}.yaml")
     if not isinstance(world, obshell.Scenario):
         return world
-    agents = {item.agent for item in beside if isinstance(item, obshell.Scenario)}
-    agent = agents.pop() if agents else Agent()
-    own = {"agent": world.agent if agent == Agent() else agent}
+    agents = [it for it in beside if isinstance(it, obshell.Scenario) and it.stands_alone]
+    own = {"agent": agents[0].agent, "agents": agents[0].agents} if agents else {}
     return world.model_copy(update={"dags": world.dags * COPIES, **own})
 
 
@@ -156,7 +155,7 @@ def _runner(world: MockWorld, options: Options, *, server: Server, sandboxes: Sa
         ids = api.conformance.ids_in(first)
     else:
         ids = [str(view.task.id) for view in sandbox.world(Tasks).all()]
-        ids += [id_of(v.dag, v.dag.number) for store in STORES for v in dags.all(store)]
+        ids += [id_of(v.dag, v.dag.number) for store in dags.stores for v in dags.all(store)]
     step = -(-len(ids) // world.max_tasks)  # rounded up: evenly from first to last
     url = f"{server.url}/sandboxes/{name}"
     target = Target(url, "ocp", auth=Basic("manager", "manager"), read_only_auth=Basic("viewer", "viewer"))

@@ -7,7 +7,7 @@ command changes nothing and is not logged.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -57,7 +57,8 @@ class SandboxSpec:
 
     ``created`` is a time of the machine as ``machine_now`` has it. ``starts_at``, ``progression`` and ``switches``
     (overrides by API name) outrank the scenario files; without them the files decide, and ``default_progression``
-    counts for a file that states none. ``name`` is unique on a server.
+    counts for a file that states none. ``name`` is unique on a server. ``ports`` are those of the servers that it
+    stands for, where it stands for several.
     """
 
     scenarios: tuple[BaseScenario, ...] = ()
@@ -70,6 +71,7 @@ class SandboxSpec:
     speed: float = 1.0
     switches: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     accounts: Accounts = field(default_factory=Accounts)
+    ports: Sequence[int] = ()
 
     @property
     def agreed_progression(self) -> Progression:

@@ -286,7 +286,8 @@ class Sandbox:
         for api in self.apis:
             switches = spec.switches.get(api.name, {})
             new_world = api.module("world").new_world
-            worlds[api.name] = new_world(self.clock, by_api[api.name], seed=spec.seed, switches=switches)
+            options = {"seed": spec.seed, "switches": switches, "ports": spec.ports}
+            worlds[api.name] = new_world(self.clock, by_api[api.name], **options)
         self.worlds = worlds
         self._stubs = list[tuple[str, str, Stub]]()
         self._add_stubs(scenarios)

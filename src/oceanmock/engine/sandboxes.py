@@ -171,14 +171,16 @@ class Sandboxes:
         """Return what the store tells of this replica and its clock, as JSON."""
         return {}
 
-    def rebuild(self, name: str, scenarios: Sequence[BaseScenario] = (), *, replaces: bool = False) -> Sandbox:
-        """Return a sandbox of the same specification, with more or other scenarios; it changes nothing.
+    def rebuild(
+        self, name: str, scenarios: Sequence[BaseScenario] = (), *, replaces: bool = False, **changes: Any
+    ) -> Sandbox:
+        """Return a sandbox of the same specification, with more or other scenarios, or changes; it changes nothing.
 
         Raises NoSuchSandbox, and AuthorError for scenarios that do not fit together.
         """
         current = self.get(name)
         kept = () if replaces else current.spec.scenarios
-        fresh = self._build(replace(current.spec, scenarios=(*kept, *scenarios), created=self._wall()))
+        fresh = self._build(replace(current.spec, scenarios=(*kept, *scenarios), created=self._wall(), **changes))
         fresh.base = current.base
         return fresh
 

@@ -186,11 +186,22 @@ class World(ABC, Generic[Key, D, V, Template]):
     view_type: ClassVar[Any]
     machine: ClassVar[Any]
     switches: Any = None
+    listens_on: Sequence[int] = ()
+    """The port of each of several servers that a sandbox stands for; 0 for any free one."""
 
     def __init__(
-        self, clock: Clock, scenarios: Sequence[Any] = (), *, seed: int = 0, switches: Mapping[str, Any] | None = None
+        self,
+        clock: Clock,
+        scenarios: Sequence[Any] = (),
+        *,
+        seed: int = 0,
+        switches: Mapping[str, Any] | None = None,
+        ports: Sequence[int] = (),
     ) -> None:
-        """Raise AuthorError if the scenarios differ in a switch. ``switches`` outrank theirs."""
+        """Raise AuthorError if the scenarios differ in a switch. ``switches`` outrank theirs.
+
+        ``ports`` are those that the server has opened for its servers, see ``listens_on``.
+        """
         agreed = agreed_setting(scenarios, "switches", self.switches, "switches")
         self.switches = type(agreed).model_validate({**agreed.model_dump(), **switches}) if switches else agreed
         self.clock: Final = clock

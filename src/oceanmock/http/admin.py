@@ -207,19 +207,21 @@ class AdminHandlers:
 
     def _add(self, request: Request, sandbox: Sandbox) -> Json:
         body, sandboxes, ports = request.content, self.app.sandboxes, self.app.ports
+        count = sum(len(world.listens_on) for world in sandbox.worlds.values()) or 1
         if body.get("own_port"):
             self._close_ports(sandboxes.free_ports())
-        if body.get("own_port") and len(sandboxes.ports) >= MAX_OWN_PORTS:
+        if body.get("own_port") and len(sandboxes.ports) + count > MAX_OWN_PORTS:
             raise Conflict(f"{MAX_OWN_PORTS} sandboxes have ports of their own. Delete those that are done with.")
+        if body.get("own_port") and ports is None:
+            raise Conflict("this server cannot listen on further ports; leave out `own_port`.")
         sandboxes.add(sandbox)
-        if body.get("own_port"):
+        if body.get("own_port") and ports is not None:
             try:
-                if ports is None:
-                    problem = "this server cannot listen on further ports; leave out `own_port`."
-                    raise Conflict(problem)
-                sandboxes.ports[self._at_ports(ports.open)] = sandbox.name
-            except (CallerError, EnvironmentProblem):
-                sandboxes.delete(sandbox.name)
+                sandbox = self._with_ports(sandbox)
+                if not sandbox.spec.ports:
+                    sandboxes.ports[self._at_ports(ports.open)] = sandbox.name
+            except EnvironmentProblem:
+                self._close_ports(sandboxes.delete(sandbox.name))
                 raise
         return self._json(request, sandbox)
 
@@ -262,6 +264,15 @@ class AdminHandlers:
         self._close_ports(self.app.sandboxes.delete(name))
         return {"deleted": 1}
 
+    def _with_ports(self, sandbox: Sandbox) -> Sandbox:
+        """Return a sandbox with the ports of the servers that it stands for, which are opened. Raises Conflict."""
+        ports = self.app.ports
+        return (
+            sandbox
+            if ports is None
+            else self.app.open_ports(sandbox, lambda port: self._at_ports(partial(ports.open, port)))
+        )
+
     def _close_ports(self, numbers: Iterable[int]) -> None:
         for port in numbers:
             if self.app.ports is not None:
@@ -297,6 +308,8 @@ class AdminHandlers:
                 fresh = sandboxes.rebuild(sandbox.name, scenarios, replaces=replaces) if is_new else None
                 loaded = self._change(load)
                 if loaded is not None:
+                    if loaded.name in {*sandboxes.ports.values(), DEFAULT_SANDBOX}:
+                        loaded = self._change(partial(self._with_ports, loaded))
                     return self._change(partial(self._json, request, loaded))
                 sandbox = sandboxes.get(sandbox.name)
         except AuthorError as error:
@@ -307,7 +320,7 @@ class AdminHandlers:
         return report if request.parameters["format"] == "json" else report_text(report)
 
     def _own_ports(self) -> dict[str, int]:
-        return {name: port for port, name in self.app.sandboxes.ports.copy().items()}
+        return {name: port for port, name in reversed(self.app.sandboxes.ports.copy().items())}
 
     def _json(self, request: Request, sandbox: Sandbox, own_ports: Mapping[str, int] | None = None) -> Json:
         """Return a sandbox; its URLs are relative to the server if its host is not known."""

@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from contextvars import copy_context
 from functools import cached_property, partial
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, Final
 from weakref import ref
 
@@ -120,6 +121,34 @@ class App:
         self.workers: Final = ThreadPoolExecutor(MAX_WORKERS, "oceanmock-store")  # a thread starts when it is needed
         self._pipeline_of(sandboxes.default)  # built now, so that an error in a contract shows
 
+    def on_start(self) -> None:
+        """Open the ports of the sandboxes that are there from the start. Raises EnvironmentProblem."""
+        for sandbox in () if self.is_replica else [*self.sandboxes]:
+            if sandbox.spec.ports or sandbox.name == DEFAULT_SANDBOX:
+                self.open_ports(sandbox)
+
+    def open_ports(self, sandbox: Sandbox, open_port: Callable[[int], int] | None = None) -> Sandbox:
+        """Listen where the servers that a sandbox stands for do; return it as it is with these ports.
+
+        Call it on the server's event loop, or with a function that opens a port there. Raises EnvironmentProblem.
+        """
+        asked = [port for world in sandbox.worlds.values() for port in world.listens_on]
+        if not asked or self.ports is None:
+            return sandbox
+        open_port = open_port or self.ports.open
+        name, before = sandbox.name, tuple(sandbox.spec.ports)
+        own, ports = [port for port, owner in self.sandboxes.ports.items() if owner == name], list[int]()
+        for stated, known in zip_longest(asked, before[: len(asked)], fillvalue=0):
+            port = stated or known or next((port for port in own if port not in ports), 0)
+            if port not in own:
+                port = open_port(port)
+                self.sandboxes.ports[port] = name
+            ports.append(port)
+        if tuple(ports) == before:
+            return sandbox
+        fresh = self.sandboxes.put(self.sandboxes.rebuild(name, ports=tuple(ports)))
+        return fresh or self.sandboxes.get(name)  # another replica was faster
+
     def replace_scenarios(self, scenarios: Sequence[BaseScenario]) -> None:
         """Reset ``default`` with other scenarios, which extend the library, too. Call it on the server's event loop.
 
@@ -127,6 +156,7 @@ class App:
         """
         while self.sandboxes.put(self.sandboxes.rebuild(DEFAULT_SANDBOX, scenarios, replaces=True)) is None:
             pass  # another replica was faster
+        self.on_start()
         self.catalog = ScenarioCatalog(scenarios)
 
     @cached_property

@@ -186,6 +186,7 @@ class Pipeline:
             sandbox.clock.now(),
             client=scope.get("client"),
             scheme=scope.get("scheme", "http"),
+            port=(scope.get("server") or ("", 0))[1] or 0,
         )
 
     def respond(self, request: Request, body: bytes | ApiError) -> Encoded:

@@ -3,7 +3,8 @@
 ``serve_forever`` runs in the main thread until SIGINT or SIGTERM and then returns, so that the process exits with 0.
 ``Server`` runs in a thread of its own, for tests, and handles no signal. The port is bound before anything starts, so
 that a taken one raises EnvironmentProblem. Only errors are logged; the journal records requests. An app with an
-attribute ``ports`` is given a ``Ports`` there, which opens further ports while the server runs.
+attribute ``ports`` is given a ``Ports`` there, which opens further ports while the server runs; its method ``on_start``
+is called once it listens.
 """
 
 from __future__ import annotations
@@ -458,6 +459,7 @@ class _UvicornServer(uvicorn.Server):
         super().__init__(config)
         self._on_listening = on_listening
         self._unix_listener = unix_listener
+        self._on_start: Callable[[], object] = getattr(app, "on_start", lambda: None)
         if hasattr(app, "ports"):
             app.ports = Ports(self, host, getattr(app, "port_range", None))
 
@@ -473,6 +475,7 @@ class _UvicornServer(uvicorn.Server):
             loop = asyncio.get_running_loop()
             self.servers.append(await loop.create_unix_server(self.protocol, sock=self._unix_listener))
         if self.started:
+            self._on_start()
             self._on_listening()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:

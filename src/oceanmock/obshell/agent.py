@@ -12,11 +12,12 @@ from pydantic_core import PydanticCustomError
 
 from oceanmock.obshell.api import API, Identity, QuirkName, State, Version, contract_version
 from oceanmock.scenario.faults import Calls
-from oceanmock.scenario.fields import Model, OrOne, Reference, must
+from oceanmock.scenario.fields import DurationText, Model, OrOne, Reference, must
 from oceanmock.scenario.stubs import BaseWhen, Stub
 
 OLDEST_VERSION: Final = "4.2.3.0"
 NEWEST_VERSION: Final = API.version
+MAX_AGENTS: Final = 20
 _FOUR_NUMBERS: Final = re.compile(r"[0-9]{1,4}(\.[0-9]{1,4}){3}", re.ASCII)
 
 
@@ -74,6 +75,19 @@ class Agent(Address):
     """The password of root@sys, with which most routes authenticate; none is set, if null."""
     agent_password: str | None = None
     """The agent's own password; none is set, if left out."""
+
+
+Place = Annotated[int, Field(strict=True, ge=1, le=MAX_AGENTS)]
+"""The number of an agent in `agents`, from 1."""
+
+
+class Member(Agent):
+    """One of several agents."""
+
+    port: Annotated[int, Field(strict=True, ge=0, le=65535)] = 0
+    """Where it listens; any free port, if left out, or 2886 and so on where the server opens none."""
+    phase: DurationText | None = None
+    """How long after the sandbox's start its scheduler ticks first; the scenario's, if left out."""
 
 
 class Switches(Model):

@@ -15,13 +15,13 @@ import orjson
 
 from oceanmock.api import Json, Request
 from oceanmock.obshell import api
-from oceanmock.obshell.agent import Address
+from oceanmock.obshell.agent import Address, Agent
 from oceanmock.obshell.api import GenericId, QuirkName, parse_generic_id
 from oceanmock.obshell.errors import ObshellError, error_of, not_found, not_holding, panic
 from oceanmock.obshell.gojson import BOOLEANS, Structs, Unreadable, query_value, quoted, read_struct
 from oceanmock.obshell.machine import lines_of, task_logs_at
 from oceanmock.obshell.states import DagState, NodeState, SubTaskState
-from oceanmock.obshell.world import DagData, DagKey, Dags, DagView, NodeData, id_of, key_of
+from oceanmock.obshell.world import DagData, DagKey, Dags, DagView, NodeData, Store, id_of
 from oceanmock.text import format_instant
 
 EPOCH: Final = format_instant(0)
@@ -34,6 +34,28 @@ def dags_of(request: Request) -> Dags:
     return request.sandbox.world(Dags)
 
 
+def place_of(request: Request) -> int:
+    """Return the position of the agent that responds: that of the port, unless the request was forwarded."""
+    if request.place is None:
+        request.place = dags_of(request).place_at(request.port) or 0
+    return request.place
+
+
+def agent_of(request: Request) -> Agent:
+    """Return the agent that responds."""
+    return dags_of(request).agent_at(place_of(request))
+
+
+def cluster_of(request: Request) -> list[int]:
+    """Return the positions of the agents in the cluster of the one that responds."""
+    return dags_of(request).cluster_of(place_of(request))
+
+
+def store_of(request: Request) -> Store:
+    """Return the store of the agent that responds."""
+    return dags_of(request).stores[place_of(request)]
+
+
 def has_quirk(request: Request, quirk: QuirkName) -> bool:
     """Return True for a quirk of the real server that is not switched off."""
     return dags_of(request).switches.has(quirk)
@@ -41,7 +63,7 @@ def has_quirk(request: Request, quirk: QuirkName) -> bool:
 
 def holds_oceanbase(request: Request) -> bool:
     """Return True for an agent of a cluster."""
-    return dags_of(request).agent.identity == "CLUSTER AGENT"
+    return agent_of(request).identity == "CLUSTER AGENT"
 
 
 def has_err_codes(request: Request) -> bool:
@@ -68,23 +90,29 @@ def read_id(request: Request) -> GenericId:
 def find(request: Request, id: GenericId, view: Callable[[DagKey], Place], *, is_task: bool = True) -> Place:
     """Return the object of an id. Raises NoSuchTask, or ObshellError if it is stored elsewhere.
 
-    The server forwards a request for the id of another agent. The error of a log does not begin with "Task not found"
-    (sub_task.go:138-184).
+    The server forwards a request for the id of another agent, which responds if there is one. The error of a log does
+    not begin with "Task not found" (sub_task.go:138-184).
     """
-    agent = dags_of(request).agent
-    if id.ip is not None and (str(id.ip), id.port) != (agent.ip, agent.port):
+    if (owner_place := owner_of(request, id)) != place_of(request):
         if id.kind == "obproxy":
             raise not_found("obproxy task not found")
-        if not has_quirk(request, "unreachable-owner-is-500"):
+        if owner_place is None and not has_quirk(request, "unreachable-owner-is-500"):
             raise not_found()
-        owner = authority(str(id.ip), id.port)
-        url = f'{request.method.capitalize()} "http://{owner}{target_of(request)}"'
-        raise ObshellError(500, "Common.Unexpected", f"{url}: dial tcp {owner}: connect: connection refused")
-    if id.ip is None and agent.identity != "CLUSTER AGENT":
+        if owner_place is None:
+            owner = authority(str(id.ip), id.port)
+            url = f'{request.method.capitalize()} "http://{owner}{target_of(request)}"'
+            raise ObshellError(500, "Common.Unexpected", f"{url}: dial tcp {owner}: connect: connection refused")
+        request.place = owner_place
+    if id.ip is None and not holds_oceanbase(request):
         if has_quirk(request, "unheld-cluster-id-is-500"):
             raise not_holding(is_task=is_task)
         raise not_found()
-    return view(key_of(id))
+    return view(dags_of(request).locate(id))
+
+
+def owner_of(request: Request, id: GenericId) -> int | None:
+    """Return the position of the agent that keeps an object, None for an unknown one; all share OceanBase."""
+    return place_of(request) if id.ip is None else dags_of(request).place_at(id.port, str(id.ip))
 
 
 def check_kind(id: GenericId, view: DagView, kind: str) -> None:
@@ -205,7 +233,6 @@ def log_lines_json(view: DagView, place: int, position: int) -> list[Json]:
 GIT_INFO: Final = dict.fromkeys(("branch", "commitId", "shortCommitId", "commitTime"), "")
 """A build without git information."""
 HOME: Final = "/home/admin/oceanbase"
-ZONE: Final = "zone1"
 ZERO_TIME: Final = "0001-01-01T00:00:00Z"
 _STATS: Final = {
     **dict.fromkeys(("cpu_core_total", "cpu_core_assigned", "cpu_core_assigned_percent"), 0),
@@ -223,9 +250,10 @@ def version_of(request: Request) -> str:
     return f"{dags_of(request).switches.obshell_version}-1"
 
 
-def zone_of(request: Request) -> str:
-    """Return the agent's zone; a SINGLE has none."""
-    return "" if dags_of(request).agent.identity == "SINGLE" else ZONE
+def zone_of(request: Request, place: int | None = None) -> str:
+    """Return the zone of the agent at a position, by default of the one that responds; a SINGLE has none."""
+    place = place_of(request) if place is None else place
+    return "" if dags_of(request).agent_at(place).identity == "SINGLE" else f"zone{place + 1}"
 
 
 def address_json(agent: Address) -> Json:
@@ -235,7 +263,7 @@ def address_json(agent: Address) -> Json:
 
 def info_json(request: Request) -> Json:
     """Return the agent's identity and versions (ob/agent/meta/agent.go:399)."""
-    agent = dags_of(request).agent
+    agent = agent_of(request)
     return {
         "pid": request.sandbox.pid,
         "state": 2,
@@ -254,14 +282,15 @@ def info_json(request: Request) -> Json:
 
 
 def all_status_json(request: Request) -> Json:
-    """Return the state of every agent: of this one."""
-    agent = dags_of(request).agent
-    return {authority(agent.ip, agent.port): status_json(request)}
+    """Return the state of every agent of the cluster."""
+    states = [status_json(request, place) for place in cluster_of(request)]
+    return {authority(state["agent"]["ip"], state["port"]): state for state in states}
 
 
-def status_json(request: Request) -> Json:
-    """Return the agent's state."""
-    agent, unfinished = dags_of(request).agent, dags_of(request).unfinished("agent")
+def status_json(request: Request, place: int | None = None) -> Json:
+    """Return the state of the agent at a position, by default of the one that responds."""
+    dags, place = dags_of(request), place_of(request) if place is None else place
+    agent, unfinished = dags.agent_at(place), dags.unfinished(dags.stores[place])
     return {
         "agent": {**address_json(agent), "identity": agent.identity},
         "state": 2,
@@ -269,29 +298,30 @@ def status_json(request: Request) -> Json:
         "pid": request.sandbox.pid,
         "startAt": request.sandbox.started,
         "port": agent.port,
-        "obState": api.OB_AVAILABLE if holds_oceanbase(request) else 0,
+        "obState": api.OB_AVAILABLE if agent.identity == "CLUSTER AGENT" else 0,
         "underMaintenance": any(view.dag.model.maintenance != "none" for view in unfinished),
     }
 
 
 def ob_info_json(request: Request) -> Json:
-    """Return the agents, which is this one, and their cluster (ob/agent/executor/ob/info.go:38-78)."""
-    agent, held = dags_of(request).agent, holds_oceanbase(request)
+    """Return the agents and their cluster (ob/agent/executor/ob/info.go:38-78)."""
+    held, agents, topology = holds_oceanbase(request), list[Json](), dict[str, list[Json]]()
     version = dags_of(request).switches.obshell_version if held else ""
-    server = {"svr_ip": agent.ip, "svr_port": 2882, "sql_port": 2881, "agent_port": agent.port}
-    server |= {"with_rootserver": "YES", "status": "ACTIVE", "build_version": version}
-    own = {**address_json(agent), "zone": zone_of(request), "identity": agent.identity}
-    cluster = {"id": int(held), "name": "obcluster" if held else "", "version": version}
-    topology = {ZONE: [server]} if held else None
-    return {
-        "agent_info": [own | {"version": version_of(request)}],
-        "obcluster_info": cluster | {"topology": topology, "is_shared_storage": False},
-    }
+    for place in cluster_of(request):
+        agent, zone = dags_of(request).agent_at(place), zone_of(request, place)
+        server = {"svr_ip": agent.ip, "svr_port": 2882, "sql_port": 2881, "agent_port": agent.port}
+        with_root = "NO" if topology else "YES"
+        topology[zone] = [server | {"with_rootserver": with_root, "status": "ACTIVE", "build_version": version}]
+        own = {**address_json(agent), "zone": zone, "identity": agent.identity}
+        agents.append(own | {"version": version_of(request)})
+    cluster: Json = {"id": int(held), "name": "obcluster" if held else "", "version": version}
+    cluster |= {"topology": topology if held else None, "is_shared_storage": False}
+    return {"agent_info": agents, "obcluster_info": cluster}
 
 
 def observer_json(request: Request) -> Json:
     """Return the agent's observer (ob/agent/executor/ob/cluster.go:700-731), zeros where there is none."""
-    agent, held = dags_of(request).agent, holds_oceanbase(request)
+    agent, held = agent_of(request), holds_oceanbase(request)
     place = (agent.ip, 2882, zone_of(request)) if held else ("", 0, "")
     return {
         "id": int(held),

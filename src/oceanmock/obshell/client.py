@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Self
 from urllib.parse import urlsplit
 
@@ -23,8 +24,8 @@ __tracebackhide__ = HIDE_FRAMES
 
 
 def server_title(world: Any) -> str:
-    """Return what the banner calls the server."""
-    return f"{API.title} {world.agent.ip}:{world.agent.port} ({world.agent.identity})"
+    """Return what the banner calls the server: each agent."""
+    return f"{API.title} " + " and ".join(f"{it.ip}:{it.port} ({it.identity})" for it in world.agents)
 
 
 def command(operation: Operation, url: str, world: Any, *, authenticates: bool) -> str:
@@ -95,6 +96,15 @@ class Obshell(SandboxHandle):
     _auth: Sealed | None = None
 
     @property
+    def agents(self) -> list[AgentHandle]:
+        """Return its agents, the first one at its own URL; a scenario's `agents` have ports of their own."""
+        agents = self.json().get("agents")
+        if agents is None:
+            return [AgentHandle(self, self.host, self.port, self.url)]
+        scheme = urlsplit(self.url).scheme
+        return [AgentHandle(self, it["ip"], it["port"], f"{scheme}://{self.host}:{it['port']}") for it in agents]
+
+    @property
     def auth(self) -> Sealed:
         """Credentials that seal each request of httpx or requests; ``auth.password`` is root's.
 
@@ -118,13 +128,7 @@ class Obshell(SandboxHandle):
 
         ``options`` go to its ``ClientSet``. Raises EnvironmentProblem where it is not installed.
         """
-        try:
-            from obshell import ClientSet  # noqa: PLC0415 (slow, and optional)
-            from obshell.auth import PasswordAuth  # noqa: PLC0415
-        except ImportError:
-            raise EnvironmentProblem("obshell's SDK is not installed here. `pip install obshell` brings it.") from None
-        client: ClientV1 = ClientSet(self.host, self.port, **{"auth": PasswordAuth(self.auth.password), **options}).v1
-        return client
+        return self.agents[0].sdk(**options)
 
     def dag(self, id_or_name: int | str, nodes: Sequence[PartSource] | None = None, /, **rest: Any) -> Dag:
         """Return the dag of a number, an id or a name; or, with nodes, add one that starts now.
@@ -140,6 +144,30 @@ class Obshell(SandboxHandle):
     def dags(self) -> list[Dag]:
         """Return every dag, by ascending number; those of the agent before the cluster's."""
         return [Dag(self.admin, row) for row in self.rows()]
+
+
+@dataclass(frozen=True, slots=True)
+class AgentHandle:
+    """One agent of a sandbox: its address, as ids and lists state it, and its URL."""
+
+    sandbox: Obshell
+    ip: str
+    port: int
+    url: str
+
+    def sdk(self, **options: Any) -> ClientV1:
+        """Return the vendor's own SDK (``pip install obshell``), at this agent.
+
+        ``options`` go to its ``ClientSet``. Raises EnvironmentProblem where it is not installed.
+        """
+        try:
+            from obshell import ClientSet  # noqa: PLC0415 (slow, and optional)
+            from obshell.auth import PasswordAuth  # noqa: PLC0415
+        except ImportError:
+            raise EnvironmentProblem("obshell's SDK is not installed here. `pip install obshell` brings it.") from None
+        options = {"auth": PasswordAuth(self.sandbox.auth.password), **options}
+        client: ClientV1 = ClientSet(urlsplit(self.url).hostname, self.port, **options).v1
+        return client
 
 
 class _ObshellHandle(PartHandle):

@@ -137,7 +137,8 @@ class ObshellTarget(TargetApi):
 
     def ids_in(self, scenario: Scenario) -> list[str]:
         """Return the ids of a scenario's dags that have a number and a lock of their own."""
-        address = scenario.agent.ip, scenario.agent.port
+        agent = scenario.members[0]
+        address = agent.ip, agent.port
         ids = (self.own_id(dag, address) for dag in scenario.dags if dag.maintenance != "obproxy")
         return [id for id in ids if id is not None]
 

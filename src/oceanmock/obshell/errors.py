@@ -71,6 +71,8 @@ TEXTS: Final[Mapping[str, tuple[int, str]]] = {
     ),
     # A login whose header has no keys (ob/agent/executor/session/login.go).
     "Request.AESKey.NotFound": (400, "AES key for encrypting session ID not found in HTTP headers"),
+    # A follower without a master.
+    "Request.Forward.MasterAgent.NotFound": (500, "Master agent not found when auto-forwarding request to master"),
     "Agent.Identify.Unknown": (500, "Agent identify is unknown: {identity}"),
     # Refused submits (ob/agent/api, assets/i18n/error/en.json); the first three were recorded.
     "OB.Cluster.Scope.Invalid": (400, "Scope '{scope}' is invalid"),

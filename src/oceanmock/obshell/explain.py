@@ -15,7 +15,6 @@ from rich.markup import escape
 
 from oceanmock.engine.machine import Change, Part
 from oceanmock.obshell import machine
-from oceanmock.obshell.agent import Agent
 from oceanmock.obshell.api import API, ClientOperator
 from oceanmock.obshell.bodies import authority
 from oceanmock.obshell.conformance import CONFORMANCE
@@ -202,7 +201,7 @@ class DagExplainer(Explainer[DagState]):
     @classmethod
     def picture(cls, scenario: Scenario, script: Dag, actor: Actor) -> tuple[str, Iterator[str], list[list[str]]]:
         """Return the title of a dag, its nodes and the labels of their sub tasks."""
-        agent, title = scenario.agent, f"dag {actor.name}"
+        agent, title = scenario.members[scenario.place_of(script)], f"dag {actor.name}"
         if script.id is not None:
             title = f"dag {script.id} {actor.name}  {CONFORMANCE.own_id(script, (agent.ip, agent.port))}"
         if isinstance(script.maintenance, TenantLock):
@@ -211,8 +210,13 @@ class DagExplainer(Explainer[DagState]):
             title += f"  maintenance {script.maintenance}"
         if script.starts_on:
             title += f"  on {script.starts_on.method} {script.starts_on.path}"
-        labels = [[item.name or _address_text(item.agent or agent) for item in node.sub_tasks] for node in script.nodes]
-        return title, _draw_nodes(script, actor.names, labels, agent), labels
+        places = [[_address_text(scenario.address_of(it, script)) for it in node.sub_tasks] for node in script.nodes]
+        labels = [
+            [item.name or place for item, place in zip(node.sub_tasks, row, strict=True)]
+            for node, row in zip(script.nodes, places, strict=True)
+        ]
+        where = ["" if row[0] == _address_text(agent) else f"on {row[0]}  " for row in places]
+        return title, _draw_nodes(script, actor.names, labels, where), labels
 
 
 explain: Final = DagExplainer.explain_in
@@ -229,16 +233,15 @@ def _last_run(state: DagState, part: Part) -> str:
     return f"run {sub_task.execute_times} ({kind} {run.number})"
 
 
-def _draw_nodes(dag: Dag, names: Sequence[str], labels: Sequence[Sequence[str]], agent: Agent) -> Iterator[str]:
-    """Yield a line for each node, and for each of several sub tasks."""
+def _draw_nodes(dag: Dag, names: Sequence[str], labels: Sequence[Sequence[str]], where: Sequence[str]) -> Iterator[str]:
+    """Yield a line for each node, and for each of several sub tasks; ``where`` is on which other agent a node runs."""
     widest = min(max(map(cell_len, names)), MAX_NAME_WIDTH)
     for place, (node, name) in enumerate(zip(dag.nodes, names, strict=True)):
         number = node.id or (dag.id and number_below(dag.id, place))
         facts = [f"  ●  {escape(set_cell_size(name, max(widest, cell_len(name))))}", _number_text(number)]
         first, *others = node.sub_tasks
         if not others:
-            is_own = first.agent is None or _address_text(first.agent) == _address_text(agent)
-            facts.append(_runs_text(first, "" if is_own else f"on {_address_text(first.agent)}  "))
+            facts.append(_runs_text(first, where[place]))
         flags = " ".join(sorted(node.can)) or "nothing"
         yield "  ".join([*filter(None, facts), f"[dim]can {flags}[/]"])
         rail = " " if node is dag.nodes[-1] else "[dim]│[/]"

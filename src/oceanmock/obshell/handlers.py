@@ -4,7 +4,8 @@ Facts: github.com/oceanbase/obshell at 61ee147, named with each as ob/agent/…,
 4.5.0.0 (tests/data/obshell), which outrank it. Header and body are decrypted first (``open``), and verified once the
 route is known (``verify``). What the contract marks ``x-checked-by: operation`` (ids, show_details, bodies) is read by
 the operation, in the server's order and with its messages. A quirk of the real server, by the name in the contract, can
-be switched off. Nothing connects to another agent: an id of one gets the response of an agent that cannot reach it.
+be switched off. Of several agents of a sandbox a FOLLOWER's master responds to what it forwards, and the owner of an id
+to a request for it; nothing connects to any other agent: its ids get the response of one that cannot reach it.
 """
 
 from __future__ import annotations
@@ -46,12 +47,14 @@ from oceanmock.obshell.auth import (
     session_error,
 )
 from oceanmock.obshell.bodies import (
+    agent_of,
     dag_json,
     dags_of,
     find,
     has_err_codes,
     has_quirk,
     holds_oceanbase,
+    place_of,
     read_fields,
     read_id,
     read_operator,
@@ -61,7 +64,7 @@ from oceanmock.obshell.errors import ObshellError, error_of, not_found, not_hold
 from oceanmock.obshell.locks import TenantLock
 from oceanmock.obshell.scenario import Dag
 from oceanmock.obshell.submits import Call, call_at, is_needed, wrong_identity
-from oceanmock.obshell.world import Dags, DagView, Store, Template, id_of, key_of
+from oceanmock.obshell.world import CLUSTER, Dags, DagView, Store, Template, id_of
 from oceanmock.scenario.stubs import StubRequest
 from oceanmock.text import format_instant
 
@@ -75,12 +78,12 @@ SESSION_S: Final = 1800
 class ServiceFactory:
     """Build obshell's services; a variant is the version whose contract is served.
 
-    The key that headers are sealed with is the store's, one for all, and read when it is first needed.
+    The keys that headers are sealed with are the store's, one for the agents at a position, and read when first needed.
     """
 
     def __init__(self, *, wall: Callable[[], int] = wall_now) -> None:
         self.wall = wall
-        self._key: ServerKey | None = None
+        self._keys: dict[int, ServerKey] = {}
         self._others: dict[tuple[str, str], Handler] = {
             ("GET", f"{api.PREFIX}/ob/info"): self._reader(bodies.ob_info_json),
             ("GET", f"{api.PREFIX}/observer/info"): self._reader(bodies.observer_json),
@@ -114,9 +117,7 @@ class ServiceFactory:
             "getAgentMainDags": self.list_main_dags,
             "getAgentInfo": self._reader(bodies.info_json),
             "getSecret": self._reader(
-                lambda request: (
-                    bodies.address_json(dags_of(request).agent) | {"public_key": self.key_of(request).public_key}
-                )
+                lambda request: bodies.address_json(agent_of(request)) | {"public_key": self.key_of(request).public_key}
             ),
             "getTime": self._reader(lambda request: format_instant(request.sandbox.clock.now())),
             "getGitInfo": self._reader(lambda _: bodies.GIT_INFO),
@@ -139,10 +140,12 @@ class ServiceFactory:
         return lambda request: self._succeed(request, json_of(request))
 
     def key_of(self, request: Request) -> ServerKey:
-        """Return the key of a request's store."""
-        if self._key is None:
-            self._key = read_key(request.sandbox.store.keep("obshell key", make_private_key))
-        return self._key
+        """Return the key of a request's store, for the agents at the position of the one that responds."""
+        place = place_of(request)
+        if place not in self._keys:
+            name = f"obshell key {place + 1}" if place else "obshell key"
+            self._keys[place] = read_key(request.sandbox.store.keep(name, make_private_key))
+        return self._keys[place]
 
     def open(self, request: Request) -> None:
         """Decrypt header and body (middleware.go:396-498). Raises ObshellError, Redirect."""
@@ -158,13 +161,22 @@ class ServiceFactory:
             request.body = open_body(request.body, request.credentials.keys)
 
     def verify(self, request: Request) -> frozenset[str]:
-        """Check the credentials (middleware.go:724-814). Raises ObshellError."""
+        """Check the credentials (middleware.go:724-814). Raises ObshellError.
+
+        A FOLLOWER forwards what comes from a client to its master, which checks the password (middleware.go:527-537).
+        """
+        header, dags, place = request.credentials, dags_of(request), place_of(request)
+        is_obproxy = request.path.startswith(OBPROXY_PREFIX)
+        is_obproxy_task = is_obproxy or request.path_values.get("id", "").startswith(("4", "5"))
+        if dags.listens_on and dags.agent_at(place).identity == "FOLLOWER" and not is_obproxy_task:
+            request.place = dags.master_of(place)
+            if request.place is None:
+                raise error_of("Request.Forward.MasterAgent.NotFound")
         if request.sandbox.accounts.required:
-            agent, now_s, header = dags_of(request).agent, self.wall() // SECOND, request.credentials
-            is_obproxy = request.path.startswith(OBPROXY_PREFIX)
             if is_obproxy and header is not None and not header.is_for_agent:
                 header = None
-            is_obproxy_task = is_obproxy or request.path_values.get("id", "").startswith(("4", "5"))
+            agent = dags.agent_at(place if header and header.is_for_agent else place_of(request))
+            now_s = self.wall() // SECOND
             is_logged_in = header is not None and holds_oceanbase(request) and request.path != LOGIN_PATH
             session_id = header.session_id if is_logged_in else ""
             asked, target = (
@@ -226,7 +238,7 @@ class ServiceFactory:
         match body["operator"].upper():
             case "ROLLBACK" | "RETRY" | "CANCEL" | "PASS" as operator:
                 with _operator_errors(view):
-                    world.operate(request.sandbox, key_of(id), operator)
+                    world.operate(request.sandbox, view.dag.key, operator)
             case _:
                 raise error_of("Task.Dag.Operator.NotSupport", operator=body["operator"])
         return self._succeed(request)
@@ -237,9 +249,12 @@ class ServiceFactory:
         operator = read_operator(request, "Node")["operator"]
         if operator.upper() != "PASS":
             raise error_of("Task.Node.Operator.NotSupport", operator=operator)
+        owner = bodies.owner_of(request, id)
+        if owner not in (None, place_of(request)) and has_quirk(request, "forwarded-pass-loses-its-body"):
+            read_operator(replace(request, body=b""), "Node")
         view, _ = find(request, id, dags_of(request).view_node)
         with _operator_errors(view):
-            world.operate_node(request.sandbox, key_of(id), "PASS")
+            world.operate_node(request.sandbox, dags_of(request).locate(id), "PASS")
         return self._succeed(request)
 
     def _check_id(self, text: str, view: DagView) -> None:
@@ -255,6 +270,7 @@ class ServiceFactory:
             return None
         request.operation = call.operation if call else None
         self.verify(request)
+        templates = [template for template in templates if template.model.agent in (None, place_of(request) + 1)]
         item = partial(dag_json, request, details=True)
         stub = stub_for(request, envelope=self._envelope, item=item, time=format_instant)
         if not isinstance(stub, str):
@@ -269,7 +285,7 @@ class ServiceFactory:
         It is returned without details (agent_handler.go:116, NewDagDetailDTO). A real server would start a dag where no
         template does. Raises ApiError, ObshellError.
         """
-        asked, own = StubRequest.of(request), dags_of(request).own
+        asked, own = StubRequest.of(request), agent_of(request)
         template: Template | None = template_for(templates, asked.body or {})
         if call is None and templates:
             read_fields(request, "param.Body", {"param.Body": {}})
@@ -279,7 +295,7 @@ class ServiceFactory:
             raise ApiError("unknown path", why) if why else unknown_start(templates, request)
         name = asked.fill(template.name, template.starts_on.path)
         try:
-            view = world.start(request.sandbox, template, asked)
+            view = world.start(request.sandbox, template, asked, place=place_of(request))
         except WrongIdentity as error:
             raise wrong_identity(own, error.identity, *error.expected) from None
         except UnderMaintenance as error:
@@ -295,61 +311,77 @@ class ServiceFactory:
         if store == "cluster" and not holds_oceanbase(request):
             if has_err_codes(request) and has_quirk(request, "refusal-is-never-sent"):
                 raise error_of("Common.Unexpected", why="ocsagent cannot build response body")
-            agent, dags = dags_of(request).agent, "cluster unfinished dags" if unfinished else "all cluster dags"
+            agent, dags = agent_of(request), "cluster unfinished dags" if unfinished else "all cluster dags"
             refusal = wrong_identity(agent, agent.identity, "CLUSTER AGENT")
             raise replace(refusal, old_message=f"Bad request: only cluster agent can get {dags}")
+        store = store if store == CLUSTER else bodies.store_of(request)
         if unfinished:
             return self._list_unfinished(request, store)
         return self._list(request, dags_of(request).all(store))
 
     def list_unfinished(self, request: Request) -> Response:
-        """Return all unfinished dags; on a CLUSTER AGENT null for none (dag.go:481-508)."""
-        identity = dags_of(request).agent.identity
+        """Return all unfinished dags, of a CLUSTER AGENT those of every agent, null for none (dag.go:481-508)."""
+        identity = agent_of(request).identity
         if identity in {"SCALING OUT", "SCALING IN", "UNIDENTIFIED"}:
             raise error_of("Agent.Identify.Unknown", identity=identity)
-        return self._list_unfinished(request, *(("agent", "cluster") if holds_oceanbase(request) else ("agent",)))
+        if not holds_oceanbase(request):
+            return self._list_unfinished(request, bodies.store_of(request))
+        stores = [dags_of(request).stores[place] for place in bodies.cluster_of(request)]
+        return self._list_unfinished(request, *stores, CLUSTER)
 
     def _list_unfinished(self, request: Request, *stores: Store) -> Response:
         """Return unfinished dags, null for none of two stores; show_details is read even where there are none."""
         details = read_show_details(request)
-        views = dags_of(request).unfinished(*stores)
+        views = [view for store in stores for view in dags_of(request).unfinished(store)]
         contents = [dag_json(request, view, details=details) for view in views]
         return self._read(request, views, {"contents": contents or ([] if len(stores) == 1 else None)})
 
     def list_maintenance(self, request: Request) -> Response:
-        """Return the last maintenance dag of every agent: of this one (dag.go:434-468)."""
-        return self._list(request, self._last_of_agent(request))
+        """Return the last maintenance dag of every agent, those of others with details (dag.go:434-468)."""
+        own, others = self._last_of_agents(request)
+        response = self._list(request, own)
+        response.body["data"]["contents"] += [dag_json(request, view, details=True) for view in others]
+        request.sandbox.note_read(Dags, (view.dag.key for view in others))
+        return response
 
     def list_main_dags(self, request: Request) -> Response:
-        """Return the main dag of the last maintenance dag, unless that succeeded (dag.go:615-643).
+        """Return the main dags of the agents' last maintenance dags, unless those succeeded (dag.go:615-643).
 
-        Its id is in the details of the last maintenance dag.
+        Their ids are in the details of the last maintenance dags.
         """
-        details, last = read_show_details(request), self._last_of_agent(request)
-        main: list[DagView] = []
-        for view in last if details else ():
+        details, place, (own, others) = read_show_details(request), place_of(request), self._last_of_agents(request)
+        main, last = dict[str, DagView](), [*own, *others]
+        for view in last if details else others:
             data = dag_json(request, view, details=True)["additional_data"] if view.state.state != "SUCCEED" else None
             id = (data or {}).get("main_dag_id")
             if isinstance(id, str):
+                request.place = place
                 with suppress(CallerError):  # it does not exist
                     dag = find(request, parse_generic_id(id), dags_of(request).view)
                     self._check_id(id, dag)
-                    main.append(dag)
-        contents = [dag_json(request, view, details=True) for view in main]
-        return self._read(request, [*last, *main], {"contents": contents})
+                    main.setdefault(id, dag)
+        contents = [dag_json(request, view, details=True) for view in main.values()]
+        return self._read(request, [*last, *main.values()], {"contents": contents})
 
-    def _last_of_agent(self, request: Request) -> list[DagView]:
-        """Return the agent's last maintenance dag; without one the server fails or lists none."""
-        view = dags_of(request).last_maintenance("agent")
-        if view is None and has_quirk(request, "never-maintained-is-500"):
+    def _last_of_agents(self, request: Request) -> tuple[list[DagView], list[DagView]]:
+        """Return the last maintenance dag of the agent, and of the others; without an own one the server fails."""
+        dags, own = dags_of(request), place_of(request)
+        last = {place: dags.last_maintenance(dags.stores[place]) for place in bodies.cluster_of(request)}
+        if last[own] is None and has_quirk(request, "never-maintained-is-500"):
             raise panic()
-        return [] if view is None else [view]
+        views = [(place == own, view) for place, view in last.items() if view is not None]
+        return [view for is_own, view in views if is_own], [view for is_own, view in views if not is_own]
 
     def get_maintenance(self, request: Request, *, store: Store) -> Response:
-        """Return a store's last maintenance dag (dag.go:369-421); without OceanBase 500, or 404."""
+        """Return a store's last maintenance dag (dag.go:369-421); without OceanBase 500, or 404.
+
+        The master sends a FOLLOWER's request for its own dag back.
+        """
         if store == "cluster" and not holds_oceanbase(request) and has_quirk(request, "no-oceanbase-is-500"):
             raise not_holding()
-        view = dags_of(request).last_maintenance(store)
+        if store != CLUSTER:
+            request.place = None
+        view = dags_of(request).last_maintenance(store if store == CLUSTER else bodies.store_of(request))
         if view is None:
             raise not_found(f"{store.capitalize()} is not under maintenance")
         return self._read(request, [view], dag_json(request, view, details=read_show_details(request)))

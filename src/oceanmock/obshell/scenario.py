@@ -11,12 +11,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Annotated, Any, ClassVar, Final, Literal, get_args
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from oceanmock import clock
 from oceanmock.errors import IllegalOperator
 from oceanmock.obshell import machine, states
-from oceanmock.obshell.agent import Address, Agent, ObshellFaultWhen, ObshellStub, Switches
+from oceanmock.obshell.agent import MAX_AGENTS, Address, Agent, Member, ObshellFaultWhen, ObshellStub, Place, Switches
 from oceanmock.obshell.api import API, ClientOperator, Identity, OperationId, Operator, State
 from oceanmock.obshell.locks import FailureExit, Maintenance, TenantLock, excludes, failure_exit_of
 from oceanmock.scenario.document import Issue, Loc, Wording, contradiction, wrong_value
@@ -42,6 +42,7 @@ from oceanmock.scenario.fields import (
     must,
 )
 from oceanmock.scenario.story import Actor, Format, ListKind, PartPath, Refusal, UntilAction, label_of
+from oceanmock.text import plural
 
 MAX_PER_OWNER: Final = 99
 """The most nodes of a dag, and sub tasks of a node: their ids are their owner's and two digits."""
@@ -82,6 +83,10 @@ class Attempt(Model):
         return self
 
 
+AgentReference = Annotated[
+    Annotated[Address, Tag("<address>")] | Annotated[Place, Tag("<number>")],
+    Discriminator(lambda value: "<number>" if isinstance(value, int) else "<address>"),
+]
 Attempts = Annotated[tuple[Attempt, ...], Field(min_length=1), OrOne()]
 
 
@@ -92,8 +97,8 @@ class SubTask(Attempt):
     """The number of its id; its node's and two digits more, if left out."""
     name: Name | None = None
     """The node's name, if left out."""
-    agent: Address | None = None
-    """The agent that does it; the scenario's own, if left out."""
+    agent: AgentReference | None = None
+    """The agent that does it, by its address or its number in `agents`; the dag's own, if left out."""
     additional_data: JsonObject | None = None
     """The API's additional_data of it and, merged, of its node and dag."""
     attempts: Attempts | None = None
@@ -142,6 +147,8 @@ class Makes(Model):
     """The change that a successful dag makes to the agent."""
 
     identity: Identity
+    agents: Annotated[tuple[Place, ...], OrOne()] = ()
+    """Whom it changes, by their numbers in `agents`; the dag's own agent, if left out."""
 
 
 class Dag(Model):
@@ -154,6 +161,9 @@ class Dag(Model):
     """What it locks against other maintenance until it is finished."""
     failure_exit: FailureExit | None = None
     """Where a failure gives the lock back; if left out, where the dag of obshell does that the request starts."""
+    agent: Place | None = None
+    """The number in `agents` of the one that keeps it, and that alone starts it on a request. If left out, the first
+    one, or whichever is asked."""
     scope: Literal["agent", "cluster"] = "agent"
     """Its store: the agent's own, or OceanBase, which only a CLUSTER AGENT has."""
     age: DurationText = Field(default=0, json_schema_extra={"default": "0s"})
@@ -259,6 +269,8 @@ class Scenario(BaseScenario):
     phase: DurationText = Field(default=0, json_schema_extra={"default": "0s"})
     """How long after the sandbox's start the scheduler ticks first; less than a `tick`."""
     agent: Agent = Agent()
+    agents: Annotated[tuple[Member, ...], Field(max_length=MAX_AGENTS)] = ()
+    """In place of `agent`: several, each with dags, a lock, a scheduler and a key of its own, and one OceanBase."""
     switches: Switches = Switches()
     dags: Annotated[tuple[Dag, ...], Field(min_length=1)]
     """In any order; the API lists them by their numbers."""
@@ -271,7 +283,27 @@ class Scenario(BaseScenario):
     @property
     def stands_alone(self) -> bool:
         """Return whether it must be served apart, having an agent of its own."""
-        return self.agent != Agent()
+        return self.members != (Agent(),)
+
+    @property
+    def members(self) -> tuple[Agent, ...]:
+        """Return the agents, each with a port."""
+        numbered = enumerate(self.agents)
+        return tuple(it.model_copy(update={"port": it.port or 2886 + n}) for n, it in numbered) or (self.agent,)
+
+    def place_of(self, dag: Dag) -> int:
+        """Return the position of the agent that keeps a dag."""
+        return (dag.agent or 1) - 1
+
+    def address_of(self, sub_task: SubTask, dag: Dag) -> Address:
+        """Return the address of the agent that does a sub task."""
+        stated = sub_task.agent or dag.agent or 1
+        return self.members[stated - 1] if isinstance(stated, int) else stated
+
+    def phase_of(self, place: int) -> int:
+        """Return the span to the first tick of the agent at a position."""
+        phase = self.agents[place].phase if place < len(self.agents) else None
+        return self.phase if phase is None else phase
 
 
 def number_below(owner: int, position: int) -> int:
@@ -315,6 +347,11 @@ def _run_scripts(attempts: Sequence[Attempt]) -> tuple[states.RunScript, ...]:
     return tuple(scripts)
 
 
+def changed_places(dag: Dag, own: int) -> set[int]:
+    """Return the positions of the agents that a dag changes, which runs on one of them."""
+    return set() if dag.makes is None else {number - 1 for number in dag.makes.agents} or {own}
+
+
 def has_succeeded(state: states.DagState) -> bool:
     """Return whether a dag has succeeded and was not rolled back."""
     return state.state == "SUCCEED" and state.operator != "ROLLBACK"
@@ -334,17 +371,20 @@ class ObshellActor(Actor):
     @staticmethod
     def begin(scenario: Scenario, script: Dag, created: int) -> machine.History:
         """Return the history of a dag; the scheduler's ticks stay where they are."""
-        return machine.start(script_of(script), rules_of(scenario.tick, scenario.phase - created, scenario.switches))
+        phase = scenario.phase_of(scenario.place_of(script))
+        return machine.start(script_of(script), rules_of(scenario.tick, phase - created, scenario.switches))
 
     def start(self, instant: int, others: Sequence[ObshellActor]) -> ObshellActor | Refusal:
         """Return the dag started at an instant, if the agent's identity and locks allow it."""
         states = [(other, machine.view_at(other.history, instant - other.created)) for other in others]
+        place = self.scenario.place_of(self.script)
         made: list[tuple[int, Identity]] = [
             (other.created + state.at, other.script.makes.identity)
             for other, state in states
-            if other.script.makes is not None and has_succeeded(state)
+            if place in changed_places(other.script, self.scenario.place_of(other.script)) and has_succeeded(state)
         ]
-        identity, required = max(made)[1] if made else self.scenario.agent.identity, self.script.starts_on.identity
+        identity = max(made)[1] if made else self.scenario.members[place].identity
+        required = self.script.starts_on.identity
         if required and identity not in required:
             return Refusal(400, f"the agent is {identity}, instead of {' or '.join(required)}")
         return self._lock_refusal(instant, others) or super().start(instant, others)
@@ -363,7 +403,9 @@ class ObshellActor(Actor):
 
     def _lock_refusal(self, instant: int, others: Sequence[ObshellActor]) -> Refusal | None:
         for other in others:
-            if other is not self and excludes(other.script, self.script):
+            is_beside = self.scenario.place_of(other.script) == self.scenario.place_of(self.script)
+            has_store = is_beside or self.script.scope == "cluster"
+            if other is not self and has_store and excludes(other.script, self.script):
                 state = machine.view_at(other.history, instant - other.created)
                 if machine.holds_lock(other.history.script, state):
                     return Refusal(500, f"{other.called(())} has the maintenance lock")
@@ -384,12 +426,13 @@ class ObshellActor(Actor):
 
 
 def _check_scopes(scenario: Scenario) -> Iterator[Issue]:
-    identity = scenario.agent.identity
+    first = {agent.identity for agent in scenario.members}
     made = {dag.makes.identity for dag in scenario.dags if dag.makes is not None}
     for number, dag in enumerate(scenario.dags):
         loc: Loc = ("dags", number)
-        identities = {identity, *(made if dag.starts_on is not None else ())}
+        identities = first | made if dag.starts_on is not None else first
         if dag.scope == "cluster" and "CLUSTER AGENT" not in identities:
+            identity = ", ".join(agent.identity for agent in scenario.members)
             what = f"only a CLUSTER AGENT keeps dags in OceanBase, and this agent is {identity}"
             hint = "Give the agent `identity: CLUSTER AGENT`, or leave `scope` out."
             yield Issue((*loc, "scope"), "wrong-scope", what, hint)
@@ -397,6 +440,27 @@ def _check_scopes(scenario: Scenario) -> Iterator[Issue]:
             what = "a dag that the agent keeps itself cannot maintain a tenant"
             hint = "Give the dag `scope: cluster`."
             yield Issue((*loc, "maintenance"), "wrong-scope", what, hint)
+
+
+def _check_agents(scenario: Scenario) -> Iterator[Issue]:
+    """Yield two agents at one port, agents beside an agent, and numbers that no agent has."""
+    if scenario.agents and "agent" in scenario.model_fields_set:
+        yield Issue(("agent",), "contradiction", "the file has `agents` too", "Put it into `agents`, or remove it.")
+    ports = [agent.port for agent in scenario.agents]
+    for place, port in enumerate(ports):
+        if port and port in ports[:place]:
+            what = f"port {port} is that of another agent"
+            yield Issue(("agents", place, "port"), "taken-port", what, "Leave it out for any free one.")
+    numbers = list[tuple[Loc, object]]()
+    for number, dag in enumerate(scenario.dags):
+        makes, loc = dag.makes.agents if dag.makes else (), ("dags", number)
+        numbers += [((*loc, "agent"), dag.agent)]
+        numbers += [((*loc, "makes", "agents", place), value) for place, value in enumerate(makes)]
+    numbers += [((*loc, "agent"), sub_task.agent) for _, sub_task, _, loc in _sub_tasks(scenario)]
+    for where, value in numbers:
+        if isinstance(value, int) and value > len(scenario.members):
+            what = f"there is no agent {value}: the file has {plural(len(scenario.members), 'agent')}"
+            yield Issue(where, "unknown-agent", what, "Add it to `agents`, which count from 1.")
 
 
 def _check_times(scenario: Scenario) -> Iterator[Issue]:
@@ -483,5 +547,5 @@ FORMAT: Final = Format(
         ListKind("sub_tasks", "sub task", where="this node", inherits_name=True, is_implicit=True),
     ),
     numbered=number_below,
-    rules=(_check_scopes, _check_times, _check_attempts),
+    rules=(_check_agents, _check_scopes, _check_times, _check_attempts),
 )

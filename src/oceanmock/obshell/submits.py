@@ -14,7 +14,7 @@ from typing import Any, Final, Literal, NamedTuple
 from oceanmock.api import Json, Request
 from oceanmock.obshell.agent import Address, Agent
 from oceanmock.obshell.api import API
-from oceanmock.obshell.bodies import authority, dags_of, holds_oceanbase, missing_fields, read_fields
+from oceanmock.obshell.bodies import agent_of, authority, holds_oceanbase, missing_fields, read_fields
 from oceanmock.obshell.errors import ObshellError, error_of, not_holding
 from oceanmock.obshell.gojson import Structs
 from oceanmock.openapi import Operation, load_spec, path_matches, spec_path
@@ -64,7 +64,7 @@ def is_needed(request: Request, call: Call, identities: Sequence[str]) -> bool: 
 
     ``identities`` are those that a scenario says may call; any, if none. Raises ObshellError.
     """
-    agent, body = dags_of(request).agent, dict[str, Any]()
+    agent, body = agent_of(request), dict[str, Any]()
     tenant = request.path.rpartition("/tenant/")[2].partition("/")[0]
     for entry in call.checks:
         check, *nulls = entry.split(", ")

@@ -1,8 +1,8 @@
 """obshell's dags in a sandbox: view, list and operate.
 
-Dags, nodes and sub tasks are found by number, each kind counted apart, and apart again in the two stores there are: the
-agent's own database, and OceanBase for the dags of a cluster. As with OCP's tasks every call is atomic, and reads
-change nothing but, under `polls`, the clock.
+Dags, nodes and sub tasks are found by number, each kind counted apart, and apart again in each store: the database of
+each agent, and OceanBase for the dags of the cluster. As with OCP's tasks every call is atomic, and reads change
+nothing but, under `polls`, the clock.
 
 A number that a scenario leaves out: a dag gets the smallest that none has, a node its dag's number times 100 plus its
 place, a sub task its node's in the same way; so they stay the same whatever else is served. (obshell counts them up;
@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import count
-from typing import Any, ClassVar, Final, Literal, NoReturn, get_args
+from typing import Any, ClassVar, Final, NoReturn
 
 from oceanmock.clock import Clock
 from oceanmock.engine.fake_data import FakeData
@@ -35,8 +35,10 @@ from oceanmock.obshell.scenario import Scenario
 from oceanmock.obshell.states import DagState
 from oceanmock.scenario.stubs import StubRequest
 
-Store = Literal["agent", "cluster"]
-STORES: Final[tuple[Store, ...]] = get_args(Store)
+Store = str
+"""The database of the first agent, of another one by its number, or OceanBase."""
+AGENT: Final[Store] = "agent"
+CLUSTER: Final[Store] = "cluster"
 DagKey = tuple[Store, int]
 """A number, and in which store."""
 
@@ -67,7 +69,7 @@ class NodeData:
 class DagData:
     """The constant data of a dag, created at an instant in nanoseconds since the epoch.
 
-    ``owner`` is the agent that keeps it, or the one asked where OceanBase does.
+    ``owner`` is the agent that keeps it, or the one asked where OceanBase does, and ``place`` its position.
     """
 
     number: int
@@ -76,11 +78,17 @@ class DagData:
     model: files.Dag
     nodes: tuple[NodeData, ...]
     created: int
+    place: int = 0
+
+    @property
+    def store(self) -> Store:
+        """Return where it is kept."""
+        return _store_of(self.model, self.place)
 
     @property
     def key(self) -> DagKey:
         """Return its store and number."""
-        return self.model.scope, self.number
+        return self.store, self.number
 
     @property
     def maintenance(self) -> tuple[int, str]:
@@ -118,9 +126,10 @@ class Template:
 
 
 class Dags(World[DagKey, DagData, DagView, Template]):
-    """The dags of a sandbox, on one agent, and the templates of those to come.
+    """The dags of a sandbox, on one agent or several, and the templates of those to come.
 
-    ``initial_agent`` is the agent before any dag that changes it has succeeded.
+    ``initial_agents`` are the agents before any dag that changes them has succeeded, with ``ports`` in place of the
+    scenario's where the server has opened some.
     """
 
     api = API.name
@@ -128,14 +137,22 @@ class Dags(World[DagKey, DagData, DagView, Template]):
     machine: ClassVar = machine
     switches = Switches()
 
-    def __init__(self, clock: Clock, scenarios: Sequence[Scenario], **options: Any) -> None:
-        """Raise AuthorError also if the scenarios differ in their agent."""
+    def __init__(
+        self, clock: Clock, scenarios: Sequence[Scenario], *, ports: Sequence[int] = (), **options: Any
+    ) -> None:
+        """Raise AuthorError also if the scenarios differ in their agents."""
         super().__init__(clock, scenarios, **options)
-        self.initial_agent: Final = agreed_setting(scenarios, "agents", Agent(), "agent")
-        self.own: Final[Address] = self.initial_agent
+        self._members: Final[tuple[Agent, ...]] = agreed_setting(scenarios, "agents", (Agent(),), "members")
+        stated: tuple[Agent, ...] = agreed_setting(scenarios, "agents", (), "agents")
+        self.listens_on = tuple(agent.port for agent in stated)
+        opened = zip(self._members, [*ports[: len(stated)], *(0 for _ in self._members)], strict=False)
+        self.initial_agents: Final[tuple[Agent, ...]] = tuple(
+            agent.model_copy(update={"port": port or agent.port}) for agent, port in opened
+        )
+        self.stores: Final = (AGENT, *(f"{AGENT} {n}" for n in range(2, len(stated) + 1)), CLUSTER)
         self._nodes: dict[DagKey, tuple[DagKey, int]] = {}
         self._sub_tasks: dict[DagKey, tuple[DagKey, int, int]] = {}
-        self._makers: list[tuple[DagData, Identity]] = []
+        self._makers: list[tuple[DagData, Identity, set[int]]] = []
         self._unfinished: set[DagKey] = set()  # and those that have finished since it was last read
         self._last_maintenance: dict[Store, DagKey] = {}
         self._highest = Counter[tuple[str, Store]]()  # the largest number of each kind
@@ -147,15 +164,43 @@ class Dags(World[DagKey, DagData, DagView, Template]):
 
     @property
     def agent(self) -> Agent:
-        """Return the agent, as the dags that have succeeded on it have made it."""
+        """Return the first agent."""
+        return self.agent_at(0)
+
+    @property
+    def agents(self) -> list[Agent]:
+        """Return every agent."""
+        return [self.agent_at(place) for place in range(len(self.initial_agents))]
+
+    def agent_at(self, place: int) -> Agent:
+        """Return the agent at a position, as the dags that have succeeded have made it."""
+        agent: Agent = self.initial_agents[place]
         made = [
             (dag.created + state.at, identity)
-            for dag, identity in self._makers
-            if files.has_succeeded(state := self.view(dag.key).state)
+            for dag, identity, places in self._makers
+            if place in places and files.has_succeeded(state := self.view(dag.key).state)
         ]
-        if not made:
-            return self.initial_agent
-        return self.initial_agent.model_copy(update={"identity": max(made)[1]})
+        return agent.model_copy(update={"identity": max(made)[1]}) if made else agent
+
+    def place_at(self, port: int, ip: str | None = None) -> int | None:
+        """Return the position of the agent that listens at a port, if there is one."""
+        matching = (place for place, it in enumerate(self.initial_agents) if (it.port, ip or it.ip) == (port, it.ip))
+        return next(matching, None)
+
+    def cluster_of(self, place: int) -> list[int]:
+        """Return the positions of an agent and of those that are in its cluster: all that are not SINGLE."""
+        places = [n for n, agent in enumerate(self.agents) if agent.identity != "SINGLE"]
+        return places if place in places else [place]
+
+    def master_of(self, place: int) -> int | None:
+        """Return the position of a cluster's master, if it has one."""
+        masters = (n for n in self.cluster_of(place) if self.agent_at(n).identity == "MASTER")
+        return next(masters, None)
+
+    def locate(self, id: GenericId) -> DagKey:
+        """Return the store and the number of an id; of an unknown agent, those of the first one."""
+        place = None if id.ip is None else self.place_at(id.port, str(id.ip))
+        return (CLUSTER if id.ip is None else self.stores[place or 0], id.number)
 
     def view_node(self, key: DagKey) -> tuple[DagView, int]:
         """Return the dag a node belongs to, now, and its position. Raises NoSuchTask."""
@@ -170,7 +215,7 @@ class Dags(World[DagKey, DagData, DagView, Template]):
     def view_named(self, ids: Mapping[str, str]) -> DagView:
         """Return the dag of a path's id, with the state of the node or sub task that it names."""
         ((kind, text),) = ids.items()
-        key = key_of(parse_generic_id(text))
+        key = self.locate(parse_generic_id(text))
         if kind == "dag":
             return self.view(key)
         view, place, *places = self.view_node(key) if kind == "node" else self.view_sub_task(key)
@@ -199,8 +244,8 @@ class Dags(World[DagKey, DagData, DagView, Template]):
         return None if newest is None else self.view(newest)
 
     def items(self) -> Iterator[TaskItem]:
-        """Return every dag, the agent's first, without its nodes."""
-        for store in STORES:
+        """Return every dag, those of the agents first, without its nodes."""
+        for store in self.stores:
             for view in self.all(store):
                 yield _item(view.dag, view.dag, view.state)
 
@@ -222,12 +267,15 @@ class Dags(World[DagKey, DagData, DagView, Template]):
         return next(by_id, None) or next(by_number, None) or _unknown(("agent", 0))
 
     def settings(self) -> dict[str, Any]:
-        """Return the keys by which a scenario file fits this sandbox: its agent."""
-        return {"agent": self.agent.model_dump(mode="json", exclude_defaults=True)}
+        """Return the keys by which a scenario file fits this sandbox: its agents."""
+        agents = [agent.model_dump(mode="json", exclude_defaults=True) for agent in self.agents]
+        return {"agents": agents} if self.listens_on else {"agent": agents[0]}
 
     def details(self) -> dict[str, Any]:
-        """Return the agent as it is at first, with its passwords."""
-        return {"agent": self.initial_agent.model_dump(include={"ip", "port", "root_password", "agent_password"})}
+        """Return the agents as they are at first, with their passwords."""
+        keys = {"ip", "port", "root_password", "agent_password"}
+        agents = [agent.model_dump(include=keys) for agent in self.initial_agents]
+        return {"agent": agents[0], **({"agents": agents} if self.listens_on else {})}
 
     # --- changing ---
 
@@ -235,7 +283,7 @@ class Dags(World[DagKey, DagData, DagView, Template]):
         """Raise AuthorError if a scenario sets other switches or is of another agent."""
         super().check(scenarios, sandbox=sandbox)
         for scenario in scenarios:
-            if scenario.agent not in (self.initial_agent, Agent()):
+            if scenario.members not in (self._members, (Agent(),)):
                 raise AuthorError(
                     f"scenario {scenario.name!r} is of another agent than sandbox {sandbox!r}, "
                     "which is in use. Load it into a fresh one."
@@ -262,17 +310,19 @@ class Dags(World[DagKey, DagData, DagView, Template]):
 
         Raises WrongIdentity or UnderMaintenance; then nothing has changed.
         """
-        source, identity = self.templates[template], self.agent.identity
+        source, place = self.templates[template], values.get("agent", 0)
+        identity = self.agent_at(place).identity
         if source.identities and identity not in source.identities:
             raise WrongIdentity(identity, source.identities)
         model = source.model
         if isinstance(model.maintenance, TenantLock):
             lock = TenantLock(tenant=values.get("tenant", model.maintenance.tenant))
             model = model.model_copy(update={"maintenance": lock})
-        self._check_lock(model)
-        number = model.id or self._highest["dag", model.scope] + 1
+        store = _store_of(model, place)
+        self._check_lock(model, store)
+        number = model.id or self._highest["dag", store] + 1
         model = model.model_copy(update={"id": number, "name": values.get("name", source.name)})
-        dag = self._begin(model, source.scenario, at, FakeData(source.seed), counts=True)
+        dag = self._begin(model, source.scenario, at, FakeData(source.seed), counts=True, place=place)
         self._starts[template] += 1
         return self.view(dag.key, at)
 
@@ -284,28 +334,28 @@ class Dags(World[DagKey, DagData, DagView, Template]):
         script, model = self._find(data.key)[1].script, data.model
         has_lock = machine.holds_lock(script, state) and data.key not in self._released
         if operation == "PASS" and part is None and model.maintenance != "none" and not has_lock:
-            for view in self._holders(model):
+            for view in self._holders(model, data.store):
                 if view.dag.maintenance != data.maintenance:
                     raise UnderMaintenance(view.dag.name)
                 self._released.add(view.dag.key)
         node = machine.node_of_lock(state, operation, part)
         if model.maintenance == "none" or node is None or not script.nodes[node].failure_exit:
             return
-        self._check_lock(model)
-        holder = self._last_holder.get(lock := (model.scope, data.maintenance), data.key)
+        self._check_lock(model, data.store)
+        holder = self._last_holder.get(lock := (data.store, data.maintenance), data.key)
         if model.scope == "cluster" and model.maintenance != "global" and holder != data.key:
             raise TaskExpired(data.maintenance[1], self._data[holder], data)
         self._last_holder[lock] = data.key
         self._released.discard(data.key)
 
-    def _check_lock(self, model: files.Dag) -> None:
-        """Raise UnderMaintenance if a dag has a lock that excludes the lock of another one."""
-        for view in self._holders(model):
+    def _check_lock(self, model: files.Dag, store: Store) -> None:
+        """Raise UnderMaintenance if a dag has a lock that excludes the lock of another one in a store."""
+        for view in self._holders(model, store):
             raise UnderMaintenance(view.dag.name, tenant=view.dag.maintenance[1] or None)
 
-    def _holders(self, model: files.Dag) -> Iterator[DagView]:
-        """Yield the dags that have a lock that excludes another dag's."""
-        for view in self.unfinished(model.scope):
+    def _holders(self, model: files.Dag, store: Store) -> Iterator[DagView]:
+        """Yield the dags of a store that have a lock that excludes another dag's."""
+        for view in self.unfinished(store):
             script = self._histories[view.dag.key].script
             is_held = view.dag.key not in self._released and machine.holds_lock(script, view.state)
             if is_held and excludes(view.dag.model, model):
@@ -314,8 +364,9 @@ class Dags(World[DagKey, DagData, DagView, Template]):
     def create(self, scenario: Scenario, at: int) -> str:
         """Start the dag of a scenario and return its id. Raises IdTaken; then nothing has changed."""
         (model,) = scenario.dags
-        number = sum(store == model.scope for store, _ in self._data)
-        fake_data = FakeData(f"{self._seed}/{model.scope}/{number}")
+        own = _store_of(model, scenario.place_of(model))
+        number = sum(store == own for store, _ in self._data)
+        fake_data = FakeData(f"{self._seed}/{own}/{number}")
         try:
             dag = self._begin(model, scenario, at - model.age, fake_data, counts=True)
         except AuthorError as error:
@@ -323,30 +374,39 @@ class Dags(World[DagKey, DagData, DagView, Template]):
         return id_of(dag, dag.number)
 
     def _begin(
-        self, model: files.Dag, scenario: Scenario, created: int, fake_data: FakeData, *, counts: bool = False
+        self,
+        model: files.Dag,
+        scenario: Scenario,
+        created: int,
+        fake_data: FakeData,
+        *,
+        counts: bool = False,
+        place: int | None = None,
     ) -> DagData:
         """Add a dag of a scenario; the numbers of its parts count up, or follow from its own.
 
-        Raises AuthorError when it, or a part, has the number of another one; then nothing has changed.
+        ``place`` is the position of the agent that starts it. Raises AuthorError when it, or a part, has the number of
+        another one; then nothing has changed.
         """
-        store = model.scope
+        place = scenario.place_of(model) if place is None else place
+        own, store = self.initial_agents[place], _store_of(model, place)
         number = model.id or next(n for n in count(self._lowest_free.get(store, 1)) if (store, n) not in self._data)
         key, name = (store, number), model.name or fake_data.phrase()
         nodes = list[NodeData]()
         next_node, next_sub_task = (count(self._highest[kind, store] + 1) for kind in ("node", "sub task"))
         node_places: dict[DagKey, tuple[DagKey, int]] = {}
         sub_task_places: dict[DagKey, tuple[DagKey, int, int]] = {}
-        for place, node in enumerate(model.nodes):
-            node_number = node.id or (next(next_node) if counts else files.number_below(number, place))
+        for node_place, node in enumerate(model.nodes):
+            node_number = node.id or (next(next_node) if counts else files.number_below(number, node_place))
             node_name = node.name or fake_data.phrase()
             sub_tasks = list[SubTaskData]()
             for position, entry in enumerate(node.sub_tasks):
                 below = next(next_sub_task) if counts else files.number_below(node_number, position)
                 sub_task_number = entry.id or below
-                sub_task_places[store, sub_task_number] = (key, place, position)
-                agent = entry.agent or self.own
+                sub_task_places[store, sub_task_number] = (key, node_place, position)
+                agent = self.initial_agents[entry.agent - 1] if isinstance(entry.agent, int) else entry.agent or own
                 sub_tasks.append(SubTaskData(sub_task_number, entry.name or node_name, agent, entry.additional_data))
-            node_places[store, node_number] = (key, place)
+            node_places[store, node_number] = (key, node_place)
             nodes.append(NodeData(node_number, node_name, tuple(sub_tasks)))
         added: tuple[tuple[str, Set[DagKey], Set[DagKey]], ...] = (
             ("dag", self._data.keys(), {key}),
@@ -361,8 +421,8 @@ class Dags(World[DagKey, DagData, DagView, Template]):
                 )
         self._nodes.update(node_places)
         self._sub_tasks.update(sub_task_places)
-        dag = DagData(number, self.own, name, model, tuple(nodes), created)
-        rules = files.rules_of(scenario.tick, self._first_tick + scenario.phase - created, self.switches)
+        dag = DagData(number, own, name, model, tuple(nodes), created, place)
+        rules = files.rules_of(scenario.tick, self._first_tick + scenario.phase_of(place) - created, self.switches)
         self._add(key, dag, machine.start(files.script_of(model), rules))
         for kind, _, numbers in added:
             self._highest[kind, store] = max([self._highest[kind, store], *(number for _, number in numbers)])
@@ -372,7 +432,7 @@ class Dags(World[DagKey, DagData, DagView, Template]):
             self._last_maintenance[store] = max(self._last_maintenance.get(store, key), key)
             self._last_holder[store, dag.maintenance] = key
         if model.makes is not None:
-            self._makers.append((dag, model.makes.identity))
+            self._makers.append((dag, model.makes.identity, files.changed_places(model, place)))
         return dag
 
     def _add(self, key: DagKey, data: DagData, history: machine.History) -> None:
@@ -388,9 +448,9 @@ def steps_of(scenario: Scenario) -> int:
     return sum(len(task.runs) for dag in scenario.dags for node in dag.nodes for task in node.sub_tasks)
 
 
-def key_of(id: GenericId) -> DagKey:
-    """Return the store and the number of an id."""
-    return ("cluster" if id.kind == "cluster" else "agent", id.number)
+def _store_of(model: files.Dag, place: int) -> Store:
+    """Return where the agent at a position keeps a dag."""
+    return CLUSTER if model.scope == "cluster" else f"{AGENT} {place + 1}" if place else AGENT
 
 
 def id_of(dag: DagData, number: int) -> str:
@@ -430,12 +490,13 @@ def operate_node(sandbox: Sandbox, key: DagKey, operator: ClientOperator) -> Dag
     return after
 
 
-def start(sandbox: Sandbox, template: Template, request: StubRequest) -> DagView:
-    """Start a dag of a template on a request, and return it.
+def start(sandbox: Sandbox, template: Template, request: StubRequest, *, place: int = 0) -> DagView:
+    """Start a dag of a template on a request to the agent at a position, and return it.
 
     Raises WrongIdentity or UnderMaintenance; then nothing has changed.
     """
-    view: DagView = sandbox.execute(Start(Dags.api, template.number, values_of(template, request)))
+    values = (*values_of(template, request), *((("agent", place),) if place else ()))
+    view: DagView = sandbox.execute(Start(Dags.api, template.number, values))
     return view
 
 

@@ -1,0 +1,358 @@
+"""Several agents in one sandbox: each at a port of its own, with its own dags, lock, ticks and key, and one OceanBase.
+
+What a FOLLOWER forwards, and what the lists of a cluster join, is read in ob/agent/api/common/middleware.go and
+ob/agent/executor/task/dag.go; the ids of a pair were recorded (tests/data/obshell/pass-dag.json).
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Final
+
+import httpx
+import pytest
+import yaml
+from obshell import OBShellHandleError, TaskExecuteFailedError
+from obshell.auth import PasswordAuth
+from obshell.service import client_v1
+
+from command import serving
+from oceanmock import Obshell
+from oceanmock.errors import AuthorError
+from oceanmock.library import read_scenario
+from served import client, server
+
+PAIR: Final = """
+summary: A master and a follower, each with a dag of its own that has failed
+api: obshell
+progression: manual
+agents:
+  - {identity: MASTER}
+  - {identity: FOLLOWER, phase: 300ms}
+dags:
+  - name: Initialize cluster
+    maintenance: global
+    nodes: [{name: Start observer, can: [rollback], sub_tasks: [{agent: 1}, {agent: 2, ends: FAILED}]}]
+  - name: Start observer
+    agent: 2
+    maintenance: global
+    nodes: [{name: Start, can: [pass], sub_tasks: [{ends: FAILED, additional_data: {main_dag_id: "%s"}}]}]
+  - {name: Add host, starts_on: {path: /api/v1/host/check}, nodes: [Add]}
+"""
+CLUSTER: Final = """
+summary: Three agents of a cluster, two with a dag of their own
+api: obshell
+progression: manual
+agents: [{identity: CLUSTER AGENT}, {identity: CLUSTER AGENT}, {identity: CLUSTER AGENT}]
+dags:
+  - {name: Upgrade agent, maintenance: global, nodes: [{sub_tasks: {ends: FAILED}}]}
+  - {name: Upgrade agent, agent: 3, maintenance: global, nodes: [{sub_tasks: {takes: forever}}]}
+  - {id: 7, name: Scale out, scope: cluster, maintenance: global, nodes: [{sub_tasks: {takes: forever}}]}
+"""
+PASSWORD: Final = "oceanmock"
+
+
+def pair() -> Obshell:
+    """A master and a follower that need no credentials, a minute later."""
+    sandbox = server().obshell(yaml.safe_load(PAIR), auth=False, seed=1)
+    sandbox.clock.advance("60s")
+    return sandbox
+
+
+@pytest.fixture(scope="module")
+def agents() -> Iterator[Obshell]:
+    """A master and a follower of the whole module, which only read."""
+    with pair() as sandbox:
+        yield sandbox
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Obshell]:
+    """Three agents of a cluster, of the whole module."""
+    with server().obshell(yaml.safe_load(CLUSTER), auth=False) as sandbox:
+        sandbox.clock.advance("60s")
+        yield sandbox
+
+
+def ask(sandbox: Obshell, number: int, path: str, method: str = "GET", **options: Any) -> Any:
+    """The body of an agent's response; ``number`` counts the agents from 1."""
+    return client().request(method, f"{sandbox.agents[number - 1].url}/api/v1/{path}", **options).json()
+
+
+def names(sandbox: Obshell, number: int, path: str) -> list[str]:
+    """The names of the dags that an agent lists."""
+    return [dag["name"] for dag in ask(sandbox, number, f"task/{path}")["data"]["contents"]]
+
+
+def identities(sandbox: Obshell) -> list[str]:
+    """The identity of each agent."""
+    return [ask(sandbox, number, "info")["data"]["identity"] for number in range(1, 1 + len(sandbox.agents))]
+
+
+# --- the vendor's SDK -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def two(monkeypatch: pytest.MonkeyPatch) -> Iterator[Obshell]:
+    """A sandbox for two agents, whose clock the SDK's naps move."""
+    with server().obshell(progression="manual") as sandbox:
+        nap = SimpleNamespace(sleep=lambda seconds: sandbox.clock.advance(f"{seconds}s"))
+        monkeypatch.setattr(client_v1, "time", nap)
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        yield sandbox
+
+
+def create(sandbox: Obshell, **options: Any) -> None:
+    """Call the SDK's agg_create_cluster at the first agent, for both."""
+    places = [f"{agent.ip}:{agent.port}" for agent in sandbox.agents]
+    config = {place: {"zone": f"zone{n}", "memory_limit": "8G"} for n, place in enumerate(places, start=1)}
+    sandbox.sdk().agg_create_cluster(config, "obcluster", 1, PASSWORD, **options)
+
+
+def test_the_sdk_makes_a_cluster_of_two_agents(two: Obshell) -> None:
+    create(two.load("cluster-of-two"))
+
+    joined = two.dag("Join to master")
+    assert identities(two) == ["CLUSTER AGENT", "CLUSTER AGENT"]
+    assert joined.id.startswith(f"22130706433{two.agents[1].port:05}")
+    assert two.journal.all(operation="getDagDetail", dag=joined.id)
+
+
+def test_the_sdk_clears_two_agents_whose_initialization_has_failed(two: Obshell) -> None:
+    scenario = yaml.safe_load((Path(__file__).parents[1] / "scenarios/cluster-of-two.yaml").read_text("utf-8"))
+    scenario["dags"][4]["nodes"][2]["sub_tasks"][1] = {"agent": 2, "ends": "FAILED"}
+    del scenario["story"]
+    two.load(scenario)
+
+    with pytest.raises(TaskExecuteFailedError):
+        create(two, clear_if_failed=True)
+
+    two.dag("Remove all agents").assert_state("SUCCEED")
+    assert identities(two) == ["SINGLE", "SINGLE"]
+
+
+# --- what goes to another agent -------------------------------------------------------------------
+
+
+def test_an_id_of_another_agent_is_answered_by_its_owner(agents: Obshell) -> None:
+    own, other = (f"22130706433{agent.port:05}1" for agent in agents.agents)
+
+    answers = [ask(agents, asked, f"task/dag/{id}")["data"]["name"] for asked in (1, 2) for id in (own, other)]
+
+    assert answers == ["Initialize cluster", "Start observer"] * 2
+
+
+def test_an_id_of_an_unknown_agent_cannot_be_reached(agents: Obshell) -> None:
+    answer = ask(agents, 1, "task/dag/22130706433000011")
+
+    assert answer["error"]["message"].endswith("dial tcp 127.0.0.1:1: connect: connection refused")
+
+
+def test_a_follower_forwards_lists_to_its_master_but_for_its_own_maintenance(agents: Obshell) -> None:
+    assert names(agents, 2, "dags/agent") == names(agents, 2, "dag/unfinish") == ["Initialize cluster"]
+    assert ask(agents, 2, "task/dag/maintain/agent")["data"]["name"] == "Start observer"
+    assert ask(agents, 2, "status")["data"]["agent"]["identity"] == "FOLLOWER"
+
+
+def test_a_follower_starts_a_dag_on_its_master() -> None:
+    with pair() as sandbox:
+        started = ask(sandbox, 2, "host/check", "POST")["data"]
+
+        assert started["id"].startswith(f"22130706433{sandbox.agents[0].port:05}")
+
+
+def test_the_pass_of_another_agent_s_node_loses_its_body_on_the_way() -> None:
+    with pair() as sandbox:
+        node = f"task/node/{sandbox.dags()[1].nodes[0].id}"
+
+        message = ask(sandbox, 1, node, "POST", json={"operator": "PASS"})["error"]["message"]
+
+        assert message.endswith("Error:Field validation for 'Operator' failed on the 'required' tag")
+        sandbox.dags()[1].assert_state("FAILED")
+
+
+def test_a_dag_of_another_agent_is_operated() -> None:
+    with pair() as sandbox:
+        dag = sandbox.dags()[1]
+
+        answer = ask(sandbox, 1, f"task/dag/{dag.id}", "POST", json={"operator": "PASS"})
+
+        assert answer["successful"]
+        dag.assert_state("SUCCEED", operator="PASS")
+
+
+def test_a_follower_without_a_master_forwards_nothing() -> None:
+    scenario = {**yaml.safe_load(PAIR), "agents": [{"identity": "SINGLE"}, {"identity": "FOLLOWER"}]}
+    with server().obshell(scenario, auth=False) as sandbox:
+        error = ask(sandbox, 2, "task/dags/agent")["error"]
+
+        assert error["errCode"] == "Request.Forward.MasterAgent.NotFound"
+
+
+def test_the_password_that_a_follower_forwards_is_its_master_s() -> None:
+    scenario = yaml.safe_load(PAIR)
+    scenario["agents"][0]["root_password"] = "of the master"
+    with server().obshell(scenario) as sandbox:
+        sdk = sandbox.agents[1].sdk(auth=PasswordAuth("of the master"))
+        wrong = sandbox.agents[1].sdk(auth=PasswordAuth(PASSWORD))
+
+        assert [dag.name for dag in sdk.get_unfinished_dags()] == ["Initialize cluster"]
+        with pytest.raises(OBShellHandleError, match="OceanBase password is incorrect"):
+            wrong.get_unfinished_dags()
+
+
+# --- what each has of its own ---------------------------------------------------------------------
+
+
+def test_each_agent_has_a_key_of_its_own(agents: Obshell) -> None:
+    one, other = (ask(agents, number, "secret")["data"] for number in (1, 2))
+
+    assert one["public_key"] != other["public_key"]
+    assert [one["port"], other["port"]] == [agent.port for agent in agents.agents]
+
+
+def test_agents_share_numbers_and_neither_lock_nor_ticks(agents: Obshell) -> None:
+    one, other = agents.dags()
+
+    starts = [dag.json()["created"] for dag in (one, other)]
+    assert one.id[-1] == other.id[-1] == "1"
+    assert starts[0] == starts[1]
+    begun = [ask(agents, 1, f"task/dag/{dag.id}")["data"]["start_time"] for dag in (one, other)]
+    assert (instant(begun[1]) - instant(begun[0])) % 1000 == 300
+
+
+def instant(text: str) -> int:
+    """The milliseconds of a time, of its minute."""
+    return round(float(text.split(":")[2].rstrip("Z")[:6].split("+")[0]) * 1000)
+
+
+def test_a_sub_task_names_the_agent_that_runs_it(agents: Obshell) -> None:
+    node = ask(agents, 1, f"task/dag/{agents.dags()[0].id}")["data"]["nodes"][0]
+
+    ports = [sub_task["execute_agent"]["port"] for sub_task in node["sub_tasks"]]
+    assert ports == [agent.port for agent in agents.agents]
+
+
+# --- what is of the whole cluster -----------------------------------------------------------------
+
+
+def test_the_last_maintenance_dag_of_every_agent_is_listed_the_asked_one_s_first(cluster: Obshell) -> None:
+    ids = [cluster.dags()[0].id, cluster.dags()[1].id]
+
+    first, third = (
+        [
+            (dag["id"], dag["nodes"] is None)
+            for dag in ask(cluster, number, "task/dag/maintain/agents?show_details=false")["data"]["contents"]
+        ]
+        for number in (1, 3)
+    )
+
+    assert first == [(ids[0], True), (ids[1], False)]
+    assert third == [(ids[1], True), (ids[0], False)]
+
+
+def test_the_main_dag_of_a_follower_s_dag_is_listed_by_its_master() -> None:
+    scenario = yaml.safe_load(PAIR)
+    scenario["agents"][0]["port"], scenario["agents"][1]["port"] = free_ports(2)
+    scenario["dags"][1]["nodes"][0]["sub_tasks"][0]["additional_data"]["main_dag_id"] = (
+        f"22130706433{scenario['agents'][0]['port']:05}1"
+    )
+    with server().obshell(scenario, auth=False) as sandbox:
+        sandbox.clock.advance("60s")
+
+        assert names(sandbox, 1, "dag/agent/main_dags") == ["Initialize cluster"]
+
+
+def test_every_agent_of_a_cluster_lists_what_is_unfinished_on_all_and_in_oceanbase(cluster: Obshell) -> None:
+    lists = [names(cluster, number, "dag/unfinish") for number in (1, 2)]
+
+    assert lists == [["Upgrade agent", "Upgrade agent", "Scale out"]] * 2
+    assert names(cluster, 2, "dag/agent/unfinish") == []
+    assert names(cluster, 2, "dags/ob") == names(cluster, 3, "dags/ob") == ["Scale out"]
+
+
+def test_the_agents_of_a_cluster_are_listed_with_their_states(cluster: Obshell) -> None:
+    addresses = [f"{agent.ip}:{agent.port}" for agent in cluster.agents]
+
+    states = ask(cluster, 2, "agents/status")["data"]
+    info = ask(cluster, 3, "ob/info")["data"]
+    assert [*states] == [f"{each['ip']}:{each['port']}" for each in info["agent_info"]] == addresses
+    assert [state["underMaintenance"] for state in states.values()] == [True, False, True]
+    assert [*info["obcluster_info"]["topology"]] == ["zone1", "zone2", "zone3"]
+
+
+# --- ports ----------------------------------------------------------------------------------------
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports at which nothing listens now."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
+def test_an_agent_listens_at_the_port_that_its_scenario_states() -> None:
+    scenario, ports = yaml.safe_load(PAIR), free_ports(2)
+    scenario["agents"] = [{**agent, "port": port} for agent, port in zip(scenario["agents"], ports, strict=True)]
+
+    with server().obshell(scenario, auth=False) as sandbox:
+        answers = [client().get(f"http://127.0.0.1:{port}/api/v1/info").json()["data"]["port"] for port in ports]
+        with pytest.raises(AuthorError, match=f"127.0.0.1:{ports[0]}: Address already in use"):
+            server().obshell(scenario)
+
+    assert answers == ports
+    assert sandbox.is_closed
+
+
+def test_ports_stay_after_a_reset_and_close_with_the_sandbox() -> None:
+    with pair() as sandbox:
+        before = [agent.port for agent in sandbox.agents]
+        sandbox.reset()
+
+        assert [agent.port for agent in sandbox.agents] == before
+    for port in before:
+        with pytest.raises(httpx.ConnectError):
+            client().get(f"http://127.0.0.1:{port}/")
+
+
+def test_agents_that_are_loaded_later_get_ports_too() -> None:
+    with server().obshell(auth=False) as sandbox:
+        sandbox.load(yaml.safe_load(PAIR))
+
+        assert sandbox.agents[0].url == sandbox.url
+        assert identities(sandbox) == ["MASTER", "FOLLOWER"]
+
+
+@pytest.mark.slow
+def test_serve_prints_the_agents_and_keeps_their_ports(tmp_path: Path) -> None:
+    runs = []
+    for _ in range(2):
+        with serving("cluster-of-two", "--state", tmp_path / "state") as run:
+            ports = [int(port) for port in re.findall(r"127.0.0.1:(\d+) \(SINGLE\)", run.announcement)]
+            runs.append([client().get(f"http://127.0.0.1:{port}/api/v1/info").json()["data"]["port"] for port in ports])
+
+    assert runs[0] == runs[1]
+    assert len({*runs[0]}) == 2
+
+
+# --- mistakes -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        ("    agent: 2", "    agent: 3", "there is no agent 3: the file has 2 agents"),
+        ("{agent: 2, ends", "{agent: 4, ends", "there is no agent 4"),
+        ("agents:\n", "agent: {identity: MASTER}\nagents:\n", "the file has `agents` too"),
+        ("{identity: MASTER}", "{port: 1000}\n  - {port: 1000}", "port 1000 is that of another agent"),
+    ],
+)
+def test_a_mistake_in_the_agents_is_named(before: str, after: str, message: str) -> None:
+    with pytest.raises(AuthorError, match=message):
+        read_scenario(PAIR.replace(before, after, 1))
