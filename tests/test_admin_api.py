@@ -312,6 +312,10 @@ def test_a_deleted_sandbox_is_gone(admin: Ask) -> None:
     assert "there is no sandbox 't1'" in error_of(admin("GET", "/sandboxes/t1"), 404)
 
 
+def test_a_wrong_lease_is_refused(admin: Ask) -> None:
+    assert "`ttl` is '10', which" in error_of(admin("POST", "/sandboxes", json={"ttl": "10"}), 400)
+
+
 def test_deleting_the_default_sandbox_resets_it(admin: Ask) -> None:
     admin("POST", "/sandboxes/default/clock/advance", json={"by": "1h"})
 

@@ -124,6 +124,13 @@ def test_create_prints_nothing_but_the_url_of_the_port(oceanmock: Oceanmock) -> 
     assert httpx.get(f"{url}/api/v2/tasks/instances/1000", auth=MANAGER).status_code == 200
 
 
+def test_a_lease_is_listed_with_what_is_left_of_it(oceanmock: Oceanmock) -> None:
+    oceanmock("sandbox", "create", "--name", "leased", "--ttl", "1h")
+
+    assert "leased " in oceanmock("sandbox", "list").output
+    assert "removed in " in oceanmock("sandbox", "list").output
+
+
 def test_create_sends_the_text_of_a_file_of_this_machine(oceanmock: Oceanmock, tmp_path: Path) -> None:
     path = tmp_path / "own.yaml"
     path.write_text("summary: Mine\napi: ocp\ntasks: [{id: 7, name: 检查, subtasks: [a]}]", "utf-8")

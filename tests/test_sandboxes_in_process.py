@@ -21,7 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from command import PATIENCE
-from in_process import AFTERNOON, REINSTALL, sandbox_of, spec_of
+from in_process import AFTERNOON, REINSTALL, asking, sandbox_of, spec_of
 from obshell_world import INIT
 from oceanmock.apis import make_sandbox
 from oceanmock.clock import SECOND
@@ -30,7 +30,7 @@ from oceanmock.engine.sandbox import Sandbox
 from oceanmock.engine.sandboxes import Sandboxes
 from oceanmock.engine.store import TooManySandboxes
 from oceanmock.errors import AuthorError, EnvironmentProblem
-from oceanmock.http.app import App
+from oceanmock.http.app import App, create_app
 from oceanmock.http.server import Ports, Server
 from oceanmock.journal.entries import Entry
 from oceanmock.library import read_scenario
@@ -92,6 +92,50 @@ def test_the_ports_of_a_sandbox_are_freed_when_it_is_deleted() -> None:
 
     assert freed == [4001, 4003]
     assert sandboxes.ports == {4002: "yours"}
+
+
+class Machine:
+    """A machine's clock that a test moves."""
+
+    def __init__(self) -> None:
+        self.now = AFTERNOON
+
+    def __call__(self) -> int:
+        return self.now
+
+
+@pytest.mark.parametrize("use", ["/sandboxes/leased/api/v2/tasks/instances", "/__admin/sandboxes/leased/clock"])
+def test_a_lease_is_renewed_by_each_request_and_then_runs_out(use: str) -> None:
+    machine = Machine()
+    ask = asking(create_app(make_sandbox(wall=machine)))
+    body = {"name": "leased", "ttl": "10m", "scenarios": ["many-tasks"]}
+    created = ask("POST", "/__admin/sandboxes", json=body).json()
+    machine.now += 599 * SECOND
+    used = ask("GET", use).status_code
+    machine.now += 599 * SECOND
+    listed = ask("GET", "/__admin/sandboxes").json()["sandboxes"]
+    machine.now += 2 * SECOND
+    gone = ask("GET", use)
+    again = ask("POST", "/__admin/sandboxes", json=body)
+
+    assert (created["ttl"], created["ttl_left"], used) == ("10m", "10m", 200)
+    assert [(sandbox["name"], sandbox.get("ttl_left")) for sandbox in listed] == [("default", None), ("leased", "1s")]
+    assert (gone.status_code, "there is no sandbox 'leased'" in gone.text) == (404, True)
+    assert again.status_code == 201
+
+
+def test_a_sandbox_whose_lease_has_run_out_is_removed_and_its_port_is_free() -> None:
+    machine = Machine()
+    sandboxes = Sandboxes(make_sandbox(wall=machine))
+    leased = sandboxes.create("leased", SandboxSpec(ttl=SECOND))
+    sandboxes.create("kept", SandboxSpec())
+    sandboxes.ports[4711] = "leased"
+
+    machine.now += 2 * SECOND
+
+    assert sandboxes.remove_expired() == [4711]
+    assert [sandbox.name for sandbox in sandboxes] == ["default", "kept"]
+    assert leased not in sandboxes
 
 
 def test_the_default_sandbox_is_reset_when_it_is_deleted_and_keeps_its_port() -> None:

@@ -31,7 +31,7 @@ from oceanmock.errors import AuthorError
 from oceanmock.handles import MANAGER_LOGIN, VIEWER_LOGIN, SandboxHandle, ScenarioSource, send_scenarios
 from oceanmock.obshell.client import Obshell
 from oceanmock.ocp.client import Ocp
-from oceanmock.text import instant_text, suggest
+from oceanmock.text import TimeSpan, duration_text, instant_text, suggest
 
 if TYPE_CHECKING:
     from oceanmock.http.server import Server
@@ -53,6 +53,8 @@ class SandboxOptions(TypedDict, total=False):
     """Generates what the scenarios leave out; the same seed gives the same names and ids."""
     starts_at: datetime | str
     """Where its clock starts; now by default."""
+    ttl: TimeSpan
+    """A lease, such as ``"10m"``: it is removed when it has had no request for so long; by default it stays."""
     switches: Mapping[str, Any]
     """Switches of its API, over those of the scenarios."""
     auth: bool
@@ -148,6 +150,8 @@ class Mock:
         for key, value in options.items():
             if key == "starts_at":
                 body[key] = instant_text(options["starts_at"])
+            elif key == "ttl":
+                body[key] = duration_text(options["ttl"])
             elif key == "switches":  # the server refuses what is no mapping
                 body[kind.API.switches_key] = dict(value) if isinstance(value, Mapping) else value
             elif key == "name" and isinstance(value, str):

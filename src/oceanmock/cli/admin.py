@@ -168,6 +168,7 @@ def _switch_option(name: str, parameter: str, about: str) -> Callable[[Any], Any
 @PROGRESSION
 @click.option("--speed", type=float, help="How many times faster than the wall clock it runs.")
 @click.option("--seed", type=int, help="Generate what scenarios leave out.")
+@click.option("--ttl", metavar="DURATION", help="Remove it when it has had no request for so long, such as 10m.")
 @click.option("--starts-at", metavar="INSTANT", help="Where its clock starts; now by default.")
 @click.option("--auth", type=click.Choice(["on", "off"]), help="Require authentication; by default as `default` does.")
 @_switch_option("--switch", "switches", "OCP, such as subtask_pairing=checked")
@@ -194,7 +195,7 @@ def _url_of(sandbox: Json, admin: Admin) -> str:
 @sandbox.command("list", cls=ServerCommand)
 @AS_JSON
 def list_sandboxes(*, admin: Admin, as_json: bool) -> None:
-    """List the sandboxes: name, URL, number of tasks and requests, progression and time."""
+    """List the sandboxes: name, URL, number of tasks and requests, progression and time, and the rest of its lease."""
     print_items(
         admin.ask("GET", "/sandboxes")["sandboxes"],
         lambda item: (
@@ -203,6 +204,7 @@ def list_sandboxes(*, admin: Admin, as_json: bool) -> None:
             f"{plural(item['tasks'], 'task')}, {plural(item['dags'], 'dag')}",
             plural(item["requests"], "request"),
             f"{item['progression']}, {item['now']}",
+            f"removed in {item['ttl_left']}" if "ttl" in item else "",
         ),
         as_json=as_json,
     )

@@ -58,7 +58,8 @@ class SandboxSpec:
     ``created`` is a time of the machine as ``machine_now`` has it. ``starts_at``, ``progression`` and ``switches``
     (overrides by API name) outrank the scenario files; without them the files decide, and ``default_progression``
     counts for a file that states none. ``name`` is unique on a server. ``ports`` are those of the servers that it
-    stands for, where it stands for several.
+    stands for, where it stands for several. ``ttl`` is the span of the machine's time without a request after which the
+    sandbox is removed; None keeps it.
     """
 
     scenarios: tuple[BaseScenario, ...] = ()
@@ -72,6 +73,7 @@ class SandboxSpec:
     switches: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     accounts: Accounts = field(default_factory=Accounts)
     ports: Sequence[int] = ()
+    ttl: int | None = None
 
     @property
     def agreed_progression(self) -> Progression:

@@ -29,6 +29,8 @@ from oceanmock.scenario.fields import MAX_STUBS, BaseScenario
 from oceanmock.scenario.stubs import Stub, StubRequest
 from oceanmock.text import nanoseconds_of, plural
 
+RENEWALS: Final = 8
+"""How often the store counts that a lease was renewed, in its span."""
 W = TypeVar("W", bound=World[Any, Any, Any, Any])
 
 
@@ -75,6 +77,9 @@ class Sandbox:
         self.wall: Final = wall
         self.generation = self.base = 0
         self._version = -1
+        self.spec = spec
+        self._used = self._counted = wall()
+        self._renewals = 0  # of the lease, as last seen
         self._fold(spec)
         if is_stored:
             self.put()
@@ -105,6 +110,24 @@ class Sandbox:
     def is_untouched(self) -> bool:
         """Return whether it has accepted no command and received no request."""
         return not self._accepted.total() and not self.journal.last
+
+    def lease_left(self) -> int | None:
+        """Return the span after which it is removed if no request comes, to any replica; None without a lease."""
+        if self.spec.ttl is None:
+            return None
+        now, count = self.wall(), self.store.count(self.name, "lease", by=0)
+        if count != self._renewals:
+            self._renewals, self._used = count, now
+        # What other replicas count may have been requested once more since.
+        margin = self.spec.ttl // RENEWALS if self.store.replica else 0
+        return self._used + self.spec.ttl + margin - now
+
+    def renew(self) -> None:
+        """Renew the lease; other replicas notice it by a counter, which counts so many times in its span."""
+        if self.spec.ttl is not None:
+            self._used = self.wall()
+            if self._used - self._counted > self.spec.ttl // RENEWALS:
+                self._counted, self._renewals = self._used, self.store.count(self.name, "lease")
 
     def next_due(self) -> int | None:
         """Return the next instant at which a task or dag changes without a request, or None."""

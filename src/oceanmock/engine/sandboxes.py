@@ -42,7 +42,7 @@ class Sandboxes:
 
     They share a store and nothing else. ``default`` always exists: it is the sandbox of a request that names none.
     Creating one costs no more than its scenarios' histories, so that each test can have its own. Their number is
-    bounded; a sandbox stays until it is deleted.
+    bounded; a sandbox stays until it is deleted, or its lease has run out.
     """
 
     def __init__(self, default: Sandbox, *, limit: int = MAX_SANDBOXES) -> None:
@@ -77,7 +77,23 @@ class Sandboxes:
         sandbox = self._by_name.get(name)
         if sandbox is None:
             raise NoSuchSandbox(name, self._by_name)
-        return sandbox
+        return self._leased(sandbox)
+
+    def _leased(self, sandbox: Sandbox) -> Sandbox:
+        """Return a sandbox; remove one whose lease has run out. Raises NoSuchSandbox."""
+        left = sandbox.lease_left()
+        if left is None or left > 0:
+            return sandbox
+        self._store.delete(sandbox.name)
+        self._by_name.pop(sandbox.name, None)
+        raise NoSuchSandbox(sandbox.name, self._names())
+
+    def remove_expired(self) -> list[int]:
+        """Remove the sandboxes whose leases have run out, and return the ports that are free then."""
+        for name in [name for name, sandbox in [*self._by_name.items()] if sandbox.spec.ttl is not None]:
+            with suppress(NoSuchSandbox):
+                self.get(name)
+        return self.free_ports()
 
     def create(self, name: str | None, spec: SandboxSpec) -> Sandbox:
         """Create a sandbox of a name, by default the next free one.
@@ -288,7 +304,7 @@ class SharedSandboxes(Sandboxes):
                 return sandbox
             self._by_name.pop(name, None)
             raise NoSuchSandbox(name, self._store.names()) from None
-        return sandbox
+        return self._leased(sandbox)
 
     def _forget_deleted(self) -> None:
         """Forget sandboxes that other replicas have deleted, now and then."""

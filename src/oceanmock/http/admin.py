@@ -10,10 +10,9 @@ from __future__ import annotations
 import hmac
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 from urllib.parse import parse_qsl
 
 import orjson
@@ -32,9 +31,9 @@ from oceanmock.errors import AuthorError, CallerError, EnvironmentProblem, IdTak
 from oceanmock.http import admin_values as values
 from oceanmock.journal import MAX_STORE_BYTES, Query
 from oceanmock.library import read_fault
-from oceanmock.openapi import ALL_PERMISSIONS, operations_of, spec_path
+from oceanmock.openapi import operations_of, spec_path
 from oceanmock.report import report_of, report_text
-from oceanmock.text import did_you_mean, format_duration, format_instant, parse_duration, shorten, suggest
+from oceanmock.text import did_you_mean, format_duration, format_instant, round_duration, shorten, suggest
 
 if TYPE_CHECKING:
     from oceanmock.http.app import App
@@ -150,6 +149,7 @@ class AdminHandlers:
         try:
             if "sandbox" in request.parameters:
                 request.sandbox = self.app.sandboxes.get(request.parameters["sandbox"])
+                request.sandbox.renew()
             body: Json | str | Response = self.methods[request.operation.id](request)
         except AuthorError as error:
             raise ApiError("wrong request", str(error)) from None
@@ -198,18 +198,18 @@ class AdminHandlers:
         return {"scenarios": [values.head_json(catalog.get(name)) for name in catalog.names()]}
 
     def list_sandboxes(self, request: Request) -> Json:
+        self._change(lambda: self._close_ports(self.app.sandboxes.remove_expired()))
         own_ports = self._own_ports()
         return {"sandboxes": [self._json(request, item, own_ports) for item in self.app.sandboxes]}
 
     def create_sandbox(self, request: Request) -> Json:
-        sandbox = self.app.sandboxes.build(request.content.get("name"), self._spec_of(request.content))
+        sandbox = self.app.sandboxes.build(request.content.get("name"), values.read_spec(request.content, self.app))
         return self._change(lambda: self._add(request, sandbox))
 
     def _add(self, request: Request, sandbox: Sandbox) -> Json:
         body, sandboxes, ports = request.content, self.app.sandboxes, self.app.ports
         count = sum(len(world.listens_on) for world in sandbox.worlds.values()) or 1
-        if body.get("own_port"):
-            self._close_ports(sandboxes.free_ports())
+        self._close_ports(sandboxes.remove_expired())
         if body.get("own_port") and len(sandboxes.ports) + count > MAX_OWN_PORTS:
             raise Conflict(f"{MAX_OWN_PORTS} sandboxes have ports of their own. Delete those that are done with.")
         if body.get("own_port") and ports is None:
@@ -224,33 +224,6 @@ class AdminHandlers:
                 self._close_ports(sandboxes.delete(sandbox.name))
                 raise
         return self._json(request, sandbox)
-
-    def _spec_of(self, body: Mapping[str, Any]) -> log.SandboxSpec:
-        """Return the specification that a body asks for. Raises AuthorError.
-
-        The accounts are those of ``default`` but for what the body states.
-        """
-        apis, default = self.app.apis, self.app.sandboxes.default
-        scenarios, start = self.app.catalog.read(body, apis), body.get("starts_at")
-        switches = {api.name: body.get(api.switches_key, {}) for api in apis}
-        for api in apis:
-            values.check_switches(api, switches[api.name])
-        users = tuple(
-            log.User(item["name"], item["password"], frozenset(item.get("permissions", ALL_PERMISSIONS)))
-            for item in body.get("users", ())
-        )
-        accounts: log.Accounts = default.accounts
-        return log.SandboxSpec(
-            scenarios,
-            seed=body.get("seed", 0),
-            created=default.wall(),
-            starts_at=None if start is None else values.read_instant("starts_at", start),
-            progression=body.get("progression"),
-            default_progression=body.get("otherwise", "time"),
-            speed=body.get("speed", 1.0),
-            switches=switches,
-            accounts=replace(accounts, required=body.get("auth", accounts.required), users=users or accounts.users),
-        )
 
     def get_sandbox(self, request: Request) -> Json:
         return self._json(request, request.sandbox)
@@ -343,6 +316,8 @@ class AdminHandlers:
             "faults": sandbox.fault_count,
             "scenarios": [values.head_json(scenario) for scenario in sandbox.scenarios],
         }
+        if (left := sandbox.lease_left()) is not None:
+            body |= {"ttl": format_duration(sandbox.spec.ttl or 0), "ttl_left": round_duration(max(left, 0))}
         for api in self.app.apis:
             world = sandbox.worlds[api.name]
             body |= {api.scripts_key: len(world), **world.details()}
@@ -362,11 +337,7 @@ class AdminHandlers:
         return self.get_clock(request)
 
     def advance_clock(self, request: Request) -> Json:
-        text = request.content["by"]
-        try:
-            by = parse_duration(text)
-        except ValueError as error:
-            raise ApiError("wrong request", f"`by` is {text[:100]!r}, which {error}.") from None
+        by = values.read_duration("by", request.content["by"])
         return self._move(request, lambda: request.sandbox.clock.now() + by)
 
     def move_clock(self, request: Request) -> Json:

@@ -12,7 +12,8 @@ import re
 from asyncio import AbstractEventLoop, run_coroutine_threadsafe
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
-from typing import Any, Final, TypeVar
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import ValidationError
@@ -21,15 +22,19 @@ from oceanmock.admin_client import is_loopback
 from oceanmock.api import Api, ApiError, Json, Request
 from oceanmock.apis import api_named
 from oceanmock.clock import EARLIEST, LATEST
+from oceanmock.engine import log
 from oceanmock.engine.faults import FaultStatistics
 from oceanmock.engine.world import TaskItem
 from oceanmock.errors import AuthorError
 from oceanmock.journal.entries import value_count
 from oceanmock.library import library_names, load_scenario, read_scenario, scenario_of
-from oceanmock.openapi import Operation, Spec, load_spec, spec_path
+from oceanmock.openapi import ALL_PERMISSIONS, Operation, Spec, load_spec, spec_path
 from oceanmock.scenario.document import TooManyValues
 from oceanmock.scenario.fields import OUT_OF_TIME, BaseScenario
-from oceanmock.text import did_you_mean, format_instant, parse_instant, shorten, suggest
+from oceanmock.text import did_you_mean, format_instant, parse_duration, parse_instant, shorten, suggest
+
+if TYPE_CHECKING:
+    from oceanmock.http.app import App
 
 MAX_SCENARIO_STEPS: Final = 40_000
 """The most attempts of subtasks or sub tasks of one request; a text with aliases needs few bytes."""
@@ -136,6 +141,14 @@ def read_instant(key: str, text: str) -> int:
     return at
 
 
+def read_duration(key: str, text: str) -> int:
+    """Return a duration. Raises ApiError."""
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise ApiError("wrong request", f"`{key}` is {text[:100]!r}, which {error}.") from None
+
+
 def check_switches(api: Api, switches: Mapping[str, Any]) -> None:
     """Raise AuthorError for a switch that an API does not have, or a wrong value."""
     model, key = api.scenario.Switches, api.switches_key
@@ -201,6 +214,35 @@ class ScenarioCatalog:
         except TooManyValues:
             raise TooManyValues(subject, MAX_SCENARIO_VALUES) from None
         return scenario, scenario._size
+
+
+def read_spec(body: Mapping[str, Any], app: App) -> log.SandboxSpec:
+    """Return the specification that a body asks for. Raises AuthorError.
+
+    The accounts are those of ``default`` but for what the body states.
+    """
+    apis, default = app.apis, app.sandboxes.default
+    scenarios, start = app.catalog.read(body, apis), body.get("starts_at")
+    switches = {api.name: body.get(api.switches_key, {}) for api in apis}
+    for api in apis:
+        check_switches(api, switches[api.name])
+    users = tuple(
+        log.User(item["name"], item["password"], frozenset(item.get("permissions", ALL_PERMISSIONS)))
+        for item in body.get("users", ())
+    )
+    accounts: log.Accounts = default.accounts
+    return log.SandboxSpec(
+        scenarios,
+        seed=body.get("seed", 0),
+        created=default.wall(),
+        starts_at=None if start is None else read_instant("starts_at", start),
+        ttl=None if "ttl" not in body else read_duration("ttl", body["ttl"]),
+        progression=body.get("progression"),
+        default_progression=body.get("otherwise", "time"),
+        speed=body.get("speed", 1.0),
+        switches=switches,
+        accounts=replace(accounts, required=body.get("auth", accounts.required), users=users or accounts.users),
+    )
 
 
 def steps_in(scenarios: Iterable[BaseScenario], apis: Sequence[Api]) -> int:

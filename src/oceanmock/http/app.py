@@ -194,6 +194,7 @@ class App:
             return self._admin.respond(request, body)
         try:
             sandbox = self.sandboxes.get(self._name_of(scope))
+            sandbox.renew()
             pipeline = self._pipeline_of(sandbox)
             request = pipeline.request_of(scope, sandbox)
             exchange = _Exchange(self, pipeline, request, stopwatch() if began is None else began)
@@ -237,6 +238,7 @@ class App:
             return None
         request = template.again(sandbox, sandbox.clock.now())
         try:
+            sandbox.renew()
             response = _Exchange(self, pipeline, request, began).respond(request.body)
         except SandboxDeleted:
             return None

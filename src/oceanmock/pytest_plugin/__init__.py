@@ -29,7 +29,7 @@ COVERAGE_PLUGIN: Final = "oceanmock-coverage"
 MARK: Final = "oceanmock"
 """The name of the mark."""
 MARK_HELP: Final = (
-    "(*scenarios, progression=…, speed=…, seed=…, starts_at=…, switches=…, auth=…, "
+    "(*scenarios, progression=…, speed=…, seed=…, starts_at=…, ttl=…, switches=…, auth=…, "
     "strict=…): the scenarios and options of the sandbox of the fixtures `ocp` and `obshell`. A "
     "scenario is a name of the library (`oceanmock list` prints them), the path of a file (beside "
     "the test, or in the rootdir) or a mapping. progression: polls (default), manual, immediate, "
