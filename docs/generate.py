@@ -111,6 +111,8 @@ def definition_section(definition: Json, name: str) -> str:
     heading = name.partition(".")[2] or "The file"
     anchor = f'<a id="{anchor_of(name)}"></a>\n\n'
     text = one_line(definition.get("description", ""))
+    definition = next((part for part in definition.get("anyOf", ()) if "properties" in part), definition)
+    text = text or one_line(definition.get("description", ""))
     intro = f"### {heading}\n\n{anchor}{text}\n\n" if text else f"### {heading}\n\n{anchor}"
     if "properties" not in definition:
         return f"{intro}{type_of(definition)}\n"

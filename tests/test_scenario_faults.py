@@ -29,7 +29,7 @@ from oceanmock.ocp.scenario import OcpFault
 from oceanmock.openapi import load_spec, operations_of, spec_path
 from oceanmock.scenario.document import ScenarioError
 from oceanmock.scenario.faults import EFFECTS, Fault
-from oceanmock.scenario.fields import StartsOn
+from oceanmock.scenario.stubs import StartsOn
 from oceanmock.text import format_duration, parse_duration
 from scenario_schema import validator
 

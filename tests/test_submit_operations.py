@@ -14,8 +14,10 @@ from contract_file import ContractFile
 from obshell_world import said, with_bodies
 from oceanmock.apis import APIS
 from oceanmock.conformance.model import spec_for
+from oceanmock.errors import AuthorError
+from oceanmock.library import read_scenario
 from oceanmock.openapi import operations_of
-from served import World
+from served import SECOND, World
 
 OBSHELL: Final = ContractFile("obshell")
 AGENT: Final = """
@@ -185,3 +187,112 @@ def test_no_conformance_run_knows_a_submit(api: str) -> None:
 
     assert known == {route.id for route in record.routes}
     assert "x-submit" not in str(spec_for(api))  # type: ignore[arg-type]
+
+
+# --- starts_on, by the operation's name, and what it refuses ---------------------------------------
+
+NAMED: Final = """
+summary: A tenant that exists, and one that needs more than there is
+api: obshell
+progression: manual
+agent: {identity: CLUSTER AGENT}
+dags:
+  - name: Create tenant {body.name}
+    starts_on:
+      operation: tenantCreate
+      refuses:
+        - {matches: {body: {name: sys}}, code: OB.Tenant.Existed, message: "Tenant {body.name} already exists"}
+        - {times: 1, status: 500, code: OB.Resource.NotEnough, message: not enough memory}
+    nodes: [Create]
+  - {name: Drop zone, starts_on: DeleteZone, nodes: [Drop]}
+"""
+
+
+def test_a_start_may_be_named_by_its_operation() -> None:
+    ask = World(NAMED).serve(auth=False)
+
+    assert ask("DELETE", "/api/v1/zone/z2").json()["data"]["name"] == "Drop zone"
+
+
+def test_a_start_is_refused_as_its_scenario_says_once_the_body_is_right() -> None:
+    world = World(NAMED)
+    ask = world.serve(auth=False)
+    bodies = [{"name": "sys"}, *({"name": name, "zone_list": ZONES} for name in ("sys", "t1", "t1"))]
+
+    answers = [ask("POST", TENANT, json=body) for body in bodies]
+
+    assert [said(answer)[:2] for answer in answers[:3]] == [
+        (400, "Common.BindJsonFailed"),
+        (400, "OB.Tenant.Existed"),
+        (500, "OB.Resource.NotEnough"),
+    ]
+    assert answers[1].json()["error"]["message"] == "Tenant sys already exists"
+    assert answers[1].json()["data"] is None
+    assert answers[3].json()["data"]["name"] == "Create tenant t1"
+    assert [entry.stub for entry in world.sandbox.journal.all()][1:3] == [
+        "refusal 1 of Create tenant {body.name}",
+        "refusal 2 of Create tenant {body.name}",
+    ]
+
+
+def test_a_refusal_may_wait_for_the_state_of_a_dag() -> None:
+    text = NAMED.replace("{times: 1, status: 500,", "{when: {dag: Drop zone, state: [READY, RUNNING]}, status: 500,")
+    world = World(text)
+    ask = world.serve(auth=False)
+    body = {"name": "t1", "zone_list": ZONES}
+
+    ask("DELETE", "/api/v1/zone/z2")
+    early = ask("POST", TENANT, json=body)
+    world.advance(60 * SECOND)
+    late = ask("POST", TENANT, json=body)
+
+    assert (early.status_code, late.status_code) == (500, 200)
+
+
+OCP_REFUSES: Final = """
+summary: A tenant is created, once its name is free
+api: ocp
+progression: manual
+tasks:
+  - name: Create tenant
+    starts_on:
+      path: /api/v2/ob/clusters/{id}/tenants/createTenant
+      refuses: [{matches: {body: {name: foo}}, status: 409, code: 60005, message: "{body.name} exists"}]
+    subtasks: [Create]
+"""
+
+
+def test_ocp_refuses_in_its_own_envelope() -> None:
+    ask = World(OCP_REFUSES).serve()
+    path = "/api/v2/ob/clusters/1/tenants/createTenant"
+
+    refused, started = (
+        ask("POST", path, json={"name": name, "rootPassword": "x", "zones": []}) for name in ("foo", "bar")
+    )
+
+    assert (refused.status_code, refused.json()["error"]) == (409, {"code": 60005, "message": "foo exists"})
+    assert started.json()["data"]["name"] == "Create tenant"
+
+
+@pytest.mark.parametrize(
+    ("start", "why"),
+    [
+        ("tenantCreat", "`operation` is 'tenantCreat', which starts nothing in obshell [unknown-value]"),
+        ("{operation: tenantCraete}", "Did you mean 'tenantCreate'?"),
+        ("{operation: tenantCreate, path: /api/v1/x}", "has a `method` or a `path` beside its `operation` [bad-start]"),
+        ("{method: DELETE}", "`starts_on` of dag 'Create' has no `path` [missing-key]"),
+        (
+            "{operation: tenantCreate, refuses: [{code: A.B, message: never}]}",
+            "never starts it: it `refuses` every request [bad-start]",
+        ),
+        ("{operation: tenantCreate, refuses: [{times: 1, code: A.B, message: '{path.x}'}]}", "placeholder {path.x}"),
+        ("{operation: tenantCreate, refuses: [{times: 1, code: 7, message: a}]}", "[wrong-type]"),
+        ("{operation: tenantCreate, refuses: [{when: {dag: None}, code: A.B, message: a}]}", "[unknown-reference]"),
+    ],
+)
+def test_what_is_wrong_with_a_start_is_said_where_it_stands(start: str, why: str) -> None:
+    with pytest.raises(AuthorError) as refused:
+        read_scenario(f"summary: A\napi: obshell\ndags:\n  - {{name: Create, starts_on: {start}, nodes: [One]}}\n")
+
+    assert why in str(refused.value)
+    assert "scenario.yaml:4:" in str(refused.value)

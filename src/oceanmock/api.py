@@ -371,12 +371,14 @@ def stub_for(
     envelope: Callable[[Request, int], Json],
     item: Callable[[Any], Json],
     time: Callable[[int], str],
+    refusals: Sequence[Any] | None = None,
 ) -> Handler | str:
     """Return the handler of the stub that responds to a request, else why none does; "" where none has its path.
 
-    ``envelope`` returns the API's envelope of a status, ``item`` the JSON of a view, ``time`` the text of an instant.
+    ``envelope`` returns the API's envelope of a status, ``item`` the JSON of a view, ``time`` the text of an instant;
+    ``refusals`` are the stubs of the start that it requests, in place of the scenario's.
     """
-    found = request.sandbox.find_stub(request)
+    found = request.sandbox.find_stub(request, refusals)
     if isinstance(found, str):
         return found
     request.stub = found.name

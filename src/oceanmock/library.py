@@ -35,9 +35,9 @@ from oceanmock.scenario.document import (
     value_at,
 )
 from oceanmock.scenario.faults import Fault, check_faults, span_of
-from oceanmock.scenario.fields import MAX_STUBS, BaseScenario, FileSchema, StartsOn
+from oceanmock.scenario.fields import MAX_STUBS, BaseScenario, FileSchema
 from oceanmock.scenario.story import Format, StoryDivergesError
-from oceanmock.scenario.stubs import Matches, Stub, unknown_placeholders
+from oceanmock.scenario.stubs import Matches, StartsOn, Stub, unknown_placeholders
 from oceanmock.text import closest, did_you_mean, suggest
 
 SUFFIXES: Final = (".yaml", ".yml")

@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from itertools import chain, repeat
+from itertools import chain, count, repeat
 from math import inf
 from random import Random
 from typing import Any, Final, TypeVar
@@ -153,15 +153,19 @@ class Sandbox:
 
     def stub_paths(self, api: str) -> list[str]:
         """Return the methods and paths of the stubs of an API."""
-        return [f"{stub.method} {stub.path}" for owner, _, stub in self._stubs if owner == api]
+        return [f"{stub.method} {stub.path}" for owner, _, stub in self._stubs if owner == api and not stub.is_refusal]
 
-    def find_stub(self, request: Any) -> FoundStub | str:
-        """Return the first stub that responds to a request, else why none does; "" where none has its path."""
+    def find_stub(self, request: Any, refusals: Sequence[Stub] | None = None) -> FoundStub | str:
+        """Return the first stub that responds to a request, else why none does; "" where none has its path.
+
+        ``refusals`` are those of the start that it requests, in place of the stubs of the scenarios.
+        """
         if not self._stubs:
             return ""
         asked, reasons, views = StubRequest.of(request), list[str](), list[Any]()
         for number, (api, name, stub) in enumerate(self._stubs):
-            if api != request.service.name or not stub.fits(asked.method, asked.path):
+            is_asked = not stub.is_refusal if refusals is None else any(stub is each for each in refusals)
+            if api != request.service.name or not is_asked or not stub.fits(asked.method, asked.path):
                 continue
             views.append(self._view_of(number))
             why = stub.matches.difference(asked) or self._why_silent(number, views[-1])
@@ -368,10 +372,15 @@ class Sandbox:
             raise AuthorError(f"a sandbox has at most {MAX_STUBS} stubs. Serve them apart.")
 
     def _add_stubs(self, scenarios: Sequence[BaseScenario]) -> None:
-        """Add the stubs of scenarios behind the others."""
+        """Add the stubs of scenarios behind the others, and the refusals of what starts on a request."""
+        keys = {api.name: api.scripts_key for api in self.apis}
         for scenario in scenarios:
             names = (stub.name or f"stub {number}" for number, stub in enumerate(scenario.stubs, start=1))
             self._stubs += zip(repeat(scenario.api), names, scenario.stubs)
+            for script in getattr(scenario, keys[scenario.api]):
+                refusals = script.starts_on.refusals if getattr(script, "starts_on", None) else ()
+                names = (f"refusal {number} of {script.name}" for number in count(1))
+                self._stubs += zip(repeat(scenario.api), names, refusals)
 
 
 def _by_api(scenarios: Sequence[BaseScenario]) -> defaultdict[str, list[BaseScenario]]:

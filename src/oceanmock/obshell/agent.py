@@ -13,7 +13,7 @@ from pydantic_core import PydanticCustomError
 from oceanmock.obshell.api import API, Identity, QuirkName, State, Version, contract_version
 from oceanmock.scenario.faults import Calls
 from oceanmock.scenario.fields import DurationText, Model, OrOne, Reference, must
-from oceanmock.scenario.stubs import BaseWhen, Stub
+from oceanmock.scenario.stubs import BaseWhen, StartRefusal, Stub
 
 OLDEST_VERSION: Final = "4.2.3.0"
 NEWEST_VERSION: Final = API.version
@@ -141,3 +141,14 @@ class ObshellStub(Stub):
 
     when: When | None = None
     """What must hold when the request comes; nothing, if left out."""
+
+
+class ObshellRefusal(StartRefusal):
+    """A refusal of the request that starts it, once its body and credentials are accepted."""
+
+    code_key: ClassVar = "errCode"
+
+    when: When | None = None
+    """What must hold when the request comes; nothing, if left out."""
+    code: Annotated[str, Field(pattern=r"^[A-Za-z0-9]+(\.[A-Za-z0-9]+)+$")]
+    """The error's errCode: `OB.Tenant.Existed`."""

@@ -65,7 +65,7 @@ from oceanmock.obshell.locks import TenantLock
 from oceanmock.obshell.scenario import Dag
 from oceanmock.obshell.submits import Call, call_at, is_needed, wrong_identity
 from oceanmock.obshell.world import CLUSTER, Dags, DagView, Store, Template, id_of
-from oceanmock.scenario.stubs import StubRequest
+from oceanmock.scenario.stubs import Stub, StubRequest
 from oceanmock.text import format_instant
 
 OBPROXY_PREFIX: Final = f"{api.PREFIX}/obproxy"
@@ -271,13 +271,21 @@ class ServiceFactory:
         request.operation = call.operation if call else None
         self.verify(request)
         templates = [template for template in templates if template.model.agent in (None, place_of(request) + 1)]
-        item = partial(dag_json, request, details=True)
-        stub = stub_for(request, envelope=self._envelope, item=item, time=format_instant)
+        stub = self._stub(request)
         if not isinstance(stub, str):
             return stub
         if other is not None and not templates:
             return other
         return partial(self._submit, call=call, templates=templates, why=stub)
+
+    def _stub(self, request: Request, refusals: Sequence[Stub] | None = None, null: str = "") -> Handler | str:
+        """Return the handler of the stub that responds, else why none does."""
+        item = partial(dag_json, request, details=True)
+
+        def envelope(request: Request, status: int) -> Json:
+            return {**self._envelope(request, status), **({"data": None} if null else {})}
+
+        return stub_for(request, envelope=envelope, item=item, time=format_instant, refusals=refusals)
 
     def _submit(self, request: Request, *, call: Call | None, templates: Sequence[Template], why: str) -> Response:
         """Check a call as its handler does, start the dag of the first template that fits, and return it.
@@ -293,14 +301,18 @@ class ServiceFactory:
             return Response(204, b"", media_type=None)
         if template is None:
             raise ApiError("unknown path", why) if why else unknown_start(templates, request)
+        null = call.null if call else "null"
+        refusal = self._stub(request, template.starts_on.refusals, null)
+        if not isinstance(refusal, str):
+            return refusal(request)
         name = asked.fill(template.name, template.starts_on.path)
         try:
             view = world.start(request.sandbox, template, asked, place=place_of(request))
         except WrongIdentity as error:
             raise wrong_identity(own, error.identity, *error.expected) from None
         except UnderMaintenance as error:
-            refusal = _under_maintenance(template.model, own, error, f"Create task '{name}' failed: ")
-            raise replace(refusal, null=call.null if call else "null") from None
+            locked = _under_maintenance(template.model, own, error, f"Create task '{name}' failed: ")
+            raise replace(locked, null=null) from None
         return self._succeed(request, dag_json(request, view, details=False))
 
     def list_dags(self, request: Request, *, store: Store, unfinished: bool = False) -> Response:

@@ -16,13 +16,24 @@ from pydantic import Discriminator, Field, Tag, model_validator
 from oceanmock import clock
 from oceanmock.errors import IllegalOperator
 from oceanmock.obshell import machine, states
-from oceanmock.obshell.agent import MAX_AGENTS, Address, Agent, Member, ObshellFaultWhen, ObshellStub, Place, Switches
+from oceanmock.obshell.agent import (
+    MAX_AGENTS,
+    Address,
+    Agent,
+    Member,
+    ObshellFaultWhen,
+    ObshellRefusal,
+    ObshellStub,
+    Place,
+    Switches,
+)
 from oceanmock.obshell.api import API, ClientOperator, Identity, OperationId, Operator, State
 from oceanmock.obshell.locks import FailureExit, Maintenance, TenantLock, excludes, failure_exit_of
 from oceanmock.scenario.document import Issue, Loc, Wording, contradiction, wrong_value
 from oceanmock.scenario.faults import MAX_FAULTS, Fault, ShownId
 from oceanmock.scenario.fields import (
     MAX_ID,
+    MAX_REFUSALS,
     MAX_STORY_STEPS,
     MAX_STUBS,
     BaseScenario,
@@ -36,12 +47,12 @@ from oceanmock.scenario.fields import (
     NamedModel,
     OrOne,
     Reference,
-    StartsOn,
     Takes,
     Timeout,
     must,
 )
 from oceanmock.scenario.story import Actor, Format, ListKind, PartPath, Refusal, UntilAction, label_of
+from oceanmock.scenario.stubs import StartsOn
 from oceanmock.text import plural
 
 MAX_PER_OWNER: Final = 99
@@ -139,8 +150,12 @@ class Node(NamedModel):
 class ObshellStartsOn(StartsOn):
     """The request that starts it, outside the task API; each matching request starts one more."""
 
+    api: ClassVar = API
+
     identity: Annotated[tuple[Identity, ...], OrOne()] = ()
     """The identities of the agent that may start it; others refuse. Any, if left out."""
+    refuses: Annotated[tuple[ObshellRefusal, ...], Field(max_length=MAX_REFUSALS)] = ()
+    """Refusals of the request, in place of a start; the first whose condition holds is sent."""
 
 
 class Makes(Model):

@@ -11,7 +11,7 @@ stay below that.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from functools import partial
@@ -46,7 +46,7 @@ from oceanmock.ocp.scenario import Cluster, Tenant
 from oceanmock.ocp.states import SubtaskState, TaskState
 from oceanmock.ocp.world import SubtaskData, TaskData, Tasks, TaskView, Template
 from oceanmock.openapi import MANAGER_PERMISSION
-from oceanmock.scenario.stubs import StubRequest
+from oceanmock.scenario.stubs import Stub, StubRequest
 from oceanmock.text import format_instant, shorten
 
 CHINA: Final = timezone(timedelta(hours=8))
@@ -158,9 +158,7 @@ class ServiceFactory:
         granted = next((item for item in permissions if item is not None), None)
         if granted is None and request.path != TIME_PATH:
             raise ApiError("unauthenticated", "The call brings no credentials.")
-        stub = stub_for(
-            request, envelope=self._envelope, item=lambda view: _task_json(view, "full"), time=format_timestamp
-        )
+        stub = self._stub(request)
         other = self._other_response(request) if request.method in ("GET", "HEAD") and isinstance(stub, str) else None
         if other is not None:
             return lambda _: other
@@ -179,7 +177,13 @@ class ServiceFactory:
         template = template_for(templates, body)
         if template is None:
             raise unknown_start(templates, request)
-        return partial(self._start, template=template)
+        refusal = self._stub(request, template.starts_on.refusals)
+        return partial(self._start, template=template) if isinstance(refusal, str) else refusal
+
+    def _stub(self, request: Request, refusals: Sequence[Stub] | None = None) -> Handler | str:
+        """Return the handler of the stub that responds, else why none does."""
+        item = partial(_task_json, form="full")
+        return stub_for(request, envelope=self._envelope, item=item, time=format_timestamp, refusals=refusals)
 
     def _other_response(self, request: Request) -> Response | None:
         """Return what a read beside the task routes is answered; None for none."""

@@ -25,6 +25,7 @@ from oceanmock.scenario.document import Issue, Loc, Wording, contradiction, wron
 from oceanmock.scenario.faults import MAX_FAULTS, Fault
 from oceanmock.scenario.fields import (
     MAX_ID,
+    MAX_REFUSALS,
     MAX_STORY_STEPS,
     MAX_STUBS,
     BaseScenario,
@@ -37,13 +38,12 @@ from oceanmock.scenario.fields import (
     NamedModel,
     OrOne,
     Reference,
-    StartsOn,
     Takes,
     Timeout,
     Whole,
 )
 from oceanmock.scenario.story import Actor, Format, ListKind, label_of
-from oceanmock.scenario.stubs import BaseWhen, Stub
+from oceanmock.scenario.stubs import BaseWhen, StartRefusal, StartsOn, Stub
 from oceanmock.text import suggest
 
 
@@ -119,9 +119,13 @@ class Subtask(NamedModel):
 class OcpStartsOn(StartsOn):
     """The request that starts it, outside the task API; each matching request starts one more."""
 
+    api: ClassVar = API
+
     in_contents: StrictBool = False
     """Whether the response has the task in `data.contents`, as that of adding hosts has, and not as
     the `data` itself."""
+    refuses: Annotated[tuple[OcpRefusal, ...], Field(max_length=MAX_REFUSALS)] = ()
+    """Refusals of the request, in place of a start; the first whose condition holds is sent."""
 
 
 class Repeat(Model):
@@ -277,6 +281,15 @@ class When(BaseWhen):
     """The states in which the condition holds; any, if left out."""
     operation: Annotated[tuple[TaskOperation, ...], OrOne()] = ()
     """Its operations, in the same way."""
+
+
+class OcpRefusal(StartRefusal):
+    """A refusal of the request that starts it, once its body and credentials are accepted."""
+
+    when: When | None = None
+    """What must hold when the request comes; nothing, if left out."""
+    code: Annotated[Whole, Field(ge=0, le=MAX_ID)] = 0
+    """The error's code."""
 
 
 class OcpStub(Stub):

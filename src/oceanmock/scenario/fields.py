@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import ast
 import inspect
-import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from itertools import pairwise
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Self
 
 from pydantic import (
     AfterValidator,
@@ -36,14 +35,13 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 from pydantic_core.core_schema import ModelSchema, NullableSchema, WithDefaultSchema
 
 from oceanmock import clock
-from oceanmock.journal.entries import has_values
-from oceanmock.openapi import path_matches
 from oceanmock.scenario.document import contradiction
 from oceanmock.text import DURATION_PATTERN, format_instant, nanoseconds_of, parse_duration
 
 OUT_OF_TIME: Final = f"is not between {format_instant(clock.EARLIEST)} and {format_instant(clock.LATEST)}"
 MAX_STUBS: Final = 200
 """The most stubs of a sandbox, and tasks or dags that start on a request, which is compared with all of them."""
+MAX_REFUSALS: Final = 20
 MAX_PATH_LENGTH: Final = 1000
 MAX_STORY_STEPS: Final = 1000
 MAX_ID: Final = 2**53 - 1
@@ -266,35 +264,6 @@ class BaseStep(Model):
             if getattr(self, key) is not None:
                 raise contradiction("bad_step", "has a `{key}`, which {call} does not take", key=key, call=self.call)
         return self
-
-
-class StartsOn(Model):
-    """The request that starts it, outside the task API; each matching request starts one more."""
-
-    # A client of a real server gets its task's id from a call outside the task API: it creates a tenant, or joins an
-    # agent. A task or dag with this key is a template: it is not there from the start. A request starts a template
-    # only where the API's contract has no such path.
-
-    method: Literal["POST", "PUT", "PATCH", "DELETE"] = "POST"
-    path: PathTemplate
-    """The request's path; `{id}` stands for any segment: `/api/v2/ob/clusters/{id}/tenants`."""
-    body: JsonObject | None = None
-    """What the request's JSON must have, among other keys; anything, if left out."""
-    times: Annotated[int, Field(strict=True, ge=1, lt=10**9)] | None = None
-    """How many requests start it, and then the next one that matches; any number, if left out."""
-
-    def fits(self, method: str, path: str) -> bool:
-        """Return whether a request has this method and a path that matches."""
-        return method == self.method and path_matches(self.path, path)
-
-    def fits_body(self, body: Any) -> bool:
-        """Return whether a body has everything that ``body`` has."""
-        return self.body is None or has_values(body, self.body)
-
-    def asks(self, name: str) -> str:
-        """Return what a request lacks that has the path and does not match."""
-        body = json.dumps(self.body, ensure_ascii=False)
-        return f"{self.method} {self.path} starts {name!r} only with a body that has {body}."
 
 
 class BaseScenario(Model):

@@ -420,10 +420,13 @@ class Format:
             if isinstance(step, dict):
                 references += self._references_of(step, named, ("story", number))
         root = self.api.root.name
-        for key in ("stubs", "faults"):
-            whens = (item.get("when") if isinstance(item, dict) else None for item in items_of(data.get(key)))
+        waiting: list[tuple[Loc, Any]] = [((key,), data.get(key)) for key in ("stubs", "faults")]
+        starts = ((thing.loc, thing.data.get("starts_on")) for thing in named.things)
+        waiting += [((*loc, "starts_on", "refuses"), it.get("refuses")) for loc, it in starts if isinstance(it, dict)]
+        for loc, items in waiting:
+            whens = (item.get("when") if isinstance(item, dict) else None for item in items_of(items))
             found = [(number, when) for number, when in enumerate(whens) if isinstance(when, dict)]
-            references += [(when.get(root), named, (key, number, "when", root)) for number, when in found]
+            references += [(when.get(root), named, (*loc, number, "when", root)) for number, when in found]
         yield from _check_references(references)
         faults = enumerate(items_of(data.get("faults"))) if self.checks_fault_ids else ()
         for place, fault in faults:

@@ -11,19 +11,19 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache, cached_property, lru_cache
 from typing import Annotated, Any, ClassVar, Final, Literal
 from urllib.parse import parse_qsl
 
-from pydantic import AfterValidator, Field, model_validator
-from pydantic_core import PydanticCustomError, SchemaError, SchemaValidator, core_schema
+from pydantic import AfterValidator, Field, GetJsonSchemaHandler, model_validator
+from pydantic_core import CoreSchema, PydanticCustomError, SchemaError, SchemaValidator, core_schema
 
 from oceanmock.journal.entries import body_value, has_values
 from oceanmock.openapi import path_matches
-from oceanmock.scenario.document import Loc, contradiction, value_at
+from oceanmock.scenario.document import Loc, contradiction, value_at, wrong_value
 from oceanmock.scenario.faults import Span, span_of
 from oceanmock.scenario.fields import JsonObject, JsonValue, Model, Name, PathTemplate, Refuse, SentHeaders
-from oceanmock.text import format_duration, suggest
+from oceanmock.text import format_duration, shorten, suggest
 
 MAX_REGEX_LENGTH: Final = 200
 MAX_MATCHED_LENGTH: Final = 4096
@@ -238,6 +238,8 @@ class Stub(Model):
     body: JsonValue = None
     """The response's body without an envelope: a text, or JSON."""
 
+    is_refusal: ClassVar[bool] = False
+
     @property
     def is_raw(self) -> bool:
         """Return whether the response has no envelope."""
@@ -282,6 +284,107 @@ class Stub(Model):
 
         keys = (key for key in ("data", "error", "body", "headers") if key in self.model_fields_set)
         return {key: _render(getattr(self, key), value_of) for key in keys}
+
+
+class RefusalStub(Stub):
+    """The response of a refused start, which comes after the checks of its call."""
+
+    is_refusal: ClassVar = True
+
+
+class StartRefusal(Model):
+    """A refusal of the request that starts it, once its body and credentials are accepted."""
+
+    code_key: ClassVar[str] = "code"
+
+    matches: Matches = Field(default_factory=Matches)
+    """What the request must have; anything, if left out."""
+    when: Any = None
+    times: Annotated[int, Field(strict=True, ge=1, lt=10**9)] | None = None
+    """How many requests are refused, and then no more; any number, if left out."""
+    status: Annotated[int, Field(strict=True, ge=400, le=599)] = 400
+    """The response's HTTP status."""
+    code: Any
+    message: Annotated[str, Field(min_length=1, max_length=1000)]
+    """The error's message, with placeholders: `Tenant {body.name} already exists`."""
+
+    def stub(self, starts_on: StartsOn) -> Stub:
+        """Return the stub that refuses a start."""
+        error = {self.code_key: self.code, "message": self.message}
+        keys = {"matches": self.matches, "when": self.when, "times": self.times, "status": self.status}
+        return RefusalStub(method=starts_on.method, path=starts_on.path, error=error, **keys)
+
+
+class StartsOn(Model):
+    """The request that starts it, outside the task API; each matching request starts one more."""
+
+    # A client of a real server gets its task's id from a call outside the task API: it creates a tenant, or joins an
+    # agent. A task or dag with this key is a template: it is not there from the start. A request starts a template
+    # only where no task operation of the contract has such a path.
+
+    api: ClassVar[Any] = None
+
+    operation: Name | None = None
+    """The operation of the contract that it is, in place of `method` and `path`; its name alone may
+    stand for all of this."""
+    method: Literal["POST", "PUT", "PATCH", "DELETE"] = "POST"
+    path: PathTemplate
+    """The request's path; `{id}` stands for any segment: `/api/v2/ob/clusters/{id}/tenants`."""
+    body: JsonObject | None = None
+    """What the request's JSON must have, among other keys; anything, if left out."""
+    times: Annotated[int, Field(strict=True, ge=1, lt=10**9)] | None = None
+    """How many requests start it, and then the next one that matches; any number, if left out."""
+    refuses: tuple[Any, ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_operation(cls, value: Any) -> Any:
+        value = {"operation": value} if isinstance(value, str) else value
+        id = value.get("operation") if isinstance(value, dict) else None
+        if not isinstance(id, str):
+            return value
+        submits = {each.id: each for each in cls.api.submits}
+        if id not in submits:
+            message = f"`operation` is {shorten(repr(id), 60)}, which starts nothing in {cls.api.title}"
+            raise wrong_value("operation", message, suggest(id, [*submits]))
+        request = {"method": submits[id].method, "path": submits[id].path}
+        if {**request, **value} != {**value, **request}:
+            raise contradiction("bad_start", "has a `method` or a `path` beside its `operation`")
+        return {**value, **request}
+
+    @model_validator(mode="after")
+    def _check_refusals(self) -> StartsOn:
+        for refusal, _ in zip(self.refuses, self.refusals, strict=True):
+            if refusal.when is None and refusal.times is None and refusal.matches == Matches():
+                raise contradiction("bad_start", "never starts it: it `refuses` every request")
+        return self
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        schema = handler(core)
+        own, name = handler.resolve_ref_schema(schema), {"enum": [each.id for each in cls.api.submits]}
+        own["properties"]["operation"] |= name
+        own["allOf"] = [{"anyOf": [{"required": [key]} for key in ("path", "operation")]}]
+        del own["required"]
+        return {"anyOf": [schema, {"type": "string", "description": "The operation that it is.", **name}]}
+
+    @cached_property
+    def refusals(self) -> tuple[Stub, ...]:
+        """Return the stubs of its refusals."""
+        return tuple(refusal.stub(self) for refusal in self.refuses)
+
+    def fits(self, method: str, path: str) -> bool:
+        """Return whether a request has this method and a path that matches."""
+        return method == self.method and path_matches(self.path, path)
+
+    def fits_body(self, body: Any) -> bool:
+        """Return whether a body has everything that ``body`` has."""
+        return self.body is None or has_values(body, self.body)
+
+    def asks(self, name: str) -> str:
+        """Return what a request lacks that has the path and does not match."""
+        body = json.dumps(self.body, ensure_ascii=False)
+        return f"{self.method} {self.path} starts {name!r} only with a body that has {body}."
 
 
 def unknown_placeholders(value: Any, path: str, **more: Sequence[str]) -> Iterator[tuple[str, str]]:
