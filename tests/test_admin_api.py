@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import sys
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -258,6 +259,22 @@ def test_a_wrong_sandbox_is_refused_and_nothing_is_created(admin: Ask, body: dic
 
     assert message in error_of(answer, 400)
     assert names_of(admin) == before
+
+
+def test_the_metrics_count_requests_and_sandboxes(admin: Ask, mock: Mock) -> None:
+    with mock.ocp() as sandbox:
+        httpx.get(f"{sandbox.url}/api/v2/tasks/instances", auth=MANAGER)
+        answer = admin("GET", "/metrics")
+
+    assert answer.headers["content-type"] == "text/plain; charset=utf-8"
+    assert 'oceanmock_requests_total{api="ocp",operation="listTaskInstances",status="200"} ' in answer.text
+    assert "\noceanmock_sandboxes " in answer.text
+
+
+def test_without_their_library_metrics_say_how_to_install_it(admin: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "prometheus_client.core", None)
+
+    assert "pip install 'oceanmock[metrics]'" in error_of(admin("GET", "/metrics"), 409)
 
 
 def test_more_than_can_be_held_is_refused(admin: Ask) -> None:

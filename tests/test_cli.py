@@ -28,7 +28,7 @@ def test_help_names_every_command_and_shows_how_to_begin() -> None:
     assert "Usage: oceanmock [OPTIONS] COMMAND" in result.output
     assert "oceanmock serve retry-failed-subtask    one of them" in result.output
     kit = {"sandbox", "clock", "journal", "verify", "faults", "tasks", "explain"}
-    served = {"serve", "exec", "wait", "check", "show", "list", "schema", "conform", "compare"}
+    served = {"serve", "exec", "wait", "store", "check", "show", "list", "schema", "conform", "compare"}
     assert set(main.commands) == served | kit
 
 

@@ -11,13 +11,16 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any, Final
 
 import httpx
 import pytest
+from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from oceanmock.cli import main
 from oceanmock.cli.store import default_sandbox
 from oceanmock.clock import SECOND
 from oceanmock.engine.log import LogEntry, MoveClock, Operate, OperationRecord, SandboxSpec
@@ -26,6 +29,7 @@ from oceanmock.errors import EnvironmentProblem
 from oceanmock.http.app import create_app
 from oceanmock.http.server import Server
 from oceanmock.journal.entries import Entry
+from oceanmock.library import read_scenario
 from redis_servers import RedisServer, redis_server
 from served import MANAGER, until
 from shared_stores import KINDS, Proxy, connect, served_by
@@ -310,6 +314,36 @@ def test_the_time_of_replicas_is_redis_s_and_not_before_any_entry(redis: RedisSe
     one.append("time", LogEntry(ahead, ahead, COMMANDS[0]), expected_version=base)
     two.read("time", since=base)
     assert two.wall() >= ahead
+
+
+def test_what_redis_has_is_exported_and_imported(redis: RedisServer, tmp_path: Path) -> None:
+    def run(*words: str, **options: Any) -> str:
+        return CliRunner().invoke(main, ["store", *words], catch_exceptions=False, **options).stdout
+
+    redis.client.flushall()
+    with ExitStack() as stack:
+        sandboxes = create_app(default_sandbox(connect(stack, redis.url), [], {"progression": "manual"})).sandboxes
+        sandboxes.create("mine", SandboxSpec((read_scenario(ENDLESS),))).execute(Operate("ocp", 5, "RETRY"))
+        sandboxes.get("mine").store.count("mine", ("stub", 1))
+    exported = run("export", redis.url)
+    run("import", f"{tmp_path}/copy.db", input=exported)
+    run("purge", "--yes", redis.url)
+    assert run("export", redis.url) == ""
+    run("import", redis.url, input=exported)
+
+    assert len(exported.splitlines()) == 5
+    assert run("export", redis.url) == run("export", f"{tmp_path}/copy.db") == exported
+    assert run("check", redis.url).endswith(": 2 sandboxes\n")
+
+
+def test_a_replica_s_metrics_have_its_store_s(failing: tuple[str, Proxy]) -> None:
+    url, _ = failing
+
+    names = {line.split(" ")[0] for line in httpx.get(f"{url}/__admin/metrics").text.splitlines()}
+
+    assert names >= {f"oceanmock_store_{name}_total" for name in ("conflicts", "requests", "seconds")}
+    ready = httpx.get(f"{url}/__admin/ready").json()
+    assert (ready["replica"], ready["clock_skew"][-1]) == ("test", "s")
 
 
 # --- when Redis fails -----------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from oceanmock.cli.conform import conform as conform_command
 from oceanmock.cli.conform_options import SECRETS
 from oceanmock.cli.printing import SCENARIO_WIDTH, print_items, print_json
 from oceanmock.cli.serve import exec_command, serve, wait
+from oceanmock.cli.store import store_command
 from oceanmock.errors import AuthorError, OceanmockError
 from oceanmock.terminal import output_problem, standard_output
 from oceanmock.text import escape_command, escape_unprintable, plural, suggest
@@ -123,7 +124,7 @@ def main(ctx: click.Context) -> None:
     ctx.default_map = load_config()
 
 
-for command in (serve, exec_command, wait, conform_command, compare, *ADMIN_COMMANDS):
+for command in (serve, exec_command, wait, store_command, conform_command, compare, *ADMIN_COMMANDS):
     main.add_command(command)
 
 

@@ -1,16 +1,19 @@
-"""Open the stores of ``serve --state`` and ``--store``."""
+"""The stores of ``serve --state`` and ``--store``, and the commands that check, copy and empty one."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Final
 
 import click
 
-from oceanmock.errors import EnvironmentProblem
+from oceanmock.errors import AuthorError, CallerError, EnvironmentProblem
+from oceanmock.text import plural
 
 if TYPE_CHECKING:
     from oceanmock.engine.redis_store import RedisStore
@@ -48,8 +51,8 @@ def default_sandbox(
 
     fresh = SandboxSpec(tuple(scenarios), created=store.wall(), **settings)
     digest = sha256(encode_spec(replace(fresh, created=0))).digest()
-    base = 0
     while True:
+        base = 0
         if DEFAULT_SANDBOX in store.names():
             changes = store.read(DEFAULT_SANDBOX, since=-1)
             kept, base = changes.spec, changes.base
@@ -64,3 +67,132 @@ def default_sandbox(
         if sandbox.put(replaces=base):
             store.keep("options", lambda: digest, anew=True)
             return sandbox
+
+
+PLACE: Final = click.argument("place", envvar="OCEANMOCK_STORE")
+
+
+@contextmanager
+def _opened(place: str, *, is_new: bool = False) -> Iterator[RedisStore | StateFile]:
+    """Open a store that exists. Raises EnvironmentProblem."""
+    path = None if "://" in place else Path(place)
+    if path is not None and not is_new and not path.exists():
+        raise EnvironmentProblem(f"there is no state file {place}. Give its path, or the URL of a Redis.")
+    with closing(open_store(path or place, replica="oceanmock store")) as store:
+        yield store
+
+
+def _size_of(store: RedisStore | StateFile) -> str:
+    return f"{store}: {plural(len(store.names()), 'sandbox', 'sandboxes')}"
+
+
+@click.group("store")
+def store_command() -> None:
+    """Check, copy or empty a store: a state file, or a Redis that servers share.
+
+    PLACE is the path of the file, while no server uses it, or a URL such as redis://127.0.0.1:6379/0; the environment
+    may have it as OCEANMOCK_STORE.
+    """
+
+
+@store_command.command()
+@PLACE
+def check(place: str) -> None:
+    """Check that each sandbox can be read; print what the store has.
+
+    Exits with 1 if one cannot be read.
+    """
+    from oceanmock.apis import APIS
+    from oceanmock.engine.sandbox import Sandbox
+
+    is_broken = False
+    with _opened(place) as store:
+        for name in store.names():
+            try:
+                changes = store.read(name, since=-1)
+                assert changes.spec is not None
+                Sandbox(changes.spec, APIS, store=store, wall=store.wall, is_stored=False).refresh(since=-1)
+                click.echo(f"{name}: {plural(len(changes.entries), 'command')}")
+            except (AuthorError, KeyError, TypeError, ValueError) as problem:
+                is_broken = True
+                click.echo(f"{name}: it was written by another version of oceanmock ({problem}).", err=True)
+        click.echo(_size_of(store))
+    raise click.exceptions.Exit(int(is_broken))
+
+
+@store_command.command("export")
+@PLACE
+def export_store(place: str) -> None:
+    """Print every sandbox as JSON lines: its specification, and each command, counter and record of operations.
+
+    Journals are not exported.
+    """
+    with _opened(place) as store:
+        for name in store.names():
+            for line in _lines_of(store, name):
+                click.echo(line)
+
+
+def _lines_of(store: RedisStore | StateFile, name: str) -> Iterator[str]:
+    """Yield a sandbox as lines of JSON."""
+    from oceanmock.engine import encoding
+
+    changes, (counters, records) = store.read(name, since=-1), store.details(name)
+    assert changes.spec is not None
+    yield f'{{"spec":{encoding.encode_spec(changes.spec).decode()}}}'
+    for entry in changes.entries:
+        command = encoding.encode_command(entry.command).decode()
+        yield f'{{"at":{entry.at},"wall":{entry.wall},"command":{command}}}'
+    for counter, value in counters.items():
+        yield f'{{"counter":{encoding.encode_key(counter)},"value":{value}}}'
+    for key, kept in records.items():
+        lines = encoding.encode_records(tuple(kept)).decode()
+        yield f'{{"of":{encoding.encode_key(key)},"records":{lines}}}'
+
+
+@store_command.command("import")
+@PLACE
+@click.argument("file", type=click.File(encoding="utf-8"), default="-")
+def import_store(place: str, file: IO[str]) -> None:
+    """Read sandboxes from FILE, or stdin, as `export` prints them; one of the same name is replaced."""
+    from oceanmock.engine import encoding
+    from oceanmock.engine.log import LogEntry
+    from oceanmock.library import read_fault, scenario_of
+
+    decoder, name, version, lines = encoding.Decoder(scenario_of, read_fault), "", 0, 0
+    with _opened(place, is_new=True) as store:
+        try:
+            for line in file:
+                lines += 1
+                match json.loads(line):
+                    case {"spec": dict(spec)}:
+                        decoded = decoder.spec(json.dumps(spec).encode())
+                        name, version = decoded.name, store.put(decoded) or 0
+                    case {"at": at, "wall": wall, "command": command}:
+                        entry = LogEntry(at, wall, decoder.command(json.dumps(command).encode()))
+                        appended = store.append(name, entry, expected_version=version)
+                        if appended is None:
+                            raise ValueError("a server changes this sandbox; stop it, or import it elsewhere")
+                        version = appended
+                    case {"counter": counter, "value": value}:
+                        store.count(name, encoding.decode_key(json.dumps(counter)), by=value)
+                    case {"of": key, "records": records}:
+                        for record in encoding.decode_records(json.dumps(records).encode()):
+                            store.record(name, encoding.decode_key(json.dumps(key)), record)
+                    case _:
+                        raise ValueError("no export has such a line")
+        except (AuthorError, CallerError, KeyError, TypeError, ValueError) as problem:
+            text = f"line {lines} cannot be imported: {problem}. Those before it were."
+            raise EnvironmentProblem(text) from None
+        click.echo(_size_of(store), err=True)
+
+
+@store_command.command()
+@PLACE
+@click.confirmation_option("--yes", prompt="Delete every sandbox of this store?")
+def purge(place: str) -> None:
+    """Delete every sandbox; servers that share the store make a default one again."""
+    with _opened(place) as store:
+        click.echo(f"Deleting {_size_of(store)}")
+        for name in store.names():
+            store.delete(name)

@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import suppress
-from functools import lru_cache
+from functools import lru_cache, partial
 from threading import Lock
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -30,6 +30,7 @@ from oceanmock.clock import SECOND, machine_now, stopwatch
 from oceanmock.engine.encoding import (
     Decoder,
     decode_entry,
+    decode_key,
     decode_records,
     encode_command,
     encode_entry,
@@ -209,6 +210,7 @@ class RedisStore:
         self._spec: Final = lru_cache(128)(self._decoder.spec)
         self._offset = self._measured = self._latest = self._retry_at = 0
         self._problem, self._lock = "", Lock()
+        self._requests = self._waited = self._conflicts = 0
         self._journals = WeakValueDictionary[str, SharedJournal]()
         try:
             parts = urlsplit(url)
@@ -299,7 +301,9 @@ class RedisStore:
     def append(self, name: str, entry: LogEntry, *, expected_version: int) -> int | None:
         instants = (f"{instant + _BIAS:020d}" for instant in (entry.at, entry.wall))
         moves, command = int(isinstance(entry.command, MoveClock)), encode_command(entry.command)
-        return int(self._run_on(name, "append", expected_version, *instants, moves, command) or 0) or None
+        version = int(self._run_on(name, "append", expected_version, *instants, moves, command) or 0)
+        self._conflicts += not version
+        return version or None
 
     def journal(self, name: str, base: int) -> Journal:
         journal = self._journals[name] = SharedJournal(self._run, name, base)
@@ -333,6 +337,12 @@ class RedisStore:
         lines = self._run_on(name, "records", encode_key(key)).splitlines()
         return tuple(record for line in lines for record in decode_records(line))
 
+    def details(self, name: str) -> tuple[dict[Hashable, int], dict[Hashable, tuple[OperationRecord, ...]]]:
+        """Return a sandbox's counters, and the records of its tasks."""
+        fields = [self._ask(partial(self._redis.hgetall, f"{PREFIX}{kind}:{name}")) for kind in ("count", "record")]
+        counters, keys = ({decode_key(key.decode()): value for key, value in each.items()} for each in fields)
+        return {key: int(value) for key, value in counters.items()}, {key: self.records(name, key) for key in keys}
+
     def _run_on(self, name: str, script: str, *args: Any) -> Any:
         """Run a script on a sandbox. Raises SandboxDeleted, StoreUnavailable."""
         reply = self._run(script, name, *args)
@@ -358,6 +368,7 @@ class RedisStore:
         """Return Redis's reply. Raises StoreUnavailable, at once where it did not respond just now."""
         if stopwatch() < self._retry_at:
             raise StoreUnavailable(self._problem)
+        began = stopwatch()
         try:
             return command()
         except redis.RedisError as problem:
@@ -366,6 +377,15 @@ class RedisStore:
             if isinstance(problem, redis.ConnectionError | redis.TimeoutError):
                 self._retry_at = stopwatch() + PAUSE
             raise StoreUnavailable(self._problem) from None
+        finally:
+            with self._lock:
+                self._requests += 1
+                self._waited += stopwatch() - began
+
+    def metrics(self) -> dict[str, float]:
+        """Return how often commands were evaluated again, and requests of the store with their seconds."""
+        counts = (self._conflicts, self._requests, self._waited / SECOND)
+        return dict(zip(("store_conflicts_total", "store_requests_total", "store_seconds_total"), counts, strict=True))
 
 
 class SharedJournal(Journal):

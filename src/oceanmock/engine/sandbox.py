@@ -342,10 +342,9 @@ class Sandbox:
                     self.clock.move_to(max(ends, default=0), wall=entry.wall)
             case commands.AddFault():
                 return self._faults.add(command.fault)
-            case commands.RemoveFault():
-                return self._faults.remove(command.name)
-            case commands.ClearFaults():
-                self._faults.by_name.clear()
+            case commands.RemoveFault() | commands.ClearFaults():
+                names = [command.name] if isinstance(command, commands.RemoveFault) else [*self._faults.by_name]
+                return sum(map(self._faults.remove, names))
             case commands.Load():
                 self._load(command.scenarios, entry.at)
         return None

@@ -19,6 +19,7 @@ from oceanmock.engine.store import (
     NoSuchSandbox,
     SandboxDeleted,
     SandboxTaken,
+    StoreUnavailable,
     TooManySandboxes,
     quoted_name,
 )
@@ -187,6 +188,10 @@ class Sandboxes:
         """Return what the store tells of this replica and its clock, as JSON."""
         return {}
 
+    def metrics(self) -> dict[str, float]:
+        """Return the numbers of the sandboxes and the store, by the names of metrics."""
+        return dict(zip(("sandboxes", "journal_bytes"), self.sizes(), strict=True))
+
     def rebuild(
         self, name: str, scenarios: Sequence[BaseScenario] = (), *, replaces: bool = False, **changes: Any
     ) -> Sandbox:
@@ -276,12 +281,25 @@ class SharedSandboxes(Sandboxes):
         """Return the replica's name, and by how much its clock may differ from the store's."""
         return {"replica": self._shared.replica, "clock_skew": format_duration(self._shared.clock_error())}
 
+    def metrics(self) -> dict[str, float]:
+        """Return the numbers of the sandboxes and the store, by the names of metrics."""
+        with suppress(StoreUnavailable):
+            self.check()
+        return super().metrics() | self._shared.metrics()  # type: ignore[no-any-return]
+
     def get(self, name: str) -> Sandbox:
         """Return the sandbox of a name as it is now. Raises NoSuchSandbox, StoreUnavailable."""
         stack = getattr(self._thread, "stack", None)
         if stack is not None:
             stack.enter_context(self._lock_of(name))
         return self._refreshed(name)
+
+    def remove_expired(self) -> list[int]:
+        """Remove the kept sandboxes whose leases have run out, and return the ports that are free then."""
+        for name in [name for name, sandbox in [*self._by_name.items()] if sandbox.spec.ttl is not None]:
+            with self._lock_of(name), suppress(NoSuchSandbox):  # one at a time: two threads never wait for each other
+                self._refreshed(name)
+        return self.free_ports()
 
     def _lock_of(self, name: str) -> AbstractContextManager[Any]:
         return self._locks[hash(name) % MAX_LOCKS]

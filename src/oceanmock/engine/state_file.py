@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import deque
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Lock
@@ -70,6 +70,11 @@ class StateFile(MemoryStore):
     def wall(self) -> int:
         """Return a time of the machine that is not before that of any entry, though the machine's was set back."""
         return machine_now() + self._ahead
+
+    def details(self, name: str) -> tuple[Mapping[Hashable, int], Mapping[Hashable, Iterable[OperationRecord]]]:
+        """Return a sandbox's counters, and the records of its tasks."""
+        stored = self._sandboxes[name]
+        return stored.counters, stored.records
 
     def close(self) -> None:
         """Leave the file to another server."""

@@ -193,6 +193,9 @@ class AdminHandlers:
         self.app.sandboxes.check()
         return self.get_health(request)
 
+    def get_metrics(self, request: Request) -> str:
+        return values.metrics_text(self.app.requests, self.app.sandboxes.metrics())
+
     def list_scenarios(self, request: Request) -> Json:
         catalog = self.app.catalog
         return {"scenarios": [values.head_json(catalog.get(name)) for name in catalog.names()]}
@@ -404,15 +407,7 @@ class AdminHandlers:
         return next(values.fault_json(item) for item in sandbox.faults() if item.name == name)
 
     def remove_faults(self, request: Request) -> Json:
-        deleted = 0
-
-        def command() -> log.ClearFaults:
-            nonlocal deleted
-            deleted = request.sandbox.fault_count
-            return log.ClearFaults()
-
-        request.sandbox.execute(command)
-        return {"deleted": deleted}
+        return {"deleted": request.sandbox.execute(log.ClearFaults())}
 
     def remove_fault(self, request: Request) -> Json:
         sandbox, name = request.sandbox, request.parameters["fault"]

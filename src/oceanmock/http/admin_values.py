@@ -13,6 +13,7 @@ from asyncio import AbstractEventLoop, run_coroutine_threadsafe
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import urlsplit
 
@@ -25,7 +26,7 @@ from oceanmock.clock import EARLIEST, LATEST
 from oceanmock.engine import log
 from oceanmock.engine.faults import FaultStatistics
 from oceanmock.engine.world import TaskItem
-from oceanmock.errors import AuthorError
+from oceanmock.errors import AuthorError, EnvironmentProblem
 from oceanmock.journal.entries import value_count
 from oceanmock.library import library_names, load_scenario, read_scenario, scenario_of
 from oceanmock.openapi import ALL_PERMISSIONS, Operation, Spec, load_spec, spec_path
@@ -47,6 +48,13 @@ MAX_PREFIX_LENGTH: Final = 200
 _PREFIX: Final = re.compile(r"(?:/(?!\.\.?(?:/|$))[A-Za-z0-9._~-]+)+")
 _SCENARIO_NAME: Final = re.compile(r"[^\s:{\[]+")
 _UNKNOWN_KEY: Final = re.compile(r"^The body: (?:([a-z_]+): )?Additional properties are not allowed \('([^']{1,100})'")
+METRICS: Final = {
+    "sandboxes": "Sandboxes.",
+    "journal_bytes": "What the journals take.",
+    "store_conflicts_total": "Commands that were evaluated again, since another replica's came first.",
+    "store_requests_total": "Requests to the store.",
+    "store_seconds_total": "How long they took.",
+}
 MAX_WAIT_SECONDS: Final = 10
 """How long a thread waits for the event loop, which may have been stopped."""
 LOOP: Final = ContextVar[AbstractEventLoop | None]("oceanmock.loop", default=None)
@@ -309,6 +317,28 @@ def fault_json(statistics: FaultStatistics) -> Json:
         "affected": statistics.affected,
         "fault": statistics.fault.to_json(),
     }
+
+
+def metrics_text(requests: Mapping[tuple[str, str, int | None], int], sizes: Mapping[str, float]) -> str:
+    """Return metrics in Prometheus's text format: requests, and numbers of the store.
+
+    Raises EnvironmentProblem without the extra ``metrics``.
+    """
+    try:
+        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily  # noqa: PLC0415
+        from prometheus_client.exposition import generate_latest  # noqa: PLC0415
+    except ImportError:
+        raise EnvironmentProblem("metrics need a library. Install it: pip install 'oceanmock[metrics]'") from None
+    labels = ("api", "operation", "status")
+    counted = CounterMetricFamily("oceanmock_requests", "Requests to the APIs that were recorded.", labels=labels)
+    for (api, operation, status), count in [*requests.items()]:
+        counted.add_metric((api, operation, f"{status or ''}"), count)
+    families: list[Any] = [counted]
+    for name, value in sizes.items():
+        family = CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily
+        families.append(family(f"oceanmock_{name}", METRICS[name], value=value))
+    registry: Any = SimpleNamespace(collect=lambda: families)
+    return generate_latest(registry).decode()
 
 
 def task_json(api: Api, item: TaskItem) -> Json:

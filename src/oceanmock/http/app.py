@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import gc
 from asyncio import CancelledError, get_running_loop, timeout
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -88,8 +89,8 @@ class App:
     which further sandboxes are created. ``wall`` is the clock that credentials expire by, since clients date them by
     their own machine's clock. With ``cors``, pages of any origin may send requests; the server adds
     ``response_headers`` to every response. It also sets ``ports``, which opens further ones, those of
-    ``port_range`` if there is one. ``on_exchange`` is called
-    with each request once it is in the journal. With ``has_process`` the garbage collector leaves out what is loaded.
+    ``port_range`` if there is one. ``on_exchange`` is called with each request once it is in the journal; ``requests``
+    counts them by API, operation and status. With ``has_process`` the garbage collector leaves out what is loaded.
     Raises AuthorError when a contract and its handlers do not match.
     """
 
@@ -111,6 +112,7 @@ class App:
         self.apis: Final = apis
         self.ports: Ports | None = None
         self.port_range: range | None = None
+        self.requests = Counter[tuple[str, str, int | None]]()
         self.on_exchange: Callable[[Request, Entry], object] | None = None
         self.has_process = False
         self.response_headers: Final = CORS_HEADERS if cors else []
@@ -449,5 +451,6 @@ class _Exchange:
             stub=request.stub,
         )
         request.sandbox.journal.record(entry, request.headers, headers)
+        self._app.requests[entry.api, entry.operation, status] += 1
         if self._app.on_exchange is not None:
             self._app.on_exchange(request, entry)
