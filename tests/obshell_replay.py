@@ -35,7 +35,8 @@ from oceanmock.engine.log import Create, MoveClock
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.http.app import create_app
 from oceanmock.library import read_scenario
-from oceanmock.obshell.scenario import Dag, Makes, ObshellStartsOn, Scenario
+from oceanmock.obshell.agent import Makes, ObshellStartsOn
+from oceanmock.obshell.scenario import Dag, Scenario
 from oceanmock.obshell.world import Dags
 
 Json = dict[str, Any]

@@ -305,8 +305,8 @@ def test_what_agrees_is_served_together_and_what_does_not_apart() -> None:
     worlds, apart = worlds_of("obshell", scenarios)
 
     assert [each.kind for each in worlds] == ["agent", "cluster"]
-    assert [each.name for each in apart] == ["backup-tenant", "cluster-of-two", "start-operations"]
-    assert len(worlds[0].scenarios) == len(scenarios) - 2  # less three that are apart, plus the world
+    assert [each.name for each in apart] == ["backup-tenant", "cluster-of-two", "single-to-tenant", "start-operations"]
+    assert len(worlds[0].scenarios) == len(scenarios) - 3  # less four that are apart, plus the world
 
 
 def test_every_world_that_comes_with_oceanmock_is_one_of_an_api() -> None:

@@ -18,6 +18,7 @@ import pytest
 import yaml
 from obshell import OBShellHandleError, TaskExecuteFailedError
 from obshell.auth import PasswordAuth
+from obshell.model.tenant import ZoneParam
 from obshell.service import client_v1
 
 from command import serving
@@ -97,8 +98,8 @@ def identities(sandbox: Obshell) -> list[str]:
 
 
 @pytest.fixture
-def two(monkeypatch: pytest.MonkeyPatch) -> Iterator[Obshell]:
-    """A sandbox for two agents, whose clock the SDK's naps move."""
+def fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[Obshell]:
+    """A sandbox whose clock the SDK's naps move."""
     with server().obshell(progression="manual") as sandbox:
         nap = SimpleNamespace(sleep=lambda seconds: sandbox.clock.advance(f"{seconds}s"))
         monkeypatch.setattr(client_v1, "time", nap)
@@ -113,26 +114,85 @@ def create(sandbox: Obshell, **options: Any) -> None:
     sandbox.sdk().agg_create_cluster(config, "obcluster", 1, PASSWORD, **options)
 
 
-def test_the_sdk_makes_a_cluster_of_two_agents(two: Obshell) -> None:
-    create(two.load("cluster-of-two"))
-
-    joined = two.dag("Join to master")
-    assert identities(two) == ["CLUSTER AGENT", "CLUSTER AGENT"]
-    assert joined.id.startswith(f"22130706433{two.agents[1].port:05}")
-    assert two.journal.all(operation="getDagDetail", dag=joined.id)
+def of_library(name: str) -> Any:
+    """A scenario of the library, to be changed."""
+    return yaml.safe_load((Path(__file__).parents[1] / f"scenarios/{name}.yaml").read_text("utf-8"))
 
 
-def test_the_sdk_clears_two_agents_whose_initialization_has_failed(two: Obshell) -> None:
-    scenario = yaml.safe_load((Path(__file__).parents[1] / "scenarios/cluster-of-two.yaml").read_text("utf-8"))
+def test_the_sdk_makes_a_cluster_of_two_agents(fresh: Obshell) -> None:
+    create(fresh.load("cluster-of-two"))
+
+    joined = fresh.dag("Join to master")
+    assert identities(fresh) == ["CLUSTER AGENT", "CLUSTER AGENT"]
+    assert joined.id.startswith(f"22130706433{fresh.agents[1].port:05}")
+    assert fresh.journal.all(operation="getDagDetail", dag=joined.id)
+
+
+def test_the_sdk_clears_two_agents_whose_initialization_has_failed(fresh: Obshell) -> None:
+    scenario = of_library("cluster-of-two")
     scenario["dags"][4]["nodes"][2]["sub_tasks"][1] = {"agent": 2, "ends": "FAILED"}
     del scenario["story"]
-    two.load(scenario)
+    fresh.load(scenario)
 
     with pytest.raises(TaskExecuteFailedError):
-        create(two, clear_if_failed=True)
+        create(fresh, clear_if_failed=True)
 
-    two.dag("Remove all agents").assert_state("SUCCEED")
-    assert identities(two) == ["SINGLE", "SINGLE"]
+    fresh.dag("Remove all agents").assert_state("SUCCEED")
+    assert identities(fresh) == ["SINGLE", "SINGLE"]
+
+
+def test_the_sdk_leads_one_agent_from_single_to_a_tenant_and_a_password(fresh: Obshell) -> None:
+    scenario = of_library("single-to-tenant")
+    scenario["agent"]["root_password"] = None
+    scenario["dags"][3]["makes"]["root_password"] = PASSWORD
+    create(fresh.load(scenario))
+
+    client = fresh.sdk(auth=PasswordAuth(PASSWORD))
+    client.create_tenant_sync("t1", [ZoneParam("zone1", "unit", 1)])
+
+    assert fresh.dags()[-1].name == "Create tenant t1"
+    assert identities(fresh) == ["CLUSTER AGENT"]
+    with pytest.raises(OBShellHandleError, match="OceanBase password is incorrect"):
+        fresh.sdk().get_unfinished_dags()
+
+
+def test_the_sdk_clears_a_master_that_is_single_again(fresh: Obshell) -> None:
+    fresh.load("single-to-tenant")
+    agent, client = fresh.agents[0], fresh.sdk()
+    client.join_sync(agent.ip, agent.port, "zone1")
+
+    client.agg_clear_uninitialized_agent()
+
+    assert identities(fresh) == ["SINGLE"]
+    assert client.join_sync(agent.ip, agent.port, "zone1").is_succeed()
+
+
+UPGRADE: Final = """
+summary: An agent of 4.2.3 becomes one of 4.5
+api: obshell
+progression: manual
+switches: {obshell_version: 4.2.3.0}
+dags:
+  - name: Upgrade obshell
+    starts_on: {path: /api/v1/host/check}
+    makes: {obshell_version: 4.5.0.0, agent_password: secret}
+    nodes: [Upgrade]
+"""
+
+
+def test_a_dag_makes_the_agent_one_of_another_version() -> None:
+    with server().obshell(yaml.safe_load(UPGRADE), auth=False) as sandbox:
+        paths = ("task/dags/agent", "task/dag/x")
+        old = [ask(sandbox, 1, path) for path in paths for _ in range(2)]
+        ask(sandbox, 1, "host/check", "POST")
+        sandbox.clock.advance("10s")
+        new = [ask(sandbox, 1, path) for path in paths for _ in range(2)]
+        info = ask(sandbox, 1, "info")["data"]
+
+    assert [answer["successful"] for answer in old] == [False, False, False, False]  # there is no such list
+    assert [answer["successful"] for answer in new] == [True, True, False, False]
+    assert ["errCode" in answer["error"] for answer in (old[2], new[2])] == [False, True]
+    assert (info["version"], info["supportedAuth"], info["security"]) == ("4.5.0.0-1", ["v2"], True)
 
 
 # --- what goes to another agent -------------------------------------------------------------------
@@ -347,6 +407,11 @@ def test_serve_prints_the_agents_and_keeps_their_ports(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("before", "after", "message"),
     [
+        (
+            "    maintenance: global",
+            "    makes: {agents: [2]}\n    maintenance: global",
+            "changes nothing of the agent",
+        ),
         ("    agent: 2", "    agent: 3", "there is no agent 3: the file has 2 agents"),
         ("{agent: 2, ends", "{agent: 4, ends", "there is no agent 4"),
         ("agents:\n", "agent: {identity: MASTER}\nagents:\n", "the file has `agents` too"),

@@ -20,9 +20,9 @@ from oceanmock.errors import AuthorError
 from oceanmock.handles import FaultFields
 from oceanmock.library import read_fault, read_scenario, scenario_schema
 from oceanmock.obshell import scenario as obshell
+from oceanmock.obshell.agent import ObshellFault
 from oceanmock.obshell.api import OperationId as ObshellOperation
 from oceanmock.obshell.locks import excludes as locks_out
-from oceanmock.obshell.scenario import ObshellFault
 from oceanmock.ocp import scenario as ocp
 from oceanmock.ocp.api import OperationId as OcpOperation
 from oceanmock.ocp.scenario import OcpFault

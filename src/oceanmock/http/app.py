@@ -238,6 +238,8 @@ class App:
         sandbox, began = sandbox_ref(), stopwatch()
         if sandbox is None or sandbox not in self.sandboxes or sandbox.generation != generation or sandbox.fault_count:
             return None
+        if self._pipeline_of(sandbox) is not pipeline:
+            return None
         request = template.again(sandbox, sandbox.clock.now())
         try:
             sandbox.renew()

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from functools import cached_property
 from ipaddress import ip_address
-from typing import Annotated, ClassVar, Final, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal, get_args
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
-from oceanmock.obshell.api import API, Identity, QuirkName, State, Version, contract_version
-from oceanmock.scenario.faults import Calls
-from oceanmock.scenario.fields import DurationText, Model, OrOne, Reference, must
-from oceanmock.scenario.stubs import BaseWhen, StartRefusal, Stub
+from oceanmock.obshell.api import API, Identity, OperationId, QuirkName, State, Version, contract_version
+from oceanmock.scenario.document import contradiction
+from oceanmock.scenario.faults import Calls, Fault, ShownId
+from oceanmock.scenario.fields import MAX_REFUSALS, DurationText, Model, OrOne, Reference, must
+from oceanmock.scenario.stubs import BaseWhen, StartRefusal, StartsOn, Stub
 
 OLDEST_VERSION: Final = "4.2.3.0"
 NEWEST_VERSION: Final = API.version
@@ -90,6 +92,12 @@ class Member(Agent):
     """How long after the sandbox's start its scheduler ticks first; the scenario's, if left out."""
 
 
+AgentReference = Annotated[
+    Annotated[Address, Tag("<address>")] | Annotated[Place, Tag("<number>")],
+    Discriminator(lambda value: "<number>" if isinstance(value, int) else "<address>"),
+]
+
+
 class Switches(Model):
     """The version of obshell that is served, and its quirks."""
 
@@ -106,6 +114,33 @@ class Switches(Model):
     def has(self, quirk: QuirkName) -> bool:
         """Return whether the server has a quirk."""
         return not {"all", quirk} & set(self.quirks_off)
+
+
+class Makes(Model):
+    """The change that a successful dag makes to the agent: what is left out stays."""
+
+    identity: Identity | None = None
+    root_password: str | None = None
+    agent_password: str | None = None
+    obshell_version: ServedVersion | None = None
+    """Its version from then on; what the routes are follows from that of the first agent."""
+    agents: Annotated[tuple[Place, ...], OrOne()] = ()
+    """Whom it changes, by their numbers in `agents`; the dag's own agent, if left out."""
+
+    @model_validator(mode="after")
+    def _change_something(self) -> Makes:
+        if not self.changes:
+            raise contradiction("bad_makes", "changes nothing of the agent")
+        return self
+
+    @property
+    def changes(self) -> dict[str, Any]:
+        """Return the agent's new values, by their keys."""
+        return self.model_dump(exclude={"agents"}, exclude_unset=True)
+
+    def places(self, own: int) -> set[int]:
+        """Return the positions of the agents that a dag on one of them changes."""
+        return {number - 1 for number in self.agents} or {own}
 
 
 class When(BaseWhen):
@@ -136,6 +171,24 @@ class ObshellFaultWhen(BaseWhen):
     """The states in which the condition holds; any, if left out."""
 
 
+class ObshellFault(Fault):
+    """An injected fault: which requests it applies to, and its effects. Dags are unaffected."""
+
+    api: ClassVar[str] = API.name
+    ids_by_operation: ClassVar[Mapping[str, Mapping[str, str]]] = {id: API.ids_of(id) for id in get_args(OperationId)}
+    changing_operations: ClassVar[frozenset[str]] = frozenset(route.id for route in API.routes if route.changes)
+
+    operation: Annotated[tuple[OperationId, ...], OrOne()] = ()
+    """The operations it applies to, by operationId; every one, if left out."""
+    dag: ShownId | None = None
+    """The dag in the path, by its number, or its generic id as a text; any, if left out."""
+    node: ShownId | None = None
+    """The node in the request's path, in the same way."""
+    sub_task: ShownId | None = None
+    """The sub task in the request's path, in the same way."""
+    when: ObshellFaultWhen | None = None
+
+
 class ObshellStub(Stub):
     """A response to a call beside the task routes; the first stub that fits a request responds."""
 
@@ -152,3 +205,14 @@ class ObshellRefusal(StartRefusal):
     """What must hold when the request comes; nothing, if left out."""
     code: Annotated[str, Field(pattern=r"^[A-Za-z0-9]+(\.[A-Za-z0-9]+)+$")]
     """The error's errCode: `OB.Tenant.Existed`."""
+
+
+class ObshellStartsOn(StartsOn):
+    """The request that starts it, outside the task API; each matching request starts one more."""
+
+    api: ClassVar = API
+
+    identity: Annotated[tuple[Identity, ...], OrOne()] = ()
+    """The identities of the agent that may start it; others refuse. Any, if left out."""
+    refuses: Annotated[tuple[ObshellRefusal, ...], Field(max_length=MAX_REFUSALS)] = ()
+    """Refusals of the request, in place of a start; the first whose condition holds is sent."""

@@ -16,7 +16,7 @@ import orjson
 from oceanmock.api import Json, Request
 from oceanmock.obshell import api
 from oceanmock.obshell.agent import Address, Agent
-from oceanmock.obshell.api import GenericId, QuirkName, parse_generic_id
+from oceanmock.obshell.api import GenericId, QuirkName, Version, contract_version, parse_generic_id
 from oceanmock.obshell.errors import ObshellError, error_of, not_found, not_holding, panic
 from oceanmock.obshell.gojson import BOOLEANS, Structs, Unreadable, query_value, quoted, read_struct
 from oceanmock.obshell.machine import lines_of, task_logs_at
@@ -66,9 +66,14 @@ def holds_oceanbase(request: Request) -> bool:
     return agent_of(request).identity == "CLUSTER AGENT"
 
 
+def contract_of(request: Request) -> Version:
+    """Return the version of the contract of the agent that responds."""
+    return contract_version(dags_of(request).version_at(place_of(request)))
+
+
 def has_err_codes(request: Request) -> bool:
     """Return True for a version whose errors have errCodes, and whose dags have maintenance keys."""
-    return dags_of(request).switches.contract >= api.ERR_CODES_SINCE
+    return contract_of(request) >= api.ERR_CODES_SINCE
 
 
 def target_of(request: Request) -> str:
@@ -247,7 +252,7 @@ _STATS: Final = {
 
 def version_of(request: Request) -> str:
     """Return the agent's version and build."""
-    return f"{dags_of(request).switches.obshell_version}-1"
+    return f"{dags_of(request).version_at(place_of(request))}-1"
 
 
 def zone_of(request: Request, place: int | None = None) -> str:
@@ -269,7 +274,7 @@ def info_json(request: Request) -> Json:
         "state": 2,
         "startAt": request.sandbox.started,
         "homePath": HOME,
-        "obVersion": dags_of(request).switches.obshell_version if holds_oceanbase(request) else "",
+        "obVersion": dags_of(request).version_at(place_of(request)) if holds_oceanbase(request) else "",
         "architecture": "x86_64",
         **address_json(agent),
         "zone": zone_of(request),
@@ -277,7 +282,7 @@ def info_json(request: Request) -> Json:
         "version": version_of(request),
         "isObproxyAgent": False,
         "security": agent.agent_password is not None,
-        **({"supportedAuth": ["v2"]} if dags_of(request).switches.contract >= api.SUPPORTED_AUTH_SINCE else {}),
+        **({"supportedAuth": ["v2"]} if contract_of(request) >= api.SUPPORTED_AUTH_SINCE else {}),
     }
 
 
@@ -306,7 +311,7 @@ def status_json(request: Request, place: int | None = None) -> Json:
 def ob_info_json(request: Request) -> Json:
     """Return the agents and their cluster (ob/agent/executor/ob/info.go:38-78)."""
     held, agents, topology = holds_oceanbase(request), list[Json](), dict[str, list[Json]]()
-    version = dags_of(request).switches.obshell_version if held else ""
+    version = dags_of(request).version_at(place_of(request)) if held else ""
     for place in cluster_of(request):
         agent, zone = dags_of(request).agent_at(place), zone_of(request, place)
         server = {"svr_ip": agent.ip, "svr_port": 2882, "sql_port": 2881, "agent_port": agent.port}
@@ -328,7 +333,7 @@ def observer_json(request: Request) -> Json:
         "ip": agent.ip,
         "svr_port": 2882 * held,
         "sql_port": 2881 * held,
-        "version": dags_of(request).switches.obshell_version if held else "",
+        "version": dags_of(request).version_at(place_of(request)) if held else "",
         "with_rootserver": held,
         "ob_status": api.OB_AVAILABLE if held else 0,
         "inner_status": "ACTIVE" if held else "",

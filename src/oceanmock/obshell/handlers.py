@@ -33,7 +33,7 @@ from oceanmock.engine.sandbox import Sandbox
 from oceanmock.errors import CallerError, IllegalOperator, NoSuchTask, TaskExpired, UnderMaintenance, WrongIdentity
 from oceanmock.obshell import api, bodies, errors, world
 from oceanmock.obshell.agent import Address
-from oceanmock.obshell.api import API, LOGIN_PATH, STATUS_PATH, Version, parse_generic_id
+from oceanmock.obshell.api import API, LOGIN_PATH, STATUS_PATH, Version, contract_version, parse_generic_id
 from oceanmock.obshell.auth import (
     AES_BYTES,
     ServerKey,
@@ -94,8 +94,8 @@ class ServiceFactory:
         }
 
     def variant_of(self, sandbox: Sandbox) -> Version:
-        """Return the contract's version that a sandbox's switches select."""
-        return sandbox.world(Dags).switches.contract
+        """Return the version of the contract of a sandbox's first agent."""
+        return contract_version(sandbox.world(Dags).version_at(0))
 
     def service(self, variant: Version) -> Service:
         """Return the service of a version."""
@@ -151,7 +151,7 @@ class ServiceFactory:
         """Decrypt header and body (middleware.go:396-498). Raises ObshellError, Redirect."""
         # A route of this method with a slash too much, also one without its id.
         if request.path.endswith("/"):
-            routes = errors.redirected_routes(dags_of(request).switches.contract).get(request.method)
+            routes = errors.redirected_routes(bodies.contract_of(request)).get(request.method)
             if routes is not None and routes.fullmatch(request.path):
                 raise errors.Redirect
         chosen = find_header(request.headers) if request.sandbox.accounts.required else None

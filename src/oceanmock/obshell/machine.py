@@ -106,6 +106,11 @@ def allows(history: History, operator: Operator, instant: int, *, node: int | No
     return True
 
 
+def has_succeeded(state: DagState) -> bool:
+    """Return whether a dag has succeeded and was not rolled back."""
+    return state.state == "SUCCEED" and state.operator != "ROLLBACK"
+
+
 def holds_lock(script: DagScript, dag: DagState) -> bool:
     """Return whether a dag holds its maintenance lock: until it has succeeded, or failed at a node that gives it back.
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
-from typing import Annotated, Any, ClassVar, Final, Literal, get_args
+from typing import Annotated, Any, ClassVar, Final, Literal
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import Field, model_validator
 
 from oceanmock import clock
 from oceanmock.errors import IllegalOperator
@@ -20,20 +20,22 @@ from oceanmock.obshell.agent import (
     MAX_AGENTS,
     Address,
     Agent,
+    AgentReference,
+    Makes,
     Member,
-    ObshellFaultWhen,
-    ObshellRefusal,
+    ObshellFault,
+    ObshellStartsOn,
     ObshellStub,
     Place,
     Switches,
 )
-from oceanmock.obshell.api import API, ClientOperator, Identity, OperationId, Operator, State
+from oceanmock.obshell.api import API, ClientOperator, Identity, Operator, State
+from oceanmock.obshell.cluster import check_agents
 from oceanmock.obshell.locks import FailureExit, Maintenance, TenantLock, excludes, failure_exit_of
 from oceanmock.scenario.document import Issue, Loc, Wording, contradiction, wrong_value
-from oceanmock.scenario.faults import MAX_FAULTS, Fault, ShownId
+from oceanmock.scenario.faults import MAX_FAULTS
 from oceanmock.scenario.fields import (
     MAX_ID,
-    MAX_REFUSALS,
     MAX_STORY_STEPS,
     MAX_STUBS,
     BaseScenario,
@@ -52,8 +54,6 @@ from oceanmock.scenario.fields import (
     must,
 )
 from oceanmock.scenario.story import Actor, Format, ListKind, PartPath, Refusal, UntilAction, label_of
-from oceanmock.scenario.stubs import StartsOn
-from oceanmock.text import plural
 
 MAX_PER_OWNER: Final = 99
 """The most nodes of a dag, and sub tasks of a node: their ids are their owner's and two digits."""
@@ -94,10 +94,6 @@ class Attempt(Model):
         return self
 
 
-AgentReference = Annotated[
-    Annotated[Address, Tag("<address>")] | Annotated[Place, Tag("<number>")],
-    Discriminator(lambda value: "<number>" if isinstance(value, int) else "<address>"),
-]
 Attempts = Annotated[tuple[Attempt, ...], Field(min_length=1), OrOne()]
 
 
@@ -145,25 +141,6 @@ class Node(NamedModel):
     """Whether its failure gives the dag's maintenance lock back; as the dag's, if left out."""
     sub_tasks: Annotated[tuple[SubTask, ...], Field(min_length=1, max_length=MAX_PER_OWNER), OrOne()] = (SubTask(),)
     """One per agent; if left out, one on the scenario's own agent that succeeds in 10 ms."""
-
-
-class ObshellStartsOn(StartsOn):
-    """The request that starts it, outside the task API; each matching request starts one more."""
-
-    api: ClassVar = API
-
-    identity: Annotated[tuple[Identity, ...], OrOne()] = ()
-    """The identities of the agent that may start it; others refuse. Any, if left out."""
-    refuses: Annotated[tuple[ObshellRefusal, ...], Field(max_length=MAX_REFUSALS)] = ()
-    """Refusals of the request, in place of a start; the first whose condition holds is sent."""
-
-
-class Makes(Model):
-    """The change that a successful dag makes to the agent."""
-
-    identity: Identity
-    agents: Annotated[tuple[Place, ...], OrOne()] = ()
-    """Whom it changes, by their numbers in `agents`; the dag's own agent, if left out."""
 
 
 class Dag(Model):
@@ -259,24 +236,6 @@ class Step(BaseStep):
         return self
 
 
-class ObshellFault(Fault):
-    """An injected fault: which requests it applies to, and its effects. Dags are unaffected."""
-
-    api: ClassVar[str] = API.name
-    ids_by_operation: ClassVar[Mapping[str, Mapping[str, str]]] = {id: API.ids_of(id) for id in get_args(OperationId)}
-    changing_operations: ClassVar[frozenset[str]] = frozenset(route.id for route in API.routes if route.changes)
-
-    operation: Annotated[tuple[OperationId, ...], OrOne()] = ()
-    """The operations it applies to, by operationId; every one, if left out."""
-    dag: ShownId | None = None
-    """The dag in the path, by its number, or its generic id as a text; any, if left out."""
-    node: ShownId | None = None
-    """The node in the request's path, in the same way."""
-    sub_task: ShownId | None = None
-    """The sub task in the request's path, in the same way."""
-    when: ObshellFaultWhen | None = None
-
-
 class Scenario(BaseScenario):
     """A scenario: dags of an agent, how time passes, faults, and a story of a client with them."""
 
@@ -362,16 +321,6 @@ def _run_scripts(attempts: Sequence[Attempt]) -> tuple[states.RunScript, ...]:
     return tuple(scripts)
 
 
-def changed_places(dag: Dag, own: int) -> set[int]:
-    """Return the positions of the agents that a dag changes, which runs on one of them."""
-    return set() if dag.makes is None else {number - 1 for number in dag.makes.agents} or {own}
-
-
-def has_succeeded(state: states.DagState) -> bool:
-    """Return whether a dag has succeeded and was not rolled back."""
-    return state.state == "SUCCEED" and state.operator != "ROLLBACK"
-
-
 def is_in_time(attempt: Attempt, node: Node) -> bool:
     """Return whether the run ends before its node's timeout."""
     return attempt.takes is not None and attempt.takes <= node.timeout * clock.SECOND
@@ -396,7 +345,10 @@ class ObshellActor(Actor):
         made: list[tuple[int, Identity]] = [
             (other.created + state.at, other.script.makes.identity)
             for other, state in states
-            if place in changed_places(other.script, self.scenario.place_of(other.script)) and has_succeeded(state)
+            if other.script.makes is not None
+            and other.script.makes.identity is not None
+            and place in other.script.makes.places(self.scenario.place_of(other.script))
+            and machine.has_succeeded(state)
         ]
         identity = max(made)[1] if made else self.scenario.members[place].identity
         required = self.script.starts_on.identity
@@ -442,7 +394,7 @@ class ObshellActor(Actor):
 
 def _check_scopes(scenario: Scenario) -> Iterator[Issue]:
     first = {agent.identity for agent in scenario.members}
-    made = {dag.makes.identity for dag in scenario.dags if dag.makes is not None}
+    made = {dag.makes.identity for dag in scenario.dags if dag.makes is not None and dag.makes.identity}
     for number, dag in enumerate(scenario.dags):
         loc: Loc = ("dags", number)
         identities = first | made if dag.starts_on is not None else first
@@ -455,27 +407,6 @@ def _check_scopes(scenario: Scenario) -> Iterator[Issue]:
             what = "a dag that the agent keeps itself cannot maintain a tenant"
             hint = "Give the dag `scope: cluster`."
             yield Issue((*loc, "maintenance"), "wrong-scope", what, hint)
-
-
-def _check_agents(scenario: Scenario) -> Iterator[Issue]:
-    """Yield two agents at one port, agents beside an agent, and numbers that no agent has."""
-    if scenario.agents and "agent" in scenario.model_fields_set:
-        yield Issue(("agent",), "contradiction", "the file has `agents` too", "Put it into `agents`, or remove it.")
-    ports = [agent.port for agent in scenario.agents]
-    for place, port in enumerate(ports):
-        if port and port in ports[:place]:
-            what = f"port {port} is that of another agent"
-            yield Issue(("agents", place, "port"), "taken-port", what, "Leave it out for any free one.")
-    numbers = list[tuple[Loc, object]]()
-    for number, dag in enumerate(scenario.dags):
-        makes, loc = dag.makes.agents if dag.makes else (), ("dags", number)
-        numbers += [((*loc, "agent"), dag.agent)]
-        numbers += [((*loc, "makes", "agents", place), value) for place, value in enumerate(makes)]
-    numbers += [((*loc, "agent"), sub_task.agent) for _, sub_task, _, loc in _sub_tasks(scenario)]
-    for where, value in numbers:
-        if isinstance(value, int) and value > len(scenario.members):
-            what = f"there is no agent {value}: the file has {plural(len(scenario.members), 'agent')}"
-            yield Issue(where, "unknown-agent", what, "Add it to `agents`, which count from 1.")
 
 
 def _check_times(scenario: Scenario) -> Iterator[Issue]:
@@ -562,5 +493,5 @@ FORMAT: Final = Format(
         ListKind("sub_tasks", "sub task", where="this node", inherits_name=True, is_implicit=True),
     ),
     numbered=number_below,
-    rules=(_check_agents, _check_scopes, _check_times, _check_attempts),
+    rules=(check_agents, _check_scopes, _check_times, _check_attempts),
 )

@@ -24,12 +24,13 @@ from oceanmock.engine.fake_data import FakeData
 from oceanmock.engine.log import Operate, Start
 from oceanmock.engine.machine import next_due
 from oceanmock.engine.sandbox import Sandbox
-from oceanmock.engine.world import TaskItem, World, agreed_setting
+from oceanmock.engine.world import TaskItem
 from oceanmock.errors import AuthorError, IdTaken, NoSuchTask, TaskExpired, UnderMaintenance, WrongIdentity
 from oceanmock.obshell import machine
 from oceanmock.obshell import scenario as files
-from oceanmock.obshell.agent import Address, Agent, Switches
+from oceanmock.obshell.agent import Address, Agent, ObshellStartsOn, Switches
 from oceanmock.obshell.api import API, ClientOperator, GenericId, Identity, IdKind, local_id, parse_generic_id
+from oceanmock.obshell.cluster import ClusterWorld
 from oceanmock.obshell.locks import TenantLock, excludes
 from oceanmock.obshell.scenario import Scenario
 from oceanmock.obshell.states import DagState
@@ -113,7 +114,7 @@ class Template:
     """A dag of a scenario that a request starts, as often as one comes."""
 
     number: int
-    starts_on: files.ObshellStartsOn
+    starts_on: ObshellStartsOn
     model: files.Dag
     scenario: Scenario
     seed: str
@@ -125,34 +126,19 @@ class Template:
         return self.starts_on.identity or (("CLUSTER AGENT",) if self.model.scope == "cluster" else ())
 
 
-class Dags(World[DagKey, DagData, DagView, Template]):
-    """The dags of a sandbox, on one agent or several, and the templates of those to come.
-
-    ``initial_agents`` are the agents before any dag that changes them has succeeded, with ``ports`` in place of the
-    scenario's where the server has opened some.
-    """
+class Dags(ClusterWorld[DagKey, DagData, DagView, Template]):
+    """The dags of a sandbox, on one agent or several, and the templates of those to come."""
 
     api = API.name
     view_type = DagView
     machine: ClassVar = machine
     switches = Switches()
 
-    def __init__(
-        self, clock: Clock, scenarios: Sequence[Scenario], *, ports: Sequence[int] = (), **options: Any
-    ) -> None:
-        """Raise AuthorError also if the scenarios differ in their agents."""
+    def __init__(self, clock: Clock, scenarios: Sequence[Scenario], **options: Any) -> None:
         super().__init__(clock, scenarios, **options)
-        self._members: Final[tuple[Agent, ...]] = agreed_setting(scenarios, "agents", (Agent(),), "members")
-        stated: tuple[Agent, ...] = agreed_setting(scenarios, "agents", (), "agents")
-        self.listens_on = tuple(agent.port for agent in stated)
-        opened = zip(self._members, [*ports[: len(stated)], *(0 for _ in self._members)], strict=False)
-        self.initial_agents: Final[tuple[Agent, ...]] = tuple(
-            agent.model_copy(update={"port": port or agent.port}) for agent, port in opened
-        )
-        self.stores: Final = (AGENT, *(f"{AGENT} {n}" for n in range(2, len(stated) + 1)), CLUSTER)
+        self.stores: Final = (AGENT, *(f"{AGENT} {n}" for n in range(2, len(self.initial_agents) + 1)), CLUSTER)
         self._nodes: dict[DagKey, tuple[DagKey, int]] = {}
         self._sub_tasks: dict[DagKey, tuple[DagKey, int, int]] = {}
-        self._makers: list[tuple[DagData, Identity, set[int]]] = []
         self._unfinished: set[DagKey] = set()  # and those that have finished since it was last read
         self._last_maintenance: dict[Store, DagKey] = {}
         self._highest = Counter[tuple[str, Store]]()  # the largest number of each kind
@@ -161,41 +147,6 @@ class Dags(World[DagKey, DagData, DagView, Template]):
         self._released: set[DagKey] = set()  # the dags whose lock another one's PASS has released
 
     # --- reading ---
-
-    @property
-    def agent(self) -> Agent:
-        """Return the first agent."""
-        return self.agent_at(0)
-
-    @property
-    def agents(self) -> list[Agent]:
-        """Return every agent."""
-        return [self.agent_at(place) for place in range(len(self.initial_agents))]
-
-    def agent_at(self, place: int) -> Agent:
-        """Return the agent at a position, as the dags that have succeeded have made it."""
-        agent: Agent = self.initial_agents[place]
-        made = [
-            (dag.created + state.at, identity)
-            for dag, identity, places in self._makers
-            if place in places and files.has_succeeded(state := self.view(dag.key).state)
-        ]
-        return agent.model_copy(update={"identity": max(made)[1]}) if made else agent
-
-    def place_at(self, port: int, ip: str | None = None) -> int | None:
-        """Return the position of the agent that listens at a port, if there is one."""
-        matching = (place for place, it in enumerate(self.initial_agents) if (it.port, ip or it.ip) == (port, it.ip))
-        return next(matching, None)
-
-    def cluster_of(self, place: int) -> list[int]:
-        """Return the positions of an agent and of those that are in its cluster: all that are not SINGLE."""
-        places = [n for n, agent in enumerate(self.agents) if agent.identity != "SINGLE"]
-        return places if place in places else [place]
-
-    def master_of(self, place: int) -> int | None:
-        """Return the position of a cluster's master, if it has one."""
-        masters = (n for n in self.cluster_of(place) if self.agent_at(n).identity == "MASTER")
-        return next(masters, None)
 
     def locate(self, id: GenericId) -> DagKey:
         """Return the store and the number of an id; of an unknown agent, those of the first one."""
@@ -432,7 +383,7 @@ class Dags(World[DagKey, DagData, DagView, Template]):
             self._last_maintenance[store] = max(self._last_maintenance.get(store, key), key)
             self._last_holder[store, dag.maintenance] = key
         if model.makes is not None:
-            self._makers.append((dag, model.makes.identity, files.changed_places(model, place)))
+            self._makers.append((dag, model.makes, model.makes.places(place)))
         return dag
 
     def _add(self, key: DagKey, data: DagData, history: machine.History) -> None:
