@@ -19,6 +19,7 @@ from obshell_world import LOCAL, operate, said, sealed, with_bodies
 from oceanmock import Obshell, Ocp
 from oceanmock.errors import AuthorError
 from oceanmock.library import read_scenario
+from oceanmock.ocp.api import API
 from served import MILLISECOND, SECOND, Ask, World
 
 OCP: Final = ContractFile("ocp")
@@ -26,6 +27,7 @@ OBSHELL: Final = ContractFile("obshell")
 TENANTS: Final = "/api/v2/ob/clusters/1/tenants"
 TASKS: Final = "/api/v2/tasks/instances"
 DAGS: Final = "/api/v1/task/dag"
+HOSTS: Final = "/api/v2/compute/hosts/batchCreate"
 JOIN, CONFIG, INIT = "/api/v1/agent/join", "/api/v1/observer/config", "/api/v1/ob/init"
 
 CREATE: Final = """
@@ -206,7 +208,7 @@ def test_a_sandbox_made_anew_has_its_templates_and_none_of_what_they_started() -
 def test_adding_hosts_answers_the_task_in_a_list() -> None:
     _, ask = ocp()
 
-    data = ask("POST", "/api/v2/compute/hosts/batchCreate", json=[]).json()["data"]
+    data = ask("POST", HOSTS, json=API.submit_body("POST", HOSTS)).json()["data"]
 
     assert list(data) == ["contents"]
     assert [task["name"] for task in data["contents"]] == ["Add host"]

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import pytest
 
-from contract_file import ContractFile
+from contract_file import ContractFile, nodes
 from obshell_world import said, with_bodies
 from oceanmock.apis import APIS
 from oceanmock.conformance.model import spec_for
@@ -47,7 +47,7 @@ def test_each_submit_has_a_summary_a_source_and_a_body_that_its_schema_takes() -
         for problem in [
             *([] if operation["summary"] and operation["x-source"]["code"] else ["no summary or source"]),
             *OBSHELL.problems(
-                {"$ref": f"#/components/schemas/{operation['x-submit'].get('body', 'ForcePassDagParam')}"},
+                {"$ref": f"#/components/schemas/{operation['x-submit'].get('struct', 'ForcePassDagParam')}"},
                 body_of(operation),
             ),
         ]
@@ -58,8 +58,9 @@ def test_each_submit_has_a_summary_a_source_and_a_body_that_its_schema_takes() -
     assert all(schema["description"] and schema["x-source"] for schema in OBSHELL.submit_schemas.values())
 
 
-def body_of(operation: dict[str, Any]) -> Any:
-    return APIS[1].submit_body(operation["method"].upper(), operation["path"].replace("{", "").replace("}", ""))
+def body_of(operation: dict[str, Any], api: int = 1) -> Any:
+    """Return the contract's example of an operation's body."""
+    return APIS[api].submit_body(operation["method"].upper(), operation["path"].replace("{", "").replace("}", ""))
 
 
 def test_the_body_of_each_submit_is_bound_without_an_error_on_an_agent_of_a_cluster() -> None:
@@ -186,7 +187,7 @@ def test_no_conformance_run_knows_a_submit(api: str) -> None:
     known = {operation.id for operation in operations_of(spec_for(api))}  # type: ignore[arg-type]
 
     assert known == {route.id for route in record.routes}
-    assert "x-submit" not in str(spec_for(api))  # type: ignore[arg-type]
+    assert not any("x-submit" in node for node in nodes(spec_for(api)))  # type: ignore[arg-type]
 
 
 # --- starts_on, by the operation's name, and what it refuses ---------------------------------------
@@ -296,3 +297,83 @@ def test_what_is_wrong_with_a_start_is_said_where_it_stands(start: str, why: str
 
     assert why in str(refused.value)
     assert "scenario.yaml:4:" in str(refused.value)
+
+
+# --- OCP ------------------------------------------------------------------------------------------
+
+OCP: Final = ContractFile("ocp")
+OCP_NAMED: Final = """
+summary: A tenant is created, and hosts are added
+api: ocp
+progression: manual
+tasks:
+  - {name: "Create {body.name}", starts_on: createTenant, subtasks: [Create]}
+  - {name: Add hosts, starts_on: batchCreateHosts, subtasks: [Add]}
+"""
+CREATE: Final = "/api/v2/ob/clusters/2/tenants/createTenant"
+
+
+def test_each_submit_of_ocp_names_a_page_and_takes_its_own_example() -> None:
+    bodies = [
+        (operation["requestBody"]["content"]["application/json"]["schema"], body_of(operation, api=0))
+        for operation in OCP.submits.values()
+        if "requestBody" in operation
+    ]
+
+    assert [problem for schema, body in bodies for problem in OCP.problems(schema, body)] == []
+    assert len(OCP.submits) == 22
+    assert all(operation["x-source"]["pages"] for operation in OCP.submits.values())
+
+
+def test_a_task_starts_on_an_operation_by_name_as_the_page_shows_it() -> None:
+    ask = World(OCP_NAMED).serve()
+    tenant, hosts = (body_of(OCP.submits[id], api=0) for id in ("createTenant", "batchCreateHosts"))
+
+    created, added = ask("POST", CREATE, json=tenant), ask("POST", "/api/v2/compute/hosts/batchCreate", json=hosts)
+
+    assert created.json()["data"]["name"] == "Create foo"
+    assert [task["name"] for task in added.json()["data"]["contents"]] == ["Add hosts"]
+    assert OCP.problems({"$ref": "#/components/schemas/TaskInstance"}, created.json()["data"]) == []
+
+
+@pytest.mark.parametrize(
+    ("content", "message", "debug"),
+    [
+        (b"", "Malformed JSON request", "The body is missing."),
+        (b'{"name"', "Malformed JSON request", "The body is not JSON"),
+        (b'{"name": "foo"}', "The request is not as the contract says.", '"rootPassword" is a required property'),
+        (b"[]", "The request is not as the contract says.", "is not of type"),
+    ],
+    ids=str,
+)
+def test_a_body_of_ocp_must_have_what_its_page_requires(content: bytes, message: str, debug: str) -> None:
+    ask = World(OCP_NAMED).serve()
+
+    answer = ask("POST", CREATE, content=content, headers={"content-type": "application/json"})
+
+    assert (answer.status_code, answer.json()["error"]["message"]) == (400, message)
+    assert debug in answer.json()["error"]["debugMessage"]
+
+
+def test_what_nothing_starts_is_unknown_to_ocp_once_its_body_is_right() -> None:
+    world = World(OCP_NAMED)
+    ask = world.serve()
+
+    answer = ask("POST", "/api/v2/ob/clusters/1/zones/z1/stop")
+
+    assert (answer.status_code, answer.json()["error"]["debugMessage"]) == (
+        404,
+        "Nothing of the scenario starts on stopZone.",
+    )
+    assert world.sandbox.journal.all()[0].operation == "stopZone"
+    assert ask("POST", "/api/v2/ob/clusters/1/zones/z1/stop", auth=("viewer", "viewer")).status_code == 403
+
+
+def test_a_path_that_is_nearly_a_submit_s_is_told_so() -> None:
+    world = World(OCP_NAMED)
+
+    world.serve()("POST", "/api/v2/ob/clusters/1/tenants/createTenat")
+
+    assert world.sandbox.journal.all()[0].refusal.endswith(
+        "The nearest is POST /api/v2/ob/clusters/{id}/tenants/createTenant."
+    )

@@ -119,28 +119,20 @@ class Api:
     @property
     def submits(self) -> tuple[Operation, ...]:
         """Return the operations of the contract that start something, in its order."""
-        from oceanmock.openapi import load_spec, operations_of, spec_path  # noqa: PLC0415 (slow)
+        from oceanmock.openapi import load_submits, spec_path  # noqa: PLC0415 (slow)
 
-        return operations_of(load_spec(self.contract or spec_path(self.name)), are_submits=True)
+        return load_submits(self.contract or spec_path(self.name))
 
-    def submit_at(self, method: str, path: str) -> Operation | None:
-        """Return the submit that a request calls; None without one."""
-        from oceanmock.openapi import operations_at  # noqa: PLC0415 (slow)
-
-        return next((each for each in operations_at(self.submits, path) if each.method == method), None)
-
-    def submit_body(self, method: str, path: str) -> Json:
+    def submit_body(self, method: str, path: str) -> Any:
         """Return the contract's example of the body of a submit; {} without one."""
-        from oceanmock.openapi import load_spec, spec_path  # noqa: PLC0415 (slow)
+        from oceanmock.openapi import load_spec, operations_at, spec_path  # noqa: PLC0415 (slow)
 
-        operation, spec = self.submit_at(method, path), load_spec(self.contract or spec_path(self.name))
-        if operation is None:
-            return {}
-        body = spec["paths"][operation.path][operation.method.lower()].get("requestBody")
+        found = next((each for each in operations_at(self.submits, path) if each.method == method), None)
+        body = found.definition.get("requestBody") if found else None
         schema = body["content"]["application/json"]["schema"] if body else {}
-        schemas: dict[str, Any] = spec["components"]["schemas"]
-        example: Json = schemas[schema["$ref"].rpartition("/")[2]].get("example", {}) if schema else {}
-        return example
+        if "$ref" in schema:
+            schema = load_spec(spec_path(self.name))["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
+        return schema.get("example", {})
 
     def module(self, name: str) -> Any:
         """Return a module of the API's package, imported on first use."""
@@ -331,12 +323,13 @@ class Service:
     """One API as the pipeline serves it.
 
     ``prefix`` decides which paths are its own and get its errors. ``security`` maps a kind of security scheme
-    (``basic``, ``apiKey``) to its authenticator. ``encode`` serializes bodies; ``aliases`` maps further paths to paths
-    of the contract. ``open`` prepares each request first, for example decrypts it. ``fallback`` returns a handler for a
-    request that no operation matches, or None; it authenticates that request itself, so it decides whether an unknown
-    path or a wrong method is refused before credentials are checked. ``is_lenient``: a path may end in a slash, and
-    HEAD is served as GET. ``readers`` maps formats of the contract to functions that read a parameter's text, and raise
-    ValueError.
+    (``basic``, ``apiKey``) to its authenticator. ``encode`` serializes bodies; ``aliases`` maps further paths to
+    paths of the contract. ``submits`` are the operations of the contract that ``fallback`` responds to, of which
+    the pipeline has read the body unless it has ``checks``. ``open`` prepares each request first, for example
+    decrypts it. ``fallback`` returns a handler for a request that no operation matches, or None; it authenticates
+    that request itself, so it decides whether an unknown path or a wrong method is refused before credentials are
+    checked. ``is_lenient``: a path may end in a slash, and HEAD is served as GET. ``readers`` maps formats of the
+    contract to functions that read a parameter's text, and raise ValueError.
     """
 
     name: str
@@ -346,6 +339,7 @@ class Service:
     render_error: Callable[[Request, Exception], Response]
     security: Mapping[str, Authenticator]
     encode: Callable[[Any], bytes]
+    submits: Sequence[Operation] = ()
     aliases: Mapping[str, str] = field(default_factory=dict)
     open: Callable[[Request], None] = lambda request: None
     fallback: Callable[[Request], Handler | None] = lambda request: None

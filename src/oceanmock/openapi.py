@@ -15,7 +15,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from hashlib import sha256
 from importlib.util import cache_from_source
@@ -38,13 +38,14 @@ PROSE: Final = frozenset({"example", "examples", "externalDocs", "links", "x-sou
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One operation of a contract; ``permission`` is its ``x-permission``, if it has one."""
+    """One operation of a contract; ``permission`` is its ``x-permission``, ``definition`` all that it says."""
 
     id: str
     method: str
     path: str
     permission: str | None
     statuses: tuple[str, ...]
+    definition: Mapping[str, Any] = field(compare=False, repr=False)
 
 
 @cache
@@ -102,7 +103,12 @@ def load_task_spec(path: Path) -> Spec:
     return _load(path)[1]
 
 
-def _load(path: Path) -> tuple[Spec, Spec]:
+def load_submits(path: Path) -> tuple[Operation, ...]:
+    """Return the operations of the contract in a file that start something, in its order."""
+    return _load(path)[2]
+
+
+def _load(path: Path) -> tuple[Spec, Spec, tuple[Operation, ...]]:
     try:
         return _read_spec(path, path.stat().st_mtime_ns)
     except OSError as problem:
@@ -110,12 +116,13 @@ def _load(path: Path) -> tuple[Spec, Spec]:
 
 
 @lru_cache(maxsize=16)
-def _read_spec(path: Path, _version: int) -> tuple[Spec, Spec]:
+def _read_spec(path: Path, _version: int) -> tuple[Spec, Spec, tuple[Operation, ...]]:
     content = path.read_bytes()
     spec: Spec = compiled(path, content, lambda: _parse_spec(path, content))
     paths = {at: item for at, own in spec["paths"].items() if set(item := _without_submits(own)) & {*METHODS}}
     components = {kind: _without_submits(named) for kind, named in spec.get("components", {}).items()}
-    return spec, {**_without_submits(spec), "paths": paths, **({"components": components} if components else {})}
+    tasks = {**_without_submits(spec), "paths": paths, **({"components": components} if components else {})}
+    return spec, tasks, operations_of(spec, are_submits=True)
 
 
 def _without_submits(node: Spec) -> dict[str, Any]:
@@ -166,7 +173,8 @@ def operations_of(spec: Spec, *, are_submits: bool = False) -> tuple[Operation, 
             if "operationId" not in definition:
                 raise AuthorError(f"{method.upper()} {path} has no operationId. Give it one.")
             permission, statuses = definition.get("x-permission"), tuple(definition.get("responses", {}))
-            operations.append(Operation(definition["operationId"], method.upper(), path, permission, statuses))
+            id = definition["operationId"]
+            operations.append(Operation(id, method.upper(), path, permission, statuses, definition))
     return tuple(operations)
 
 

@@ -36,7 +36,7 @@ from oceanmock.errors import AuthorError, CallerError
 from oceanmock.http import Encoded, Receive, Scope
 from oceanmock.http.validation import Parameters, RequestBody, ResponseRules, check_width
 from oceanmock.masking import mask_error, mask_text
-from oceanmock.openapi import Operation, operations_of, runtime_view
+from oceanmock.openapi import Operation, operations_at, operations_of, runtime_view
 from oceanmock.text import closest
 
 with warnings.catch_warnings():
@@ -255,9 +255,15 @@ class Pipeline:
 
     def _fall_back(self, request: Request, allowed: Sequence[str]) -> Response:
         """Return the API's response to a request that no operation matches. Raises ApiError."""
+        path = request.path.removesuffix("/") if request.service.is_lenient else request.path
+        at_path = operations_at(request.service.submits, path)
+        request.operation = next((each for each in at_path if each.method == request.method), None)
         handler = request.service.fallback(request)
         if handler is not None and not allowed:
             inject_fault(request)
+            body = _submit_body(request.operation) if request.operation and not request.stub else None
+            if body is not None:
+                request.content = body.read(request)
             return handler(request)
         if allowed:
             text = ", ".join(allowed)
@@ -270,7 +276,8 @@ class Pipeline:
         parts = line.split("/")
         operations = {}
         name = request.service.name
-        for operation in (*self._operations[name], *request.sandbox.stub_paths(name)):
+        submits = (f"{each.method} {each.path}" for each in request.service.submits)
+        for operation in (*self._operations[name], *request.sandbox.stub_paths(name), *submits):
             # With the request's segments for its variables, so that ids match.
             segments = [
                 parts[index] if segment.startswith("{") and index < len(parts) else segment
@@ -279,6 +286,13 @@ class Pipeline:
             operations["/".join(segments)] = operation
         nearest = operations[str(closest(line, list(operations), cutoff=0.0))]
         raise ApiError("unknown path", f"No operation of the contract answers {line}. The nearest is {nearest}.")
+
+
+@lru_cache(maxsize=256)
+def _submit_body(operation: Operation) -> RequestBody | None:
+    """Return the body of a submit, compiled on its first request; None without one, or where its API reads it."""
+    body = operation.definition.get("requestBody")
+    return None if body is None or "checks" in operation.definition["x-submit"] else RequestBody(body)
 
 
 def _finish(verification: Coroutine[Any, Any, None]) -> None:

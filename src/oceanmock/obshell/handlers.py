@@ -32,7 +32,6 @@ from oceanmock.clock import MILLISECOND, SECOND, wall_now
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.errors import CallerError, IllegalOperator, NoSuchTask, TaskExpired, UnderMaintenance, WrongIdentity
 from oceanmock.obshell import api, bodies, errors, world
-from oceanmock.obshell.agent import Address
 from oceanmock.obshell.api import API, LOGIN_PATH, STATUS_PATH, Version, contract_version, parse_generic_id
 from oceanmock.obshell.auth import (
     AES_BYTES,
@@ -60,10 +59,8 @@ from oceanmock.obshell.bodies import (
     read_operator,
     read_show_details,
 )
-from oceanmock.obshell.errors import ObshellError, error_of, not_found, not_holding, panic
-from oceanmock.obshell.locks import TenantLock
-from oceanmock.obshell.scenario import Dag
-from oceanmock.obshell.submits import Call, call_at, is_needed, wrong_identity
+from oceanmock.obshell.errors import error_of, not_found, not_holding, panic
+from oceanmock.obshell.submits import Call, call_at, is_needed, under_maintenance, wrong_identity
 from oceanmock.obshell.world import CLUSTER, Dags, DagView, Store, Template, id_of
 from oceanmock.scenario.stubs import Stub, StubRequest
 from oceanmock.text import format_instant
@@ -127,6 +124,7 @@ class ServiceFactory:
             name=API.name,
             prefix=API.prefix,
             spec=api.spec_of(variant),
+            submits=API.submits,
             handlers={id: handler for id, handler in by_id.items() if api.has_operation(variant, id)},
             render_error=self.render_error,
             security={"apiKey": self.verify},
@@ -268,7 +266,6 @@ class ServiceFactory:
         call, other = call_at(request.method, request.path), self._others.get((request.method, request.path))
         if not (templates or call or other or request.sandbox.find_stub(request)):
             return None
-        request.operation = call.operation if call else None
         self.verify(request)
         templates = [template for template in templates if template.model.agent in (None, place_of(request) + 1)]
         stub = self._stub(request)
@@ -311,7 +308,7 @@ class ServiceFactory:
         except WrongIdentity as error:
             raise wrong_identity(own, error.identity, *error.expected) from None
         except UnderMaintenance as error:
-            locked = _under_maintenance(template.model, own, error, f"Create task '{name}' failed: ")
+            locked = under_maintenance(template.model, own, error, f"Create task '{name}' failed: ")
             raise replace(locked, null=null) from None
         return self._succeed(request, dag_json(request, view, details=False))
 
@@ -494,16 +491,7 @@ def _operator_errors(view: DagView) -> Iterator[None]:
         node = view.dag.nodes[error.node or 0]
         raise error_of(f"Task.{error.reason}", node=node.name, number=node.number) from None
     except UnderMaintenance as error:
-        raise _under_maintenance(view.dag.model, view.dag.owner, error, "") from None
+        raise under_maintenance(view.dag.model, view.dag.owner, error, "") from None
     except TaskExpired as error:
         last, id = (world.id_of(dag, dag.number) for dag in (error.last, error.dag))
         raise error_of("Task.Expired", tenant=error.tenant, last=last, id=id, name=error.dag.name) from None
-
-
-def _under_maintenance(dag: Dag, own: Address, error: UnderMaintenance, outer: str) -> ObshellError:
-    """Return the error of a dag that cannot take its lock."""
-    if dag.scope == "agent":
-        return error_of("Agent.UnderMaintenance", outer=outer, agent=bodies.authority(own.ip, own.port))
-    if isinstance(dag.maintenance, TenantLock) and error.tenant is not None:
-        return error_of("OB.Tenant.UnderMaintenance", outer=outer, tenant=error.tenant)
-    return error_of("OB.Cluster.UnderMaintenanceWithDag", outer=outer, dag=error.dag)

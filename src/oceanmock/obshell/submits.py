@@ -12,25 +12,27 @@ from functools import cache
 from typing import Any, Final, Literal, NamedTuple
 
 from oceanmock.api import Json, Request
+from oceanmock.errors import UnderMaintenance
 from oceanmock.obshell.agent import Address, Agent
 from oceanmock.obshell.api import API
 from oceanmock.obshell.bodies import agent_of, authority, holds_oceanbase, missing_fields, read_fields
 from oceanmock.obshell.errors import ObshellError, error_of, not_holding
 from oceanmock.obshell.gojson import Structs
-from oceanmock.openapi import Operation, load_spec, path_matches, spec_path
+from oceanmock.obshell.locks import TenantLock
+from oceanmock.obshell.scenario import Dag
+from oceanmock.openapi import load_spec, path_matches, spec_path
 
 _GO_TYPES: Final = {"integer": "int", "boolean": "bool", "number": "float64"}
 
 
 class Call(NamedTuple):
-    """A call beside the task routes: its path, its checks in order, and the operation that it is."""
+    """A call beside the task routes: its path, and its checks in order."""
 
     path: str
     checks: Sequence[str]
     identity: Sequence[str]
     body: str
     null: Literal["", "null"]
-    operation: Operation | None
 
 
 def call_at(method: str, path: str) -> Call | None:
@@ -44,18 +46,17 @@ def _calls() -> Mapping[str, Sequence[Call]]:
     """Return the calls of each method."""
     spec, calls = load_spec(spec_path(API.name)), dict[str, list[Call]]()
 
-    def add(method: str, path: str, rules: Mapping[str, Any], operation: Operation | None) -> None:
-        checks, identity, body = rules["checks"], rules.get("identity", ()), rules.get("body", "")
-        call = Call(path, checks, identity, body, "" if rules.get("bare") else "null", operation)
+    def add(method: str, path: str, rules: Mapping[str, Any]) -> None:
+        checks, identity, body = rules["checks"], rules.get("identity", ()), rules.get("struct", "")
+        call = Call(path, checks, identity, body, "" if rules.get("bare") else "null")
         calls.setdefault(method, []).append(call)
 
     for operation in API.submits:
-        rules = spec["paths"][operation.path][operation.method.lower()]["x-submit"]
-        add(operation.method, operation.path, rules, operation)
+        add(operation.method, operation.path, operation.definition["x-submit"])
     for rules in spec["x-submit"]["beside"]:
         for line in rules["calls"]:
             method, path = line.split()
-            add(method, path, rules, None)
+            add(method, path, rules)
     return calls
 
 
@@ -117,6 +118,15 @@ def wrong_identity(agent: Address, identity: str, *expected: str) -> ObshellErro
     """Return the error of an agent that has none of the identities that a call serves."""
     values = {"agent": authority(agent.ip, agent.port), "identity": identity, "expected": " or ".join(expected)}
     return error_of("Agent.Identify.NotSupportOperation", **values)
+
+
+def under_maintenance(dag: Dag, own: Address, error: UnderMaintenance, outer: str) -> ObshellError:
+    """Return the error of a dag that cannot take its lock."""
+    if dag.scope == "agent":
+        return error_of("Agent.UnderMaintenance", outer=outer, agent=authority(own.ip, own.port))
+    if isinstance(dag.maintenance, TenantLock) and error.tenant is not None:
+        return error_of("OB.Tenant.UnderMaintenance", outer=outer, tenant=error.tenant)
+    return error_of("OB.Cluster.UnderMaintenanceWithDag", outer=outer, dag=error.dag)
 
 
 def _is_own(body: Json, agent: Agent) -> bool:

@@ -80,6 +80,7 @@ class ServiceFactory:
             name=API.name,
             prefix=API.prefix,
             spec=API.spec,
+            submits=API.submits,
             handlers={
                 "listTaskInstances": self.list_tasks,
                 "getTaskInstance": self.get_task,
@@ -162,23 +163,11 @@ class ServiceFactory:
         other = self._other_response(request) if request.method in ("GET", "HEAD") and isinstance(stub, str) else None
         if other is not None:
             return lambda _: other
-        if not templates and not stub:
+        if not templates and not stub and request.operation is None:
             return None
         if MANAGER_PERMISSION not in (granted or ()) and request.method not in ("GET", "HEAD"):
             raise ApiError("forbidden", f"A call that is no read needs the permission {MANAGER_PERMISSION}.")
-        if not isinstance(stub, str):
-            return stub
-        if not templates:
-            raise ApiError("unknown path", stub)
-        try:
-            body = orjson.loads(request.body) if request.body.strip() else None
-        except orjson.JSONDecodeError as error:
-            raise ApiError("malformed body", f"The body is not JSON: {error}.") from None
-        template = template_for(templates, body)
-        if template is None:
-            raise unknown_start(templates, request)
-        refusal = self._stub(request, template.starts_on.refusals)
-        return partial(self._start, template=template) if isinstance(refusal, str) else refusal
+        return partial(self._submit, templates=templates, why=stub) if isinstance(stub, str) else stub
 
     def _stub(self, request: Request, refusals: Sequence[Stub] | None = None) -> Handler | str:
         """Return the handler of the stub that responds, else why none does."""
@@ -198,8 +187,21 @@ class ServiceFactory:
             data = page_of(data, request.query.decode("latin-1"))
         return None if data is None else self._respond(request, data)
 
-    def _start(self, request: Request, *, template: Template) -> Response:
-        """Return the new task where the real operation has it: as the data, or in a list."""
+    def _submit(self, request: Request, *, templates: Sequence[Template], why: str) -> Response:
+        """Start the task of the first template that fits, and return it where the real operation has it.
+
+        That is the data, or a list. A real server would start a task where no template does. Raises ApiError.
+        """
+        try:
+            body = orjson.loads(request.body) if request.body.strip() else None
+        except orjson.JSONDecodeError as error:
+            raise ApiError("malformed body", f"The body is not JSON: {error}.") from None
+        template: Template | None = template_for(templates, body)
+        if template is None:
+            raise ApiError("unknown path", why) if why and not templates else unknown_start(templates, request)
+        refusal = self._stub(request, template.starts_on.refusals)
+        if not isinstance(refusal, str):
+            return refusal(request)
         task = _task_json(world.start(request.sandbox, template, StubRequest.of(request)), "submitted")
         data = {"contents": [task]} if template.starts_on.in_contents else task
         return self._respond(request, data)

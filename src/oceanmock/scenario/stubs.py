@@ -350,7 +350,8 @@ class StartsOn(Model):
         request = {"method": submits[id].method, "path": submits[id].path}
         if {**request, **value} != {**value, **request}:
             raise contradiction("bad_start", "has a `method` or a `path` beside its `operation`")
-        return {**value, **request}
+        rules = submits[id].definition["x-submit"].items()
+        return {**{key: rule for key, rule in rules if key in cls.model_fields}, **value, **request}
 
     @model_validator(mode="after")
     def _check_refusals(self) -> StartsOn:
