@@ -5,7 +5,8 @@ the methods of the HTTP protocol, which uvloop calls by itself: a request that i
 is written to the socket. It measures the CPU time of the thread, and allows more of it on a busy machine. Passes of the
 garbage collector are left out, since the objects of the tests make them long, and so is what a process does once: it
 compiles contracts and models, imports modules, and reads a scenario of the library or the names of faker. It fails
-tests of the default run, and none that `-m` selects.
+tests of the default run, and those that `-m` selects only with ``--watch-all``: some of them give a server all it may
+have to do.
 """
 
 from __future__ import annotations
@@ -133,6 +134,10 @@ def _loop_factory(config: Config) -> Any:
     return _Loop if isinstance(config.app, App) else _other_factory(config)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--watch-all", action="store_true", help="Also fail slow tests that hold an event loop.")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _watch_servers() -> Iterator[None]:
     with ExitStack() as stack:
@@ -150,7 +155,7 @@ def _watch_servers() -> Iterator[None]:
 def _nothing_holds_an_event_loop(pytestconfig: pytest.Config, _watch_servers: None) -> Iterator[None]:
     _slow.clear()
     yield
-    is_default = pytestconfig.option.markexpr in ("", "not slow")  # the slow tests give a server all it may have to do
-    slow = _slow.copy() if is_default else []
+    is_watched = pytestconfig.option.watch_all or pytestconfig.option.markexpr in ("", "not slow")
+    slow = _slow.copy() if is_watched else []
     _slow.clear()
     assert not slow, f"these callbacks held the event loop for more than {MAX_MS} ms"
