@@ -55,6 +55,7 @@ dags:
   - {id: 7, name: Scale out, scope: cluster, maintenance: global, nodes: [{sub_tasks: {takes: forever}}]}
 """
 PASSWORD: Final = "oceanmock"
+NANOSECONDS: Final = "2021-08-25T15:09:31.123456789Z"
 
 
 def pair() -> Obshell:
@@ -74,7 +75,7 @@ def agents() -> Iterator[Obshell]:
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Obshell]:
     """Three agents of a cluster, of the whole module."""
-    with server().obshell(yaml.safe_load(CLUSTER), auth=False) as sandbox:
+    with server().obshell(yaml.safe_load(CLUSTER), auth=False, starts_at=NANOSECONDS) as sandbox:
         sandbox.clock.advance("60s")
         yield sandbox
 
@@ -333,6 +334,13 @@ def test_every_agent_of_a_cluster_lists_what_is_unfinished_on_all_and_in_oceanba
     assert lists == [["Upgrade agent", "Upgrade agent", "Scale out"]] * 2
     assert names(cluster, 2, "dag/agent/unfinish") == []
     assert names(cluster, 2, "dags/ob") == names(cluster, 3, "dags/ob") == ["Scale out"]
+
+
+def test_oceanbase_keeps_the_times_of_its_dags_to_the_microsecond(cluster: Obshell) -> None:
+    own, shared = (ask(cluster, 1, f"task/{path}")["data"]["contents"][0] for path in ("dags/agent", "dags/ob"))
+
+    assert own["start_time"] == "2021-08-25T15:09:32.123456789Z"
+    assert shared["start_time"] == "2021-08-25T15:09:32.123456Z"
 
 
 def test_the_agents_of_a_cluster_are_listed_with_their_states(cluster: Obshell) -> None:

@@ -29,6 +29,7 @@ from obshell_world import (
     said,
     world,
 )
+from oceanmock.obshell.errors import in_chinese
 from served import MAX_BODY_BYTES
 
 # --- ids ------------------------------------------------------------------------------------------
@@ -296,3 +297,28 @@ def test_no_body_is_too_strange_to_be_refused(path: str) -> None:
 )  # fmt: skip
 def test_no_header_is_too_strange_to_be_answered(headers: dict[str, str]) -> None:
     assert plain(failed())("GET", DAG, headers=headers).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("language", "path", "message"),
+    [
+        ("zh", "task/dag/maintain/ob", "agent 未持有 OceanBase 集群连接"),
+        ("zh_TW", "task/dag/11", "未找到任务: agent 未持有 OceanBase 集群连接"),
+        ("zh-Hans-CN", "task/nothing", "未找到资源\uff1a404 not found"),
+        ("zh-CN,zh;q=0.9", "task/nothing", "Element not found: 404 not found"),  # Go parses one tag alone
+        ("en", "task/nothing", "Element not found: 404 not found"),
+    ],
+)
+def test_a_message_is_in_the_language_that_is_accepted(language: str, path: str, message: str) -> None:
+    answer = plain(failed())("GET", f"/api/v1/{path}", headers={"Accept-Language": language})
+
+    assert answer.json()["error"]["message"] == message
+
+
+def test_a_message_in_a_message_is_translated_by_itself() -> None:
+    inner = "127.0.0.1:2886 is under maintenance"
+
+    assert in_chinese(f"Create task 'Initialize cluster' failed: {inner}") == (
+        "创建任务 'Initialize cluster' 失败: 127.0.0.1:2886 处于运维状态中"
+    )
+    assert in_chinese("Unauthorized: OceanBase password is incorrect") == "认证失败: OceanBase root 密码不正确"

@@ -14,6 +14,7 @@ from typing import Final, Literal, get_args
 Progression = Literal["time", "polls", "manual", "immediate"]
 PROGRESSIONS: Final[tuple[Progression, ...]] = get_args(Progression)
 
+MICROSECOND: Final = 1_000
 MILLISECOND: Final = 1_000_000
 SECOND: Final = 1_000_000_000
 DEFAULT_TICK: Final = SECOND

@@ -7,21 +7,27 @@ structs, and each is always present: absent values are null.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from functools import reduce
 from typing import Any, Final, Literal, TypeVar
 
 import orjson
 
 from oceanmock.api import Json, Request
+from oceanmock.clock import MICROSECOND
+from oceanmock.errors import IllegalOperator, TaskExpired, UnderMaintenance
 from oceanmock.obshell import api
 from oceanmock.obshell.agent import Address, Agent
 from oceanmock.obshell.api import GenericId, QuirkName, Version, contract_version, parse_generic_id
-from oceanmock.obshell.errors import ObshellError, error_of, not_found, not_holding, panic
+from oceanmock.obshell.errors import PANICS, ObshellError, error_of, in_chinese, not_found, not_holding, panic
 from oceanmock.obshell.gojson import BOOLEANS, Structs, Unreadable, query_value, quoted, read_struct
+from oceanmock.obshell.locks import TenantLock
 from oceanmock.obshell.machine import lines_of, task_logs_at
+from oceanmock.obshell.scenario import Dag
 from oceanmock.obshell.states import DagState, NodeState, SubTaskState
-from oceanmock.obshell.world import DagData, DagKey, Dags, DagView, NodeData, Store, id_of
+from oceanmock.obshell.world import CLUSTER, DagData, DagKey, Dags, DagView, NodeData, Store, id_of
 from oceanmock.text import format_instant
 
 EPOCH: Final = format_instant(0)
@@ -164,6 +170,41 @@ def read_fields(request: Request, struct: str, structs: Structs) -> dict[str, An
     except Unreadable as error:
         is_eof = "Go struct field" not in str(error) and has_quirk(request, "body-that-is-no-object-is-eof")
         raise error_of("Common.BindJsonFailed", why="EOF" if is_eof else error) from None
+
+
+def message_of(request: Request, error: ObshellError) -> str:
+    """Return the message of an error in the language of Accept-Language, if that is one tag (middleware.go:329-339)."""
+    tag = (request.header(b"accept-language") or b"").decode("latin-1")
+    is_chinese = re.fullmatch("zh([-_][A-Za-z0-9]+)*", tag, re.IGNORECASE) is not None
+    is_translated = is_chinese and error.stage not in PANICS and has_err_codes(request)
+    return in_chinese(error.message) if is_translated else error.message
+
+
+@contextmanager
+def operator_errors(view: DagView) -> Iterator[None]:
+    """Raise ObshellError for what the state of a dag, or a flag of its nodes, does not allow."""
+    try:
+        yield
+    except IllegalOperator as error:
+        if error.reason == "NoNodeFailed":
+            why = "failed to set dag rollback: no node failed"
+            raise replace(error_of("Common.Unexpected", why=why), old_message=f"Known error: {why}") from None
+        node = view.dag.nodes[error.node or 0]
+        raise error_of(f"Task.{error.reason}", node=node.name, number=node.number) from None
+    except UnderMaintenance as error:
+        raise under_maintenance(view.dag.model, view.dag.owner, error, "") from None
+    except TaskExpired as error:
+        last, id = (id_of(dag, dag.number) for dag in (error.last, error.dag))
+        raise error_of("Task.Expired", tenant=error.tenant, last=last, id=id, name=error.dag.name) from None
+
+
+def under_maintenance(dag: Dag, own: Address, error: UnderMaintenance, outer: str) -> ObshellError:
+    """Return the error of a dag that cannot take its lock."""
+    if dag.scope == "agent":
+        return error_of("Agent.UnderMaintenance", outer=outer, agent=authority(own.ip, own.port))
+    if isinstance(dag.maintenance, TenantLock) and error.tenant is not None:
+        return error_of("OB.Tenant.UnderMaintenance", outer=outer, tenant=error.tenant)
+    return error_of("OB.Cluster.UnderMaintenanceWithDag", outer=outer, dag=error.dag)
 
 
 def dag_json(request: Request, view: DagView, *, details: bool) -> Json:
@@ -358,7 +399,11 @@ def _status(dag: DagData, state: DagState | NodeState | SubTaskState) -> Json:
 
 
 def _time(dag: DagData, instant: int | None) -> str:
-    return EPOCH if instant is None else format_instant(dag.created + instant)
+    """Return a time; OceanBase, which keeps a cluster's, has microseconds (SELECT NOW(6), convert.go:278-284)."""
+    if instant is None:
+        return EPOCH
+    at = dag.created + instant
+    return format_instant(at - at % MICROSECOND if dag.store == CLUSTER else at)
 
 
 def _node_data(node: NodeData) -> Mapping[str, Any] | None:

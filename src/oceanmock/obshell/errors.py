@@ -3,7 +3,7 @@
 Facts: github.com/oceanbase/obshell at 61ee147, ob/agent/errors/errorcode.go and ob/agent/assets/i18n/error/en.json;
 recorded in tests/data/obshell. Before 4.3.1 an error had a number and no errCode, and an operator that the state does
 not allow was a 500; those numbers and texts are of agent/errors/errorcode.go at 424f28a and agent/service/task/dag.go
-at 0166004, and were never recorded. Messages are English whatever Accept-Language says.
+at 0166004, and were never recorded. Messages are Chinese for `Accept-Language: zh`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from oceanmock.api import ApiError, Response
 from oceanmock.errors import CallerError, NoSuchTask
-from oceanmock.obshell.api import InvalidGenericId, Version, spec_of
+from oceanmock.obshell.api import API, InvalidGenericId, Version, spec_of
 from oceanmock.openapi import operations_of
 
 if TYPE_CHECKING:
@@ -152,6 +152,24 @@ def not_holding(*, is_task: bool = False) -> ObshellError:
 def panic(stage: Stage = "recovery") -> ObshellError:
     """Return the error after the server recovered from a panic."""
     return replace(error_of("Common.Unexpected", why=PHRASES[500]), stage=stage)
+
+
+def in_chinese(message: str) -> str:
+    """Return a message in Chinese; the parts that have no translation stay."""
+    for pattern, text in _translations():
+        if match := pattern.fullmatch(message):
+            return text % match.groups()
+    outer, colon, cause = message.partition(": ")
+    return f"{in_chinese(outer)}: {in_chinese(cause)}" if colon else message
+
+
+@cache
+def _translations() -> list[tuple[re.Pattern[str], str]]:
+    """Return a pattern for each English message, and the Chinese one."""
+    pairs = API.spec["x-messages-zh"].items()
+    # What a message begins with is a name or an address: what stands before it is another message.
+    patterns = (re.sub(r"^\(\.\*\)", "([^ ]*)", re.escape(text).replace("%s", "(.*)")) for text, _ in pairs)
+    return [(re.compile(pattern, re.DOTALL), text) for pattern, (_, text) in zip(patterns, pairs, strict=True)]
 
 
 def response_error(error: Exception) -> ObshellError:

@@ -10,8 +10,8 @@ to a request for it; nothing connects to any other agent: its ids get the respon
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any, Final
@@ -30,7 +30,7 @@ from oceanmock.api import (
 )
 from oceanmock.clock import MILLISECOND, SECOND, wall_now
 from oceanmock.engine.sandbox import Sandbox
-from oceanmock.errors import CallerError, IllegalOperator, NoSuchTask, TaskExpired, UnderMaintenance, WrongIdentity
+from oceanmock.errors import CallerError, NoSuchTask, UnderMaintenance, WrongIdentity
 from oceanmock.obshell import api, bodies, errors, world
 from oceanmock.obshell.api import API, LOGIN_PATH, STATUS_PATH, Version, contract_version, parse_generic_id
 from oceanmock.obshell.auth import (
@@ -53,14 +53,16 @@ from oceanmock.obshell.bodies import (
     has_err_codes,
     has_quirk,
     holds_oceanbase,
+    operator_errors,
     place_of,
     read_fields,
     read_id,
     read_operator,
     read_show_details,
+    under_maintenance,
 )
 from oceanmock.obshell.errors import error_of, not_found, not_holding, panic
-from oceanmock.obshell.submits import Call, call_at, is_needed, under_maintenance, wrong_identity
+from oceanmock.obshell.submits import Call, call_at, is_needed, wrong_identity
 from oceanmock.obshell.world import CLUSTER, Dags, DagView, Store, Template, id_of
 from oceanmock.scenario.stubs import Stub, StubRequest
 from oceanmock.text import format_instant
@@ -235,7 +237,7 @@ class ServiceFactory:
         self._check_id(body_id or request.parameters["id"], view)
         match body["operator"].upper():
             case "ROLLBACK" | "RETRY" | "CANCEL" | "PASS" as operator:
-                with _operator_errors(view):
+                with operator_errors(view):
                     world.operate(request.sandbox, view.dag.key, operator)
             case _:
                 raise error_of("Task.Dag.Operator.NotSupport", operator=body["operator"])
@@ -251,7 +253,7 @@ class ServiceFactory:
         if owner not in (None, place_of(request)) and has_quirk(request, "forwarded-pass-loses-its-body"):
             read_operator(replace(request, body=b""), "Node")
         view, _ = find(request, id, dags_of(request).view_node)
-        with _operator_errors(view):
+        with operator_errors(view):
             world.operate_node(request.sandbox, dags_of(request).locate(id), "PASS")
         return self._succeed(request)
 
@@ -451,7 +453,7 @@ class ServiceFactory:
             body |= {"timestamp": format_instant(request.sandbox.started), "duration": 0}
         if problem.null:
             body["data"] = {"contents": None} if problem.null == "contents" else None
-        pairs = {"code": problem.code, "errCode": problem.err_code, "message": problem.message}
+        pairs = {"code": problem.code, "errCode": problem.err_code, "message": bodies.message_of(request, problem)}
         if isinstance(error, ApiError):  # of an injected fault
             own = {"code" if isinstance(error.code, int) else "errCode": error.code, "message": error.message}
             pairs |= {key: value for key, value in own.items() if value}
@@ -477,21 +479,3 @@ class ServiceFactory:
             "status": status,
             "traceId": trace,
         }
-
-
-@contextmanager
-def _operator_errors(view: DagView) -> Iterator[None]:
-    """Raise ObshellError for what the state of a dag, or a flag of its nodes, does not allow."""
-    try:
-        yield
-    except IllegalOperator as error:
-        if error.reason == "NoNodeFailed":
-            why = "failed to set dag rollback: no node failed"
-            raise replace(error_of("Common.Unexpected", why=why), old_message=f"Known error: {why}") from None
-        node = view.dag.nodes[error.node or 0]
-        raise error_of(f"Task.{error.reason}", node=node.name, number=node.number) from None
-    except UnderMaintenance as error:
-        raise under_maintenance(view.dag.model, view.dag.owner, error, "") from None
-    except TaskExpired as error:
-        last, id = (world.id_of(dag, dag.number) for dag in (error.last, error.dag))
-        raise error_of("Task.Expired", tenant=error.tenant, last=last, id=id, name=error.dag.name) from None

@@ -12,14 +12,11 @@ from functools import cache
 from typing import Any, Final, Literal, NamedTuple
 
 from oceanmock.api import Json, Request
-from oceanmock.errors import UnderMaintenance
 from oceanmock.obshell.agent import Address, Agent
 from oceanmock.obshell.api import API
 from oceanmock.obshell.bodies import agent_of, authority, holds_oceanbase, missing_fields, read_fields
 from oceanmock.obshell.errors import ObshellError, error_of, not_holding
 from oceanmock.obshell.gojson import Structs
-from oceanmock.obshell.locks import TenantLock
-from oceanmock.obshell.scenario import Dag
 from oceanmock.openapi import load_spec, path_matches, spec_path
 
 _GO_TYPES: Final = {"integer": "int", "boolean": "bool", "number": "float64"}
@@ -118,15 +115,6 @@ def wrong_identity(agent: Address, identity: str, *expected: str) -> ObshellErro
     """Return the error of an agent that has none of the identities that a call serves."""
     values = {"agent": authority(agent.ip, agent.port), "identity": identity, "expected": " or ".join(expected)}
     return error_of("Agent.Identify.NotSupportOperation", **values)
-
-
-def under_maintenance(dag: Dag, own: Address, error: UnderMaintenance, outer: str) -> ObshellError:
-    """Return the error of a dag that cannot take its lock."""
-    if dag.scope == "agent":
-        return error_of("Agent.UnderMaintenance", outer=outer, agent=authority(own.ip, own.port))
-    if isinstance(dag.maintenance, TenantLock) and error.tenant is not None:
-        return error_of("OB.Tenant.UnderMaintenance", outer=outer, tenant=error.tenant)
-    return error_of("OB.Cluster.UnderMaintenanceWithDag", outer=outer, dag=error.dag)
 
 
 def _is_own(body: Json, agent: Agent) -> bool:
