@@ -20,8 +20,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import yaml
 
 from command import OCEANMOCK, run, serving
+from oceanmock.cli import main
+from oceanmock.openapi import load_spec, spec_path
 
 ROOT = Path(__file__).parents[1]
 GENERATED = ROOT / "docs" / "reference"
@@ -134,3 +137,26 @@ def test_the_generated_pages_are_current() -> None:
     )
 
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_manifests_of_replicas_fit_each_other_and_the_command() -> None:
+    compose, kubernetes = (
+        block.text for block in ALL if block.page.stem == "several-replicas" and block.language == "yaml"
+    )
+    (server,) = (it for it in yaml.safe_load(compose)["services"].values() if "oceanmock" in str(it.get("command")))
+    secret, deployment, service = yaml.safe_load_all(kubernetes)
+    pod = deployment["spec"]["template"]
+    (container,) = pod["spec"]["containers"]
+    paths = load_spec(spec_path("admin"))["paths"]
+
+    for _, command, *words in (server["command"], [*container["command"], *container["args"]]):
+        main.commands[command].make_context(command, words)
+    assert {entry["valueFrom"]["secretKeyRef"]["key"] for entry in container["env"]} == secret["stringData"].keys()
+    assert {entry["name"] for entry in container["env"]} == {"OCEANMOCK_STORE", "OCEANMOCK_ADMIN_TOKEN"}
+    assert service["spec"]["selector"] == deployment["spec"]["selector"]["matchLabels"] == pod["metadata"]["labels"]
+    (port,) = container["ports"]
+    assert service["spec"]["ports"][0]["targetPort"] == port["name"]
+    for probe in ("livenessProbe", "readinessProbe"):
+        assert container[probe]["httpGet"]["port"] == port["name"]
+        assert container[probe]["httpGet"]["path"] in paths
+    assert str(port["containerPort"]) in container["args"]

@@ -303,6 +303,20 @@ def test_an_entry_that_is_older_than_the_newest_is_refused(redis: RedisServer, s
     assert store.append("older", LogEntry(5, 5, COMMANDS[0]), expected_version=version) is not None
 
 
+def test_a_replica_waits_for_the_command_of_another(redis: RedisServer, stack: ExitStack) -> None:
+    one, two = connect(stack, redis.url, "one"), connect(stack, redis.url, "two")
+    base = one.put(SandboxSpec(name="claimed")) or 0
+    one.read("claimed", since=base, claims=True)
+    asked = two.metrics()["store_requests_total"]
+
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(two.read, "claimed", since=base, claims=True)
+        until(lambda: two.metrics()["store_requests_total"] > asked + 1)
+        version = one.append("claimed", LogEntry(1, 1, COMMANDS[0]), expected_version=base)
+
+    assert waiting.result().version == version
+
+
 def test_the_time_of_replicas_is_redis_s_and_not_before_any_entry(redis: RedisServer, stack: ExitStack) -> None:
     one, two = connect(stack, redis.url, "one"), connect(stack, redis.url, "two")
     base = one.put(SandboxSpec(name="time")) or 0

@@ -144,7 +144,8 @@ def print_exchange(request: Request, entry: Entry, *, as_json: bool) -> None:
         "refusal": mask_text(entry.refusal),
     }
     if as_json:
-        print_json(line, to_stderr=True)
+        replica = request.sandbox.store.replica
+        print_json(line | {"replica": replica} if replica else line, to_stderr=True)
         return
     notes = [f"{key}: {line[key]}" for key in ("change", "stub", "fault", "refusal") if line[key]]
     words = [line["at"], line["sandbox"], line["status"] or "cut", line["method"], line["path"], line["operation"]]

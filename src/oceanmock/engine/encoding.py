@@ -85,7 +85,8 @@ class Decoder:
         users = tuple(User(it["name"], it["password"], frozenset(it["permissions"])) for it in accounts["users"])
         pairs = accounts["access_keys"]
         keys = tuple(AccessKeyPair(it["id"], it["secret"], frozenset(it["permissions"])) for it in pairs)
-        return SandboxSpec(**values | {"accounts": Accounts(users, keys, accounts["required"])})
+        ports = tuple(values.get("ports", ()))
+        return SandboxSpec(**values | {"accounts": Accounts(users, keys, accounts["required"]), "ports": ports})
 
     def command(self, data: bytes) -> Command:
         """Return a command."""

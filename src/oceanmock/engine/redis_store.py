@@ -1,11 +1,12 @@
 """Keep sandboxes in Redis, so that any number of replicas serve them: the only module that imports redis.
 
 Each change is one Lua script, which Redis runs as a whole or not at all: an append compares the version, and refuses an
-entry that is older than the newest one. Versions are microseconds of Redis's own clock, and only grow, so that a
-replica's state is never taken for that of a store that was emptied or restored. A replica's time is its own monotonic
-clock, set by Redis's ``TIME``, and never before the newest entry that it has read. A request costs one round trip to
-compare versions, one for its journal entry and one for each command or count. A store that does not respond within a
-second is left alone for half a second, in which every request is refused.
+entry that is older than the newest one. Before it evaluates a command, a replica claims the append. Versions are
+microseconds of Redis's own clock, and only grow, so that a replica's state is never taken for that of a store that was
+emptied or restored. A replica's time is its own monotonic clock, set by Redis's ``TIME``, and never before the newest
+entry that it has read. A request costs one round trip to compare versions, one for its journal entry, and more for each
+command or count. A store that does not respond within a second is left alone for half a second, in which every request
+is refused.
 
 Redis 6.2 or newer, not a cluster, with a ``maxmemory-policy`` that evicts no key.
 """
@@ -26,7 +27,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from oceanmock.clock import SECOND, machine_now, stopwatch
+from oceanmock.clock import MILLISECOND, SECOND, machine_now, pause, stopwatch
 from oceanmock.engine.encoding import (
     Decoder,
     decode_entry,
@@ -54,6 +55,8 @@ PAUSE: Final = SECOND // 2
 DRIFT: Final = 2000
 """Two clocks drift apart by at most one part in so many."""
 PAGE: Final = 100
+CLAIM_PAUSE: Final = MILLISECOND
+"""How long a replica waits before it claims an append again that another one has claimed."""
 _BIAS: Final = 2**63
 """Added to an instant, so that 20 digits are in the order of the numbers; Lua has no integers of 64 bits."""
 
@@ -86,6 +89,9 @@ local function clear()
   redis.call('ZREM', root .. 'journals', name)
   return count
 end
+local function release(replica)
+  if redis.call('GET', key('claim')) == replica then redis.call('DEL', key('claim')) end
+end
 local function erase()
   clear()
   redis.call('ZREM', root .. 'sandboxes', name)
@@ -111,6 +117,9 @@ return 1
     "read": """
 local has = redis.call('HMGET', head, 'version', 'base', 'last', 'dropped', 'bytes')
 if not has[1] then return false end
+if ARGV[3] ~= '' and not redis.call('SET', key('claim'), ARGV[3], 'NX', 'PX', 1000) then
+  if redis.call('GET', key('claim')) ~= ARGV[3] then return 'claimed' end
+end
 local since, version, base, spec, entries = tonumber(ARGV[2]), tonumber(has[1]), tonumber(has[2]), false, {}
 if since < base or since > version then
   spec, since = redis.call('HGET', head, 'spec'), base
@@ -123,12 +132,17 @@ return {has[1], has[2], spec, entries, has[3], has[4], has[5], redis.call('XLEN'
     "append": """
 local has = redis.call('HMGET', head, 'version', 'at', 'wall', 'moves')
 if not has[1] then return false end
+release(ARGV[7])
 if has[1] ~= ARGV[2] or (has[2] and (ARGV[3] < has[2] or ARGV[4] < has[3])) then return '' end
 local version = next_version()
 if ARGV[5] == '1' and has[4] == '1' then redis.call('XDEL', log, has[1] .. '-0') end
 redis.call('XADD', log, version .. '-0', 'a', ARGV[3], 'w', ARGV[4], 'c', ARGV[6])
 redis.call('HSET', head, 'version', version, 'at', ARGV[3], 'wall', ARGV[4], 'moves', ARGV[5])
 return version
+""",
+    "release": """
+release(ARGV[2])
+return 1
 """,
     "count": """
 if redis.call('EXISTS', head) == 0 then return false end
@@ -280,8 +294,14 @@ class RedisStore:
     def delete(self, name: str) -> None:
         self._run_on(name, "delete")
 
-    def read(self, name: str, *, since: int) -> LogChanges:
-        version, base, spec, entries, last, dropped, size, count, _ = self._run_on(name, "read", since)
+    def release(self, name: str) -> None:
+        with suppress(StoreUnavailable):  # it expires
+            self._run("release", name, self.replica)
+
+    def read(self, name: str, *, since: int, claims: bool = False) -> LogChanges:
+        while (reply := self._run_on(name, "read", since, self.replica if claims else "")) == b"claimed":
+            pause(CLAIM_PAUSE)
+        version, base, spec, entries, last, dropped, size, count, _ = reply
         journal = self._journals.get(name)
         if journal is not None and journal.base == int(base):
             journal.last, journal.dropped, journal.bytes, journal.length = map(int, (last, dropped, size, count))
@@ -301,7 +321,8 @@ class RedisStore:
     def append(self, name: str, entry: LogEntry, *, expected_version: int) -> int | None:
         instants = (f"{instant + _BIAS:020d}" for instant in (entry.at, entry.wall))
         moves, command = int(isinstance(entry.command, MoveClock)), encode_command(entry.command)
-        version = int(self._run_on(name, "append", expected_version, *instants, moves, command) or 0)
+        args = (expected_version, *instants, moves, command, self.replica)
+        version = int(self._run_on(name, "append", *args) or 0)
         self._conflicts += not version
         return version or None
 
@@ -353,7 +374,7 @@ class RedisStore:
     def _run(self, script: str, name: str, *args: Any) -> Any:
         before = machine_now()
         reply = self._ask(lambda: self._scripts[script](keys=[PREFIX], args=[name, *args]))
-        if script in ("read", "ping") and reply:
+        if script in ("read", "ping") and isinstance(reply, list):
             self._set_clock(before, machine_now(), *map(int, reply[-1]))
         return reply
 

@@ -205,22 +205,11 @@ class Sandbox:
         Raises what the API's rules refuse it with, SandboxFull and SandboxDeleted; then nothing has changed.
         """
         while True:
-            if not self.store.replica:  # else the request began so, and an append notices what has come since
-                self.refresh()
-            command = asked() if callable(asked) else asked
-            self._check_limits(command)
-            wall = self.wall()
-            entry = LogEntry(self.clock.at(wall), wall, command)
+            self.refresh(claims=True)
             try:
-                result = self._apply(entry)
-            except OceanmockError as error:
-                self._accepted[type(command)] -= 1
-                if isinstance(command, commands.Load) or (
-                    isinstance(command, commands.Create) and isinstance(error, AuthorError)
-                ):
-                    self.refresh(since=-1)  # some of it may have been added
-                elif isinstance(command, Operate) and isinstance(error, CallerError):
-                    self._record(entry.at, command, str(error))
+                entry, result = self._evaluate(asked() if callable(asked) else asked)
+            except Exception:
+                self.store.release(self.name)
                 raise
             try:
                 is_appended = self._append(entry)
@@ -230,10 +219,27 @@ class Sandbox:
                     self.refresh()
                 raise
             if is_appended:
-                if isinstance(command, Operate):
-                    self._record(entry.at, command)
+                if isinstance(entry.command, Operate):
+                    self._record(entry.at, entry.command)
                 return result
             self.refresh(since=-1)  # another process was faster: evaluate against its command, too
+
+    def _evaluate(self, command: Command) -> tuple[LogEntry, Any]:
+        """Apply a command, and return the entry to append and the result. Raises as ``execute``."""
+        self._check_limits(command)
+        wall = self.wall()
+        entry = LogEntry(self.clock.at(wall), wall, command)
+        try:
+            return entry, self._apply(entry)
+        except OceanmockError as error:
+            self._accepted[type(command)] -= 1
+            if isinstance(command, commands.Load) or (
+                isinstance(command, commands.Create) and isinstance(error, AuthorError)
+            ):
+                self.refresh(since=-1)  # some of it may have been added
+            elif isinstance(command, Operate) and isinstance(error, CallerError):
+                self._record(entry.at, command, str(error))
+            raise
 
     def _check_limits(self, command: Command) -> None:
         """Raise SandboxFull after as many commands as a sandbox accepts, apart from those that only move its clock."""
@@ -241,9 +247,9 @@ class Sandbox:
             if isinstance(command, kinds) and sum(self._accepted[kind] for kind in kinds) >= limit:
                 raise SandboxFull(f"sandbox {self.name!r} has accepted {limit:,} {what}. Reset it, or use another one.")
 
-    def refresh(self, *, since: int | None = None) -> None:
+    def refresh(self, *, since: int | None = None, claims: bool = False) -> None:
         """Apply what other processes have appended to the log; -1 folds all of it again. Raises SandboxDeleted."""
-        changes = self.store.read(self.name, since=self._version if since is None else since)
+        changes = self.store.read(self.name, since=self._version if since is None else since, claims=claims)
         if changes.spec is not None:
             self._fold(changes.spec)
             self.base = changes.base

@@ -67,8 +67,15 @@ class Store(Protocol):
     def delete(self, name: str) -> None:
         """Delete a sandbox with all that belongs to it."""
 
-    def read(self, name: str, *, since: int) -> LogChanges:
-        """Return what has changed since a version."""
+    def read(self, name: str, *, since: int, claims: bool = False) -> LogChanges:
+        """Return what has changed since a version.
+
+        With ``claims`` other replicas that claim the next append wait for this one's, or for its release, up to a
+        second: it costs them less than to evaluate a command again on the whole log.
+        """
+
+    def release(self, name: str) -> None:
+        """Give up a claim."""
 
     def append(self, name: str, entry: LogEntry, *, expected_version: int) -> int | None:
         """Append an entry and return the new version; None if the version is another one.
@@ -225,7 +232,10 @@ class MemoryStore:
         self._sandboxes[name].journal.close()
         del self._sandboxes[name]
 
-    def read(self, name: str, *, since: int) -> LogChanges:
+    def release(self, name: str) -> None:
+        pass
+
+    def read(self, name: str, *, since: int, claims: bool = False) -> LogChanges:
         stored = self._sandboxes[name]
         if since >= stored.version:
             return LogChanges(stored.version, base=stored.base)
