@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 import httpx
+import orjson
 import pytest
 import requests
 from Crypto.Cipher import PKCS1_v1_5
@@ -22,6 +23,7 @@ from Crypto.Util.asn1 import DerSequence
 
 from obshell_world import FOREIGN, INIT, LOCAL
 from oceanmock import EnvironmentProblem, Obshell, OceanmockError, Ocp
+from oceanmock.credentials import Basic
 from served import REINSTALL, SECOND, World, server
 
 Send = Callable[..., Any]
@@ -51,8 +53,16 @@ def by_async_httpx(method: str, url: str, **options: Any) -> Any:
     return asyncio.run(send())
 
 
+def by_another_client(method: str, url: str, *, auth: Any, content: bytes = b"", json: Any = None) -> Any:
+    url, body = str(httpx.URL(url)), content if json is None else orjson.dumps(json)
+    prepared = auth.prepare(method, url, body)
+    return httpx.request(method, url, content=prepared.body, headers=prepared.headers, verify=False, trust_env=False)
+
+
 CLIENTS: Final = pytest.mark.parametrize(
-    "send", [by_httpx, by_async_httpx, by_requests], ids=["httpx", "async httpx", "requests"]
+    "send",
+    [by_httpx, by_async_httpx, by_requests, by_another_client],
+    ids=["httpx", "async httpx", "requests", "another"],
 )
 
 
@@ -104,7 +114,7 @@ def sealing() -> Iterator[Any]:
 def test_basic_lets_a_user_in(ocp: Ocp, send: Send) -> None:
     assert send("GET", ocp.url + TASK, auth=ocp.auth).status_code == 200
     assert send("GET", ocp.url + TASK, auth=ocp.viewer).status_code == 200
-    assert send("GET", ocp.url + TASK, auth=("manager", "wrong")).status_code == 401
+    assert send("GET", ocp.url + TASK, auth=Basic("manager", "wrong")).status_code == 401
 
 
 def test_basic_is_the_pair_that_clients_take(ocp: Ocp) -> None:

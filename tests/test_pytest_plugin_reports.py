@@ -224,6 +224,26 @@ def test_it(client): ...
     result.stdout.fnmatch_lines(["*oceanmock journal (ocp)*", "*GET /nowhere, answered 404"])
 
 
+@pytest.mark.parametrize(("detail", "sections"), [("full", 2), ("short", 2), ("none", 0)])
+def test_how_much_a_failure_tells_can_be_chosen(pytester: pytest.Pytester, detail: str, sections: int) -> None:
+    text = "import pytest\n@pytest.mark.oceanmock('retry-failed-subtask')\ndef test_it(ocp): assert False"
+
+    result = run(pytester, text, f"--oceanmock-report={detail}")
+
+    titles = [line for line in result.outlines if line.startswith("---") and "oceanmock" in line]
+    assert len(titles) == sections
+    assert ("oceanmock states (ocp)" in result.stdout.str()) is (detail == "short")
+    assert ("RUNNING since" in result.stdout.str()) is (detail == "full")
+
+
+@pytest.mark.parametrize("mistake", ["ocp.nothing = unknown", "import no_such_module", "ocp.task('None')"])
+def test_a_mistake_in_the_test_itself_has_no_report(pytester: pytest.Pytester, mistake: str) -> None:
+    result = run(pytester, f"def test_it(ocp):\n    {mistake}")
+
+    result.assert_outcomes(failed=1)
+    assert "oceanmock journal" not in result.stdout.str()
+
+
 def test_a_test_that_passes_or_is_expected_to_fail_tells_nothing(pytester: pytest.Pytester) -> None:
     result = run(
         pytester,

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import multiprocessing
 import socket
 import ssl
+import subprocess
+import sys
 import threading
 import time
+import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -130,6 +134,76 @@ def test_a_server_stays_where_it_is_when_the_machine_s_time_of_day_is_set_back(
 
     assert (statuses, retries) == (["FAILED", "FAILED"], [200, 400])
     assert entries[1]["wall"] < entries[0]["wall"], "the time of day was not set back"
+
+
+def test_sleeping_advances_the_clock_and_the_process_s_time_goes_on_by_as_much(
+    monkeypatch: pytest.MonkeyPatch, mock: Mock
+) -> None:
+    ocp = mock.ocp("retry-failed-subtask", progression="manual")
+    began, monotonic, wall = ocp.clock.now(), time.monotonic(), time.time()
+
+    with monkeypatch.context() as patch:
+        ocp.clock.patch(patch)
+        time.sleep(600)
+        result = asyncio.run(asyncio.sleep(3000, "slept"))
+        asyncio.run(asyncio.sleep(0))
+        elapsed = [time.monotonic() - monotonic, time.time() - wall]
+
+    assert result == "slept"
+    assert ocp.clock.now() - began == datetime.timedelta(hours=1)
+    assert all(3600 <= seconds < 3660 for seconds in elapsed)
+    assert time.monotonic() - monotonic < 60
+
+
+def test_under_gevent_a_server_is_refused_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    patched = types.SimpleNamespace(is_module_patched=lambda name: name == "threading")
+    monkeypatch.setitem(sys.modules, "gevent.monkey", patched)
+
+    with pytest.raises(EnvironmentProblem, match=r"gevent has replaced the threads .* --oceanmock-url"):
+        Mock.start()
+
+
+IMPORTED_BY_A_SERVER = {
+    *("click", "connexion", "cryptography", "faker", "httptools", "jsonschema_rs", "openapi_spec_validator"),
+    *("orjson", "pydantic", "rich", "starlette", "uvicorn", "uvloop", "yaml"),
+}
+CLIENT = """
+import sys, urllib.request
+
+class Refused:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {names}:
+            raise ImportError(name + " is not installed")
+
+sys.meta_path.insert(0, Refused())
+import oceanmock
+
+mock = oceanmock.Mock.attach("{url}")
+with mock.ocp("retry-failed-subtask", auth=False) as ocp, mock.obshell("initialize-cluster-fails", auth=False) as agent:
+    ocp.task("Mine", ["install"]).until("SUCCESSFUL")
+    ocp.faults.add(operation="getTaskInstance", calls=1, delay="1ms")
+    urllib.request.urlopen(ocp.url + "/api/v2/tasks/instances/1000").read()
+    ocp.journal.assert_called("getTaskInstance", times=1)
+    agent.dag(4).until("FAILED")
+"""
+
+
+def test_a_client_of_a_server_elsewhere_needs_the_standard_library_alone(here: Mock) -> None:
+    code = CLIENT.format(names=IMPORTED_BY_A_SERVER, url=here.url)
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_child_that_was_forked_uses_the_sandbox_of_its_parent(here: Mock) -> None:
+    with here.ocp("retry-failed-subtask", auth=False) as ocp:
+        child = multiprocessing.get_context("fork").Process(target=httpx.get, args=[f"{ocp.url}{TASKS}"])
+        child.start()
+        child.join(60)
+
+        assert child.exitcode == 0
+        ocp.journal.assert_called("listTaskInstances", times=1)
 
 
 class Wall:

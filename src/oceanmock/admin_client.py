@@ -8,6 +8,7 @@ server, or Refused, which is an AuthorError too.
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -18,7 +19,7 @@ from secrets import token_urlsafe
 from typing import TYPE_CHECKING, Any, Final, TypedDict, Unpack, cast
 from urllib.parse import quote, urlencode, urlsplit
 
-from oceanmock.clock import PROGRESSIONS, Progression
+from oceanmock.clock import PROGRESSIONS, Progression, patch_time
 from oceanmock.errors import AuthorError, EnvironmentProblem, OceanmockError
 from oceanmock.text import TimeSpan, duration_text, exchange_text, instant_text, parse_instant, suggest
 
@@ -66,6 +67,14 @@ def is_loopback(host: str) -> bool:
 def new_token(host: str) -> str | None:
     """Return a token for a server at a host, or None where only this machine can connect."""
     return None if is_loopback(host) else token_urlsafe()
+
+
+def check_threads() -> None:
+    """Raise EnvironmentProblem where gevent has replaced threads: a server in one of them would never respond."""
+    monkey = sys.modules.get("gevent.monkey")
+    if monkey is not None and monkey.is_module_patched("threading"):
+        problem = "gevent has replaced the threads of this process (monkey.patch_all), so no server can run in it."
+        raise EnvironmentProblem(f"{problem} Start one with `oceanmock serve` and give its URL, as --oceanmock-url.")
 
 
 def raise_if_blocked(error: RuntimeError, *, host: str) -> None:
@@ -251,6 +260,14 @@ class SandboxClock:
     def sleep(self, seconds: float) -> None:
         """Advance the clock instead of waiting: a stand-in for ``time.sleep``."""
         self.advance(seconds)
+
+    def patch(self, monkeypatch: Any) -> None:
+        """Let ``time.sleep`` and ``asyncio.sleep`` advance the clock instead of waiting, until the test ends.
+
+        ``time.monotonic`` and ``time.time`` go on by as much. ``monkeypatch`` is pytest's fixture; what was imported by
+        name, as ``from time import sleep``, stays.
+        """
+        patch_time(monkeypatch, self.advance)
 
     def __repr__(self) -> str:
         clock = self._read()

@@ -22,6 +22,7 @@ from oceanmock.admin_client import (
     Admin,
     check_keywords,
     check_progression,
+    check_threads,
     new_token,
     raise_if_blocked,
 )
@@ -92,6 +93,7 @@ class Mock:
         from oceanmock.http.app import create_app  # noqa: PLC0415
         from oceanmock.http.server import Server  # noqa: PLC0415
 
+        check_threads()
         token = new_token(host)
         try:
             server = Server(create_app(make_sandbox(), token=token), host=host, port=port, tls=tls).start()

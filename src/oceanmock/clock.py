@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Final, Literal, get_args
+from typing import Any, Final, Literal, get_args
 
 Progression = Literal["time", "polls", "manual", "immediate"]
 PROGRESSIONS: Final[tuple[Progression, ...]] = get_args(Progression)
@@ -57,6 +57,33 @@ def stopwatch() -> int:
 def pause(span: int) -> None:
     """Sleep for a span of the machine's time."""
     time.sleep(span / SECOND)
+
+
+def patch_time(monkeypatch: Any, advance: Callable[[float], object]) -> None:
+    """Let ``time.sleep`` and ``asyncio.sleep`` call ``advance``; ``time.monotonic`` and ``time.time`` go on by as much.
+
+    Of a module that has imported these functions by name, such as ``from time import sleep``, nothing changes.
+    """
+    import asyncio  # noqa: PLC0415 (slow)
+
+    slept, real_sleep = 0.0, asyncio.sleep
+
+    def sleep(seconds: float) -> None:
+        nonlocal slept
+        advance(seconds)
+        slept += seconds
+
+    async def sleep_async(delay: float, result: Any = None) -> Any:
+        await (asyncio.to_thread(sleep, delay) if delay > 0 else real_sleep(0))
+        return result
+
+    def later(read: Callable[[], float]) -> Callable[[], float]:
+        return lambda: read() + slept
+
+    monkeypatch.setattr(time, "sleep", sleep)
+    monkeypatch.setattr(asyncio, "sleep", sleep_async)
+    monkeypatch.setattr(time, "monotonic", later(time.monotonic))
+    monkeypatch.setattr(time, "time", later(time.time))
 
 
 class Clock:

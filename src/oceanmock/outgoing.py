@@ -1,4 +1,4 @@
-"""Read and change an outgoing request of httpx or requests, for the credentials that sign it.
+"""Read and change an outgoing request of httpx or requests, or of any client, for the credentials that sign it.
 
 The two clients share only names; the differences are resolved here. Neither is imported: whoever has such a request has
 imported its client. A body must be whole, since it is signed or sealed before it is sent.
@@ -6,11 +6,49 @@ imported its client. A body must be whole, since it is signed or sealed before i
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 from oceanmock.errors import CallerError
+
+
+@dataclass(slots=True)
+class PreparedRequest:
+    """A request for any client, such as aiohttp's: its ``headers`` and its ``body``, as they are to be sent."""
+
+    method: str
+    url: str
+    body: bytes
+    headers: dict[str, str]
+    plain_body: bytes = b""
+
+    @property
+    def path_url(self) -> str:
+        """Path and query."""
+        parts = urlsplit(self.url)
+        return f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
+
+    def prepare_body(self, data: bytes, _files: None) -> None:
+        """Take another body."""
+        self.body = data
+
+
+class Signer:
+    """Credentials that sign requests of httpx and requests when they are called."""
+
+    __slots__ = ()
+
+    def prepare(
+        self: Any, method: str, url: str, body: bytes = b"", headers: Mapping[str, str] | None = None
+    ) -> PreparedRequest:
+        """Return a signed request for another client; its URL, ``headers`` and ``body`` are to be sent as they are.
+
+        request = obshell.auth.prepare("POST", url, b'{"operator": "RETRY"}')
+        await session.post(url, data=request.body, headers=request.headers)
+        """
+        return cast("PreparedRequest", self(PreparedRequest(method, url, body, dict(headers or {}))))
 
 
 def target_of(request: Any) -> str:

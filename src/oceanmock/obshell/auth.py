@@ -42,7 +42,7 @@ from oceanmock.errors import EnvironmentProblem
 from oceanmock.obshell.api import PREFIX
 from oceanmock.obshell.errors import AUTH_FAILED, ObshellError, panic
 from oceanmock.obshell.gojson import Unreadable, base64_bytes, base64_prefix, parse_int, read_struct
-from oceanmock.outgoing import body_of, target_of, with_body
+from oceanmock.outgoing import Signer, body_of, target_of, with_body
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric import rsa
@@ -112,7 +112,7 @@ def fetch_agent(url: str, *, verify: bool | str = True) -> Mapping[str, Any]:
 
 
 @dataclass(frozen=True, slots=True)
-class Sealed:
+class Sealed(Signer):
     """Seal each request with OceanBase's root password or the agent's own.
 
         requests.post(f"{agent}/api/v1/task/dag/{id}", json={"operator": "RETRY"},

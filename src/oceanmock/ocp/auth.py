@@ -25,7 +25,7 @@ from urllib.parse import parse_qsl, quote, quote_plus, urlencode
 from oceanmock.api import ApiError, Authenticator, Request
 from oceanmock.clock import SECOND, wall_now
 from oceanmock.openapi import ALL_PERMISSIONS
-from oceanmock.outgoing import body_of, headers_of, host_of, target_of
+from oceanmock.outgoing import PreparedRequest, Signer, body_of, headers_of, host_of, target_of
 
 if TYPE_CHECKING:
     from oceanmock.engine.log import User
@@ -48,6 +48,10 @@ class Basic(NamedTuple):
     user: str
     password: str
 
+    def prepare(self, method: str, url: str, body: bytes = b"") -> PreparedRequest:
+        """Return a signed request for another client; its ``headers`` and ``body`` are to be sent as they are."""
+        return Signer.prepare(self, method, url, body)
+
     def __call__(self, request: Outgoing) -> Outgoing:
         """Add ``Authorization`` to the request."""
         outgoing: Any = request
@@ -60,7 +64,7 @@ class Basic(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class AccessKey:
+class AccessKey(Signer):
     """An access key and its secret, which date and sign each request.
 
         httpx.get(f"{ocp.url}/api/v2/tasks/instances", auth=AccessKey("my-key", "its secret"))

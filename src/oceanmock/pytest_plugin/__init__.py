@@ -76,6 +76,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="PERCENT",
         help="fail a run whose clients observed less (also oceanmock_coverage_min in the ini file)",
     )
+    group.addoption(
+        "--oceanmock-report",
+        choices=["full", "short", "none"],
+        default="full",
+        help="what the report of a failed test has of its sandboxes: requests, tasks and their "
+        "history (full), requests and states (short), or nothing; an error of the test itself has none",
+    )
     parser.addini("oceanmock_url", "the server to use; see --oceanmock-url", default="")
     parser.addini("oceanmock_host", "the address of a server in this process", default="127.0.0.1")
     parser.addini("oceanmock_mask", "names whose values are masked too; see serve --mask", type="args", default=[])

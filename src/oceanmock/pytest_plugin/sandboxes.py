@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 MAX_REPORTED_SANDBOXES: Final = 3
 MAX_LISTED_VIOLATIONS: Final = 10
 MAX_EXPLAINED_TASKS: Final = 100
+MISTAKES: Final = (AuthorError, NameError, ImportError, SyntaxError, pytest.FixtureLookupError)
+"""The errors of a test itself, whatever its sandboxes did."""
 FIXTURES: Final = tuple(HANDLES)
 """The names of the fixtures, which are those of the APIs."""
 MARK_KEYWORDS: Final = tuple(key for key in SandboxOptions.__annotations__ if key != "name")
@@ -329,21 +331,30 @@ class SandboxPlugin:
             pytest.fail(problem, pytrace=False)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
-    def pytest_runtest_makereport(self, item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    def pytest_runtest_makereport(
+        self, item: pytest.Item, call: pytest.CallInfo[Any]
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         """Add the open sandboxes of a failed test to its report, those of its own fixtures first."""
         report = yield
         if report.failed:
             self._has_failed = True
+            detail = item.config.option.oceanmock_report
+            if detail == "none" or (call.excinfo is not None and call.excinfo.errisinstance(MISTAKES)):
+                return report
             add = getattr(report.longrepr, "addsection", lambda *it: report.sections.append(it))
             own, values = item.stash.get(_SANDBOXES, []), getattr(item, "funcargs", {}).values()
             used = [sandbox for sandbox in self._open() if sandbox not in self._older or sandbox in values]
             used.sort(key=lambda sandbox: sandbox not in own)
-            for title, text in failure_sections(used, report.longreprtext, is_setup=report.when == "setup"):
+            for title, text in failure_sections(
+                used, report.longreprtext, is_setup=report.when == "setup", is_short=detail == "short"
+            ):
                 add(title, text.rstrip("\n"))
         return report
 
 
-def failure_sections(sandboxes: Sequence[SandboxHandle], failure: str, *, is_setup: bool) -> Iterator[tuple[str, str]]:
+def failure_sections(
+    sandboxes: Sequence[SandboxHandle], failure: str, *, is_setup: bool, is_short: bool
+) -> Iterator[tuple[str, str]]:
     """Yield a title and a text for each journal and task, but not what the failure shows.
 
     A report never fails a test in another way: it says why something cannot be shown.
@@ -360,6 +371,10 @@ def failure_sections(sandboxes: Sequence[SandboxHandle], failure: str, *, is_set
         if is_setup and not report["requests"]:
             continue  # it was only just made
         yield f"oceanmock journal ({label})", report["journal"] or "no request"
+        if is_short:
+            states = [f"{task['title']}: {task['state']}" for task in report["tasks"]] + report["other_tasks"]
+            yield f"oceanmock states ({label})", "\n".join(states)
+            continue
         for task in report["tasks"]:
             explanation, timeline = task["explanation"], task["timeline"]
             is_shown = explanation.partition("\n")[0] in failure
