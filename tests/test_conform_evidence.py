@@ -305,7 +305,14 @@ def test_what_agrees_is_served_together_and_what_does_not_apart() -> None:
     worlds, apart = worlds_of("obshell", scenarios)
 
     assert [each.kind for each in worlds] == ["agent", "cluster"]
-    assert [each.name for each in apart] == ["backup-tenant", "cluster-of-two", "single-to-tenant", "start-operations"]
+    assert [each.name for each in apart] == [
+        "backup-tenant",
+        "cluster-of-two",
+        "restore-tenant",
+        "single-to-tenant",
+        "start-operations",
+        "tenant-created-again",
+    ]
     assert len(worlds[0].scenarios) == len(scenarios) - 3  # less four that are apart, plus the world
 
 

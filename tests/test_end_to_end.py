@@ -247,7 +247,14 @@ def test_without_a_scenario_the_whole_library_is_served() -> None:
     assert {page["page"]["totalElements"] for page in listed} == {len(ids)}
     absent = [one["name"] for one in library if one["name"] not in server.announcement]
     # Their agents have a cluster, or have done nothing.
-    assert absent == ["backup-tenant", "cluster-of-two", "single-to-tenant", "start-operations"]
+    assert absent == [
+        "backup-tenant",
+        "cluster-of-two",
+        "restore-tenant",
+        "single-to-tenant",
+        "start-operations",
+        "tenant-created-again",
+    ]
 
 
 STUB = """

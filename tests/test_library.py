@@ -39,8 +39,16 @@ from scenario_schema import validator
 ROOT = Path(__file__).parents[1]
 SCENARIOS = ROOT / "scenarios"
 NAMES = library_names()
-ON_REQUEST = ("backup-tenant", "cluster-of-two", "create-tenant", "single-to-tenant", "start-operations")
-APART = {"backup-tenant", "cluster-of-two", "single-to-tenant", "start-operations"}
+ON_REQUEST = (
+    "backup-tenant",
+    "cluster-of-two",
+    "create-tenant",
+    "restore-tenant",
+    "single-to-tenant",
+    "start-operations",
+    "tenant-created-again",
+)
+APART = {*ON_REQUEST} - {"create-tenant"}
 """Those of another agent."""
 """Those in which nothing is there before a client has asked for it."""
 PROMISED = {

@@ -22,6 +22,7 @@ from typing import Final
 import pytest
 from obshell import ClientV1, OBShellHandleError, TaskExecuteFailedError
 from obshell.model.task import DagDetailDTO
+from obshell.model.tenant import ZoneParam
 
 from command import PATIENCE, Serving, serving
 from obshell_sdk import ALLOWING, INITIALIZE, Served, local, served, shown, standing, told
@@ -754,6 +755,19 @@ def test_the_sdk_submits_polls_retries_and_finishes() -> None:
 
     assert standing(started) == ("READY", "RUN", 1)
     assert standing(finished) == ("SUCCEED", "RUN", 1)
+
+
+def test_the_sdk_creates_a_tenant_again_that_could_not_be_created() -> None:
+    with served("tenant-created-again") as mock:
+        client, zones = mock.client(), [ZoneParam("zone1", "unit1", 1)]
+        with pytest.raises(OBShellHandleError) as taken:
+            client.create_tenant("sys", zones)
+        with pytest.raises(TaskExecuteFailedError, match="resource not enough"):
+            client.create_tenant_sync("t1", zones)
+        created = client.create_tenant_sync("t1", zones)
+
+    assert told(taken.value) == (0, "OB.Tenant.Existed", "Tenant sys already exists")
+    assert (created.name, standing(created)) == ("Create tenant t1", ("SUCCEED", "RUN", 2))
 
 
 def test_the_sdk_is_told_that_the_agent_is_under_maintenance() -> None:

@@ -6,6 +6,7 @@ a scenario's ``starts_on`` does is test_submit_calls'.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
@@ -248,6 +249,26 @@ def test_a_refusal_may_wait_for_the_state_of_a_dag() -> None:
     late = ask("POST", TENANT, json=body)
 
     assert (early.status_code, late.status_code) == (500, 200)
+
+
+def test_a_tenant_is_restored_and_its_overview_follows_the_dag() -> None:
+    text = (Path(__file__).parents[1] / "scenarios" / "restore-tenant.yaml").read_text("utf-8")
+    world = World(text, progression="manual")
+    ask, overview = world.serve(auth=False), "/api/v1/tenant/t2/restore/overview"
+    body = OBSHELL.submit_schemas["RestoreParam"]["example"]
+
+    early = said(ask("GET", overview))
+    started = ask("POST", "/api/v1/tenant/restore", json=body).json()["data"]
+    world.advance(20 * SECOND)
+    meanwhile = ask("GET", overview).json()["data"]["status"]
+    world.advance(60 * SECOND)
+    late = ask("GET", overview).json()["data"]["status"]
+    taken = ask("POST", "/api/v1/tenant/restore", json={**body, "restore_tenant_name": "t1"})
+
+    assert early[:2] == (400, "OB.Tenant.NotExist")
+    assert (started["name"], started["maintenance_key"]) == ("Restore backup_t2", "t2")
+    assert (meanwhile["status"], late["status"], late["restore_tenant_name"]) == ("RESTORING", "SUCCESS", "t2")
+    assert said(taken)[1] == "OB.Tenant.Existed"
 
 
 OCP_REFUSES: Final = """

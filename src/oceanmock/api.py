@@ -324,7 +324,7 @@ class Service:
 
     ``prefix`` decides which paths are its own and get its errors. ``security`` maps a kind of security scheme
     (``basic``, ``apiKey``) to its authenticator. ``encode`` serializes bodies; ``aliases`` maps further paths to
-    paths of the contract. ``submits`` are the operations of the contract that ``fallback`` responds to, of which
+    paths of the contract. ``submits`` returns the operations of the contract that ``fallback`` responds to, of which
     the pipeline has read the body unless it has ``checks``. ``open`` prepares each request first, for example
     decrypts it. ``fallback`` returns a handler for a request that no operation matches, or None; it authenticates
     that request itself, so it decides whether an unknown path or a wrong method is refused before credentials are
@@ -339,7 +339,7 @@ class Service:
     render_error: Callable[[Request, Exception], Response]
     security: Mapping[str, Authenticator]
     encode: Callable[[Any], bytes]
-    submits: Sequence[Operation] = ()
+    submits: Callable[[], Sequence[Operation]] = tuple
     aliases: Mapping[str, str] = field(default_factory=dict)
     open: Callable[[Request], None] = lambda request: None
     fallback: Callable[[Request], Handler | None] = lambda request: None

@@ -20,7 +20,7 @@ from functools import cache, lru_cache
 from hashlib import sha256
 from importlib.util import cache_from_source
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from oceanmock.errors import AuthorError, EnvironmentProblem
 
@@ -63,14 +63,14 @@ def data_folder(name: str) -> Path:
     )
 
 
-def compiled(path: Path, content: bytes, parse: Callable[[], Any]) -> Any:
-    """Return what ``parse`` makes of a YAML file's content: text keys, and values such as JSON has.
+def compiled(path: Path, content: bytes, parse: Callable[[], Any], part: str = "") -> Any:
+    """Return what ``parse`` makes of a YAML file's content, or of a part: text keys, and values such as JSON has.
 
     YAML is slow to read. What a packaged file holds is kept as JSON where Python keeps compiled modules, if it does.
     """
     if path.parent not in (data_folder("openapi"), data_folder("scenarios")):
         return parse()
-    kept, key = Path(cache_from_source(str(path))).with_suffix(".json"), sha256(content).hexdigest()
+    kept, key = Path(cache_from_source(str(path))).with_suffix(f".{part}json"), sha256(content).hexdigest()
     with suppress(OSError, ValueError):
         kept_key, _, text = kept.read_text(encoding="utf-8").partition("\n")
         if kept_key == key:
@@ -95,34 +95,54 @@ def load_spec(path: Path) -> Spec:
 
     Raises AuthorError with the place if it is not YAML or not an OpenAPI document.
     """
-    return _load(path)[0]
+    return _load(_read_spec, path)
 
 
 def load_task_spec(path: Path) -> Spec:
     """Return the contract in a file without what is marked ``x-submit``: the operations that start something."""
-    return _load(path)[1]
+    return _load(_read_task_spec, path)
 
 
 def load_submits(path: Path) -> tuple[Operation, ...]:
     """Return the operations of the contract in a file that start something, in its order."""
-    return _load(path)[2]
+    return _load(_read_submits, path)
 
 
-def _load(path: Path) -> tuple[Spec, Spec, tuple[Operation, ...]]:
+Loaded = TypeVar("Loaded")
+
+
+def _load(read: Callable[[Path, int], Loaded], path: Path) -> Loaded:
     try:
-        return _read_spec(path, path.stat().st_mtime_ns)
+        return read(path, path.stat().st_mtime_ns)
     except OSError as problem:
         raise EnvironmentProblem(f"cannot read the contract {path}: {problem.strerror}") from None
 
 
 @lru_cache(maxsize=16)
-def _read_spec(path: Path, _version: int) -> tuple[Spec, Spec, tuple[Operation, ...]]:
+def _read_spec(path: Path, _version: int) -> Spec:
     content = path.read_bytes()
     spec: Spec = compiled(path, content, lambda: _parse_spec(path, content))
-    paths = {at: item for at, own in spec["paths"].items() if set(item := _without_submits(own)) & {*METHODS}}
-    components = {kind: _without_submits(named) for kind, named in spec.get("components", {}).items()}
-    tasks = {**_without_submits(spec), "paths": paths, **({"components": components} if components else {})}
-    return spec, tasks, operations_of(spec, are_submits=True)
+    return spec
+
+
+@lru_cache(maxsize=16)
+def _read_submits(path: Path, version: int) -> tuple[Operation, ...]:
+    return operations_of(_read_spec(path, version), are_submits=True)
+
+
+@lru_cache(maxsize=16)
+def _read_task_spec(path: Path, _version: int) -> Spec:
+    """Return a part that is kept apart, so that a server that is sent no submit does not hold the rest."""
+    content = path.read_bytes()
+
+    def parse() -> Spec:
+        spec = _parse_spec(path, content)
+        paths = {at: item for at, own in spec["paths"].items() if set(item := _without_submits(own)) & {*METHODS}}
+        components = {kind: _without_submits(named) for kind, named in spec.get("components", {}).items()}
+        return {**_without_submits(spec), "paths": paths, **({"components": components} if components else {})}
+
+    spec: Spec = compiled(path, content, parse, "tasks.")
+    return spec
 
 
 def _without_submits(node: Spec) -> dict[str, Any]:

@@ -6,6 +6,7 @@ the clock of its sandbox. Reading changes nothing.
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from bisect import bisect_left, bisect_right, insort
 from collections import Counter
@@ -267,8 +268,13 @@ class World(ABC, Generic[Key, D, V, Template]):
         return view
 
     def newest(self, reference: int | str) -> V | None:
-        """Return the task or dag of a scenario's name or id that has started last, if there is one."""
-        matching = [data for data in self.all_data() if reference in (data.name, _number_of(data.key))]
+        """Return the task or dag of a scenario's name or id that has started last, if there is one.
+
+        A placeholder of the name stands for any text.
+        """
+        name = re.compile(re.sub(r"\\\{.*?\\\}", ".*", re.escape(f"{reference}")), re.DOTALL)
+        by_name = (data for data in self.all_data() if isinstance(reference, str) and name.fullmatch(data.name))
+        matching = [*by_name, *(data for data in self.all_data() if reference == _number_of(data.key))]
         newest = max(matching, key=lambda data: (data.created, _number_of(data.key)), default=None)
         return None if newest is None else self.view(newest.key)
 

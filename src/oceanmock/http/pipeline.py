@@ -256,7 +256,7 @@ class Pipeline:
     def _fall_back(self, request: Request, allowed: Sequence[str]) -> Response:
         """Return the API's response to a request that no operation matches. Raises ApiError."""
         path = request.path.removesuffix("/") if request.service.is_lenient else request.path
-        at_path = operations_at(request.service.submits, path)
+        at_path = operations_at(request.service.submits(), path)
         request.operation = next((each for each in at_path if each.method == request.method), None)
         handler = request.service.fallback(request)
         if handler is not None and not allowed:
@@ -276,7 +276,7 @@ class Pipeline:
         parts = line.split("/")
         operations = {}
         name = request.service.name
-        submits = (f"{each.method} {each.path}" for each in request.service.submits)
+        submits = (f"{each.method} {each.path}" for each in request.service.submits())
         for operation in (*self._operations[name], *request.sandbox.stub_paths(name), *submits):
             # With the request's segments for its variables, so that ids match.
             segments = [

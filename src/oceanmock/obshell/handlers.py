@@ -126,7 +126,7 @@ class ServiceFactory:
             name=API.name,
             prefix=API.prefix,
             spec=api.spec_of(variant),
-            submits=API.submits,
+            submits=lambda: API.submits,
             handlers={id: handler for id, handler in by_id.items() if api.has_operation(variant, id)},
             render_error=self.render_error,
             security={"apiKey": self.verify},

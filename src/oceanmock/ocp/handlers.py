@@ -80,7 +80,7 @@ class ServiceFactory:
             name=API.name,
             prefix=API.prefix,
             spec=API.spec,
-            submits=API.submits,
+            submits=lambda: API.submits,
             handlers={
                 "listTaskInstances": self.list_tasks,
                 "getTaskInstance": self.get_task,
