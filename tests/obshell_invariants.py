@@ -18,6 +18,7 @@ from oceanmock.engine.machine import Parts
 from oceanmock.obshell.api import Operator, State
 from oceanmock.obshell.machine import task_logs_at
 from oceanmock.obshell.states import (
+    TIMED_OUT,
     DagScript,
     DagState,
     NodeScript,
@@ -307,7 +308,7 @@ def outcome(plan: NodeScript, script: SubTaskScript, runs: Sequence[Run], place:
     """How long an undisturbed run lasts, how it ends, and what the server then adds to its log."""
     attempt = attempt_of(script, runs, place)
     if attempt.takes is None or attempt.takes > plan.timeout:
-        return plan.timeout, "FAILED", "sub task timeout"
+        return plan.timeout, "FAILED", TIMED_OUT
     return attempt.takes, attempt.ends, None
 
 
@@ -629,6 +630,6 @@ def logs_tell_all_runs(plan: DagScript, state: DagState) -> Iterator[str]:
                 lines = list(attempt_of(script, each.runs, index).log)
                 if is_cancelled(run):
                     lines = [line for line in lines if line in (shown or ())]
-                whole += [*lines, *([run.last_words] if run.last_words else [])]
+                whole += [*map(str, lines), *([run.last_words] if run.last_words else [])]
             if shown is None or list(shown) != whole:
                 yield f"sub task {number + 1}.{place + 1} shows {shown}, not {whole}"

@@ -184,7 +184,7 @@ ERROR: Final = re.compile(r"ERROR: \[(?P<code>[\w.]+)\]: (?P<message>.*)", re.DO
 def _attempt(attempt: RunScript) -> Json:
     """An attempt as a file has it; the line that tells its error is not written twice."""
     told: Json = {"takes": "forever" if attempt.takes is None else _duration(attempt.takes)}
-    error = ERROR.fullmatch(attempt.log[-1]) if attempt.ends == "FAILED" and attempt.log else None
+    error = ERROR.fullmatch(str(attempt.log[-1])) if attempt.ends == "FAILED" and attempt.log else None
     if error is None:
         return told | {"log": list(attempt.log)}
     return told | {"error": error.groupdict(), "log": list(attempt.log[:-1])}

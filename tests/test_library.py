@@ -517,7 +517,8 @@ def measured(run: obshell_states.RunScript) -> tuple[int, str, tuple[str, ...]]:
 
 def logged(run: obshell_states.RunScript) -> tuple[str, ...]:
     """All lines of a run that ends by itself; a recording does not set the last one apart."""
-    return run.log if run.last_words is None else (*run.log, run.last_words)
+    lines = tuple(map(str, run.log))
+    return lines if run.last_words is None else (*lines, run.last_words)
 
 
 def test_the_dag_that_is_passed_failed_as_the_recorded_one() -> None:

@@ -17,6 +17,7 @@ from oceanmock.errors import IllegalOperator
 from oceanmock.obshell.api import Operator
 from oceanmock.obshell.machine import History, next_due, operate, start, task_logs_at, view_at
 from oceanmock.obshell.states import (
+    TIMED_OUT,
     DagScript,
     DagState,
     NodeFlag,
@@ -216,7 +217,7 @@ def test_a_run_that_hangs_fails_after_an_hour_with_a_line_to_say_so() -> None:
 
     assert told(life, 3600) == ["RUNNING/RUN 1", "RUNNING/RUN: RUNNING/RUN x1"]
     assert told(life, 3602) == ["FAILED/RUN 1", "FAILED/RUN: FAILED/RUN x1"]
-    assert task_logs_at(failed, after(3602)) == ("sub task timeout",)
+    assert task_logs_at(failed, after(3602)) == (TIMED_OUT,)
 
 
 def test_a_run_longer_than_its_timeout_fails_however_it_was_to_end() -> None:

@@ -30,7 +30,7 @@ from obshell_world import (
     world,
 )
 from oceanmock.obshell.errors import in_chinese
-from served import MAX_BODY_BYTES
+from served import MAX_BODY_BYTES, SECOND
 
 # --- ids ------------------------------------------------------------------------------------------
 
@@ -322,3 +322,16 @@ def test_a_message_in_a_message_is_translated_by_itself() -> None:
         "创建任务 'Initialize cluster' 失败: 127.0.0.1:2886 处于运维状态中"
     )
     assert in_chinese("Unauthorized: OceanBase password is incorrect") == "认证失败: OceanBase root 密码不正确"
+
+
+def test_a_line_of_a_log_has_a_time_of_its_own() -> None:
+    lines = "[first, {at: 5s, text: second}, {at: 90s, text: never}]"
+    mock = world(f"[{{id: 1, nodes: [{{sub_tasks: [{{takes: 8s, log: {lines}}}]}}]}}]")
+    ask = plain(mock)
+
+    def logs(seconds: int) -> Any:
+        mock.advance(seconds * SECOND)
+        return ask("GET", f"/api/v1/task/sub_task/{LOCAL}10101").json()["data"]["task_logs"]
+
+    # It starts just after the tick after a second.
+    assert [logs(5), logs(2), logs(60)] == [["first"], ["first", "second"], ["first", "second"]]

@@ -495,7 +495,7 @@ def test_who_waits_for_a_dag_that_times_out_is_told_so(serve: Serve) -> None:
     with pytest.raises(TaskExecuteFailedError) as failed:
         client.wait_dag_succeed(local(110))
 
-    assert failed.value.message == "127.0.0.1:2886 sub task timeout\n"
+    assert failed.value.message == "127.0.0.1:2886 ERROR: [Common.Unexpected]: Unexpected error: task 1100101 timeout\n"
 
 
 def test_who_waits_for_a_dag_that_is_cancelled_is_told_so(serve: Serve) -> None:

@@ -20,7 +20,7 @@ from oceanmock.obshell import machine
 from oceanmock.obshell import scenario as obshell
 from oceanmock.obshell.agent import Switches
 from oceanmock.obshell.api import QUIRK_NAMES
-from oceanmock.obshell.states import Rules, RunScript, SubTaskScript
+from oceanmock.obshell.states import TIMED_OUT, Rules, RunScript, SubTaskScript
 from oceanmock.scenario.document import ScenarioError
 from scenario_schema import validator
 
@@ -239,7 +239,7 @@ def test_a_run_that_the_timeout_ends_says_nothing_of_its_own() -> None:
 
     ended = life.states[-1].nodes[0].sub_tasks[0]
 
-    assert machine.task_logs_at(ended, life.states[-1].at) == ("sub task timeout",)
+    assert machine.task_logs_at(ended, life.states[-1].at) == (TIMED_OUT,)
 
 
 @pytest.mark.parametrize(

@@ -404,13 +404,18 @@ def next_tick(instant: int, period: int, phase: int) -> int:
     return instant + period - (instant - phase) % period
 
 
+LogLine = str | tuple[int, str]
+"""A line of a log, or how long after the start of its run it is written, and the line."""
+
+
 def lines_logged(run: Any, instant: int) -> Iterator[tuple[int, str]]:
     """Yield the lines a run has logged by an instant, each with its own.
 
-    They fall evenly over the time that the run should take, and end with it.
+    They fall evenly over the time that the run should take, but for those with a time of their own, and end with it.
     """
     by = instant if run.ended is None else min(instant, run.ended)
     for number, line in enumerate(run.log):
-        at = run.started + run.takes * number // len(run.log)
-        if at <= by:
-            yield at, line
+        spread = run.takes * number // len(run.log)
+        after, text = (spread, line) if isinstance(line, str) else line
+        if run.started + after <= by:
+            yield run.started + after, text

@@ -26,8 +26,8 @@ from oceanmock.obshell.gojson import BOOLEANS, Structs, Unreadable, query_value,
 from oceanmock.obshell.locks import TenantLock
 from oceanmock.obshell.machine import lines_of, task_logs_at
 from oceanmock.obshell.scenario import Dag
-from oceanmock.obshell.states import DagState, NodeState, SubTaskState
-from oceanmock.obshell.world import CLUSTER, DagData, DagKey, Dags, DagView, NodeData, Store, id_of
+from oceanmock.obshell.states import TIMED_OUT, DagState, NodeState, SubTaskState
+from oceanmock.obshell.world import CLUSTER, DagData, DagKey, Dags, DagView, NodeData, Store, SubTaskData, id_of
 from oceanmock.text import format_instant
 
 EPOCH: Final = format_instant(0)
@@ -243,6 +243,7 @@ def sub_task_json(view: DagView, place: int, position: int, *, is_top: bool = Tr
     """Return a sub task of the node at ``place``, with the lines of all its runs."""
     dag, sub_task = view.dag, view.dag.nodes[place].sub_tasks[position]
     state = view.state.nodes[place].sub_tasks[position]
+    lines = task_logs_at(state, view.now - dag.created)
     return {
         "id": id_of(dag, sub_task.number),
         "task_id": sub_task.number,
@@ -251,26 +252,32 @@ def sub_task_json(view: DagView, place: int, position: int, *, is_top: bool = Tr
         "additional_data": _merged([sub_task.additional_data]) if is_top else None,
         "execute_times": state.execute_times,
         "execute_agent": address_json(sub_task.agent),
-        "task_logs": task_logs_at(state, view.now - dag.created),
+        "task_logs": lines and [_with_number(line, sub_task) for line in lines],
     }
 
 
 def log_lines_json(view: DagView, place: int, position: int) -> list[Json]:
     """Return the lines a sub task has logged so far (ob/model/bo/task.go:83-91)."""
-    dag, number = view.dag, view.dag.nodes[place].sub_tasks[position].number
+    dag, sub_task = view.dag, view.dag.nodes[place].sub_tasks[position]
+    number = sub_task.number
     state = view.state.nodes[place].sub_tasks[position]
     return [
         {
             "id": number * 1000 + place,  # numbered per sub task; obshell numbers them all together
             "sub_task_id": number,
             "execute_times": run,
-            "log_content": text,
+            "log_content": _with_number(text, sub_task),
             "is_sync": True,
             "create_time": _time(dag, at),
             "update_time": _time(dag, at),
         }
         for place, (run, at, text) in enumerate(lines_of(state, view.now - dag.created), start=1)
     ]
+
+
+def _with_number(line: str, sub_task: SubTaskData) -> str:
+    """Return a line of a log; the executor's of a timeout has the number (engine/executor/executor.go:323)."""
+    return line.format(sub_task.number) if line == TIMED_OUT else line
 
 
 # What an agent says of itself and its cluster. Recorded of a SINGLE 4.5.0.0 (GET /api/v1/ob/info, agents/status and

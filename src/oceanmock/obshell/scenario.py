@@ -51,6 +51,7 @@ from oceanmock.scenario.fields import (
     Reference,
     Takes,
     Timeout,
+    lines_of,
     must,
 )
 from oceanmock.scenario.story import Actor, Format, ListKind, PartPath, Refusal, UntilAction, label_of
@@ -317,7 +318,7 @@ def _run_scripts(attempts: Sequence[Attempt]) -> tuple[states.RunScript, ...]:
         if attempt.outcome == "FAILED":  # by itself (executor/executor task.go:505-513)
             error = attempt.error or Error(message="Unexpected error: exit status 1")
             last_line = f"ERROR: [{error.code}]: {error.message}"
-        scripts.append(states.RunScript(attempt.takes, attempt.outcome, attempt.log, last_line))
+        scripts.append(states.RunScript(attempt.takes, attempt.outcome, lines_of(attempt.log), last_line))
     return tuple(scripts)
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from oceanmock.clock import DEFAULT_TICK, SECOND
-from oceanmock.engine.machine import Change, Label, Part, Parts, StateMachine, parse_label, transitions
+from oceanmock.engine.machine import Change, Label, LogLine, Part, Parts, StateMachine, parse_label, transitions
 from oceanmock.obshell.api import Operator, State
 
 Outcome = Literal["SUCCEED", "FAILED"]
@@ -22,7 +22,7 @@ LAG: Final = 200_000
 """How long after the tick that decides it the next thing is written down: dag, then node, then sub task. The recordings
 show 0.2 to 3 ms; only the order matters."""
 CANCELLED: Final = "sub task cancelled"
-TIMED_OUT: Final = "sub task timeout"
+TIMED_OUT: Final = "ERROR: [Common.Unexpected]: Unexpected error: task {} timeout"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class RunScript:
 
     takes: int | None
     ends: Outcome = "SUCCEED"
-    log: tuple[str, ...] = ()
+    log: tuple[LogLine, ...] = ()
     last_words: str | None = None
 
 
@@ -97,7 +97,7 @@ class Run:
     operator: Operator
     started: int
     takes: int
-    log: tuple[str, ...] = ()
+    log: tuple[LogLine, ...] = ()
     ended: int | None = None
     last_words: str | None = None
     number: int = 0

@@ -41,6 +41,7 @@ from oceanmock.scenario.fields import (
     Takes,
     Timeout,
     Whole,
+    lines_of,
 )
 from oceanmock.scenario.story import Actor, Format, ListKind, label_of
 from oceanmock.scenario.stubs import BaseWhen, StartRefusal, StartsOn, Stub
@@ -317,7 +318,7 @@ def script_of(task: Task) -> states.TaskScript:
     scripts = list[states.SubtaskScript]()
     for subtask, needs in zip(task.subtasks, upstreams_of(task), strict=True):
         runs = (*subtask.attempts, *subtask.rollback)
-        run_scripts = [states.RunScript(run.takes, run.ends or "SUCCESSFUL", run.log) for run in runs]
+        run_scripts = [states.RunScript(run.takes, run.ends or "SUCCESSFUL", lines_of(run.log)) for run in runs]
         count, prohibits_rollback = len(subtask.attempts), subtask.prohibit_rollback
         attempts, rollbacks = tuple(run_scripts[:count]), tuple(run_scripts[count:])
         scripts.append(states.SubtaskScript(attempts, rollbacks, needs, subtask.timeout, prohibits_rollback))

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal, NamedTuple
 
 from oceanmock.clock import DEFAULT_TICK, SECOND
-from oceanmock.engine.machine import Change, Label, Part, Parts, StateMachine, parse_label, transitions
+from oceanmock.engine.machine import Change, Label, LogLine, Part, Parts, StateMachine, parse_label, transitions
 from oceanmock.ocp.api import SubtaskOperation, SubtaskStatus, TaskOperation, TaskStatus
 
 Outcome = Literal["SUCCESSFUL", "FAILED"]
@@ -40,7 +40,7 @@ class RunScript:
 
     takes: int | None
     ends: Outcome = "SUCCESSFUL"
-    log: tuple[str, ...] = ()
+    log: tuple[LogLine, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +104,7 @@ class Run(NamedTuple):
     operation: SubtaskOperation
     started: int
     takes: int
-    log: tuple[str, ...] = ()
+    log: tuple[LogLine, ...] = ()
     ended: int | None = None
     ends: SubtaskStatus | None = None
     ended_by: Cause | None = None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -21,12 +21,14 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Discriminator,
     Field,
     GetCoreSchemaHandler,
     GetJsonSchemaHandler,
     PrivateAttr,
     StrictInt,
     StrictStr,
+    Tag,
     WithJsonSchema,
     model_validator,
 )
@@ -143,10 +145,6 @@ def _check_json(data: Any, *, bits: int = 53) -> Any:
 
 Id = Annotated[int, Field(strict=True, ge=1, le=MAX_ID)]
 Name = Annotated[str, Field(min_length=1, max_length=500)]
-Lines = Annotated[
-    tuple[str, ...], OrOne(), BeforeValidator(lambda value: value.splitlines() if isinstance(value, str) else value)
-]
-"""A text, or a list of lines."""
 Whole = Annotated[int, BeforeValidator(_check_whole)]
 """A whole number, which may be written as `5.0`, as JSON Schema has it."""
 Reference = Annotated[StrictInt | StrictStr, Refuse("bad_reference", "should be an id or a name")]
@@ -212,6 +210,29 @@ class Model(BaseModel):
     """A mapping of the file: frozen, and strict about its keys. It is built when it is first used."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
+
+
+class Line(Model):
+    """A line of a log that is written at its own time."""
+
+    at: DurationText
+    """How long after the start of its run."""
+    text: str
+
+
+LogText = Annotated[
+    Annotated[Line, Tag("<dated>")] | Annotated[str, Tag("<text>")],
+    Discriminator(lambda value: "<dated>" if isinstance(value, dict | Line) else "<text>"),
+]
+Lines = Annotated[
+    tuple[LogText, ...], OrOne(), BeforeValidator(lambda value: value.splitlines() if isinstance(value, str) else value)
+]
+"""A text, or a list of lines, each a text or `{at: 2s, text: …}`."""
+
+
+def lines_of(lines: Iterable[Line | str]) -> tuple[Any, ...]:
+    """Return the lines of a log as the machine reads them."""
+    return tuple(line if isinstance(line, str) else (line.at, line.text) for line in lines)
 
 
 class NamedModel(Model):
