@@ -10,6 +10,7 @@ when their file is named. A file in which all tests are slow is not imported by 
 """
 
 import gc
+import importlib
 import os
 import signal
 import ssl
@@ -28,6 +29,9 @@ from imports import is_blackbox
 from served import open_sandboxes
 
 pytest_plugins = ["pytester", "watchdog"]
+
+STORE = os.environ.get("OCEANMOCK_TEST_STORE", "")
+"""The URL of a redis-server with many databases, without their number: OCEANMOCK_TEST_STORE=redis://127.0.0.1:6379."""
 
 gc.set_threshold(50_000, 20, 100)  # looking for garbage as often as usual is a sixth of the time
 
@@ -49,6 +53,11 @@ def pytest_configure(config: pytest.Config) -> None:
         fixed.start()  # older versions have no such function
     if not config.option.markexpr and not any(".py" in argument for argument in config.args):
         config.option.markexpr = "not slow"
+
+
+def pytest_sessionstart() -> None:
+    if STORE:  # every server that the tests start in their process is then a replica
+        importlib.import_module("shared_stores").start_servers_on(STORE)
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

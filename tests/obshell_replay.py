@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -33,11 +34,13 @@ from oceanmock.apis import make_sandbox
 from oceanmock.clock import SECOND
 from oceanmock.engine.log import Create, MoveClock
 from oceanmock.engine.sandbox import Sandbox
+from oceanmock.engine.store import MemoryStore, Store
 from oceanmock.http.app import create_app
 from oceanmock.library import read_scenario
 from oceanmock.obshell.agent import Makes, ObshellStartsOn
 from oceanmock.obshell.scenario import Dag, Scenario
 from oceanmock.obshell.world import Dags
+from shared_memory import Connection, second_replica
 
 Json = dict[str, Any]
 
@@ -52,22 +55,28 @@ class Replayed:
 
 
 @lru_cache
-def replayed(file: str) -> tuple[Replayed, ...]:
-    """Every exchange of a file, asked again in order."""
-    return tuple(asyncio.run(_replayed(file)))
+def replayed(file: str, *, replicas: int = 1) -> tuple[Replayed, ...]:
+    """Every exchange of a file, asked again in order, by turns of one or two replicas."""
+    return tuple(asyncio.run(_replayed(file, replicas)))
 
 
-async def _replayed(file: str) -> list[Replayed]:
+async def _replayed(file: str, replicas: int) -> list[Replayed]:
     answered: list[Replayed] = []
     for world, exchanges in _parts(file):
-        stage = _stage(file, world)
-        transport = httpx.ASGITransport(create_app(stage.sandbox, wall=stage.sandbox.clock.now))
-        async with httpx.AsyncClient(transport=transport, base_url="http://mock") as client:
-            key = (await client.get("/api/v1/secret")).json()["data"]["public_key"]
-            for exchange in exchanges:
+        store: Any = MemoryStore() if replicas == 1 else Connection(MemoryStore(), "one")
+        stage = _stage(file, world, store)
+        sandboxes = [stage.sandbox, *(second_replica(stage.sandbox) for _ in range(replicas - 1))]
+        transports = [httpx.ASGITransport(create_app(each, wall=stage.sandbox.clock.now)) for each in sandboxes]
+        async with AsyncExitStack() as stack:
+            clients = [
+                await stack.enter_async_context(httpx.AsyncClient(transport=each, base_url="http://mock"))
+                for each in transports
+            ]
+            key = (await clients[0].get("/api/v1/secret")).json()["data"]["public_key"]
+            for number, exchange in enumerate(exchanges):
                 instant = asked_at(exchange)
                 stage.move_to(instant)
-                mocked = await _asked(client, file, exchange, public_key=key)
+                mocked = await _asked(clients[number % replicas], file, exchange, public_key=key)
                 recorded = renamed(exchange.response, instant=exchange.instant)
                 answered.append(Replayed(exchange, recorded, renamed(mocked, instant=instant)))
     return answered
@@ -99,7 +108,7 @@ class _Stage:
             self.sandbox.execute(Create(Dags.api, late))
 
 
-def _stage(file: str, world: World) -> _Stage:
+def _stage(file: str, world: World, store: Store) -> _Stage:
     """The sandbox at the start of a world, with the dags that were born before."""
     scenario = read_scenario(scenario_text(file, world))
     assert isinstance(scenario, Scenario)
@@ -114,7 +123,7 @@ def _stage(file: str, world: World) -> _Stage:
         dag.model_copy(update=_started(str(dag.name), starts[dag.id])) for dag in scenario.dags if dag.id in starts
     )
     initial = scenario.model_copy(update={"dags": (*alive, *templates)})
-    sandbox = make_sandbox([initial], starts_at=start, seed=1)
+    sandbox = make_sandbox([initial], starts_at=start, seed=1, store=store)
     return _Stage(sandbox, scenario, start, unborn)
 
 

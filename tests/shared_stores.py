@@ -1,16 +1,21 @@
-"""Servers in this process over each kind of store, and a proxy that delays what goes to Redis."""
+"""Servers in this process over each kind of store, and a proxy that holds what goes to Redis."""
 
 from __future__ import annotations
 
 import contextlib
+import itertools
+import os
 import socket
+import ssl
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
+from oceanmock.admin_client import Admin, new_token
 from oceanmock.apis import make_sandbox
 from oceanmock.cli.store import default_sandbox, open_store
+from oceanmock.client import Mock
 from oceanmock.engine.redis_store import RedisStore
 from oceanmock.http.app import create_app
 from oceanmock.http.server import Server
@@ -92,3 +97,20 @@ class Proxy:
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
             end.close()
+
+
+def start_servers_on(url: str) -> None:
+    """Let ``Mock.start`` serve from Redis: each server from the next database, which is emptied."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
+    numbers = itertools.count(1000 * worker)
+
+    def start(_: type[Mock], *, host: str = "127.0.0.1", port: int = 0, tls: ssl.SSLContext | None = None) -> Mock:
+        token = new_token(host)
+        store = connect(contextlib.ExitStack(), f"{url}/{next(numbers)}")
+        for name in store.names():
+            store.delete(name)
+        app = create_app(default_sandbox(store, [], {}), token=token)
+        server = Server(app, host=host, port=port, tls=tls).start()
+        return Mock(Admin(server.url, token), server=server)
+
+    Mock.start = classmethod(start)  # type: ignore[method-assign, assignment]

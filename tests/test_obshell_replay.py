@@ -51,9 +51,10 @@ def test_every_recording_is_replayed() -> None:
     assert len(EXCEPT) == RECORDED_EXCHANGES - EQUAL_EXCHANGES
 
 
+@pytest.mark.parametrize("replicas", [1, pytest.param(2, marks=pytest.mark.exhaustive)])
 @pytest.mark.parametrize("file", WORLDS)
-def test_the_responses_are_the_recorded_ones_but_for_the_exceptions(file: str) -> None:
-    replays = replayed(file)
+def test_the_responses_are_the_recorded_ones_but_for_the_exceptions(file: str, replicas: int) -> None:
+    replays = replayed(file, replicas=replicas)
     different = [each for each in replays if each.mocked != each.recorded]
 
     assert {each.exchange.label for each in different} == {label for name, label in EXCEPT if name == file}, (

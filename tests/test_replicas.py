@@ -18,10 +18,11 @@ from oceanmock.clock import SECOND
 from oceanmock.engine.log import AddFault, SandboxSpec
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.engine.sandboxes import SharedSandboxes
-from oceanmock.engine.store import MemoryStore, NoSuchSandbox, SandboxTaken, StoreUnavailable
+from oceanmock.engine.store import MemoryStore, NoSuchSandbox, SandboxTaken
 from oceanmock.http.app import App, create_app
 from oceanmock.library import load_scenario, read_fault, read_scenario
 from oceanmock.ocp import world as ocp_world
+from shared_memory import Connection, second_replica
 
 RETRY: Final = load_scenario("retry-failed-subtask")
 OTHER: Final = read_scenario("summary: One\napi: ocp\ntasks: [{subtasks: [{}, {}]}]")
@@ -34,36 +35,11 @@ LIST: Final = "/api/v2/tasks/instances"
 MANAGER: Final = ("manager", "manager")
 
 
-class Connection:
-    """One replica's connection to a store, which can be cut."""
-
-    sandboxes, journal_bytes = 1, 0
-
-    def __init__(self, store: MemoryStore, replica: str) -> None:
-        self.store = store
-        self.replica = replica
-        self.is_cut = False
-
-    def __getattr__(self, name: str) -> Any:
-        if self.is_cut:
-            raise StoreUnavailable("the store is gone.")
-        return getattr(self.store, name)
-
-    def ping(self) -> None:
-        self.names()
-
-    def clock_error(self) -> int:
-        return 0
-
-
 def two_replicas(*scenarios: Any) -> tuple[SharedSandboxes, SharedSandboxes]:
     store = MemoryStore()
     first: Any = Connection(store, "one")
-    second: Any = Connection(store, "two")
     default = make_sandbox(scenarios or [RETRY], store=first, progression="manual", starts_at=0)
-    other = Sandbox(default.spec, default.apis, store=second, is_stored=False)
-    other.refresh(since=-1)
-    return SharedSandboxes(default), SharedSandboxes(other)
+    return SharedSandboxes(default), SharedSandboxes(second_replica(default))
 
 
 def mine(sandboxes: SharedSandboxes) -> Sandbox:

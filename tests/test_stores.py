@@ -39,6 +39,7 @@ pytestmark = pytest.mark.slow
 CLIENTS: Final = 24
 TASK: Final = "/api/v2/tasks/instances/5"
 DAG: Final = "/api/v1/task/dag/5"
+VIEWS: Final = ("/clock", "/tasks", "/journal", "/report")
 FAILS_ONCE: Final = """
 summary: A subtask that fails once
 api: ocp
@@ -114,7 +115,7 @@ def test_of_many_retries_at_once_one_is_accepted(urls: list[str]) -> None:
     )
 
     assert Counter(statuses) == {200: 1, 400: CLIENTS - 1}
-    first, second = ([admin(url, f"/{name}{part}") for part in ("/clock", "/tasks", "/journal")] for url in urls)
+    first, second = ([admin(url, f"/{name}{part}") for part in VIEWS] for url in urls)
     assert first == second
     assert [entry["number"] for entry in first[2]["entries"]] == [*range(1, CLIENTS + 1)]
 

@@ -428,7 +428,7 @@ class SharedJournal(Journal):
         recorded[0].number = self._run("journal", self._name, self.base, data, *limits)
 
     def _since(self, after: int) -> Iterator[Recorded]:
-        while page := self._run("entries", self._name, self.base, after + 1, PAGE):
+        while page := self._run("entries", self._name, self.base, max(after, 0) + 1, PAGE):
             for id, (_, data) in page:
                 after = int(id.partition(b"-")[0])
                 yield decode_entry(data, number=after)

@@ -1,0 +1,38 @@
+"""Replicas that share a store in the memory of this process."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from oceanmock.engine.sandbox import Sandbox
+from oceanmock.engine.store import MemoryStore, StoreUnavailable
+
+
+class Connection:
+    """One replica's connection to a store, which can be cut."""
+
+    sandboxes, journal_bytes = 1, 0
+
+    def __init__(self, store: MemoryStore, replica: str) -> None:
+        self.store = store
+        self.replica = replica
+        self.is_cut = False
+
+    def __getattr__(self, name: str) -> Any:
+        if self.is_cut:
+            raise StoreUnavailable("the store is gone.")
+        return getattr(self.store, name)
+
+    def ping(self) -> None:
+        self.names()
+
+    def clock_error(self) -> int:
+        return 0
+
+
+def second_replica(sandbox: Sandbox) -> Sandbox:
+    """Return the sandbox of another replica, as it is at a first one."""
+    connection: Any = Connection(sandbox.store.store, "two")  # type: ignore[attr-defined]
+    other = Sandbox(sandbox.spec, sandbox.apis, store=connection, wall=sandbox.wall, is_stored=False)
+    other.refresh(since=-1)
+    return other
