@@ -52,7 +52,7 @@ def map_path_parameters(_: Any, path_parameters: dict[str, Any] | None) -> dict[
         return path_parameters
     task = chance.choice(list(SUBTASKS_OF))
     pair = {"taskInstanceId": task, "subtaskInstanceId": chance.choice(SUBTASKS_OF[task])}
-    return {name: pair[name] for name in path_parameters}
+    return {name: pair.get(name, value) for name, value in path_parameters.items()}
 
 
 def _is_id(value: object) -> bool:
