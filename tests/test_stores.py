@@ -174,6 +174,7 @@ def test_a_reset_and_a_new_journal_are_seen_by_all(urls: list[str]) -> None:
         httpx.get(f"{url}/sandboxes/{name}{TASK}", auth=MANAGER)
     admin(urls[0], f"/{name}/clock/advance", "POST", by="60s")
 
+    assert [admin(url, f"/{name}/report")["requests"] for url in urls] == [2, 2]
     assert admin(urls[1], f"/{name}/journal", "DELETE") == {"deleted": 2}
     assert admin(urls[0], f"/{name}/journal") == {"entries": [], "dropped": 0, "last": 2, "more": False}
     admin(urls[1], f"/{name}/reset", "POST")
