@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
 
@@ -47,3 +48,16 @@ def test_the_oldest_versions_are_the_lower_bounds() -> None:
         requirement = Requirement(text)
         (bound,) = (s for s in requirement.specifier if s.operator in (">=", "~="))
         assert pinned[canonicalize_name(requirement.name)] == Version(bound.version), text
+
+
+def test_the_image_runs_without_root_and_has_only_files_and_options_that_exist() -> None:
+    lines = [line.split(maxsplit=1) for line in (ROOT / "Dockerfile").read_text(encoding="utf-8").splitlines() if line]
+    told = [(word, rest) for word, rest in lines if word != "#"]
+    copied = [name for word, rest in told if word == "COPY" for name in rest.split()[:-1]]
+    variables = " ".join(rest for word, rest in told if word == "ENV")
+
+    assert [name for name in copied if not (ROOT / name).exists()] == []
+    assert [rest for word, rest in told if word == "USER"] == ["oceanmock"]
+    assert [rest for word, rest in told if word == "VOLUME"] == ["/scenarios"]
+    assert {word for word, _ in told} >= {"HEALTHCHECK", "ENTRYPOINT", "EXPOSE"}
+    assert re.findall(r"OCEANMOCK_(\w+)", variables) == ["HOST", "LOG_FORMAT", "URL"]

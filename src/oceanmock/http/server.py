@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import re
 import socket
 import ssl
 import struct
@@ -51,6 +52,8 @@ MAX_HEADERS: Final = 200
 MAX_REQUEST_SECONDS: Final = 30
 """From the first byte of a request to the last of its body."""
 MAX_CONNECTIONS: Final = 1000
+UPGRADE: Final = re.compile(rb"(?is)\A((?:(?!\r\n\r\n).)*\r\n)upgrade:")
+"""The header by which Java's client offers HTTP/2: httptools would read no body after it."""
 KEEP_ALIVE_SECONDS: Final = 75
 """Longer than most clients keep an idle connection: the client closes it, so that no request is lost on a connection
 that the server has just closed."""
@@ -172,6 +175,8 @@ class _HttpProtocol(HttpToolsProtocol):
         if starts_request and (repeat := self._repeats.get(key)) is not None and self._repeat(key, repeat):
             return
         self._may_dispatch, self._begun = self._dispatch is not None, 0
+        if starts_request and b"pgrade" in data:
+            data = UPGRADE.sub(rb"\1X-Ignored:", data, count=1)
         super().data_received(data)
         if self._is_in_head and not self._begun:  # a header that comes in pieces
             self._head_bytes += len(data)

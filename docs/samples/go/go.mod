@@ -1,0 +1,3 @@
+module example.com/ocpclient
+
+go 1.20
