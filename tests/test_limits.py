@@ -166,6 +166,7 @@ ATTEMPTS: dict[str, Attempt] = {
     "steps of a scenario's story": lambda server, value: server.create(ocp(story=[{"wait": "1s"}] * value)),
     "tasks of a scenario that start on a request": lambda server, value: server.create(stubs(value)),
     "tasks of a sandbox that start on a request": load_stubs,
+    "agents of a scenario": lambda server, value: server.create({**dag(1), "agents": [{}] * value}),
     "stubs of a scenario": lambda server, value: server.create(ocp(stubs=responses(value))),
     "stubs of a sandbox": load_responses,
     "scenarios of one request": lambda server, value: server.create(*[stubs(1, f"x{n}") for n in range(value)]),
