@@ -1,4 +1,4 @@
-"""The life of an agent, and several agents in one sandbox: each at a port of its own, with its own dags, lock, ticks and key, and one OceanBase.
+"""The life of an agent, and several agents in one sandbox: each at a port of its own, with its own dags, lock and key.
 
 What a FOLLOWER forwards, and what the lists of a cluster join, is read in ob/agent/api/common/middleware.go and
 ob/agent/executor/task/dag.go; the ids of a pair were recorded (tests/data/obshell/pass-dag.json).
