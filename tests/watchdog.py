@@ -26,6 +26,7 @@ import uvloop
 from pydantic._internal import _model_construction
 from uvicorn import Config
 
+from oceanmock import openapi
 from oceanmock.api import Api
 from oceanmock.engine import fake_data
 from oceanmock.http import admin_values, pipeline
@@ -42,6 +43,7 @@ _ONCE: Final = (
     (Api, "module"),
     (_model_construction, "complete_model_class"),
     (pipeline.Pipeline, "__init__"),
+    (openapi, "_read_submits"),
     (admin_values, "load_scenario"),
     (fake_data, "load_faker"),
 )

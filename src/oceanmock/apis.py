@@ -44,9 +44,15 @@ def make_sandbox(
     return Sandbox(spec, apis, wall=wall, store=store)
 
 
-def operations_by_api(apis: Sequence[Api] = APIS) -> Mapping[str, Mapping[str, Mapping[str, str]]]:
-    """Return each API's operations, and of each the path parameter of every kind; a submit's path has none."""
+def operations_by_api(
+    apis: Sequence[Api] = APIS, *, with_submits: bool = True
+) -> Mapping[str, Mapping[str, Mapping[str, str]]]:
+    """Return each API's operations, and of each the path parameter of every kind; a submit's path has none.
+
+    The first use of submits reads their contracts.
+    """
     return {
-        api.name: {**{route.id: route.ids for route in api.routes}, **{each.id: {} for each in api.submits}}
+        api.name: {route.id: route.ids for route in api.routes}
+        | ({each.id: {} for each in api.submits} if with_submits else {})
         for api in apis
     }

@@ -228,7 +228,8 @@ class RedisStore:
         self._journals = WeakValueDictionary[str, SharedJournal]()
         try:
             parts = urlsplit(url)
-            self.address: Final = f"{parts.hostname}:{parts.port or 6379}{parts.path}"
+            host = parts.netloc.rpartition("@")[2] or ("" if parts.scheme == "unix" else "localhost")
+            self.address: Final = host + parts.path
             self._redis: Any = redis.Redis.from_url(
                 url, socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S, retry=Retry(NoBackoff(), 0)
             )

@@ -368,7 +368,7 @@ class AdminHandlers:
                 raise ApiError("wrong request", f"{name[:200]!r} is no filter. {suggest(name, self._filters)}")
         after, limit = params.pop("after"), params.pop("limit")
         del params["sandbox"]
-        query = Query.of(params, operations_by_api(self.app.apis))
+        query = self._query(params)
         entries, has_more = journal.page(query, after=after, limit=limit)
         return {
             "entries": [entry.to_json() for entry in entries],
@@ -377,11 +377,14 @@ class AdminHandlers:
             "more": has_more,
         }
 
+    def _query(self, filters: Json) -> Query:
+        return Query.of(filters, operations_by_api(self.app.apis, with_submits="operation" in filters))
+
     def clear_journal(self, request: Request) -> Json:
         return {"deleted": request.sandbox.journal.clear()}
 
     def verify_journal(self, request: Request) -> Response:
-        journal, limits, routes = request.sandbox.journal, dict(request.content), operations_by_api(self.app.apis)
+        journal, limits = request.sandbox.journal, dict(request.content)
         queries = limits.pop("in_order", None)
         if (queries is None) is ("query" not in limits) or (queries is not None and limits):
             raise ApiError("wrong request", "Give either `query`, with a number or without, or `in_order` alone.")
@@ -390,9 +393,9 @@ class AdminHandlers:
                 raise ApiError("wrong request", "`never` says it all: leave out the numbers.")
             limits["times"] = 0
         if queries is not None:
-            verdict = journal.verify_order([Query.of(query, routes) for query in queries])
+            verdict = journal.verify_order([self._query(query) for query in queries])
         else:
-            verdict = journal.verify(Query.of(limits.pop("query"), routes), **limits)
+            verdict = journal.verify(self._query(limits.pop("query")), **limits)
         return Response(200 if verdict["holds"] else VERIFICATION_FAILED, verdict, RESPONSE_HEADERS)
 
     def list_faults(self, request: Request) -> Json:
