@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import click
@@ -92,6 +94,46 @@ def test_the_list_can_be_had_as_json() -> None:
 
     assert scenarios[0].keys() == {"name", "api", "summary"}
     assert "retry-failed-subtask" in [scenario["name"] for scenario in scenarios]
+
+
+@pytest.mark.parametrize(
+    ("typed", "words"),
+    [
+        ("oceanmock jour", ["plain,journal"]),
+        ("oceanmock show retry-failed-s", ["file,retry-failed-s", "plain,retry-failed-subtask"]),
+        ("oceanmock exec roll", [f"plain,rollback{end}" for end in ("", "-fails-and-is-repeated", "-forbidden")]),
+        ("oceanmock sandbox create --name a ./own", ["file,./own"]),
+        ("oceanmock journal retrysub", ["plain,retrySubtask"]),
+        ("oceanmock verify retryTask --then dagH", ["plain,dagHandler"]),
+        ("oceanmock faults add --operation getOb", ["plain,getObLastMaintenanceDag"]),
+    ],
+)
+def test_a_shell_completes_commands_scenarios_and_operations(typed: str, words: list[str]) -> None:
+    protocol = {"_OCEANMOCK_COMPLETE": "bash_complete", "COMP_WORDS": typed, "COMP_CWORD": str(len(typed.split()) - 1)}
+
+    result = CliRunner().invoke(main, [], prog_name="oceanmock", env=protocol)
+
+    assert set(words) <= set(result.output.splitlines())
+    assert len(result.output.splitlines()) <= len(words) + 1
+
+
+def test_a_completion_of_operations_imports_no_server() -> None:
+    typed = "_OCEANMOCK_COMPLETE=bash_complete COMP_WORDS='oceanmock journal retryS' COMP_CWORD=2"
+
+    result = subprocess.run(
+        [
+            "sh",
+            "-c",
+            f"{typed} {sys.executable} -X importtime -c 'import oceanmock.cli as c; c.main(prog_name=\"oceanmock\")'",
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert "plain,retrySubtask" in result.stdout
+    assert "oceanmock.apis" in result.stderr
+    assert "connexion" not in result.stderr
 
 
 def test_schema_prints_json_schema() -> None:

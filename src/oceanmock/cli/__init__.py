@@ -7,7 +7,9 @@ failed, 2 the command could not be carried out.
 from __future__ import annotations
 
 import json
+import os
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,7 +20,7 @@ from oceanmock.cli.admin import ADMIN_COMMANDS, AS_JSON
 from oceanmock.cli.conform import compare
 from oceanmock.cli.conform import conform as conform_command
 from oceanmock.cli.conform_options import SECRETS
-from oceanmock.cli.printing import SCENARIO_WIDTH, print_items, print_json
+from oceanmock.cli.printing import SCENARIO_WIDTH, complete_scenario, print_items, print_json
 from oceanmock.cli.serve import exec_command, serve, wait
 from oceanmock.cli.store import store_command
 from oceanmock.errors import AuthorError, OceanmockError
@@ -40,8 +42,8 @@ class MainGroup(click.Group):
     """A group that prints every error of oceanmock's own as one message."""
 
     def main(self, *args: Any, **extra: Any) -> Any:
-        """Run the command line."""
-        with standard_output():
+        """Run the command line; words for a shell are printed as they are, with tabs."""
+        with nullcontext() if "_OCEANMOCK_COMPLETE" in os.environ else standard_output():
             return super().main(*args, **extra)
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -120,6 +122,9 @@ def main(ctx: click.Context) -> None:
 
     Defaults of options come from the tables of oceanmock.toml, such as [conform], or from those of
     pyproject.toml, such as [tool.oceanmock.conform].
+
+    Words are completed after `eval "$(_OCEANMOCK_COMPLETE=bash_source oceanmock)"` in ~/.bashrc, the same
+    with zsh_source in ~/.zshrc, or `_OCEANMOCK_COMPLETE=fish_source oceanmock | source` in fish.
     """
     ctx.default_map = load_config()
 
@@ -129,7 +134,7 @@ for command in (serve, exec_command, wait, store_command, conform_command, compa
 
 
 @main.command()
-@click.argument("paths", nargs=-1, metavar="[PATH]...")
+@click.argument("paths", nargs=-1, metavar="[PATH]...", shell_complete=complete_scenario)
 @click.option(
     "--format",
     type=click.Choice(["text", "github", "json"]),
@@ -178,7 +183,7 @@ def check(paths: tuple[str, ...], *, format: str) -> None:
 
 
 @main.command()
-@click.argument("scenario")
+@click.argument("scenario", shell_complete=complete_scenario)
 @click.option("--width", type=click.IntRange(60, 400), help="Columns to draw in.")
 def show(scenario: str, width: int | None) -> None:
     """Draw a scenario: the DAG of each task, and its states over time by the scenario's story."""

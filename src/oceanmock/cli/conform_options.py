@@ -17,6 +17,7 @@ import click
 from click.core import ParameterSource
 
 from oceanmock.checks import Phase
+from oceanmock.cli.printing import complete_scenario
 from oceanmock.conformance.model import MAX_REQUESTS, MAX_TIME, PHASES, ApiName
 from oceanmock.text import did_you_mean, format_duration, parse_duration, suggest
 
@@ -283,7 +284,9 @@ def with_options(command: Callable[..., None]) -> Callable[..., None]:
         if item.name in SECRETS:
             settings |= {"envvar": f"OCEANMOCK_{item.name.upper()}", "show_envvar": True}
         command = click.option(flag_of(item.name), item.name, **settings)(command)
-    return click.argument("what", nargs=-1, metavar="[URL] | --mock [SCENARIO]...")(command)
+    return click.argument("what", nargs=-1, metavar="[URL] | --mock [SCENARIO]...", shell_complete=complete_scenario)(
+        command
+    )
 
 
 def problems_of(options: ConformOptions) -> Iterator[str]:

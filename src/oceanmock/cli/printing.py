@@ -1,4 +1,4 @@
-"""What the commands print: tables, JSON, and of a server its banner and its reports.
+"""What the commands print: tables, JSON, words for a shell, and of a server its banner and its reports.
 
 The banner's commands are those of the ``client.py`` in each API's package.
 """
@@ -12,6 +12,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 import click
+from click.shell_completion import CompletionItem
 
 from oceanmock import __version__
 from oceanmock.masking import mask_text
@@ -29,6 +30,22 @@ MAX_CANDIDATES: Final = 100
 """How many tasks are searched for one with a part that fails."""
 MAX_PRINTED_TASKS: Final = 3
 """How many tasks of a sandbox ``exec`` explains when its command fails."""
+
+
+def complete_scenario(_ctx: click.Context, _param: click.Parameter, start: str) -> list[CompletionItem]:
+    """Return the scenarios of the library that begin so; where none does, the shell completes files."""
+    from oceanmock.openapi import data_folder
+
+    names = sorted(path.stem for path in data_folder("scenarios").glob("*.yaml"))
+    return [CompletionItem(start, type="file"), *(CompletionItem(name) for name in names if name.startswith(start))]
+
+
+def complete_operation(_ctx: click.Context, _param: click.Parameter, start: str) -> list[str]:
+    """Return the operations of every API that begin so, in any case."""
+    from oceanmock.apis import operations_by_api
+
+    names = {name for ids in operations_by_api().values() for name in ids}
+    return sorted(name for name in names if name.lower().startswith(start.lower()))
 
 
 def print_table(rows: Iterable[Sequence[str]]) -> None:

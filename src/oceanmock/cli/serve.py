@@ -20,7 +20,7 @@ import click
 from oceanmock.admin_client import TOKEN_VARIABLE, URL_VARIABLE, Admin, NoAnswer, new_token
 from oceanmock.cli.admin import PROGRESSION, TOKEN_OPTIONS, read_token
 from oceanmock.cli.conform_options import DURATION, mask_names
-from oceanmock.cli.printing import banner, print_exchange, print_json, print_reports, ready_line
+from oceanmock.cli.printing import banner, complete_scenario, print_exchange, print_json, print_reports, ready_line
 from oceanmock.cli.store import default_sandbox, open_store
 from oceanmock.clock import Progression, stopwatch
 from oceanmock.errors import AuthorError, EnvironmentProblem, OceanmockError
@@ -37,7 +37,9 @@ FROM_ENVIRONMENT: Final = {"auto_envvar_prefix": "OCEANMOCK"}
 """Each option of a server can be given by a variable: ``--port`` by OCEANMOCK_PORT."""
 
 SERVER_OPTIONS: Final = (
-    click.Argument(["scenarios"], nargs=-1, metavar="[SCENARIO]...", envvar="OCEANMOCK_SCENARIOS"),
+    click.Argument(
+        ["scenarios"], nargs=-1, metavar="[SCENARIO]...", envvar="OCEANMOCK_SCENARIOS", shell_complete=complete_scenario
+    ),
     click.Option(["--host"], default="127.0.0.1", show_default=True, help="Address to listen on."),
     click.Option(
         ["--speed"],
