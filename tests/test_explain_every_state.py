@@ -23,7 +23,7 @@ from oceanmock.engine.log import OperationRecord
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.library import library_names, load_scenario
 from oceanmock.obshell import states as obshell_states
-from oceanmock.obshell.agent import Address
+from oceanmock.obshell.agent import Agent
 from oceanmock.obshell.explain import DagExplainer
 from oceanmock.obshell.explain import explain as explain_dag
 from oceanmock.obshell.scenario import Dag, Node
@@ -183,7 +183,7 @@ def a_task(plan: ocp_states.TaskScript) -> TaskData:
 
 def a_dag(plan: obshell_states.DagScript) -> DagData:
     """A dag that goes with a plan."""
-    agent = Address(ip="10.0.0.1", port=2886)
+    agent = Agent(ip="10.0.0.1", port=2886)
     return DagData(
         number=1,
         owner=agent,

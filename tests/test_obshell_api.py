@@ -127,6 +127,19 @@ def test_a_sub_task_shows_its_own_data() -> None:
     assert data_shown(NOTHING, of="sub_task", number="40101") is None
 
 
+def test_the_dags_that_a_sub_task_creates_are_shown_once_it_has_run() -> None:
+    """(ob/agent/executor/ob/sub_dag.go:81-93.)"""
+    creates = "{takes: 500ms, additional_data: {restore_job_id: 0, sub_dags: {a: 1}}}"
+    later = world(f"[{{id: 4, nodes: [{{sub_tasks: {creates}}}, Next]}}]")
+    ask, shown = plain(later), []
+    for _ in range(2):
+        data = ask("GET", DAG).json()["data"]
+        shown.append((data["nodes"][0]["sub_tasks"][0]["execute_times"], data["additional_data"]))
+        later.advance(2 * SECOND)
+
+    assert shown == [(0, {"restore_job_id": 0}), (1, {"restore_job_id": 0, "sub_dags": {"a": 1}})]
+
+
 def test_only_what_is_answered_itself_shows_data() -> None:
     ask = plain(world("[{id: 4, nodes: [{sub_tasks: {additional_data: {a: 1}}}]}]"))
 

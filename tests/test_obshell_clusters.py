@@ -343,6 +343,25 @@ def test_oceanbase_keeps_the_times_of_its_dags_to_the_microsecond(cluster: Obshe
     assert shared["start_time"] == "2021-08-25T15:09:32.123456Z"
 
 
+def test_an_agent_writes_each_time_in_its_own_time_zone_and_a_reset_one_too() -> None:
+    """(ob/agent/lib/http/response.go:147-153, service/task/dag.go:29.)"""
+    scenario = yaml.safe_load(PAIR) | {"stubs": [{"path": "/api/v1/now", "data": "{now}"}]}
+    scenario["agents"][0]["timezone"] = "Asia/Shanghai"
+    with server().obshell(scenario, auth=False, starts_at=NANOSECONDS) as sandbox:
+        sandbox.clock.advance("60s")
+        (dag,) = ask(sandbox, 1, "task/dags/agent")["data"]["contents"]
+        body = ask(sandbox, 1, f"task/dag/{dag['id']}", "POST", json={"operator": "rollback"})
+        reset = ask(sandbox, 1, f"task/dag/{dag['id']}")["data"]
+        stub, time, other = (ask(sandbox, *which)["data"] for which in ((1, "now"), (1, "time"), (2, "time")))
+        sub_task = dag["nodes"][0]["sub_tasks"][0]["id"]
+        line = ask(sandbox, 1, f"task/sub_task/{sub_task}/logs")
+
+    assert (dag["start_time"], body["timestamp"]) == ("2021-08-25T23:09:32.123456789+08:00", time)
+    assert (reset["start_time"], reset["nodes"][0]["end_time"]) == ("1970-01-01T08:00:00+08:00",) * 2
+    assert (stub, time, other) == (time, "2021-08-25T23:10:31.123456789+08:00", "2021-08-25T15:10:31.123456789Z")
+    assert line["timestamp"] == time
+
+
 def test_the_agents_of_a_cluster_are_listed_with_their_states(cluster: Obshell) -> None:
     addresses = [f"{agent.ip}:{agent.port}" for agent in cluster.agents]
 
@@ -423,6 +442,7 @@ def test_serve_prints_the_agents_and_keeps_their_ports(tmp_path: Path) -> None:
         ("    agent: 2", "    agent: 3", "there is no agent 3: the file has 2 agents"),
         ("{agent: 2, ends", "{agent: 4, ends", "there is no agent 4"),
         ("agents:\n", "agent: {identity: MASTER}\nagents:\n", "the file has `agents` too"),
+        ("{identity: MASTER}", "{timezone: Asia/Nowhere}", "of agent 1 is 'Asia/Nowhere', which is no time zone"),
         ("{identity: MASTER}", "{port: 1000}\n  - {port: 1000}", "port 1000 is that of another agent"),
     ],
 )

@@ -278,3 +278,21 @@ def test_a_node_does_not_mind_an_id_in_the_body() -> None:
     answer = plain(failed())("POST", NODE, json={"operator": "PASS", "id": f"{LOCAL}1"})
 
     assert answer.status_code == 200
+
+
+def test_a_node_that_ends_on_the_tick_that_starts_it_ends_after_its_start() -> None:
+    """Each is written down by itself (ob/agent/service/task/node.go:208, 232)."""
+    sandbox = world(flagged(ALL, ALL, ALL))
+    ask = plain(sandbox)
+    operate(ask, DAG, "CANCEL")
+    sandbox.advance(3 * SECOND)
+    operate(ask, DAG, "ROLLBACK")
+    sandbox.advance(3 * SECOND)
+
+    dag = ask("GET", DAG).json()["data"]
+    (skipped, *_) = dag["nodes"]
+    shown = (dag["start_time"], skipped["start_time"], skipped["end_time"], dag["end_time"])
+    times = [time.removesuffix("Z") for time in shown]
+
+    assert (skipped["operator"], skipped["sub_tasks"][0]["execute_times"]) == ("ROLLBACK", 0)
+    assert times == sorted({*times})

@@ -41,7 +41,7 @@ def format_instant(instant: int, zone: tzinfo = UTC, *, digits: int = NANOSECOND
 @lru_cache(maxsize=4096)
 def _second(second: int, zone: tzinfo) -> tuple[str, str]:
     text = datetime.fromtimestamp(second, zone).isoformat(timespec="seconds")
-    start, offset = text[:19], text[19:]
+    start, offset = text[:19], text[19:25]
     return start, "Z" if offset == "+00:00" else offset
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from datetime import UTC, tzinfo
 from functools import cached_property
 from ipaddress import ip_address
 from typing import Annotated, Any, ClassVar, Final, Literal, get_args
+from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
@@ -38,6 +40,14 @@ def _is_served(version: str) -> bool:
     texts = (OLDEST_VERSION, version, NEWEST_VERSION)
     oldest, number, newest = ([int(part) for part in text.split(".")] for text in texts)
     return oldest <= number <= newest
+
+
+def _is_time_zone(name: str) -> bool:
+    try:
+        ZoneInfo(name)
+    except (LookupError, ValueError, OSError):
+        return False
+    return True
 
 
 def _split_commas(value: object) -> object:
@@ -77,6 +87,13 @@ class Agent(Address):
     """The password of root@sys, with which most routes authenticate; none is set, if null."""
     agent_password: str | None = None
     """The agent's own password; none is set, if left out."""
+    timezone: Annotated[str, must(_is_time_zone, "bad_zone", "is no time zone that this machine has")] = "UTC"
+    """The time zone of the agent's times, by its IANA name: `Asia/Shanghai`."""
+
+    @cached_property
+    def zone(self) -> tzinfo:
+        """Return the time zone."""
+        return UTC if self.timezone == "UTC" else ZoneInfo(self.timezone)
 
 
 Place = Annotated[int, Field(strict=True, ge=1, le=MAX_AGENTS)]

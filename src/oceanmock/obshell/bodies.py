@@ -30,8 +30,6 @@ from oceanmock.obshell.states import TIMED_OUT, DagState, NodeState, SubTaskStat
 from oceanmock.obshell.world import CLUSTER, DagData, DagKey, Dags, DagView, NodeData, Store, SubTaskData, id_of
 from oceanmock.text import format_instant
 
-EPOCH: Final = format_instant(0)
-"""The value of a time that is reset (ob/agent/service/task/dag.go:29)."""
 Place = TypeVar("Place")
 
 
@@ -50,6 +48,11 @@ def place_of(request: Request) -> int:
 def agent_of(request: Request) -> Agent:
     """Return the agent that responds."""
     return dags_of(request).agent_at(place_of(request))
+
+
+def time_of(request: Request, instant: int) -> str:
+    """Return an instant in the time zone of the agent that responds, as Go writes it (lib/http/response.go:147-153)."""
+    return format_instant(instant, dags_of(request).initial_agents[place_of(request)].zone)
 
 
 def cluster_of(request: Request) -> list[int]:
@@ -220,7 +223,9 @@ def dag_json(request: Request, view: DagView, *, details: bool) -> Json:
         "max_stage": len(dag.nodes),
         **({"maintenance_type": type_, "maintenance_key": key} if has_err_codes(request) else {}),
         **_status(dag, state),
-        "additional_data": _merged([_node_data(node) for node in dag.nodes]) if details else None,
+        "additional_data": _merged([_node_data(*pair) for pair in zip(dag.nodes, state.nodes, strict=True)])
+        if details
+        else None,
         "nodes": [node_json(view, place, is_top=False) for place in places] if details else None,
     }
 
@@ -234,7 +239,7 @@ def node_json(view: DagView, place: int, *, is_top: bool = True, details: bool =
         "node_id": node.number,
         "name": node.name,
         **_status(dag, view.state.nodes[place]),
-        "additional_data": _node_data(node) if is_top and details else None,
+        "additional_data": _node_data(node, view.state.nodes[place]) if is_top and details else None,
         "sub_tasks": [sub_task_json(view, place, index, is_top=False) for index in places] if details else None,
     }
 
@@ -249,7 +254,7 @@ def sub_task_json(view: DagView, place: int, position: int, *, is_top: bool = Tr
         "task_id": sub_task.number,
         "name": sub_task.name,
         **_status(dag, state),
-        "additional_data": _merged([sub_task.additional_data]) if is_top else None,
+        "additional_data": _merged([_data(sub_task, state)]) if is_top else None,
         "execute_times": state.execute_times,
         "execute_agent": address_json(sub_task.agent),
         "task_logs": lines and [_with_number(line, sub_task) for line in lines],
@@ -385,7 +390,7 @@ def observer_json(request: Request) -> Json:
         "with_rootserver": held,
         "ob_status": api.OB_AVAILABLE if held else 0,
         "inner_status": "ACTIVE" if held else "",
-        "start_time": format_instant(request.sandbox.started) if held else ZERO_TIME,
+        "start_time": time_of(request, request.sandbox.started) if held else ZERO_TIME,
         "stop_time": ZERO_TIME,
         "stats": _STATS | dict(zip(("ip", "port", "zone"), place, strict=True)),
         "architecture": "x86_64" if held else "",
@@ -406,15 +411,24 @@ def _status(dag: DagData, state: DagState | NodeState | SubTaskState) -> Json:
 
 
 def _time(dag: DagData, instant: int | None) -> str:
-    """Return a time; OceanBase, which keeps a cluster's, has microseconds (SELECT NOW(6), convert.go:278-284)."""
-    if instant is None:
-        return EPOCH
-    at = dag.created + instant
-    return format_instant(at - at % MICROSECOND if dag.store == CLUSTER else at)
+    """Return a time in the agent's time zone, the epoch for one that is reset (ob/agent/service/task/dag.go:29).
+
+    OceanBase, which keeps a cluster's, has microseconds (SELECT NOW(6), convert.go:278-284).
+    """
+    at = 0 if instant is None else dag.created + instant
+    return format_instant(at - at % MICROSECOND if dag.store == CLUSTER else at, dag.owner.zone)
 
 
-def _node_data(node: NodeData) -> Mapping[str, Any] | None:
-    return _merged([child.additional_data for child in node.sub_tasks])
+def _node_data(node: NodeData, state: NodeState) -> Mapping[str, Any] | None:
+    return _merged([_data(*pair) for pair in zip(node.sub_tasks, state.sub_tasks, strict=True)])
+
+
+def _data(sub_task: SubTaskData, state: SubTaskState) -> Mapping[str, Any] | None:
+    """Return the data of a sub task, without the dags that it creates until a run has ended (sub_dag.go:81-93)."""
+    data = sub_task.additional_data
+    if data and "sub_dags" in data and all(run.ended is None for run in state.runs):
+        return {key: value for key, value in data.items() if key != "sub_dags"} or None
+    return data
 
 
 def _merged(several: Sequence[Mapping[str, Any] | None]) -> Mapping[str, Any] | None:

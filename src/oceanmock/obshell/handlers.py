@@ -59,13 +59,13 @@ from oceanmock.obshell.bodies import (
     read_id,
     read_operator,
     read_show_details,
+    time_of,
     under_maintenance,
 )
 from oceanmock.obshell.errors import error_of, not_found, not_holding, panic
 from oceanmock.obshell.submits import Call, call_at, is_needed, wrong_identity
 from oceanmock.obshell.world import CLUSTER, Dags, DagView, Store, Template, id_of
 from oceanmock.scenario.stubs import Stub, StubRequest
-from oceanmock.text import format_instant
 
 OBPROXY_PREFIX: Final = f"{api.PREFIX}/obproxy"
 """The paths that only the agent's own password opens (ob/agent/api/obproxy_route.go:33)."""
@@ -118,7 +118,7 @@ class ServiceFactory:
             "getSecret": self._reader(
                 lambda request: bodies.address_json(agent_of(request)) | {"public_key": self.key_of(request).public_key}
             ),
-            "getTime": self._reader(lambda request: format_instant(request.sandbox.clock.now())),
+            "getTime": self._reader(lambda request: time_of(request, request.sandbox.clock.now())),
             "getGitInfo": self._reader(lambda _: bodies.GIT_INFO),
             "getStatus": self._reader(bodies.status_json),
         }
@@ -284,7 +284,7 @@ class ServiceFactory:
         def envelope(request: Request, status: int) -> Json:
             return {**self._envelope(request, status), **({"data": None} if null else {})}
 
-        return stub_for(request, envelope=envelope, item=item, time=format_instant, refusals=refusals)
+        return stub_for(request, envelope=envelope, item=item, time=partial(time_of, request), refusals=refusals)
 
     def _submit(self, request: Request, *, call: Call | None, templates: Sequence[Template], why: str) -> Response:
         """Check a call as its handler does, start the dag of the first template that fits, and return it.
@@ -450,7 +450,7 @@ class ServiceFactory:
             problem = errors.in_old_format(problem)
         body = self._envelope(request, problem.status, is_traced=problem.stage == "handler")
         if problem.stage in errors.PANICS:
-            body |= {"timestamp": format_instant(request.sandbox.started), "duration": 0}
+            body |= {"timestamp": time_of(request, request.sandbox.started), "duration": 0}
         if problem.null:
             body["data"] = {"contents": None} if problem.null == "contents" else None
         pairs = {"code": problem.code, "errCode": problem.err_code, "message": bodies.message_of(request, problem)}
@@ -474,7 +474,7 @@ class ServiceFactory:
             trace = header.decode("latin-1") if header else request.sandbox.draw_trace_id()
         return {
             "successful": status < 400,
-            "timestamp": format_instant(now),
+            "timestamp": time_of(request, now),
             "duration": (now - request.received_at) // MILLISECOND,
             "status": status,
             "traceId": trace,

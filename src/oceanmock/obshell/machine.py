@@ -339,8 +339,8 @@ def _drive(script: NodeScript, node: NodeState, instant: int) -> NodeState:
     if "wait" in verdicts:
         return node
     ends: Outcome = "FAILED" if "failed" in verdicts else "SUCCEED"
-    end = instant if node.start_time is None else max(instant, node.start_time)
-    return replace(node, state=ends, end_time=end)
+    starts_now = node.start_time is not None and node.start_time > instant
+    return replace(node, state=ends, end_time=instant + 2 * LAG if starts_now else instant)
 
 
 def _cancelled(node: NodeState, instant: int) -> NodeState:

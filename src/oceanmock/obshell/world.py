@@ -74,7 +74,7 @@ class DagData:
     """
 
     number: int
-    owner: Address
+    owner: Agent
     name: str
     model: files.Dag
     nodes: tuple[NodeData, ...]
