@@ -216,6 +216,11 @@ class ApiError(Exception):
         """The HTTP status; connexion looks for this name (security.py, _raise_most_specific)."""
         return STATUS_BY_KIND.get(self.kind, self.status)
 
+    @property
+    def breaks_contract(self) -> bool:
+        """Return whether the contract does not allow the request, whoever sends it and whatever the state."""
+        return STATUS_BY_KIND.get(self.kind) in (400, 405, 413, 415)
+
 
 @dataclass(slots=True)
 class Request:

@@ -78,6 +78,12 @@ SERVER_OPTIONS: Final = (
         "X-License-No as well. Passwords, keys, tokens and the like are masked anyway; repeatable.",
     ),
     click.Option(["--cors"], is_flag=True, help="Allow the pages of any origin; the admin API needs its token."),
+    click.Option(
+        ["--strict"],
+        is_flag=True,
+        help="Refuse query parameters and keys of bodies that the contract does not have, and say in the header "
+        "X-Oceanmock-Violations how a request breaks the contract.",
+    ),
     *TOKEN_OPTIONS,
 )
 """The options that ``serve`` and ``exec`` share."""
@@ -93,6 +99,7 @@ def _build(
     auth: str,
     switches: Sequence[str],
     cors: bool,
+    strict: bool,
     store: Callable[[], Any] | None = None,
     **token_options: str | None,
 ) -> tuple[App, bool]:
@@ -128,7 +135,7 @@ def _build(
         sandbox = make_sandbox(loaded, **settings) if store is None else default_sandbox(store(), loaded, settings)
         given = read_token(**token_options)
         token = given or new_token(host)
-        app = create_app(sandbox, token=token, scenarios=loaded, cors=cors)
+        app = create_app(sandbox, token=token, scenarios=loaded, cors=cors, strict=strict)
         app.has_process = True
         return app, token != given
     finally:

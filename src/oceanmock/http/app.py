@@ -87,8 +87,8 @@ class App:
 
     The admin API requires the ``token``; without one it admits only this machine. ``scenarios`` extend the library from
     which further sandboxes are created. ``wall`` is the clock that credentials expire by, since clients date them by
-    their own machine's clock. With ``cors``, pages of any origin may send requests; the server adds
-    ``response_headers`` to every response. It also sets ``ports``, which opens further ones, those of
+    their own machine's clock. ``strict`` is that of each pipeline. With ``cors``, pages of any origin may send requests;
+    the server adds ``response_headers`` to every response. It also sets ``ports``, which opens further ones, those of
     ``port_range`` if there is one. ``on_exchange`` is called with each request once it is in the journal; ``requests``
     counts them by API, operation and status. With ``has_process`` the garbage collector leaves out what is loaded.
     Raises AuthorError when a contract and its handlers do not match.
@@ -105,6 +105,7 @@ class App:
         wall: Callable[[], int] = wall_now,
         apis: Sequence[Api] = APIS,
         cors: bool = False,
+        strict: bool = False,
     ) -> None:
         self.sandboxes = sandboxes
         self.token: Final = token
@@ -115,6 +116,7 @@ class App:
         self.requests = Counter[tuple[str, str, int | None]]()
         self.on_exchange: Callable[[Request, Entry], object] | None = None
         self.has_process = False
+        self._is_strict: Final = strict
         self.response_headers: Final = CORS_HEADERS if cors else []
         self._admin_sandbox = make_sandbox(apis=())  # no fault of another sandbox is injected there
         self._factories = [api.handlers.ServiceFactory(wall=wall) for api in apis]
@@ -254,7 +256,7 @@ class App:
         pipeline = self._pipelines.get(variants)
         if pipeline is None:
             services = [factory.service(variant) for factory, variant in zip(self._factories, variants, strict=True)]
-            pipeline = self._pipelines[variants] = Pipeline(services)
+            pipeline = self._pipelines[variants] = Pipeline(services, is_strict=self._is_strict)
         return pipeline
 
     def _name_of(self, scope: Scope) -> str:

@@ -9,8 +9,8 @@ Each error, of this module, of connexion or of a handler, is rendered by the API
 (``Service.render_error``). Nothing here depends on one API.
 
 Decided here: OPTIONS is a method like any other, and HEAD too, and a path with a trailing slash is another path, unless
-the service is lenient; a query parameter that the contract does not name is ignored, as Spring does; of a repeated one
-the first value counts.
+the service is lenient; a query parameter that the contract does not name is ignored, as Spring does, unless the
+pipeline is strict; of a repeated one the first value counts.
 """
 
 from __future__ import annotations
@@ -34,10 +34,17 @@ from oceanmock.engine.sandbox import Sandbox
 from oceanmock.engine.store import SandboxDeleted, SandboxFull, StoreUnavailable
 from oceanmock.errors import AuthorError, CallerError
 from oceanmock.http import Encoded, Receive, Scope
-from oceanmock.http.validation import Parameters, RequestBody, ResponseRules, check_width
+from oceanmock.http.validation import (
+    MAX_MESSAGE_LENGTH,
+    Parameters,
+    RequestBody,
+    ResponseRules,
+    check_names,
+    check_width,
+)
 from oceanmock.masking import mask_error, mask_text
-from oceanmock.openapi import Operation, operations_at, operations_of, runtime_view
-from oceanmock.text import closest
+from oceanmock.openapi import Operation, load_spec, operations_at, operations_of, runtime_view, spec_path
+from oceanmock.text import closest, one_line
 
 with warnings.catch_warnings():
     # connexion 3.3 imports names that its own dependencies have deprecated.
@@ -48,6 +55,7 @@ with warnings.catch_warnings():
     from connexion.spec import OpenAPISpecification
 
 MAX_BODY_BYTES: Final = 1024 * 1024
+VIOLATIONS_HEADER: Final = b"x-oceanmock-violations"
 KIND_BY_STATUS: Final = {status: kind for kind, status in STATUS_BY_KIND.items() if status < 500}
 """The kinds of the errors that starlette and connexion raise: the last of those that have the status."""
 
@@ -159,11 +167,15 @@ def _security_handler(authenticate: Authenticator) -> type[AbstractSecurityHandl
 
 
 class Pipeline:
-    """The compiled operations of some services; the first renders errors of unknown prefixes."""
+    """The compiled operations of some services; the first renders errors of unknown prefixes.
 
-    def __init__(self, services: Sequence[Service]) -> None:
+    A strict one refuses query parameters and keys of bodies that the contract does not have, and its response to a
+    request that breaks the contract has a header that says how.
+    """
+
+    def __init__(self, services: Sequence[Service], *, is_strict: bool = False) -> None:
         """Compile the contracts. Raises AuthorError where one and its handlers do not match."""
-        self._services = services
+        self._services, self._is_strict = services, is_strict
         self._routes: _Routes = defaultdict(list)
         self._operations = {service.name: _compile(service, self._routes) for service in services}
 
@@ -218,6 +230,8 @@ class Pipeline:
                 request.parameters = compiled.parameters.read(request)
                 if compiled.body is not None:
                     request.content = compiled.body.read(request)
+                if self._is_strict:
+                    _check_names(request)
                 request.is_valid = True
             made = compiled.handler(request)
             response = encode(made, service)
@@ -232,6 +246,9 @@ class Pipeline:
                     compiled.check_response(response)
             except ApiError as broken:
                 response = render(request, broken)
+            if self._is_strict and getattr(error, "breaks_contract", False):
+                text = one_line(mask_text(request.error), MAX_MESSAGE_LENGTH).encode("ascii", "backslashreplace")
+                response = (response[0], [*response[1], (VIOLATIONS_HEADER, text)], response[2])
         return response if request.method != "HEAD" else (*response[:2], b"")
 
     def _find(self, request: Request) -> tuple[_Compiled | None, list[str]]:
@@ -264,6 +281,8 @@ class Pipeline:
             body = _submit_body(request.operation) if request.operation and not request.stub else None
             if body is not None:
                 request.content = body.read(request)
+            if self._is_strict and request.operation and not request.stub:
+                _check_names(request)
             return handler(request)
         if allowed:
             text = ", ".join(allowed)
@@ -293,6 +312,15 @@ def _submit_body(operation: Operation) -> RequestBody | None:
     """Return the body of a submit, compiled on its first request; None without one, or where its API reads it."""
     body = operation.definition.get("requestBody")
     return None if body is None or "checks" in operation.definition["x-submit"] else RequestBody(body)
+
+
+def _check_names(request: Request) -> None:
+    """Raise ApiError for query parameters and keys of the body that the contract does not have."""
+    service, operation, are_submits = request.service, request.operation, request.compiled is None
+    spec = load_spec(spec_path(service.name)) if are_submits else service.spec
+    for each in operations_of(spec, are_submits=are_submits):  # as the contract has it, which runtime_view changes
+        if operation is not None and each.id == operation.id:
+            check_names(request, each, spec)
 
 
 def _finish(verification: Coroutine[Any, Any, None]) -> None:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, reduce
 from itertools import chain
 from typing import Any, Final
 from urllib.parse import parse_qs
@@ -19,6 +20,8 @@ from jsonschema_rs import Draft4Validator
 
 from oceanmock.api import ApiError, ErrorKind, Fragment, Headers, Request
 from oceanmock.errors import AuthorError
+from oceanmock.openapi import Operation, Spec
+from oceanmock.text import first_few
 
 MAX_QUERY_FIELDS: Final = 1000
 MAX_JSON_VALUES: Final = 50_000
@@ -268,6 +271,27 @@ class RequestBody:
         if not schema.accepts(content):
             raise ApiError("wrong request", f"The body: {schema.problem(content)}")
         return content
+
+
+def check_names(request: Request, operation: Operation, spec: Spec) -> None:
+    """Raise ApiError for query parameters and keys of a JSON body that an operation of a contract does not have."""
+
+    def resolve(node: Mapping[str, Any]) -> Mapping[str, Any]:
+        while "$ref" in node:
+            node = reduce(lambda value, key: value[key], node["$ref"].split("/")[1:], spec)
+        return node
+
+    shared = spec["paths"][operation.path].get("parameters", ())
+    parameters = map(resolve, (*operation.definition.get("parameters", ()), *shared))
+    known = {parameter["name"] for parameter in parameters if parameter["in"] == "query"}
+    query = parse_qs(request.query.decode("latin-1"), keep_blank_values=True)
+    unknown = [f"the query parameter {name}" for name in query if name not in known]
+    content = resolve(operation.definition.get("requestBody", {})).get("content", {})
+    with suppress(orjson.JSONDecodeError):  # a body that is no JSON is refused by its reader, or has no keys
+        shape = Shape([media["schema"] for media in content.values()], resolve)
+        unknown += [f"the body's {path.lstrip('$.')}" for path in shape.unknown(orjson.loads(request.body), "$")]
+    if unknown:
+        raise ApiError("wrong request", f"{operation.id} does not have {first_few(unknown)}.")
 
 
 def check_width(body: bytes) -> None:

@@ -53,6 +53,11 @@ class ObshellError(CallerError):
     def __str__(self) -> str:
         return self.message
 
+    @property
+    def breaks_contract(self) -> bool:
+        """Return whether the contract does not allow the request."""
+        return self.err_code in ("Common.BindJsonFailed", "Common.IllegalArgument")
+
 
 TEXTS: Final[Mapping[str, tuple[int, str]]] = {
     "Task.NotFound": (404, "Task not found: {why}"),
