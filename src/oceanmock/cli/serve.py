@@ -98,10 +98,8 @@ def _build(
     seed: int,
     auth: str,
     switches: Sequence[str],
-    cors: bool,
-    strict: bool,
     store: Callable[[], Any] | None = None,
-    **token_options: str | None,
+    **options: Any,
 ) -> tuple[App, bool]:
     """Return the app of a command's options, and whether its token was generated. Raises AuthorError."""
     gc.disable()  # it would take a tenth of the start; what is there afterwards stays
@@ -132,10 +130,11 @@ def _build(
             by_api[api_of[name].name] |= switch
         settings: dict[str, Any] = {"progression": progression, "speed": speed, "seed": seed, "switches": by_api}
         settings["accounts"] = Accounts(required=auth == "on")
+        served = {name: options.pop(name) for name in ("cors", "strict")}
         sandbox = make_sandbox(loaded, **settings) if store is None else default_sandbox(store(), loaded, settings)
-        given = read_token(**token_options)
+        given = read_token(**options)
         token = given or new_token(host)
-        app = create_app(sandbox, token=token, scenarios=loaded, cors=cors, strict=strict)
+        app = create_app(sandbox, token=token, scenarios=loaded, **served)
         app.has_process = True
         return app, token != given
     finally:

@@ -87,8 +87,8 @@ class App:
 
     The admin API requires the ``token``; without one it admits only this machine. ``scenarios`` extend the library from
     which further sandboxes are created. ``wall`` is the clock that credentials expire by, since clients date them by
-    their own machine's clock. ``strict`` is that of each pipeline. With ``cors``, pages of any origin may send requests;
-    the server adds ``response_headers`` to every response. It also sets ``ports``, which opens further ones, those of
+    their own machine's clock. ``strict`` is its pipelines'. With ``cors``, pages of any origin may send requests; the
+    server adds ``response_headers`` to every response. It also sets ``ports``, which opens further ones, those of
     ``port_range`` if there is one. ``on_exchange`` is called with each request once it is in the journal; ``requests``
     counts them by API, operation and status. With ``has_process`` the garbage collector leaves out what is loaded.
     Raises AuthorError when a contract and its handlers do not match.
