@@ -57,7 +57,7 @@ def leaves(command: click.Command, *words: str) -> Iterator[tuple[str, ...]]:
         yield words
 
 
-OTHERS = {"serve", "exec", "wait", "check", "show", "list", "schema", "conform", "compare"}
+OTHERS = {"serve", "store", "exec", "wait", "check", "show", "list", "schema", "conform", "compare"}
 KIT = [words for words in leaves(main) if words[0] not in OTHERS]
 
 
@@ -364,9 +364,11 @@ def test_what_is_listed_can_be_had_as_json(oceanmock: Oceanmock, words: tuple[st
         (("faults", "add"), "does nothing"),
         (("faults", "remove"), "which fault?"),
         (("faults", "remove", "x", "--all"), "which fault?"),
-        (("faults", "remove", "x"), "there is no fault 'x'"),
-        (("explain", "17"), "there is no task 17"),
-        (("explain", "17", "--api", "obshell"), "there is no dag 17"),
+        (("faults", "remove", "x"), "there is no fault 'x' in sandbox 'default'. There are none."),
+        (("explain", "17"), "there is no task 17 in sandbox 'default'. There are: 35000312."),
+        (("explain", "17", "--api", "obshell"), "there is no dag 17 in sandbox 'default'. There are none."),
+        (("explain", "17", "--api", "ocp"), "there is no task 17 in sandbox 'default'. There are: 35000312."),
+        (("journal", "getTask"), "Did you mean 'getTaskInstance'?"),
     ],
     ids=lambda each: " ".join(each) if isinstance(each, tuple) else "",
 )

@@ -276,7 +276,7 @@ MODEL_MISTAKES = {
         with_sub_task("{attempts: [{ends: SUCCESSFUL}]}"),
         "x.yaml:9:40: `ends` of attempt 1 of sub task 1 of node 'One' is 'SUCCESSFUL', which "
         "obshell does not know [unknown-value]\n"
-        "  Allowed: SUCCEED, FAILED.",
+        "  Allowed: SUCCEED, FAILED. Did you mean 'SUCCEED'?",
     ),
     "a flag there is not": (
         with_node("{name: One, can: [retry, skip]}"),

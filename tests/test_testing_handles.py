@@ -347,8 +347,11 @@ def test_a_task_in_another_operation_says_which(ocp: Ocp) -> None:
 
 
 def test_a_status_that_there_is_not_is_its_author_s_mistake(ocp: Ocp) -> None:
-    with pytest.raises(AuthorError, match=r"OCP knows no state 'SUCESSFUL'\. .*'SUCCESSFUL'"):
-        ocp.task(1000).assert_status("SUCESSFUL")
+    for word in ("SUCESSFUL", "SUCCEED", "Success"):
+        with pytest.raises(AuthorError, match=rf"OCP knows no state '{word}'\. .*Did you mean 'SUCCESSFUL'\?"):
+            ocp.task(1000).assert_status(word)
+    with pytest.raises(AuthorError, match=r"there is no task 9 in sandbox '.*'\. It has 1000 '"):
+        ocp.task(9)
 
 
 def test_each_task_has_a_timeline(ocp: Ocp) -> None:

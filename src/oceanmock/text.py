@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta, tzinfo
 from functools import lru_cache
 from typing import Any, Final
@@ -144,6 +144,8 @@ def format_elapsed(span: int) -> str:
     return f"{whole // 60} min {whole % 60} s"
 
 
+SUCCESS_WORDS: Final = frozenset({"succeed", "succeeded", "successful", "success"})
+"""Words of several APIs, and their users, for one state."""
 MAX_WORD_LENGTH: Final = 500
 """How many characters of a word are compared for a suggestion."""
 
@@ -153,10 +155,16 @@ def plural(number: int, noun: str, nouns: str = "") -> str:
     return f"{number:,} {noun if number == 1 else nouns or f'{noun}s'}"
 
 
-def first_few(texts: Sequence[str], limit: int = 5) -> str:
-    """Return the first texts with commas, and how many more there are."""
-    more = f" and {len(texts) - limit} more" if len(texts) > limit else ""
-    return ", ".join(texts[:limit]) + more
+def first_few(texts: Sequence[str], limit: int = 5, total: int = 0) -> str:
+    """Return the first texts with commas, and how many more of them, or of a larger ``total``, there are."""
+    rest = max(total, len(texts)) - limit
+    return ", ".join(texts[:limit]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def list_existing(names: Iterable[object], total: int = 0) -> str:
+    """Return “There are: …” after the message that some name or id does not exist."""
+    texts = [one_line(str(name)) for name in names]
+    return f"There are: {first_few(texts, total=total)}." if texts else "There are none."
 
 
 def shorten(text: str, length: int) -> str:
@@ -203,7 +211,13 @@ def did_you_mean(word: object, choices: Sequence[str]) -> str:
 
 
 def closest(word: object, choices: Sequence[str], *, cutoff: float = 0.6) -> str | None:
-    """Return the choice most similar to a word in any case, or None when none is similar."""
+    """Return the choice most similar to a word in any case, or None when none is similar.
+
+    One that means the same or begins with the word is more similar than any other.
+    """
     by_lower = {choice.lower(): choice for choice in choices}
-    near = difflib.get_close_matches(str(word)[:MAX_WORD_LENGTH].lower(), by_lower, n=1, cutoff=cutoff)
+    lower = str(word)[:MAX_WORD_LENGTH].lower()
+    near = [choice for choice in by_lower if {lower, choice} <= SUCCESS_WORDS]
+    near = near or sorted((it for it in by_lower if len(lower) > 5 and it.startswith(lower)), key=len)
+    near = near or difflib.get_close_matches(lower, by_lower, n=1, cutoff=cutoff)
     return by_lower[near[0]] if near else None

@@ -22,7 +22,7 @@ from oceanmock.cli.printing import complete_operation, complete_scenario, print_
 from oceanmock.clock import PROGRESSIONS
 from oceanmock.errors import AuthorError
 from oceanmock.terminal import output_problem
-from oceanmock.text import escape_unprintable, plural
+from oceanmock.text import escape_unprintable, list_existing, plural
 
 if TYPE_CHECKING:
     from oceanmock.api import Json
@@ -308,7 +308,8 @@ def explain(task: str, *, admin: Admin, api: str | None, as_json: bool) -> None:
         options = " or ".join(f"--api {name}" for name in sorted(apis))
         raise NoAnswer(f"several APIs have a task {task}. Choose one: {options}.")
     if api is None and not apis:
-        raise NoAnswer(f"there is no task {task} in sandbox {admin.name!r}.")
+        hint = list_existing(row["number"] for row in rows)
+        raise NoAnswer(f"there is no task {task} in sandbox {admin.name!r}. {hint}")
     api = api or apis.pop()
     path = f"/tasks/{api}/{quote(task, safe='')}/explain"
     if as_json:

@@ -33,7 +33,15 @@ from oceanmock.journal import MAX_STORE_BYTES, Query
 from oceanmock.library import read_fault
 from oceanmock.openapi import operations_of, spec_path
 from oceanmock.report import report_of, report_text
-from oceanmock.text import did_you_mean, format_duration, format_instant, round_duration, shorten, suggest
+from oceanmock.text import (
+    did_you_mean,
+    format_duration,
+    format_instant,
+    list_existing,
+    round_duration,
+    shorten,
+    suggest,
+)
 
 if TYPE_CHECKING:
     from oceanmock.http.app import App
@@ -419,9 +427,8 @@ class AdminHandlers:
             names = [item.name for item in sandbox.faults()]
             if name in names:
                 return log.RemoveFault(name)
-            hint = did_you_mean(name, names)
-            problem = f"there is no fault {name!r} in sandbox {sandbox.name!r}. {hint}".rstrip()
-            raise ApiError("unknown path", problem)
+            hint = did_you_mean(name, names) or list_existing(names)
+            raise ApiError("unknown path", f"there is no fault {name!r} in sandbox {sandbox.name!r}. {hint}")
 
         sandbox.execute(command)
         return {"deleted": 1}
@@ -458,10 +465,13 @@ class AdminHandlers:
         """Return the task that the path names, and its API. Raises ApiError."""
         id, sandbox = request.parameters["task"], request.sandbox
         api = api_named(request.parameters["api"], self.app.apis)
+        world = sandbox.worlds[api.name]
         try:
-            return api, sandbox.worlds[api.name].item(id)
+            return api, world.item(id)
         except (NoSuchTask, ValueError):
-            raise ApiError("unknown path", f"there is no {api.root.title} {id} in sandbox {sandbox.name!r}.") from None
+            hint = list_existing((item.number for item in islice(world.items(), 5)), len(world))
+            problem = f"there is no {api.root.title} {id} in sandbox {sandbox.name!r}. {hint}"
+            raise ApiError("unknown path", problem) from None
 
     def render_error(self, request: Request, error: Exception) -> Response:
         """Return an error as one sentence, or as a line for each issue."""
