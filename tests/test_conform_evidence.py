@@ -309,11 +309,13 @@ def test_what_agrees_is_served_together_and_what_does_not_apart() -> None:
         "backup-tenant",
         "cluster-of-two",
         "restore-tenant",
+        "scale-out-refused",
         "single-to-tenant",
         "start-operations",
+        "take-over",
         "tenant-created-again",
     ]
-    assert len(worlds[0].scenarios) == len(scenarios) - 5  # less six that are apart, plus the world
+    assert len(worlds[0].scenarios) == len(scenarios) - 7  # less eight that are apart, plus the world
 
 
 def test_every_world_that_comes_with_oceanmock_is_one_of_an_api() -> None:

@@ -251,8 +251,10 @@ def test_without_a_scenario_the_whole_library_is_served() -> None:
         "backup-tenant",
         "cluster-of-two",
         "restore-tenant",
+        "scale-out-refused",
         "single-to-tenant",
         "start-operations",
+        "take-over",
         "tenant-created-again",
     ]
 

@@ -44,11 +44,12 @@ ON_REQUEST = (
     "cluster-of-two",
     "create-tenant",
     "restore-tenant",
+    "scale-out-refused",
     "single-to-tenant",
     "start-operations",
     "tenant-created-again",
 )
-APART = {*ON_REQUEST} - {"create-tenant"}
+APART = {*ON_REQUEST, "take-over"} - {"create-tenant"}
 """Those of another agent."""
 """Those in which nothing is there before a client has asked for it."""
 PROMISED = {

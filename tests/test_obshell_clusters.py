@@ -157,6 +157,17 @@ def test_the_sdk_leads_one_agent_from_single_to_a_tenant_and_a_password(fresh: O
         fresh.sdk().get_unfinished_dags()
 
 
+def test_the_sdk_retries_a_take_over_that_failed(fresh: Obshell) -> None:
+    fresh.load("take-over")
+    sdk, before = fresh.sdk(), identities(fresh)
+    (dag,) = sdk.get_agent_unfinished_dag()
+    with pytest.raises(TaskExecuteFailedError, match="connection refused"):
+        sdk.wait_dag_succeed(dag.generic_id)
+    sdk.operate_dag_sync(dag.generic_id, "RETRY")
+
+    assert (before, identities(fresh)) == (["TAKE OVER MASTER", "TAKE OVER FOLLOWER"], ["CLUSTER AGENT"] * 2)
+
+
 def test_the_sdk_clears_a_master_that_is_single_again(fresh: Obshell) -> None:
     fresh.load("single-to-tenant")
     agent, client = fresh.agents[0], fresh.sdk()

@@ -770,6 +770,38 @@ def test_the_sdk_creates_a_tenant_again_that_could_not_be_created() -> None:
     assert (created.name, standing(created)) == ("Create tenant t1", ("SUCCEED", "RUN", 2))
 
 
+def test_the_sdk_adds_a_server_after_others_are_refused() -> None:
+    with served("scale-out-refused") as mock:
+        client, refused = mock.client(), []
+        for ip in ("127.0.0.1", "10.0.0.8", "10.0.0.9"):
+            with pytest.raises(OBShellHandleError) as error:
+                client.scale_out(ip, 2886, "zone3", {"memory_limit": "8G"})
+            refused.append(told(error.value)[1:])
+        added = client.scale_out_sync("10.0.0.3", 2886, "zone3", {"memory_limit": "8G"})
+
+    identity, version, existing = refused
+    assert identity == (
+        "Agent.Identify.NotSupportOperation",
+        "'127.0.0.1:2886' is 'CLUSTER AGENT', instead of 'SINGLE', does not support this operation",
+    )
+    assert (version[0], existing[0]) == ("Agent.OB.Version.Inconsistent", "Agent.AlreadyExists")
+    assert (added.name, standing(added)) == ("Cluster scale out", ("SUCCEED", "RUN", 11))
+
+
+def test_the_sdk_backs_a_tenant_up_and_polls_the_overview() -> None:
+    with served("backup-tenant") as mock:
+        client, seen = mock.client(), list[str]()
+        started = client.start_tenant_backup("t1", mode="full")
+        with pytest.raises(OBShellHandleError, match="no backup task"):
+            client.get_tenant_backup_overview("t1")
+        while "COMPLETED" not in seen[-1:]:
+            mock.later(10)
+            seen.append(client.get_tenant_backup_overview("t1").status["status"])
+
+    assert standing(started) == ("READY", "RUN", 1)
+    assert seen == ["DOING", "DOING", "DOING", "COMPLETED"]
+
+
 def test_the_sdk_is_told_that_the_agent_is_under_maintenance() -> None:
     with served("start-operations") as mock:
         client = mock.client()
