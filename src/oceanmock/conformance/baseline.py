@@ -237,7 +237,7 @@ def _issue(error: ErrorDetails, document: Document) -> Issue:
     return explain(error, loc, document.data, wording)
 
 
-_HEAD: Final = """\
+_FILE_HEAD: Final = """\
 # Known deviations from the contract, accepted by `oceanmock conform --baseline`.
 # Give each the reason to accept it; `--update-baseline` keeps reasons, but no other comments.
 """
@@ -250,6 +250,6 @@ def save_baseline(baseline: Baseline, path: Path) -> None:
     for entry in map(asdict, baseline.known):
         entry["reason"] = entry.pop("reason")  # is last
         data["known"].append({key: item for key, item in entry.items() if item not in (None, "")})
-    text = _HEAD + yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=100)
+    text = _FILE_HEAD + yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=100)
     with writing(path, "baseline"):
         path.write_text(text, encoding="utf-8")

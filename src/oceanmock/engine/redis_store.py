@@ -48,7 +48,7 @@ from oceanmock.journal.entries import Recorded
 
 PREFIX: Final = "oceanmock:"
 """What every key in Redis begins with."""
-FORMAT: Final = b"1"
+STORE_FORMAT: Final = b"1"
 TIMEOUT_S: Final = 1.0
 PAUSE: Final = SECOND // 2
 """How long a store that did not respond is left alone."""
@@ -258,10 +258,10 @@ class RedisStore:
 
     def _check(self) -> None:
         """Raise EnvironmentProblem for a store of another format, or one that may lose keys."""
-        format = self.keep("format", lambda: FORMAT)
-        if format != FORMAT:
+        format = self.keep("format", lambda: STORE_FORMAT)
+        if format != STORE_FORMAT:
             raise EnvironmentProblem(
-                f"{self.address} has sandboxes of format {format.decode()}; this oceanmock has {FORMAT.decode()}."
+                f"{self.address} has sandboxes of format {format.decode()}; this oceanmock has {STORE_FORMAT.decode()}."
             )
         info = self._ask(lambda: self._redis.info("memory"))
         policy = info.get("maxmemory_policy", "noeviction")

@@ -33,7 +33,7 @@ from oceanmock.journal import Journal
 
 APPLICATION_ID: Final = 0x6F6D_6B31
 """The mark of a state file, which ``file`` and SQLite show."""
-FORMAT: Final = 1
+FILE_FORMAT: Final = 1
 _TABLES: Final = """
 CREATE TABLE sandbox (name TEXT PRIMARY KEY, version INTEGER NOT NULL, spec BLOB NOT NULL);
 CREATE TABLE entry (
@@ -174,12 +174,12 @@ def _open(path: Path) -> sqlite3.Connection:
             for statement in filter(str.strip, _TABLES.split(";")):
                 connection.execute(statement)
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-            connection.execute(f"PRAGMA user_version = {FORMAT}")
+            connection.execute(f"PRAGMA user_version = {FILE_FORMAT}")
         elif mark != APPLICATION_ID:
             raise _unusable(path, "it is no state file of oceanmock")
-        elif format != FORMAT:
+        elif format != FILE_FORMAT:
             raise _unusable(
-                path, f"its format is {format}, and this version of oceanmock has format {FORMAT}", is_ours=True
+                path, f"its format is {format}, and this version of oceanmock has format {FILE_FORMAT}", is_ours=True
             )
         connection.execute("COMMIT")
         connection.execute("PRAGMA journal_mode = WAL")
