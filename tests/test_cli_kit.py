@@ -59,12 +59,13 @@ def leaves(command: click.Command, *words: str) -> Iterator[tuple[str, ...]]:
 
 OTHERS = {"serve", "store", "exec", "wait", "check", "show", "list", "schema", "conform", "compare"}
 KIT = [words for words in leaves(main) if words[0] not in OTHERS]
+STORE = [words for words in leaves(main) if words[0] == "store"]
 
 
 # --- how they look --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("words", KIT, ids=" ".join)
+@pytest.mark.parametrize("words", [*KIT, *STORE], ids=" ".join)
 def test_every_command_and_every_option_is_explained(words: tuple[str, ...]) -> None:
     result = CliRunner().invoke(main, [*words, "--help"], prog_name="oceanmock")
 
@@ -75,6 +76,12 @@ def test_every_command_and_every_option_is_explained(words: tuple[str, ...]) -> 
     assert result.exit_code == 0
     assert command.help
     assert all(each.help for each in command.params if isinstance(each, click.Option))
+
+
+@pytest.mark.parametrize("words", KIT, ids=" ".join)
+def test_every_command_to_a_server_takes_its_address_and_its_token(words: tuple[str, ...]) -> None:
+    result = CliRunner().invoke(main, [*words, "--help"], prog_name="oceanmock")
+
     assert "--url" in result.output
     assert "OCEANMOCK_ADMIN_TOKEN" in result.output
 

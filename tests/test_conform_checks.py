@@ -314,6 +314,7 @@ def test_the_quirks_of_the_recordings_are_found_under_their_own_names() -> None:
         "quirk.undecryptable-body-is-500": 6,
         "quirk.unheld-cluster-id-is-500": 7,
         "quirk.unreadable-show-details-is-500": 2,
+        "quirk.unreachable-owner-is-500": 1,
     }
 
 

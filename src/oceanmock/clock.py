@@ -62,19 +62,28 @@ def pause(span: int) -> None:
 def patch_time(monkeypatch: Any, advance: Callable[[float], object]) -> None:
     """Let ``time.sleep`` and ``asyncio.sleep`` call ``advance``; ``time.monotonic`` and ``time.time`` go on by as much.
 
-    Of a module that has imported these functions by name, such as ``from time import sleep``, nothing changes.
+    Of a module that has imported these functions by name, such as ``from time import sleep``, nothing changes, nor in a
+    mock's own threads: its server sleeps, too.
     """
     import asyncio  # noqa: PLC0415 (slow)
+    import threading  # noqa: PLC0415
 
-    slept, real_sleep = 0.0, asyncio.sleep
+    slept, real_sleep, real_sleep_async = 0.0, time.sleep, asyncio.sleep
+
+    def is_of_a_mock() -> bool:
+        return threading.current_thread().name.startswith("oceanmock")
 
     def sleep(seconds: float) -> None:
         nonlocal slept
-        advance(seconds)
-        slept += seconds
+        if is_of_a_mock():
+            real_sleep(seconds)
+        else:
+            advance(seconds)
+            slept += seconds
 
     async def sleep_async(delay: float, result: Any = None) -> Any:
-        await (asyncio.to_thread(sleep, delay) if delay > 0 else real_sleep(0))
+        is_real = delay <= 0 or is_of_a_mock()
+        await (real_sleep_async(delay) if is_real else asyncio.to_thread(sleep, delay))
         return result
 
     def later(read: Callable[[], float]) -> Callable[[], float]:
