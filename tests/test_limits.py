@@ -167,6 +167,9 @@ ATTEMPTS: dict[str, Attempt] = {
     "tasks of a scenario that start on a request": lambda server, value: server.create(stubs(value)),
     "tasks of a sandbox that start on a request": load_stubs,
     "agents of a scenario": lambda server, value: server.create({**dag(1), "agents": [{}] * value}),
+    "operations of others on a task or dag": lambda server, value: server.create(
+        ocp({"subtasks": ["a"], "others": [{"at": "1s", "call": "retryTask"}] * value})
+    ),
     "stubs of a scenario": lambda server, value: server.create(ocp(stubs=responses(value))),
     "stubs of a sandbox": load_responses,
     "scenarios of one request": lambda server, value: server.create(*[stubs(1, f"x{n}") for n in range(value)]),

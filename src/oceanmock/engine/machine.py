@@ -10,13 +10,16 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import chain
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from threading import Lock
 from typing import Any, ClassVar, Final, Generic, NamedTuple, Protocol, Self, TypeVar, overload
+
+from oceanmock.errors import CallerError
 
 Label = tuple[str, str]
 Labels = frozenset[Label]
@@ -337,9 +340,27 @@ class History(Generic[C, R, S]):
 
     def continued(self, instant: int, states: Iterable[S]) -> History[C, R, S]:
         """Return the history in which, from ``instant`` on, these states follow instead."""
-        passed = self.upcoming.until(instant)
-        past = (*self.past, passed)[-MAX_OPERATIONS:] if passed else self.past
-        return replace(self, upcoming=Upcoming(states), past=past)
+        past = (*self.past, self.upcoming.until(instant))
+        while past and (not past[-1] or past[-1][-1].at > instant):  # what others would have done later
+            past = (*past[:-1], kept) if (kept := past[-1][: bisect_right(past[-1], instant, key=_at)]) else past[:-1]
+        return replace(self, upcoming=Upcoming(states), past=past[-MAX_OPERATIONS:])
+
+
+def with_others(
+    history: History[C, R, S],
+    others: Sequence[tuple[int, str, int | None]],
+    since: int,
+    operate: Callable[[History[C, R, S], Any, int, int | None], History[C, R, S]],
+) -> History[C, R, S]:
+    """Return a history with the operations of others after an instant: when, which, of the part at which position.
+
+    One that is refused changes nothing.
+    """
+    for at, operation, part in sorted(others, key=itemgetter(0)):
+        if at > since:
+            with suppress(CallerError):
+                history = operate(history, operation, at, part)
+    return history
 
 
 def view_at(history: History[C, R, S], instant: int) -> S:

@@ -13,10 +13,19 @@ from zoneinfo import ZoneInfo
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
-from oceanmock.obshell.api import API, Identity, OperationId, QuirkName, State, Version, contract_version
+from oceanmock.obshell.api import (
+    API,
+    ClientOperator,
+    Identity,
+    OperationId,
+    QuirkName,
+    State,
+    Version,
+    contract_version,
+)
 from oceanmock.scenario.document import contradiction
 from oceanmock.scenario.faults import Calls, Fault, ShownId
-from oceanmock.scenario.fields import MAX_REFUSALS, DurationText, Model, OrOne, Reference, must
+from oceanmock.scenario.fields import MAX_OTHERS, MAX_REFUSALS, DurationText, Model, OrOne, Reference, must
 from oceanmock.scenario.stubs import BaseWhen, StartRefusal, StartsOn, Stub
 
 OLDEST_VERSION: Final = "4.2.3.0"
@@ -158,6 +167,17 @@ class Makes(Model):
     def places(self, own: int) -> set[int]:
         """Return the positions of the agents that a dag on one of them changes."""
         return {number - 1 for number in self.agents} or {own}
+
+
+class OtherOperator(Model):
+    """An operator of another client on the dag, whose lock is not looked at; one that is refused changes nothing."""
+
+    at: DurationText
+    """How long after the dag's start."""
+    operator: ClientOperator
+
+
+Others = Annotated[tuple[OtherOperator, ...], Field(max_length=MAX_OTHERS)]
 
 
 class When(BaseWhen):

@@ -59,7 +59,8 @@ def start(script: DagScript, rules: Rules = Rules()) -> History:
         nodes.append(NodeState("PENDING", "RUN", at, at, tuple(sub_tasks)))
         at += LAG * len(node.sub_tasks)
     dag = DagState("READY", "RUN", 0, 0, at=0, stage=1, is_finished=False, nodes=Parts(nodes))
-    return engine.History(script, rules, engine.Upcoming(_unfold(script, rules, engine.started(dag))))
+    history = engine.History(script, rules, engine.Upcoming(_unfold(script, rules, engine.started(dag))))
+    return engine.with_others(history, script.others, -1, _continued)
 
 
 def task_logs_at(sub_task: SubTaskState, instant: int) -> tuple[str, ...] | None:
@@ -90,7 +91,11 @@ def operate(history: History, operator: Operator, instant: int, node: int | None
     kind, routes = ("dag", tuple(_OPERATORS)) if node is None else ("node", ("PASS",))
     if operator not in routes:
         raise ValueError(f"{operator} is not an operation of a {kind}: {', '.join(routes)}")
-    before = view_at(history, instant)
+    return engine.with_others(_continued(history, operator, instant, node), history.script.others, instant, _continued)
+
+
+def _continued(history: History, operator: Operator, instant: int, node: int | None) -> History:
+    before, kind = view_at(history, instant), "dag" if node is None else "node"
     after = _operated(history, operator, replace(before, at=instant), node)
     target = () if node is None else (node,)
     after = engine.changed(before, after, f"{kind}.{operator}", target=target)

@@ -26,6 +26,7 @@ from oceanmock.obshell.agent import (
     ObshellFault,
     ObshellStartsOn,
     ObshellStub,
+    Others,
     Place,
     Switches,
 )
@@ -155,8 +156,7 @@ class Dag(Model):
     failure_exit: FailureExit | None = None
     """Where a failure gives the lock back; if left out, where the dag of obshell does that the request starts."""
     agent: Place | None = None
-    """The number in `agents` of the one that keeps it, and that alone starts it on a request. If left out, the first
-    one, or whichever is asked."""
+    """The number in `agents` of the one that keeps and starts it; if left out, the first one, or whichever is asked."""
     scope: Literal["agent", "cluster"] = "agent"
     """Its store: the agent's own, or OceanBase, which only a CLUSTER AGENT has."""
     age: DurationText = Field(default=0, json_schema_extra={"default": "0s"})
@@ -165,6 +165,8 @@ class Dag(Model):
     """The request that starts it. Without one it is there from the start."""
     makes: Makes | None = None
     """The agent's change once it has succeeded; none, if left out."""
+    others: Others = ()
+    """Operators of other clients."""
     nodes: Annotated[tuple[Node, ...], Field(min_length=1, max_length=MAX_PER_OWNER)]
     """In the order in which they run."""
 
@@ -225,9 +227,8 @@ class Step(BaseStep):
     operator: ClientOperator | None = None
     """ROLLBACK, RETRY, CANCEL or PASS; a node only takes PASS."""
     answers: Literal[200, 400, 500] = 200
-    """The HTTP status of the response: 400 where a state or flag does not allow the call, 500 where
-    there is no node to roll back. Of a start: 400 where the agent has another identity, 500 where
-    it is under maintenance."""
+    """The HTTP status of the response: 400 where a state or flag does not allow the call, 500 where there is no node to
+    roll back. Of a start: 400 where the agent has another identity, 500 where it is under maintenance."""
 
     @model_validator(mode="after")
     def _nodes_only_pass(self) -> Step:
@@ -303,7 +304,8 @@ def script_of(dag: Dag) -> states.DagScript:
         )
         for place, node in enumerate(dag.nodes)
     ]
-    return states.DagScript(tuple(nodes), is_maintenance=dag.maintenance != "none")
+    others = [(other.at, other.operator, None) for other in dag.others]
+    return states.DagScript(tuple(nodes), dag.maintenance != "none", tuple(others))
 
 
 def rules_of(tick: int, phase: int, switches: Switches) -> states.Rules:

@@ -71,6 +71,7 @@ class DagScript:
 
     nodes: tuple[NodeScript, ...]
     is_maintenance: bool = False
+    others: tuple[tuple[int, str, int | None], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

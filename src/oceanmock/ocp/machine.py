@@ -77,7 +77,8 @@ def start(script: TaskScript, rules: Rules = Rules()) -> History:
             SubtaskState(status="READY" if place in first else "PENDING") for place in range(len(script.subtasks))
         ),
     )
-    return engine.History(script, rules, engine.Upcoming(_unfold(script, rules, engine.started(state))))
+    history = engine.History(script, rules, engine.Upcoming(_unfold(script, rules, engine.started(state))))
+    return engine.with_others(history, script.others, -1, _continued)
 
 
 def log_lines_at(run: Run, instant: int) -> tuple[str, ...]:
@@ -103,6 +104,12 @@ def operate(history: History, operation: Operation, instant: int, subtask: int |
     ``subtask`` is a position in the task. Raises IllegalOperation when the state does not allow it, RollbackProhibited
     when the task forbids rollback; ``history`` is then still valid.
     """
+    return engine.with_others(
+        _continued(history, operation, instant, subtask), history.script.others, instant, _continued
+    )
+
+
+def _continued(history: History, operation: Operation, instant: int, subtask: int | None) -> History:
     script, rules, state = history.script, history.rules, view_at(history, instant)
     kind = "task" if subtask is None else "subtask"
     effects = _TASK_OPERATIONS if subtask is None else _SUBTASK_OPERATIONS

@@ -25,6 +25,7 @@ from oceanmock.scenario.document import Issue, Loc, Wording, contradiction, wron
 from oceanmock.scenario.faults import MAX_FAULTS, Fault
 from oceanmock.scenario.fields import (
     MAX_ID,
+    MAX_OTHERS,
     MAX_REFUSALS,
     MAX_STORY_STEPS,
     MAX_STUBS,
@@ -139,6 +140,16 @@ class Repeat(Model):
     """How much later each one starts than the one before."""
 
 
+class OtherCall(Model):
+    """An operation of another client; one that the state refuses changes nothing."""
+
+    at: DurationText
+    """How long after the task's start."""
+    call: ChangeId
+    subtask: Annotated[Whole, Field(ge=1)] | None = None
+    """The place in the task, from 1, of the subtask that the call is about."""
+
+
 class Task(Model):
     """An OCP task: a DAG of subtasks."""
 
@@ -168,6 +179,19 @@ class Task(Model):
     executor: str | None = None
     task_definition_id: Annotated[Whole, Field(ge=-1, le=MAX_ID)] = -1
     """-1 for a task that no schedule started."""
+    others: Annotated[tuple[OtherCall, ...], Field(max_length=MAX_OTHERS)] = ()
+    """Operations of other clients."""
+
+    @model_validator(mode="after")
+    def _others_have_a_part(self) -> Task:
+        for other in self.others:
+            if ("subtask" in API.ids_of(other.call)) != (other.subtask is not None):
+                raise contradiction("bad_other", "has a call of others that needs a `subtask`, or has none to have")
+            if (other.subtask or 0) > len(self.subtasks):
+                raise contradiction("bad_other", "has a call of others on a subtask that it does not have")
+        if self.others and self.repeat is not None:
+            raise contradiction("bad_other", "repeats, and yet has calls of others")
+        return self
 
 
 class Switches(Model):
@@ -322,7 +346,10 @@ def script_of(task: Task) -> states.TaskScript:
         count, prohibits_rollback = len(subtask.attempts), subtask.prohibit_rollback
         attempts, rollbacks = tuple(run_scripts[:count]), tuple(run_scripts[count:])
         scripts.append(states.SubtaskScript(attempts, rollbacks, needs, subtask.timeout, prohibits_rollback))
-    return states.TaskScript(tuple(scripts), task.concurrency, task.prohibit_rollback, task.abandoned_after)
+    operations = {route.id: route.operation for route in API.routes}
+    others = [(it.at, operations[it.call], it.subtask and it.subtask - 1) for it in task.others]
+    limits = (task.concurrency, task.prohibit_rollback, task.abandoned_after)
+    return states.TaskScript(tuple(scripts), *limits, tuple(others))
 
 
 def rules_of(tick: int, switches: Switches) -> states.Rules:

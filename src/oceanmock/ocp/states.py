@@ -86,6 +86,7 @@ class TaskScript:
     concurrency: int | None = None
     prohibits_rollback: bool = False
     abandoned_after: int | None = None
+    others: tuple[tuple[int, str, int | None], ...] = ()
 
     @property
     def limit(self) -> int:

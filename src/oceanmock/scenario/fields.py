@@ -44,6 +44,7 @@ OUT_OF_TIME: Final = f"is not between {format_instant(clock.EARLIEST)} and {form
 MAX_STUBS: Final = 200
 """The most stubs of a sandbox, and tasks or dags that start on a request, which is compared with all of them."""
 MAX_REFUSALS: Final = 20
+MAX_OTHERS: Final = 100
 MAX_PATH_LENGTH: Final = 1000
 MAX_STORY_STEPS: Final = 1000
 MAX_ID: Final = 2**53 - 1
