@@ -125,6 +125,15 @@ def test_a_retry_takes_the_lock_again() -> None:
     assert ask("POST", "/api/v1/ob/scale_out").status_code == 500
 
 
+def test_a_dag_that_gave_its_lock_back_is_still_unfinished() -> None:
+    world, ask = served(OBPROXY)
+    ids = [submit(world, ask, "/api/v1/obproxy") for _ in range(2)]
+
+    listed = ask("GET", "/api/v1/task/dag/agent/unfinish").json()["data"]["contents"]
+
+    assert [(dag["id"], dag["state"]) for dag in listed] == [(id, "FAILED") for id in ids]
+
+
 def test_obproxy_keeps_its_lock_from_the_second_node_on() -> None:
     world, ask = served(OBPROXY)
     first, second = submit(world, ask, "/api/v1/obproxy"), submit(world, ask, "/api/v1/obproxy")
