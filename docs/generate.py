@@ -139,6 +139,8 @@ def type_of(schema: Json) -> str:  # noqa: PLR0911 (a table)
             return f"`{plain(value)}`"
         case {"enum": values}:
             return ", ".join(f"`{plain(value)}`" for value in values)
+        case {"anyOf": [{"items": several}, one]} if several == one:
+            return f"{type_of(one)}, or a list"
         case {"anyOf": parts} | {"oneOf": parts}:
             return " or ".join(dict.fromkeys(type_of(part) for part in parts))
         case {"type": "array", "items": items}:

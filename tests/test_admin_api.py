@@ -569,6 +569,16 @@ def test_a_verification_may_forbid_requests_or_ask_for_an_order(
     assert admin("POST", "/sandboxes/mine/journal/verify", json=said).status_code == status
 
 
+@pytest.mark.parametrize("name", ["operateDag", "dagHandler"])
+def test_either_name_of_an_operation_means_the_same_requests(admin: Ask, ask: Ask, name: str) -> None:
+    ask("POST", "/sandboxes/mine/api/v1/task/dag/1")
+    said = {"query": {"operation": name}, "times": 1}
+
+    assert admin("POST", "/sandboxes/mine/journal/verify", json=said).json()["entries"] == [1]
+    (entry,) = admin("GET", f"/sandboxes/mine/journal?operation={name}").json()["entries"]
+    assert entry["operation"] == "dagHandler"
+
+
 @pytest.mark.parametrize(
     ("said", "message"),
     [

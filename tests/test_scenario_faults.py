@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 import yaml
@@ -21,10 +21,8 @@ from oceanmock.handles import FaultFields
 from oceanmock.library import read_fault, read_scenario, scenario_schema
 from oceanmock.obshell import scenario as obshell
 from oceanmock.obshell.agent import ObshellFault
-from oceanmock.obshell.api import OperationId as ObshellOperation
 from oceanmock.obshell.locks import excludes as locks_out
 from oceanmock.ocp import scenario as ocp
-from oceanmock.ocp.api import OperationId as OcpOperation
 from oceanmock.ocp.scenario import OcpFault
 from oceanmock.openapi import load_spec, operations_of, spec_path
 from oceanmock.scenario.document import ScenarioError
@@ -147,11 +145,38 @@ def test_a_duration_is_written_as_somebody_would(span: int, text: str) -> None:
 # --- what the contracts say -----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("api", "names"), [("ocp", OcpOperation), ("obshell", ObshellOperation)])
-def test_the_operations_are_those_of_the_contract(api: str, names: Any) -> None:
-    operations = operations_of(load_spec(spec_path(api)))
+@pytest.mark.parametrize("fault", [OcpFault, ObshellFault])
+def test_the_operations_are_those_of_the_contract(fault: type[Fault]) -> None:
+    operations = operations_of(load_spec(spec_path(fault.api)))
 
-    assert {each.id for each in operations} == set(get_args(names))
+    assert {each.id for each in operations} == set(fault.ids_by_operation)
+
+
+@pytest.mark.parametrize(
+    ("named", "api", "id"),
+    [
+        ("operateDag", "obshell", "dagHandler"),
+        ("operateNode", "obshell", "nodeHandler"),
+        ("postAgentJoin", "obshell", "postAgentJoin"),
+        ("createTenant", "ocp", "createTenant"),
+    ],
+)
+def test_a_fault_names_any_operation_by_each_of_its_names(named: str, api: str, id: str) -> None:
+    assert read_fault({"operation": named, "status": 503}).to_json() == {"api": api, "operation": [id], "status": 503}
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        ({"operation": "operatDag", "status": 503}, "which obshell does not know .*Did you mean 'operateDag'"),
+        ({"operation": "createTenants", "status": 503}, "which OCP does not know .*Did you mean 'createTenant'"),
+        ({"operation": "createTenant", "truncate": 9}, "createTenant changes something"),
+        ({"operation": "createTenant", "task": 1, "status": 503}, "createTenant is not about a task"),
+    ],
+)
+def test_what_is_wrong_with_a_fault_of_a_submit_is_said_in_its_own_api(fault: dict[str, Any], said: str) -> None:
+    with pytest.raises(AuthorError, match=f"(?s){said}"):
+        read_fault(fault)
 
 
 @pytest.mark.parametrize(("api", "model"), [("ocp", OcpFault), ("obshell", ObshellFault)])
@@ -179,7 +204,7 @@ def test_every_effect_has_a_key_and_every_key_a_description() -> None:
 # --- what the models refuse -----------------------------------------------------------------------
 
 OPERATIONS = (
-    "listTaskInstances, getTaskInstance, getSubtaskLog, retryTask, rollbackTask, retrySubtask, "
+    "listTaskInstances, getTaskInstance, retryTask, rollbackTask, getSubtaskLog, retrySubtask, "
     "skipSubtask, cancelSubtask."
 )
 
@@ -343,7 +368,7 @@ RULE_MISTAKES = {
         with_faults("{status: 500, operation: listTaskInstances, task: 1000}"),
         "x.yaml:5:55: fault 1 is never injected: listTaskInstances is not about a task "
         "[never-injected]\n"
-        "  These are: getTaskInstance, getSubtaskLog, retryTask, rollbackTask, retrySubtask, "
+        "  These are: getTaskInstance, retryTask, rollbackTask, getSubtaskLog, retrySubtask, "
         "skipSubtask, cancelSubtask.",
     ),
     "a task about a subtask": (

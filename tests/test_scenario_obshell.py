@@ -401,8 +401,8 @@ MODEL_MISTAKES = {
         "x.yaml:10:5: step 1 of the story calls operateNode without `node` [bad-step]",
     ),
     "a call of a dag that names a node": (
-        with_step("{call: operateDag, dag: 4, node: One, operator: PASS}"),
-        "x.yaml:10:5: step 1 of the story has a `node`, which operateDag does not take [bad-step]",
+        with_step("{call: dagHandler, dag: 4, node: One, operator: PASS}"),
+        "x.yaml:10:5: step 1 of the story has a `node`, which dagHandler does not take [bad-step]",
     ),
     "a retry of a node": (
         with_step("{call: operateNode, dag: 4, node: One, operator: RETRY}"),

@@ -398,3 +398,12 @@ def test_a_path_that_is_nearly_a_submit_s_is_told_so() -> None:
     assert world.sandbox.journal.all()[0].refusal.endswith(
         "The nearest is POST /api/v2/ob/clusters/{id}/tenants/createTenant."
     )
+
+
+def test_a_fault_names_the_submit_it_applies_to_and_another_goes_on() -> None:
+    world, ask = agent("CLUSTER AGENT", "faults: [{operation: DeleteZone, error_code: Zone.Busy, status: 503}]\n")
+
+    answers = [said(ask("DELETE", "/api/v1/zone/zone1")), said(ask("DELETE", "/api/v1/observer"))]
+
+    assert [answer[0] for answer in answers] == [503, 400]
+    assert [entry.fault for entry in world.sandbox.journal.all()] == ["fault 1", ""]

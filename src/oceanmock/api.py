@@ -49,7 +49,7 @@ class Route:
 
     ``ids`` maps each kind in its path to the path's parameter. A route with ``changes`` requests an operation of that
     kind: ``operation``, or the one that its body names where that is empty. ``lists`` is the kind that it lists, and
-    ``shows`` the kind whose JSON its response contains.
+    ``shows`` the kind whose JSON its response contains. ``alias`` is another name, by which clients call it.
     """
 
     id: str
@@ -59,6 +59,7 @@ class Route:
     operation: str = ""
     lists: str = ""
     shows: str = ""
+    alias: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +109,17 @@ class Api:
     def ids_of(self, operation_id: str) -> Mapping[str, str]:
         """Return the path parameter of each kind that an operation's path has; empty for none."""
         return next((route.ids for route in self.routes if route.id == operation_id), {})
+
+    @property
+    def operation_names(self) -> tuple[str, ...]:
+        """Return the names of all operations: the ids and aliases of the routes, and the ids of the submits."""
+        names = [name for route in self.routes for name in (route.id, route.alias) if name]
+        return (*names, *(each.id for each in self.submits))
+
+    def operation_id(self, name: object) -> str | None:
+        """Return the id of an operation by either of its names, or of a submit; None where there is none."""
+        ids = (route.id for route in self.routes if name in (route.id, route.alias))
+        return next(ids, None) or next((each.id for each in self.submits if each.id == name), None)
 
     @property
     def spec(self) -> Spec:

@@ -173,12 +173,11 @@ def _api_named(fault: Mapping[Any, Any]) -> str | None:
         if kinds.intersection(fault) or condition.keys() & {*kinds, format.api.state_key}:
             return str(format.api.name)
     named = fault.get("operation")
-    api_of: dict[str, str] = {id: format.api.name for format in FORMATS for id in format.fault.ids_by_operation}
-    for word in named if isinstance(named, list) else [named]:
-        near = closest(word, [*api_of]) if word else None
-        if near is not None:
-            return api_of[near]
-    return None
+    words = [word for word in (named if isinstance(named, list) else [named]) if word]
+    api_of = {id: format.api.name for format in FORMATS for id in format.fault.ids_by_operation}
+    if words and not any(word in [*api_of] for word in words):
+        api_of = {name: format.api.name for format in FORMATS for name in format.api.operation_names}
+    return next((api_of[name] for word in words if (name := closest(word, [*api_of]))), None)
 
 
 def scenario_schema() -> dict[str, Any]:

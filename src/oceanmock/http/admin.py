@@ -386,6 +386,9 @@ class AdminHandlers:
         }
 
     def _query(self, filters: Json) -> Query:
+        if name := filters.get("operation"):
+            ids = (api.operation_id(name) for api in self.app.apis)
+            filters = {**filters, "operation": next(filter(None, ids), name)}
         return Query.of(filters, operations_by_api(self.app.apis, with_submits="operation" in filters))
 
     def clear_journal(self, request: Request) -> Json:

@@ -7,24 +7,15 @@ from collections.abc import Mapping
 from datetime import UTC, tzinfo
 from functools import cached_property
 from ipaddress import ip_address
-from typing import Annotated, Any, ClassVar, Final, Literal, get_args
+from typing import Annotated, Any, ClassVar, Final, Literal
 from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
-from oceanmock.obshell.api import (
-    API,
-    ClientOperator,
-    Identity,
-    OperationId,
-    QuirkName,
-    State,
-    Version,
-    contract_version,
-)
+from oceanmock.obshell.api import API, ClientOperator, Identity, QuirkName, State, Version, contract_version
 from oceanmock.scenario.document import contradiction
-from oceanmock.scenario.faults import Calls, Fault, ShownId
+from oceanmock.scenario.faults import Calls, Fault, OperationName, ShownId
 from oceanmock.scenario.fields import MAX_OTHERS, MAX_REFUSALS, DurationText, Model, OrOne, Reference, must
 from oceanmock.scenario.stubs import BaseWhen, StartRefusal, StartsOn, Stub
 
@@ -212,11 +203,11 @@ class ObshellFault(Fault):
     """An injected fault: which requests it applies to, and its effects. Dags are unaffected."""
 
     api: ClassVar[str] = API.name
-    ids_by_operation: ClassVar[Mapping[str, Mapping[str, str]]] = {id: API.ids_of(id) for id in get_args(OperationId)}
+    ids_by_operation: ClassVar[Mapping[str, Mapping[str, str]]] = {route.id: route.ids for route in API.routes}
     changing_operations: ClassVar[frozenset[str]] = frozenset(route.id for route in API.routes if route.changes)
 
-    operation: Annotated[tuple[OperationId, ...], OrOne()] = ()
-    """The operations it applies to, by operationId; every one, if left out."""
+    operation: Annotated[tuple[Annotated[str, OperationName(API)], ...], OrOne()] = ()
+    """The operations it applies to, by operationId, those that start something too; every one, if left out."""
     dag: ShownId | None = None
     """The dag in the path, by its number, or its generic id as a text; any, if left out."""
     node: ShownId | None = None

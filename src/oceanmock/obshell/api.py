@@ -125,8 +125,8 @@ API: Final = Api(
         Route("getTime", f"{PREFIX}/time"),
         Route("getGitInfo", f"{PREFIX}/git-info"),
         Route("getStatus", STATUS_PATH),
-        Route("dagHandler", DAG_PATH, {"dag": "id"}, changes="dag"),
-        Route("nodeHandler", f"{TASK_PREFIX}/node/{{id}}", {"node": "id"}, changes="node"),
+        Route("dagHandler", DAG_PATH, {"dag": "id"}, changes="dag", alias="operateDag"),
+        Route("nodeHandler", f"{TASK_PREFIX}/node/{{id}}", {"node": "id"}, changes="node", alias="operateNode"),
     ),
     scripts_key="dags",
     switches_key="obshell_switches",
@@ -136,12 +136,6 @@ API: Final = Api(
     end_key="end_time",
     version="4.5.0.0",
 )
-
-if TYPE_CHECKING:
-    OperationId = str
-else:
-    OperationId = Literal[tuple(route.id for route in API.routes)]
-"""The operations of openapi/obshell.yaml."""
 
 
 # A generic id is one text for a number, its store and its agent. The first character says which: 1 + number, an object

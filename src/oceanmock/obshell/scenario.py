@@ -215,13 +215,13 @@ class Step(BaseStep):
     """One step of a story: wait `until` a state shows, `wait`, `start` a dag, or `call` an operation."""
 
     keys_of_calls: ClassVar[Mapping[str, tuple[str, ...]]] = {
-        "operateDag": ("dag", "operator"),
-        "operateNode": ("dag", "node", "operator"),
+        **dict.fromkeys(("operateDag", "dagHandler"), ("dag", "operator")),
+        **dict.fromkeys(("operateNode", "nodeHandler"), ("dag", "node", "operator")),
     }
     allowed_at_start: ClassVar[str] = "answers"
 
     until: Until | None = None
-    call: Literal["operateDag", "operateNode"] | None = None
+    call: Literal["operateDag", "operateNode", "dagHandler", "nodeHandler"] | None = None
     dag: Reference | None = None
     node: Reference | None = None
     operator: ClientOperator | None = None
@@ -232,9 +232,9 @@ class Step(BaseStep):
 
     @model_validator(mode="after")
     def _nodes_only_pass(self) -> Step:
-        if self.call == "operateNode" and self.operator != "PASS":
-            message = "calls operateNode with {operator}, where a node only takes PASS"
-            raise contradiction("bad_step", message, operator=str(self.operator))
+        if self.node is not None and self.operator != "PASS":
+            message = "calls {call} with {operator}, where a node only takes PASS"
+            raise contradiction("bad_step", message, call=self.call, operator=str(self.operator))
         return self
 
 

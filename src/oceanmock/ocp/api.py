@@ -22,8 +22,6 @@ Operation = Literal["RETRY", "ROLLBACK", "SKIP", "CANCEL"]
 """An operation that a client can request of a task or a subtask."""
 
 ChangeId = Literal["retryTask", "rollbackTask", "retrySubtask", "skipSubtask", "cancelSubtask"]
-OperationId = Literal["listTaskInstances", "getTaskInstance", "getSubtaskLog", ChangeId]
-"""The operations of openapi/ocp.yaml."""
 
 TASKS_PATH: Final = "/api/v2/tasks/instances"
 TASK_PATH: Final = f"{TASKS_PATH}/{{taskInstanceId}}"

@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
 from itertools import product
-from typing import Annotated, ClassVar, Final, Literal, get_args
+from typing import Annotated, ClassVar, Final, Literal
 
 from pydantic import Field, StrictBool, model_validator
 from pydantic.alias_generators import to_camel
@@ -20,9 +20,9 @@ from pydantic.alias_generators import to_camel
 from oceanmock import clock
 from oceanmock.api import Json
 from oceanmock.ocp import machine, states
-from oceanmock.ocp.api import API, ChangeId, OperationId, SubtaskOperation, SubtaskStatus, TaskOperation, TaskStatus
+from oceanmock.ocp.api import API, ChangeId, SubtaskOperation, SubtaskStatus, TaskOperation, TaskStatus
 from oceanmock.scenario.document import Issue, Loc, Wording, contradiction, wrong_value
-from oceanmock.scenario.faults import MAX_FAULTS, Fault
+from oceanmock.scenario.faults import MAX_FAULTS, Fault, OperationName
 from oceanmock.scenario.fields import (
     MAX_ID,
     MAX_OTHERS,
@@ -281,11 +281,11 @@ class OcpFault(Fault):
     """An injected fault: which requests it applies to, and its effects. Tasks are unaffected."""
 
     api: ClassVar[str] = API.name
-    ids_by_operation: ClassVar[Mapping[str, Mapping[str, str]]] = {id: API.ids_of(id) for id in get_args(OperationId)}
+    ids_by_operation: ClassVar[Mapping[str, Mapping[str, str]]] = {route.id: route.ids for route in API.routes}
     changing_operations: ClassVar[frozenset[str]] = frozenset(route.id for route in API.routes if route.changes)
 
-    operation: Annotated[tuple[OperationId, ...], OrOne()] = ()
-    """The operations it applies to, by operationId; every one, if left out."""
+    operation: Annotated[tuple[Annotated[str, OperationName(API)], ...], OrOne()] = ()
+    """The operations it applies to, by operationId, those that start something too; every one, if left out."""
     task: Id | None = None
     """The id of the task in the request's path; any, if left out."""
     subtask: Id | None = None

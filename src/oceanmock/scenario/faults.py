@@ -8,15 +8,18 @@ file's faults, the first that applies to a request is injected.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from typing import Annotated, Any, ClassVar, Final, Literal
 
-from pydantic import Field, PlainSerializer, StrictBool, model_validator
+from pydantic import Field, GetCoreSchemaHandler, GetJsonSchemaHandler, PlainSerializer, StrictBool, model_validator
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticKnownError, core_schema
 
 from oceanmock import clock
 from oceanmock.scenario.document import Issue, Loc, contradiction, name_each
 from oceanmock.scenario.fields import DurationText, Id, JsonValue, Model, Name, OrOne, Refuse, SentHeaders, must
-from oceanmock.text import format_duration
+from oceanmock.text import closest, format_duration
 
 MAX_ITEMS: Final = 1000
 """The most calls or paths of a fault, and characters of a path."""
@@ -58,6 +61,26 @@ ShownId = Annotated[
 ]
 """The number of a dag, node or sub task, or the generic id that the API makes of it, as a text."""
 Span = Annotated[DurationText, PlainSerializer(format_duration, return_type=str)]
+
+
+@dataclass(frozen=True, slots=True)
+class OperationName:
+    """Read an operation of an API by either of its names, or a submit, for which the contract is read."""
+
+    api: Any
+
+    def _id_of(self, name: str) -> str:
+        if (id := self.api.operation_id(name)) is None:
+            near = closest(name, self.api.operation_names)
+            names = dict.fromkeys([route.id for route in self.api.routes] + ([near] if near else []))
+            raise PydanticKnownError("literal_error", {"expected": ", ".join(map(repr, names))})
+        return str(id)
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self._id_of, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return {"type": "string", "enum": [*self.api.operation_names]}
 
 
 MAX_FAULTS: Final = 200
@@ -231,8 +254,9 @@ def check_faults(faults: Sequence[Fault]) -> Iterator[Issue]:
     yield from name_each("fault", faults)[1]
     for place, fault in enumerate(faults):
         loc: Loc = ("faults", place)
-        # A fault of no operation applies to those that change something as well.
-        changing = fault.changing_operations & set(fault.operation or fault.changing_operations)
+        # A fault of no operation applies to those that change something as well; a submit does, too.
+        ids = fault.operation or fault.changing_operations
+        changing = {id for id in ids if id in fault.changing_operations or id not in fault.ids_by_operation}
         if fault.mangles and changing and not (fault.still_executes or fault.stub):
             which, hint = f"{min(changing)} changes something", "Say `still_executes: true`."
             if not fault.operation:
@@ -258,7 +282,7 @@ def _reasons(fault: Fault, constant: Sequence[tuple[int, Fault]]) -> Iterator[tu
     targets = fault.targets
     if fault.stub and (fault.operation or targets):
         yield "stub", "a stub responds only beside the operations", "Leave the operation and the ids out."
-    names_nothing = fault.operation and not any(fault.ids_by_operation[id] for id in fault.operation)
+    names_nothing = fault.operation and not any(fault.ids_by_operation.get(id) for id in fault.operation)
     if fault.when is not None and fault.when.of is None and (fault.stub or names_nothing):
         root = fault.when.api.root.name
         yield "when", f"its requests name no {root}", f"Say which one: `when: {{{root}: …}}`."
