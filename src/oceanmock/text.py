@@ -213,11 +213,13 @@ def did_you_mean(word: object, choices: Sequence[str]) -> str:
 def closest(word: object, choices: Sequence[str], *, cutoff: float = 0.6) -> str | None:
     """Return the choice most similar to a word in any case, or None when none is similar.
 
-    One that means the same or begins with the word is more similar than any other.
+    One that means the same or begins with the word, if that is no path, is more similar than any other.
     """
     by_lower = {choice.lower(): choice for choice in choices}
     lower = str(word)[:MAX_WORD_LENGTH].lower()
     near = [choice for choice in by_lower if {lower, choice} <= SUCCESS_WORDS]
-    near = near or sorted((it for it in by_lower if len(lower) > 5 and it.startswith(lower)), key=len)
+    near = near or sorted(
+        (it for it in by_lower if len(lower) > 5 and it.startswith(lower) and "/" not in lower), key=len
+    )
     near = near or difflib.get_close_matches(lower, by_lower, n=1, cutoff=cutoff)
     return by_lower[near[0]] if near else None
