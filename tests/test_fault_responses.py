@@ -229,6 +229,20 @@ def test_values_are_set_dropped_and_retyped_on_the_real_response() -> None:
     assert answer.headers["content-length"] == str(len(answer.content))
 
 
+def test_a_path_may_have_a_position_in_brackets() -> None:
+    changes = {
+        "set": {"data.subtasks[0].name": "First"},
+        "drop": "data.subtasks[1]",
+        "change_type": "data.subtasks[*].id",
+    }
+    _, ask = ocp({"operation": "getTaskInstance", **changes})
+
+    parts = ask("GET", TASK).json()["data"]["subtasks"]
+
+    assert parts[0]["name"] == "First"
+    assert [type(part["id"]) for part in parts] == [str] * 3
+
+
 def test_values_are_set_anew_in_each_response() -> None:
     _, ask = ocp({"operation": "getTaskInstance", "set": {"data.x": {"y": 7}}, "change_type": "data.x.y"})
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ from hypothesis import strategies as st
 from oceanmock.clock import MILLISECOND, SECOND
 from oceanmock.errors import AuthorError
 from oceanmock.handles import FaultFields
-from oceanmock.library import read_fault, read_scenario, scenario_schema
+from oceanmock.library import load_scenario, read_fault, read_scenario, scenario_schema
 from oceanmock.obshell import scenario as obshell
 from oceanmock.obshell.agent import ObshellFault
 from oceanmock.obshell.locks import excludes as locks_out
@@ -228,15 +229,15 @@ MODEL_MISTAKES = {
         with_faults("{status: 500, dag: 4}"),
         "x.yaml:5:19: `dag` is no key of fault 1 [unknown-key]\n"
         "  Allowed: name, operation, stub, caller, calls, counts, probability, from, until, when, "
-        "delay, jitter, status, headers, body, error_code, error_message, reset, drop_response, empty, truncate, "
-        "malformed, content_type, dribble, set, drop, change_type, still_executes, task, subtask.",
+        "delay, jitter, status, headers, body, body_file, error_code, error_message, reset, drop_response, empty, "
+        "truncate, malformed, content_type, dribble, set, drop, change_type, still_executes, task, subtask.",
     ),
     "a key misspelt": (
         with_faults("{status: 500, probabilty: 2}"),
         "x.yaml:5:19: `probabilty` is no key of fault 1 [unknown-key]\n"
         "  Allowed: name, operation, stub, caller, calls, counts, probability, from, until, when, "
-        "delay, jitter, status, headers, body, error_code, error_message, reset, drop_response, empty, truncate, "
-        "malformed, content_type, dribble, set, drop, change_type, still_executes, task, subtask. "
+        "delay, jitter, status, headers, body, body_file, error_code, error_message, reset, drop_response, empty, "
+        "truncate, malformed, content_type, dribble, set, drop, change_type, still_executes, task, subtask. "
         "Did you mean 'probability'?\n"
         "x.yaml:5:31: `probability` of fault 1 is 2; it should be at most 1.0 [out-of-range]",
     ),
@@ -298,7 +299,7 @@ MODEL_MISTAKES = {
     "a way to nowhere": (
         with_faults("{drop: [data..status], still_executes: true}"),
         "x.yaml:5:13: path 1 of fault 1 is 'data..status', which is no path to a value, such as "
-        "data.status or data.contents.*.id [bad-path]",
+        "data.status, data.contents[0] or data.contents.*.id [bad-path]",
     ),
     "a media type that would end a header": (
         with_faults('{content_type: "text/html\\r\\nX: y", still_executes: true}'),
@@ -576,7 +577,44 @@ def test_a_fault_in_python_has_the_keywords_of_the_file_format() -> None:
     other = type(read_fault({"reset": True, "api": "obshell"}))
 
     keys = Fault.model_fields.keys() | fault.model_fields.keys() | other.model_fields.keys()
-    assert {*FaultFields.__annotations__} == {"api", *keys}
+    assert {*FaultFields.__annotations__} == {"api", *keys} - {"body_file"}  # which only a scenario's file has
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "body"),
+    [("page.html", "<h1>502</h1>", "<h1>502</h1>"), ("busy.json", '{"code": 7}', {"code": 7})],
+)
+def test_a_body_may_be_in_a_file_beside_the_scenario(tmp_path: Path, name: str, content: str, body: object) -> None:
+    (tmp_path / name).write_text(content)
+    (tmp_path / "one.yaml").write_text(with_faults(f"{{status: 502, body_file: {name}}}"))
+
+    scenario = load_scenario(tmp_path / "one.yaml")
+
+    assert scenario.faults[0].body == body
+    assert json.loads(scenario.source)["faults"] == [{"status": 502, "body": body}]
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("none.html", "No such file or directory"),
+        ("bad.json", "unexpected end of data"),
+        ("large.txt", "it is no file of at most 262,144 bytes"),
+        ("/dev/zero", "it is no file of at most 262,144 bytes"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_an_error_of_the_scenario(tmp_path: Path, name: str, why: str) -> None:
+    (tmp_path / "bad.json").write_text("[")
+    (tmp_path / "large.txt").write_text("x" * (2**18 + 1))
+    (tmp_path / "one.yaml").write_text(with_faults(f"{{status: 502, body_file: {name}}}"))
+
+    with pytest.raises(ScenarioError, match=f"one.yaml:5:.*{name} cannot be read: {why}.*unreadable-file"):
+        load_scenario(tmp_path / "one.yaml")
+
+
+@pytest.mark.parametrize("fault", ["{body_file: one.yaml}", "{body_file: one.yaml, body: x}"])
+def test_only_the_file_of_a_scenario_names_files(fault: str) -> None:
+    assert "has a `body_file`, which only a scenario's file has" in said_of(with_faults(fault))
 
 
 # --- starts_on ------------------------------------------------------------------------------------

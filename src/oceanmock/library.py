@@ -41,6 +41,8 @@ from oceanmock.scenario.stubs import Matches, StartsOn, Stub, unknown_placeholde
 from oceanmock.text import closest, did_you_mean, suggest
 
 SUFFIXES: Final = (".yaml", ".yml")
+MAX_BODY_FILE_BYTES: Final = 2**18
+"""The most bytes of a file that a fault sends."""
 FORMATS: Final[Sequence[Format]] = [api.scenario.FORMAT for api in APIS]
 _API_NAMES: Final = tuple(api.name for api in APIS)
 _API_HINT: Final = f"Say {', or '.join(f'`api: {api.name}` for {api.scripts_key}' for api in APIS)}."
@@ -111,19 +113,43 @@ def load_scenario(reference: str | Path) -> BaseScenario:
         if scenario is not None:
             scenario._name = path.stem
             return scenario
-    return read_scenario(text, path=str(path), checks_meaning=not is_packaged)
+    return read_scenario(text, path=str(path), checks_meaning=not is_packaged, folder=path.parent)
 
 
 def read_scenario(
-    text: str, *, path: str = "scenario.yaml", max_values: int = MAX_VALUES, checks_meaning: bool = True
+    text: str,
+    *,
+    path: str = "scenario.yaml",
+    max_values: int = MAX_VALUES,
+    checks_meaning: bool = True,
+    folder: Path | None = None,
 ) -> BaseScenario:
-    """Return the scenario of a text, which messages call ``path``. Raises ScenarioError."""
+    """Return the scenario of a text, which messages call ``path``; its files are in a folder. Raises ScenarioError."""
     document = Document(text, path, max_values=max_values)
+    unread = [*_read_bodies(document.data, folder)] if folder else []
     issues, scenario = _parse(document.data, document.text_at, checks_meaning and not document.duplicates)
+    issues = unread + issues
     if issues or document.duplicates or scenario is None:
         raise ScenarioError([*document.duplicates, *map(document.locate, issues)])
     scenario._name, scenario._size = Path(path).stem, document.size
     return scenario
+
+
+def _read_bodies(data: Any, folder: Path) -> Iterator[Issue]:
+    """Put the content of each fault's file in its place, and yield an issue for each that cannot be read."""
+    faults = data.get("faults") if isinstance(data, dict) else None
+    for place, fault in enumerate(faults if isinstance(faults, list) else ()):
+        if not isinstance(fault, dict) or not isinstance(fault.get("body_file"), str) or "body" in fault:
+            continue
+        path, fault["body"] = folder / fault.pop("body_file"), ""
+        try:
+            if path.stat().st_size > MAX_BODY_FILE_BYTES or not path.is_file():
+                raise ValueError(f"it is no file of at most {MAX_BODY_FILE_BYTES:,} bytes")
+            text = path.read_text(encoding="utf-8")
+            fault["body"] = orjson.loads(text) if path.suffix == ".json" else text
+        except (OSError, ValueError) as error:
+            why = getattr(error, "strerror", None) or error
+            yield Issue(("faults", place, "body_file"), "unreadable-file", f"{path} cannot be read: {why}")
 
 
 def scenario_of(data: Mapping[str, Any], *, path: str) -> BaseScenario:

@@ -269,7 +269,7 @@ def _change(value: Any, fault: Fault) -> None:
 
 def _places(value: Any, path: str, *, adds: bool = False) -> list[tuple[Any, Any]]:
     """Return the holders of the values at a path, each with its key; with ``adds`` also of new keys of objects."""
-    *steps, last = path.split(".")
+    *steps, last = _POSITION.sub(r".\1", path).lstrip(".").split(".")
     holders = [value]
     for step in steps:
         holders = [holder[key] for holder in holders for key in _keys(holder, step)]
@@ -277,6 +277,9 @@ def _places(value: Any, path: str, *, adds: bool = False) -> list[tuple[Any, Any
     if adds and last != "*":
         places += [(holder, last) for holder in holders if isinstance(holder, dict) and last not in holder]
     return places
+
+
+_POSITION: Final = re.compile(r"\[([0-9]+|\*)\]")
 
 
 def _keys(holder: Any, step: str) -> list[Any]:

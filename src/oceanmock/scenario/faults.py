@@ -46,7 +46,7 @@ Calls = Annotated[
 ValuePath = Annotated[
     str,
     Field(pattern=r"^[^.\s]+(\.[^.\s]+)*$", max_length=MAX_ITEMS),
-    Refuse("bad_path", "is no path to a value, such as data.status or data.contents.*.id"),
+    Refuse("bad_path", "is no path to a value, such as data.status, data.contents[0] or data.contents.*.id"),
 ]
 MediaType = Annotated[
     str, Field(pattern="^[!-~]+/[ -~]*[!-~]$"), Refuse("bad_media_type", "is no media type such as text/html")
@@ -157,6 +157,9 @@ class Fault(Model):
     body: Body | None = None
     """Send this body, with status 200 if there is no `status`: a text, such as the page of a proxy,
     or JSON as a mapping or list. The content type fits it, unless a header says another."""
+    body_file: Annotated[str, Field(min_length=1, max_length=MAX_ITEMS)] | None = None
+    """Send the content of this file as the `body`, JSON where it is a .json. Its path begins at the scenario's folder;
+    it is read with the scenario."""
     error_code: ErrorCode | None = None
     """The code of an error in the API's own envelope, with status 500 if there is no `status`: OCP's
     number, obshell's errCode, or the number that obshell before 4.3.1 has alone."""
@@ -179,7 +182,7 @@ class Fault(Model):
     set: Mapping[ValuePath, JsonValue] | None = None
     """Send these values of the JSON instead: `{data.status: BROKEN}`; an object may get new keys."""
     drop: Annotated[tuple[ValuePath, ...], Field(max_length=MAX_ITEMS), OrOne()] = ()
-    """Leave out these values of the JSON: `data.status`, or `data.contents.*.id` in every item."""
+    """Leave out these values of the JSON: `data.contents[0]`, or `data.contents.*.id` in every item."""
     change_type: Annotated[tuple[ValuePath, ...], Field(max_length=MAX_ITEMS), OrOne()] = ()
     """Send these values with another type: a text as a number, everything else as a text."""
     still_executes: StrictBool = False
@@ -227,6 +230,9 @@ class Fault(Model):
 
     @model_validator(mode="after")
     def _check_effects(self) -> Fault:
+        if self.body_file is not None:
+            what, fix = "has a `body_file`, which only a scenario's file has, and without a `body`", "Give it a `body`."
+            raise contradiction("bad_fault", what, fix=fix)
         if not self.effects:
             what = "does nothing; give it one of {effects}"
             raise contradiction("bad_fault", what, effects=", ".join(EFFECTS))
