@@ -797,11 +797,13 @@ def test_a_dag_is_found_by_its_number_and_by_its_generic_id(admin: Ask, called: 
 
 
 @pytest.mark.parametrize("what", ["", "/explain"])
-@pytest.mark.parametrize(("api", "noun"), [("ocp", "task"), ("obshell", "dag")])
-def test_an_unknown_task_is_not_found(admin: Ask, api: str, noun: str, what: str) -> None:
+@pytest.mark.parametrize(
+    ("api", "noun", "others"), [("ocp", "task", "There are: 35000312."), ("obshell", "dag", "There are none.")]
+)
+def test_an_unknown_task_is_not_found(admin: Ask, api: str, noun: str, others: str, what: str) -> None:
     answer = admin("GET", f"/sandboxes/mine/tasks/{api}/17{what}")
 
-    assert error_of(answer, 404) == f"there is no {noun} 17 in sandbox 'mine'."
+    assert error_of(answer, 404) == f"there is no {noun} 17 in sandbox 'mine'. {others}"
 
 
 def test_a_task_is_explained_as_json_and_as_text(admin: Ask) -> None:
