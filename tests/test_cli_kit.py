@@ -17,7 +17,7 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 
-from command import OCEANMOCK, PATIENCE
+from command import OCEANMOCK, PATIENCE, serving
 from golden import assert_golden
 from oceanmock.cli import main
 from served import AFTERNOON, REINSTALL, own_server
@@ -63,6 +63,51 @@ STORE = [words for words in leaves(main) if words[0] == "store"]
 
 
 # --- how they look --------------------------------------------------------------------------------
+
+
+SCREENS = (("list",), ("check", "broken.yaml"), ("journal",), ("faults", "list"), ("explain", "35000312"))
+
+
+@pytest.mark.parametrize("columns", ["80", "120"])
+def test_screens_wrap_at_words(columns: str, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("broken.yaml").write_text(
+        f'summary: s\napi: ocp\ntasks:\n  - name: A\n    subtasks: ["\\e[1mx"]\n    story: {"x" * 40}\n'
+        "faults:\n  - {operation: getTask, status: 503}\n"
+    )
+    httpx.get(f"{url}{TASK}?page=1&size=10", auth=MANAGER)
+    httpx.post(f"{url}{TASK}/subtasks/35000313/retry", auth=MANAGER)
+    httpx.get(f"{url}/api/v2/%1b[1m", auth=MANAGER)
+    long = (
+        "--operation",
+        "getTaskInstance",
+        "--calls",
+        "1-3",
+        "--status",
+        "503",
+        "--delay",
+        "90s",
+        "--caller",
+        "nobody",
+    )
+    run_at(url)("faults", "add", *long)
+
+    run, terminal = run_at(url), {"COLUMNS": columns, "TTY_COMPATIBLE": "1"}
+    text = "".join(f"$ oceanmock {' '.join(words)}\n{run(*words, **terminal).output}\n" for words in SCREENS)
+
+    text += run("show", "initialize-cluster-fails", "--width", columns).output
+    assert_golden(f"screens-{columns}.txt", text)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("columns", ["80", "120"])
+def test_a_server_s_banner_wraps_at_words(columns: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    with serving("retry-one-of-two-failures", "cancel-running-dag") as server:
+        port = server.url.rpartition(":")[2]
+
+    assert_golden(f"screen-serve-{columns}.txt", server.announcement.replace(port, "PORT"))
 
 
 @pytest.mark.parametrize("words", [*KIT, *STORE], ids=" ".join)

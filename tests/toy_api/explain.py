@@ -13,7 +13,7 @@ class Explanation:
 
     sentence: str
 
-    def text(self) -> str:
+    def text(self, width: int = 100) -> str:
         return self.sentence
 
     def to_json(self) -> dict[str, Any]:

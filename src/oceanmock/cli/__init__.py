@@ -20,7 +20,7 @@ from oceanmock.cli.admin import ADMIN_COMMANDS, AS_JSON
 from oceanmock.cli.conform import compare
 from oceanmock.cli.conform import conform as conform_command
 from oceanmock.cli.conform_options import SECRETS
-from oceanmock.cli.printing import SCENARIO_WIDTH, complete_scenario, print_items, print_json
+from oceanmock.cli.printing import SCENARIO_WIDTH, complete_scenario, print_items, print_json, wrap
 from oceanmock.cli.serve import exec_command, serve, wait
 from oceanmock.cli.store import store_command
 from oceanmock.errors import AuthorError, OceanmockError
@@ -30,6 +30,12 @@ from oceanmock.text import escape_command, escape_unprintable, plural, suggest
 ANNOTATION_KEYS: Final = (("file", "file"), ("line", "line"), ("col", "column"), ("title", "rule"))
 RESULT_IS_EXIT_CODE: Final = frozenset({"serve", "exec", "check", "verify", "conform", "compare"})
 """Commands that have done their work even if their output could not be written."""
+
+
+WRAPPED_INDENT: Final = 17
+"""Where `show` continues a line: behind its instant."""
+WRAPPED_FROM: Final = 34
+"""Where the tracks of a drawing begin, which have no letters."""
 
 
 class CommandFailed(click.ClickException):
@@ -170,7 +176,7 @@ def check(paths: tuple[str, ...], *, format: str) -> None:
                 mistakes = [(str(it), {key: getattr(it, key) for key in keys}) for it in error.diagnostics]
         rows += [{"file": str(path), **row} for _, row in mistakes]
         if format == "text":
-            click.echo("\n".join(text for text, _ in mistakes) or f"{path}: ok")
+            click.echo(wrap("\n".join(text for text, _ in mistakes), 4) or f"{path}: ok")
     if format == "json":
         print_json(rows, indent=2)
     elif format == "github":
@@ -188,6 +194,7 @@ def check(paths: tuple[str, ...], *, format: str) -> None:
 def show(scenario: str, width: int | None) -> None:
     """Draw a scenario: the DAG of each task, and its states over time by the scenario's story."""
     from rich.console import Console
+    from rich.text import Text
 
     from oceanmock.apis import api_named
     from oceanmock.library import load_scenario
@@ -196,7 +203,14 @@ def show(scenario: str, width: int | None) -> None:
     loaded = load_scenario(scenario)
     drawing = api_named(loaded.api).module("explain")
     for line in drawing.draw_scenario(loaded, width=console.width):
-        console.print(escape_unprintable(line))
+        text, lines, width = Text.from_markup(escape_unprintable(line)), list[Text](), console.width
+        while text.cell_len > width and any(map(str.isalnum, text.plain[WRAPPED_FROM:])):  # a track is never wrapped
+            first = text.wrap(console, width)[0]
+            first.rstrip()
+            text = text[len(text) - len(text.plain[len(first) :].lstrip()) :]
+            lines.append(first)
+            width = console.width - WRAPPED_INDENT
+        console.print(Text("\n" + " " * WRAPPED_INDENT).join([*lines, text]))
 
 
 @main.command("list")

@@ -18,7 +18,15 @@ from urllib.parse import quote
 import click
 
 from oceanmock.admin_client import TOKEN_VARIABLE, URL_VARIABLE, Admin, NoAnswer, without_none
-from oceanmock.cli.printing import complete_operation, complete_scenario, print_items, print_json, print_table
+from oceanmock.cli.printing import (
+    complete_operation,
+    complete_scenario,
+    print_items,
+    print_json,
+    print_table,
+    terminal_width,
+    wrap,
+)
 from oceanmock.clock import PROGRESSIONS
 from oceanmock.errors import AuthorError
 from oceanmock.terminal import output_problem
@@ -315,7 +323,9 @@ def explain(task: str, *, admin: Admin, api: str | None, as_json: bool) -> None:
     if as_json:
         print_json(admin.ask("GET", path, query={"format": "json"}))
     else:
-        click.echo(admin.text(path, query={"format": "text"}).rstrip("\n"))
+        width = terminal_width()
+        query = {"format": "text"} | ({"width": min(max(width, 40), 400)} if width else {})
+        click.echo(admin.text(path, query=query).rstrip("\n"))
 
 
 @click.command(cls=SandboxCommand, params=[*JOURNAL_FILTERS])
@@ -348,9 +358,9 @@ def _line_of(entry: Json) -> str:
     by = f"  {entry['caller']}" if entry["caller"] else ""
     fault = f"  stub: {entry['stub']}" if entry["stub"] else ""
     fault += f"  fault injected: {entry['fault']}" if entry["fault"] else ""
-    why = f"\n{'':>8}{escape_unprintable(entry['refusal'])}" if entry["refusal"] else ""
+    why = f"\n{'':8}{escape_unprintable(entry['refusal'])}" if entry["refusal"] else ""
     head = f"{entry['number']:>6}  {entry['at']}  {status}  {entry['method']} {target}{by}{fault}"
-    return escape_unprintable(head) + why
+    return wrap(escape_unprintable(head) + why, 8)
 
 
 @click.command(cls=SandboxCommand, params=[*JOURNAL_FILTERS])

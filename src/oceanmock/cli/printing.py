@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import sys
+import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
@@ -54,7 +57,25 @@ def print_table(rows: Iterable[Sequence[str]]) -> None:
     widths = [max(map(len, column)) for column in zip(*clean, strict=True)]
     for row in clean:
         cells = (f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True))
-        click.echo("  ".join(cells).rstrip())
+        click.echo(wrap("  ".join(cells).rstrip(), sum(widths[:-1]) + 2 * len(widths) - 2))
+
+
+def terminal_width() -> int:
+    """Return the width of the terminal that is stdout, or COLUMNS; 0 for a file or a pipe, where lines stay whole."""
+    is_terminal = sys.stdout.isatty() or os.environ.get("TTY_COMPATIBLE") == "1"  # as rich has it
+    return shutil.get_terminal_size().columns if is_terminal else 0
+
+
+def wrap(text: str, indent: int) -> str:
+    """Return lines wrapped at words and continued at a column; without a width as they are. Long words stay whole."""
+    width = terminal_width()
+    if not width:
+        return text
+    rest = " " * (indent if indent < width / 2 else 8)
+    settings: Any = {"subsequent_indent": rest, "break_long_words": False, "break_on_hyphens": False}
+    return "\n".join(
+        line if len(line) <= width else textwrap.fill(line, width, **settings) for line in text.split("\n")
+    )
 
 
 def print_json(value: Any, *, indent: int | None = None, to_stderr: bool = False) -> None:
@@ -92,7 +113,7 @@ def banner(sandbox: Sandbox, url: str) -> Iterator[str]:
     pace = f"{clock.progression} × {clock.speed:g}" if clock.speed != 1 else clock.progression
     yield f"oceanmock {__version__}: {'; '.join(contents)}; progression {pace}"
     for scenario in sandbox.scenarios:
-        yield f"  {scenario.name:<{SCENARIO_WIDTH}}{scenario.summary}"
+        yield wrap(f"  {scenario.name:<{SCENARIO_WIDTH}}{scenario.summary}", SCENARIO_WIDTH + 2)
     for api, world in worlds:
         if len(world):
             commands = dict(_commands(api, sandbox, url))

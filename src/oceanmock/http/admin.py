@@ -461,7 +461,7 @@ class AdminHandlers:
             drawing: str = explain.draw_timeline(request.sandbox, params["task"])
             return drawing
         explanation = explain.explain(request.sandbox, params["task"])
-        body: Json | str = explanation.text() if params["format"] == "text" else explanation.to_json()
+        body: Json | str = explanation.text(params["width"]) if params["format"] == "text" else explanation.to_json()
         return body
 
     def _task(self, request: Request) -> tuple[Api, TaskItem]:

@@ -17,6 +17,7 @@ from abc import ABC, abstractmethod
 from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate, pairwise, takewhile
 from typing import Any, ClassVar, Final, Generic, NamedTuple, Self, TypeVar
 
@@ -133,27 +134,28 @@ class Explanation:
             "stubs": [*self.stubs],
         }
 
-    def text(self) -> str:
+    def text(self, width: int = REPORT_WIDTH) -> str:
         """Return a few lines to read, the last one ending in a line feed."""
+        wrapped = partial(_wrapped, width=width)
         after = self.since - self.created
         when = f" ({format_seconds(after)} after its start)" if after else ", its start"
         under = "" if self.operation in ("EXECUTE", "RUN") else f" under {self.operation}"
         who = self.who[:1].upper() + self.who[1:]
-        lines = [_wrapped(f"{who} is {self.state}{under} since {_time(self.since)}{when}."), "Because"]
+        lines = [wrapped(f"{who} is {self.state}{under} since {_time(self.since)}{when}."), "Because"]
         for reason in self.because:
             at = "" if reason.at is None else format_seconds(reason.at - self.created)
-            lines.append(_wrapped(f"{at:>12}  {reason.what}", indent=14))
+            lines.append(wrapped(f"{at:>12}  {reason.what}", indent=14))
         by_who: defaultdict[str, list[str]] = defaultdict(list)
         for operation, target in self.accepts:
             by_who[f"the {self.who.partition(' ')[0]}" if target == self.who else target].append(operation)
         offers = first_few([f"{' or '.join(words)} of {target}" for target, words in by_who.items()])
         if self.next is None:
             move = f"{offers} would move it on." if offers else "No operation is accepted any more."
-            lines.append(_wrapped(f"Next: nothing is due. {move}"))
+            lines.append(wrapped(f"Next: nothing is due. {move}"))
         else:
             accepts = f" It accepts {offers} now." if offers else ""
             at = f"at {_time(self.next.at)}, in {round_duration(self._time_left)}"
-            lines.append(_wrapped(f"Next: {at}, {self.next.what}.{accepts}"))
+            lines.append(wrapped(f"Next: {at}, {self.next.what}.{accepts}"))
         by = f", by {format_duration(self._time_left)} for what is next" if self.next else ""
         pace = {
             "manual": f"nothing moves until it is advanced{by}",
@@ -162,8 +164,8 @@ class Explanation:
             "time": "it runs" if self.speed == 1 else f"it runs {self.speed:g} times as fast as the wall's",
         }[self.progression]
         now = f"{format_instant(self.now)[: len('2024-01-10')]}T{_time(self.now)}"
-        lines.append(_wrapped(f"Clock: {self.progression}, at {now}; {pace}."))
-        lines += [_wrapped(f"Beside it, {sentence}.") for sentence in self.stubs]
+        lines.append(wrapped(f"Clock: {self.progression}, at {now}; {pace}."))
+        lines += [wrapped(f"Beside it, {sentence}.") for sentence in self.stubs]
         return "\n".join(lines) + "\n"
 
     @property
@@ -178,10 +180,8 @@ def _time(instant: int) -> str:
     return format_instant(rounded, digits=3, padded=True)[len("2024-01-10T") :]
 
 
-def _wrapped(line: str, *, indent: int = 2) -> str:
-    return textwrap.fill(
-        line, REPORT_WIDTH, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False
-    )
+def _wrapped(line: str, *, width: int, indent: int = 2) -> str:
+    return textwrap.fill(line, width, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False)
 
 
 class Explainer(ABC, Generic[HistoryState]):
