@@ -240,7 +240,7 @@ def test_all_scenarios_that_come_with_oceanmock_are_green_and_adequate(api: ApiN
     print(f"{api}: {result.request_count} requests in {time.perf_counter() - began:.1f} s")
     assert problems_of(result) == ""
     assert result.exit_code == PASSED
-    assert set(result.stories) == names_of(api) - {"cluster-of-two"}  # whose story is of two agents, and a run of one
+    assert set(result.stories) == names_of(api) - {"cluster-of-two", "take-over"}  # of two agents, and a run is of one
     assert set(result.phases) == Options().phases | {"story"}
 
 

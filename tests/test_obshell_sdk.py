@@ -773,7 +773,7 @@ def test_the_sdk_creates_a_tenant_again_that_could_not_be_created() -> None:
 def test_the_sdk_adds_a_server_after_others_are_refused() -> None:
     with served("scale-out-refused") as mock:
         client, refused = mock.client(), []
-        for ip in ("127.0.0.1", "10.0.0.8", "10.0.0.9"):
+        for ip in ("10.0.0.7", "10.0.0.8", "10.0.0.9"):
             with pytest.raises(OBShellHandleError) as error:
                 client.scale_out(ip, 2886, "zone3", {"memory_limit": "8G"})
             refused.append(told(error.value)[1:])
@@ -782,7 +782,7 @@ def test_the_sdk_adds_a_server_after_others_are_refused() -> None:
     identity, version, existing = refused
     assert identity == (
         "Agent.Identify.NotSupportOperation",
-        "'127.0.0.1:2886' is 'CLUSTER AGENT', instead of 'SINGLE', does not support this operation",
+        "'10.0.0.7:2886' is 'CLUSTER AGENT', instead of 'SINGLE', does not support this operation",
     )
     assert (version[0], existing[0]) == ("Agent.OB.Version.Inconsistent", "Agent.AlreadyExists")
     assert (added.name, standing(added)) == ("Cluster scale out", ("SUCCEED", "RUN", 11))
