@@ -15,7 +15,7 @@ from oceanmock.api import Api
 from oceanmock.apis import APIS, api_named, make_sandbox
 from oceanmock.clock import SECOND
 from oceanmock.engine.sandboxes import Sandboxes
-from oceanmock.errors import AuthorError
+from oceanmock.errors import InputError
 from oceanmock.http.app import App
 from oceanmock.http.server import Server
 from oceanmock.openapi import operations_of
@@ -49,7 +49,7 @@ def test_an_api_is_found_by_its_name(api: Api) -> None:
 
 
 def test_a_misspelt_name_gets_a_suggestion() -> None:
-    with pytest.raises(AuthorError, match="obshell"):
+    with pytest.raises(InputError, match="obshell"):
         api_named("obshel")
 
 

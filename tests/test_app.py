@@ -32,7 +32,7 @@ from oceanmock.api import ApiError, Fragment, Request, Response, Service
 from oceanmock.apis import make_sandbox
 from oceanmock.engine.log import AddFault
 from oceanmock.engine.sandbox import Sandbox
-from oceanmock.errors import AuthorError
+from oceanmock.errors import InputError
 from oceanmock.http import send_response, server
 from oceanmock.http.app import create_app
 from oceanmock.http.pipeline import MAX_BODY_BYTES, Pipeline, receive_body
@@ -170,7 +170,7 @@ def read(app: Any) -> Ask:
 def test_an_operation_without_a_handler_and_a_handler_without_an_operation_are_named() -> None:
     api = notes(handlers={"getNote": understood, "postNote": understood})
 
-    with pytest.raises(AuthorError) as error:
+    with pytest.raises(InputError) as error:
         Pipeline([api])
 
     assert str(error.value) == (
@@ -180,19 +180,19 @@ def test_an_operation_without_a_handler_and_a_handler_without_an_operation_are_n
 
 
 def test_a_security_scheme_that_nothing_checks_is_named() -> None:
-    with pytest.raises(AuthorError, match="nothing checks 'basicAuth'"):
+    with pytest.raises(InputError, match="nothing checks 'basicAuth'"):
         Pipeline([notes(security={})])
 
 
 def test_a_contract_in_openapi_3_1_is_refused_when_the_app_is_made() -> None:
-    with pytest.raises(AuthorError, match=r"the contract of notes is not OpenAPI 3\.0"):
+    with pytest.raises(InputError, match=r"the contract of notes is not OpenAPI 3\.0"):
         Pipeline([notes(spec=NOTES | {"openapi": "3.1.0"})])
 
 
 def test_a_parameter_in_a_cookie_is_refused_when_the_app_is_made() -> None:
     text = yaml.safe_dump(NOTES).replace("in: header", "in: cookie")
 
-    with pytest.raises(AuthorError, match="cookie"):
+    with pytest.raises(InputError, match="cookie"):
         Pipeline([notes(spec=yaml.safe_load(text))])
 
 

@@ -24,7 +24,7 @@ from oceanmock.conformance.baseline import (
 from oceanmock.conformance.checks import SENT_TO_LOG_IN, all_rules, missing, required
 from oceanmock.conformance.model import FAILED, PASSED, ApiName
 from oceanmock.conformance.reports import rule_lines
-from oceanmock.errors import AuthorError, EnvironmentProblem
+from oceanmock.errors import EnvironmentProblem, InputError
 from oceanmock.observations import TargetKind
 from oceanmock.openapi import load_spec, operations_of, spec_path
 
@@ -196,7 +196,7 @@ version: ['4.5']
 known: nothing
 """
     )
-    with pytest.raises(AuthorError) as of_file:
+    with pytest.raises(InputError) as of_file:
         load_baseline(path)
     path.write_text(
         """\
@@ -213,7 +213,7 @@ known:
   - just a text
 """
     )
-    with pytest.raises(AuthorError) as of_entries:
+    with pytest.raises(InputError) as of_entries:
         load_baseline(path)
 
     told = f"{of_file.value}\n\n{of_entries.value}\n".replace(str(path), "lab.yaml")
@@ -225,17 +225,17 @@ def test_what_is_no_baseline_is_refused(text: str, tmp_path: Path) -> None:
     path = tmp_path / "lab.yaml"
     path.write_text(text)
 
-    with pytest.raises(AuthorError, match=r"lab\.yaml:1:1|lab\.yaml:[12]"):
+    with pytest.raises(InputError, match=r"lab\.yaml:1:1|lab\.yaml:[12]"):
         load_baseline(path)
 
 
 def test_a_name_that_is_none_is_told_the_nearest() -> None:
-    with pytest.raises(AuthorError, match=r"Did you mean 'obshell-4\.5\.0\.0'\?"):
+    with pytest.raises(InputError, match=r"Did you mean 'obshell-4\.5\.0\.0'\?"):
         load_baseline("obshell-4.5")
 
 
 def test_a_file_that_is_not_there_is_told_how_it_comes_to_be() -> None:
-    with pytest.raises(AuthorError, match=r"no baseline file nowhere\.yaml.*--update-baseline"):
+    with pytest.raises(InputError, match=r"no baseline file nowhere\.yaml.*--update-baseline"):
         load_baseline("nowhere.yaml")
 
 

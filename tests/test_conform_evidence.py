@@ -37,7 +37,7 @@ from oceanmock.conformance.model import PASSED, UNTESTABLE, ApiName, Options, Re
 from oceanmock.conformance.run import Environment, conform
 from oceanmock.conformance.target import Target, Untestable, reach
 from oceanmock.credentials import Basic
-from oceanmock.errors import AuthorError
+from oceanmock.errors import InputError
 from oceanmock.http.server import Server
 from oceanmock.library import load_scenario
 from oceanmock.openapi import load_spec, spec_path
@@ -295,7 +295,7 @@ def test_the_switches_of_a_scenario_are_the_worlds_too(tmp_path: Path) -> None:
 
 
 def test_a_scenario_that_is_none_names_the_nearest() -> None:
-    with pytest.raises(AuthorError, match="Did you mean 'rollback-forbidden'"):
+    with pytest.raises(InputError, match="Did you mean 'rollback-forbidden'"):
         run("ocp", "rollback-forbiden")
 
 

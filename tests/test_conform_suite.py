@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from independent_ocp import Ocp, serve
-from oceanmock import AuthorError, OceanmockError
+from oceanmock import InputError, OceanmockError
 
 pytestmark = pytest.mark.slow
 
@@ -67,7 +67,7 @@ def test_a_report_is_written(conformance: Conformance, broken: str, tmp_path: Pa
     ],
 )
 def test_what_is_misspelt_does_not_go_unheard(setting: Any, mended: str, conformance: Conformance) -> None:
-    with pytest.raises(AuthorError, match=mended):
+    with pytest.raises(InputError, match=mended):
         conformance("http://127.0.0.1:1", api="ocp", auth=WHO, **setting)
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from oceanmock.errors import AuthorError, EnvironmentProblem
+from oceanmock.errors import EnvironmentProblem, InputError
 from oceanmock.openapi import (
     check_spec,
     data_folder,
@@ -82,7 +82,7 @@ def test_an_operation_is_listed_with_all_the_app_needs_to_know_of_it(tiny: Any) 
 def test_an_operation_without_an_id_is_named(tmp_path: Path) -> None:
     spec = load_spec(written(tmp_path, TINY.replace("operationId: deleteThing", "summary: x")))
 
-    with pytest.raises(AuthorError, match=r"^DELETE /things/\{id\} has no operationId"):
+    with pytest.raises(InputError, match=r"^DELETE /things/\{id\} has no operationId"):
         operations_of(spec)
 
 
@@ -127,14 +127,14 @@ def test_a_contract_is_read_again_only_when_its_file_has_changed(tmp_path: Path)
 def test_text_that_is_no_yaml_is_refused_with_its_place(tmp_path: Path) -> None:
     path = written(tmp_path, "openapi: 3.0.3\npaths: {a: [\n")
 
-    with pytest.raises(AuthorError, match=r"tiny\.yaml:3:1: not YAML"):
+    with pytest.raises(InputError, match=r"tiny\.yaml:3:1: not YAML"):
         load_spec(path)
 
 
 def test_yaml_that_is_no_contract_is_refused(tmp_path: Path) -> None:
     path = written(tmp_path, "summary: a scenario\n")
 
-    with pytest.raises(AuthorError, match=r"tiny\.yaml:1:1: not an OpenAPI document"):
+    with pytest.raises(InputError, match=r"tiny\.yaml:1:1: not an OpenAPI document"):
         load_spec(path)
 
 

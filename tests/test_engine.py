@@ -15,7 +15,7 @@ from oceanmock.apis import make_sandbox
 from oceanmock.clock import PROGRESSIONS, SECOND, Progression
 from oceanmock.engine.machine import Upcoming
 from oceanmock.engine.sandbox import Sandbox
-from oceanmock.errors import AuthorError, CallerError, IllegalOperation, NoSuchSubtask, NoSuchTask, RollbackProhibited
+from oceanmock.errors import CallerError, IllegalOperation, InputError, NoSuchSubtask, NoSuchTask, RollbackProhibited
 from oceanmock.library import load_scenario, read_scenario
 from oceanmock.ocp import machine as ocp
 from oceanmock.ocp import world as ocp_world
@@ -602,7 +602,7 @@ def test_a_description_is_the_name_unless_it_is_given() -> None:
 
 def refusal_of(*scenarios: Scenario) -> str:
     """Why these cannot be served together."""
-    with pytest.raises(AuthorError) as refused:
+    with pytest.raises(InputError) as refused:
         make_sandbox(scenarios)
     return str(refused.value)
 

@@ -22,7 +22,7 @@ from oceanmock.apis import make_sandbox
 from oceanmock.clock import PROGRESSIONS, SECOND, Progression
 from oceanmock.engine.log import Load, MoveClock
 from oceanmock.engine.sandbox import Sandbox
-from oceanmock.errors import AuthorError, IllegalOperator, NoSuchTask
+from oceanmock.errors import IllegalOperator, InputError, NoSuchTask
 from oceanmock.library import read_scenario
 from oceanmock.obshell import machine as obshell
 from oceanmock.obshell import world as obshell_world
@@ -188,7 +188,7 @@ def test_agent_and_cluster_have_numbers_apart() -> None:
     ],
 )  # fmt: skip
 def test_two_scenarios_with_one_number_are_an_author_s_mistake(one: str, other: str, kind: str) -> None:
-    with pytest.raises(AuthorError, match=f"has a {kind}, and so has another dag"):
+    with pytest.raises(InputError, match=f"has a {kind}, and so has another dag"):
         together(named("a", f"[{one}]"), named("b", f"[{other}]"))
 
 
@@ -196,7 +196,7 @@ def test_a_dag_that_was_refused_left_nothing_behind() -> None:
     sandbox = sharing(named("a", "[{id: 1, nodes: [{id: 5}]}]"))
     twice, once = (named("b", f"[{{id: 2, nodes: [{{id: 6}}{more}]}}]") for more in (", {id: 5}", ""))
 
-    with pytest.raises(AuthorError):
+    with pytest.raises(InputError):
         sandbox.execute(Load((twice,)))
 
     assert [view.dag.number for view in sandbox.world(Dags).all("agent")] == [1]
@@ -221,7 +221,7 @@ def test_scenarios_that_disagree_on_the_agent_cannot_be_served_together() -> Non
     one = named("one", "[{id: 1, nodes: [N]}]", more="agent: {port: 2887}")
     other = named("other", "[{id: 2, nodes: [N]}]", more="agent: {port: 2888}")
 
-    with pytest.raises(AuthorError, match="scenarios one, other set different agents"):
+    with pytest.raises(InputError, match="scenarios one, other set different agents"):
         together(one, other)
 
 
@@ -229,7 +229,7 @@ def test_scenarios_that_disagree_on_the_switches_cannot_be_served_together() -> 
     one = named("one", "[{id: 1, nodes: [N]}]", more="switches: {obshell_version: 4.3.0.0}")
     other = named("other", "[{id: 2, nodes: [N]}]", more="switches: {quirks_off: all}")
 
-    with pytest.raises(AuthorError, match="scenarios one, other set different switches"):
+    with pytest.raises(InputError, match="scenarios one, other set different switches"):
         together(one, other)
 
 

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from golden import assert_golden
-from oceanmock import AuthorError, Obshell, Ocp
+from oceanmock import InputError, Obshell, Ocp
 from served import AFTERNOON, MANAGER, SECOND, World, client, server
 
 MAX_TRACKS = 20
@@ -319,7 +319,7 @@ def test_an_instant_is_exact_so_that_a_clock_can_be_moved_to_it() -> None:
 def test_an_unknown_task_cannot_be_explained(path: str) -> None:
     sandbox = ocp("retry-failed-subtask")
 
-    with pytest.raises(AuthorError, match=r"^there is no (task|dag) 7 "):
+    with pytest.raises(InputError, match=r"^there is no (task|dag) 7 "):
         explained(sandbox, path)
 
 

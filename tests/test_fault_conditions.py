@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from obshell_world import INIT
-from oceanmock.errors import AuthorError
+from oceanmock.errors import InputError
 from oceanmock.library import read_scenario
 from oceanmock.scenario.document import ScenarioError
 from served import SECOND, Ask, World
@@ -267,5 +267,5 @@ def test_a_condition_tells_the_api_of_a_fault(condition: dict[str, Any], api: st
 def test_a_mistake_in_an_added_condition_is_refused() -> None:
     world, _ = serve()
 
-    with pytest.raises(AuthorError, match="is no key of `when` of fault 1"):
+    with pytest.raises(InputError, match="is no key of `when` of fault 1"):
         world.sandbox.faults.add(when={"status": "FAILED", "state": "FAILED"}, status=503)

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from obshell_world import INIT
-from oceanmock.errors import AuthorError
+from oceanmock.errors import InputError
 from served import REINSTALL, SECOND, Ask, World
 
 TASKS: Final = "/api/v2/tasks/instances"
@@ -46,7 +46,7 @@ def obshell(*faults: dict[str, Any], switches: str = "") -> Ask:
 def refusal(**fault: Any) -> str:
     """Return why a fault is refused when it is added."""
     world, _ = ocp()
-    with pytest.raises(AuthorError) as refused:
+    with pytest.raises(InputError) as refused:
         world.sandbox.faults.add(**fault)
     return str(refused.value)
 

@@ -11,7 +11,7 @@ from oceanmock.clock import MILLISECOND
 from oceanmock.engine.faults import FaultRequest, Faults, FaultyResponse, InjectedFault, apply_fault
 from oceanmock.engine.log import SandboxSpec
 from oceanmock.engine.store import MAX_CALLERS, MemoryStore
-from oceanmock.errors import AuthorError
+from oceanmock.errors import InputError
 from oceanmock.journal.entries import is_id
 from oceanmock.library import read_fault
 
@@ -355,7 +355,7 @@ def test_a_number_is_not_given_again() -> None:
 def test_two_faults_of_one_name_are_refused() -> None:
     faults = faults_of({"name": "slow", "delay": "1s"})
 
-    with pytest.raises(AuthorError, match="there is a fault 'slow' already"):
+    with pytest.raises(InputError, match="there is a fault 'slow' already"):
         faults.add(read_fault({"name": "slow", "delay": "2s"}))
 
 

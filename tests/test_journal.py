@@ -16,7 +16,7 @@ from golden import assert_golden
 from oceanmock.admin_client import JournalFilters
 from oceanmock.apis import operations_by_api
 from oceanmock.clock import MILLISECOND, SECOND
-from oceanmock.errors import AuthorError
+from oceanmock.errors import InputError
 from oceanmock.journal import MAX_COMPARED_ENTRIES, MAX_JOURNAL_TEXT, QUERY_KEYS, Journal, JournalSpace, Query
 from oceanmock.journal.entries import Entry
 from oceanmock.openapi import load_spec, operations_of, spec_path
@@ -592,14 +592,14 @@ def test_all_that_is_wrong_with_a_query_is_said_at_once() -> None:
         "until": 12,
     }
 
-    with pytest.raises(AuthorError) as raised:
+    with pytest.raises(InputError) as raised:
         Query.of(wrong, OPERATIONS)
 
     assert_golden("mistakes-in-a-query.txt", f"{raised.value}\n")
 
 
 def test_an_operation_of_the_other_api_is_a_mistake() -> None:
-    with pytest.raises(AuthorError, match="which ocp does not know"):
+    with pytest.raises(InputError, match="which ocp does not know"):
         Query.of({"api": "ocp", "operation": "dagHandler"}, OPERATIONS)
 
 
@@ -659,7 +659,7 @@ def test_the_message_says_what_was_expected_and_found(number: dict[str, int], ex
     "number", [{"times": 1, "at_least": 1}, {"times": -1}, {"at_least": 3, "at_most": 2}, {"at_most": -1}]
 )
 def test_numbers_that_contradict_each_other_are_refused(number: dict[str, int]) -> None:
-    with pytest.raises(AuthorError):
+    with pytest.raises(InputError):
         Journal().verify(Query(), **number)
 
 

@@ -21,7 +21,7 @@ from obshell_recordings import ALL_BUT_PASS, FLAGS, FOLDER, Seen, recording_of
 from obshell_sandbox import plain
 from oceanmock.apis import make_sandbox
 from oceanmock.engine.sandbox import Sandbox
-from oceanmock.errors import AuthorError, IllegalOperator
+from oceanmock.errors import IllegalOperator, InputError
 from oceanmock.library import find_scenario, library_names, load_library, load_scenario, scenario_schema
 from oceanmock.obshell import machine
 from oceanmock.obshell import scenario as obshell
@@ -282,14 +282,14 @@ def test_a_path_finds_the_file_it_names(tmp_path: Path) -> None:
 
 
 def test_a_misspelt_name_is_refused_with_the_nearest() -> None:
-    with pytest.raises(AuthorError) as refused:
+    with pytest.raises(InputError) as refused:
         find_scenario("rolback")
 
     assert str(refused.value) == ("there is no scenario 'rolback' in the library. Did you mean 'rollback'?")
 
 
 def test_a_name_like_no_other_is_refused_with_the_way_to_them_all() -> None:
-    with pytest.raises(AuthorError) as refused:
+    with pytest.raises(InputError) as refused:
         find_scenario("xyz")
 
     assert str(refused.value) == ("there is no scenario 'xyz' in the library. `oceanmock list` names them all.")
@@ -299,7 +299,7 @@ def test_a_name_like_no_other_is_refused_with_the_way_to_them_all() -> None:
 def test_a_path_to_nothing_is_refused(reference: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
-    with pytest.raises(AuthorError) as refused:
+    with pytest.raises(InputError) as refused:
         load_scenario(reference)
 
     assert str(refused.value) == f"there is no scenario file {reference}"
@@ -309,12 +309,12 @@ def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "junk.yaml"
     path.write_bytes(b"\xff\xfe\x00\x9d")
 
-    with pytest.raises(AuthorError, match=r"junk\.yaml cannot be read: 'utf-8' codec"):
+    with pytest.raises(InputError, match=r"junk\.yaml cannot be read: 'utf-8' codec"):
         load_scenario(path)
 
 
 def test_a_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(AuthorError, match="cannot be read"):
+    with pytest.raises(InputError, match="cannot be read"):
         load_scenario(tmp_path)
 
 

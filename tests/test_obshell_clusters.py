@@ -23,7 +23,7 @@ from obshell.service import client_v1
 
 from command import serving
 from oceanmock import Obshell
-from oceanmock.errors import AuthorError
+from oceanmock.errors import InputError
 from oceanmock.library import read_scenario
 from served import client, server
 
@@ -401,7 +401,7 @@ def test_an_agent_listens_at_the_port_that_its_scenario_states() -> None:
 
     with server().obshell(scenario, auth=False) as sandbox:
         answers = [client().get(f"http://127.0.0.1:{port}/api/v1/info").json()["data"]["port"] for port in ports]
-        with pytest.raises(AuthorError, match=f"127.0.0.1:{ports[0]}: Address already in use"):
+        with pytest.raises(InputError, match=f"127.0.0.1:{ports[0]}: Address already in use"):
             server().obshell(scenario)
 
     assert answers == ports
@@ -458,5 +458,5 @@ def test_serve_prints_the_agents_and_keeps_their_ports(tmp_path: Path) -> None:
     ],
 )
 def test_a_mistake_in_the_agents_is_named(before: str, after: str, message: str) -> None:
-    with pytest.raises(AuthorError, match=message):
+    with pytest.raises(InputError, match=message):
         read_scenario(PAIR.replace(before, after, 1))

@@ -11,7 +11,7 @@ from typing import Final
 import pytest
 
 from obshell_world import operate, said, with_bodies
-from oceanmock.errors import AuthorError
+from oceanmock.errors import InputError
 from oceanmock.library import read_scenario
 from served import SECOND, Ask, World
 
@@ -203,7 +203,7 @@ def test_a_story_starts_what_a_failed_dag_no_longer_locks_out() -> None:
 
 def test_a_story_cannot_retry_without_the_lock() -> None:
     more = "  - {start: Scale out}\n  - {call: operateDag, dag: Create tenant, operator: RETRY}\n"
-    with pytest.raises(AuthorError, match="'Scale out' has the maintenance lock"):
+    with pytest.raises(InputError, match="'Scale out' has the maintenance lock"):
         read_scenario(f"{TENANT}{STORY}{more}")
 
 

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import pytest
 
-from oceanmock.errors import AuthorError
+from oceanmock.errors import InputError
 from oceanmock.library import read_scenario
 from served import SECOND, World
 
@@ -87,5 +87,5 @@ def test_an_operator_of_a_client_comes_between_those_of_others() -> None:
     ],
 )
 def test_a_mistake_in_what_others_do_is_named(text: str, message: str) -> None:
-    with pytest.raises(AuthorError, match=message):
+    with pytest.raises(InputError, match=message):
         read_scenario(text)

@@ -11,9 +11,9 @@ import pytest
 import oceanmock
 
 PUBLIC = [
-    "AuthorError",
     "Dag",
     "EnvironmentProblem",
+    "InputError",
     "JournalEntry",
     "Mock",
     "Obshell",

@@ -27,7 +27,7 @@ import oceanmock
 from certificates import certificate, file_of
 from command import serving
 from mock_fixtures import MORNING, here, mock
-from oceanmock import AuthorError, EnvironmentProblem, Mock, Obshell, OceanmockError, Ocp
+from oceanmock import EnvironmentProblem, InputError, Mock, Obshell, OceanmockError, Ocp
 
 __all__ = ["here", "mock"]
 
@@ -287,7 +287,7 @@ def test_a_block_on_a_server_elsewhere_leaves_it_as_it_was(here: Mock) -> None:
     with oceanmock.running(ONE, url=here.url, name="mine") as ocp:
         assert ocp.task(1).status == "RUNNING"
 
-    with pytest.raises(AuthorError, match="there is no sandbox 'mine'"):
+    with pytest.raises(InputError, match="there is no sandbox 'mine'"):
         ocp.clock.now()
     assert is_served(here.url)
 
@@ -295,7 +295,7 @@ def test_a_block_on_a_server_elsewhere_leaves_it_as_it_was(here: Mock) -> None:
 def test_no_server_is_left_behind_by_a_scenario_that_is_wrong() -> None:
     before = threading.active_count()
 
-    with pytest.raises(AuthorError), oceanmock.running("no-such-scenario"):
+    with pytest.raises(InputError), oceanmock.running("no-such-scenario"):
         pass
 
     assert threading.active_count() == before
@@ -309,12 +309,12 @@ def test_no_server_is_left_behind_by_a_scenario_that_is_wrong() -> None:
     ],
 )
 def test_what_nobody_can_be_told_is_refused_with_the_nearest(said: dict[str, str], message: str) -> None:
-    with pytest.raises(AuthorError, match=message):
+    with pytest.raises(InputError, match=message):
         oceanmock.running(**said)  # type: ignore[call-overload]
 
 
 def test_a_scenario_of_the_other_api_is_refused_and_says_how_it_is_taken(mock: Mock) -> None:
-    with pytest.raises(AuthorError, match=r"is of obshell, .* api='obshell' would take it"):
+    with pytest.raises(InputError, match=r"is of obshell, .* api='obshell' would take it"):
         mock.ocp("initialize-cluster-fails")
 
 
@@ -336,7 +336,7 @@ def test_a_closed_sandbox_is_gone_and_closing_it_twice_changes_nothing(mock: Moc
     ocp.close()
     ocp.close()
 
-    with pytest.raises(AuthorError, match="there is no sandbox"):
+    with pytest.raises(InputError, match="there is no sandbox"):
         ocp.tasks()
 
 
@@ -470,12 +470,12 @@ def test_a_sandbox_is_as_its_options_say(mock: Mock) -> None:
 
 
 def test_a_wrong_option_is_refused_with_the_nearest(mock: Mock) -> None:
-    with pytest.raises(AuthorError, match=r"'stricct' is no keyword of a sandbox. .*'strict'"):
+    with pytest.raises(InputError, match=r"'stricct' is no keyword of a sandbox. .*'strict'"):
         mock.ocp(ONE, stricct=True)  # type: ignore[call-arg]
 
 
 def test_a_way_to_pass_that_time_has_not_got_is_refused_with_the_nearest(mock: Mock) -> None:
-    with pytest.raises(AuthorError, match=r"`progression` is 'manul'. .* Did you mean 'manual'?"):
+    with pytest.raises(InputError, match=r"`progression` is 'manul'. .* Did you mean 'manual'?"):
         mock.ocp(ONE, progression="manul")  # type: ignore[arg-type]
 
 
@@ -499,7 +499,7 @@ def test_a_mistake_in_a_file_is_told_by_the_file_s_name(mock: Mock, tmp_path: Pa
     path.write_text("summary: Mine\napi: ocp\ntasks: [{id: 5, subtask: [a]}]\n")
     acts = {"make": lambda: mock.ocp(ONE, path), "load": lambda: mock.ocp().load(ONE, path)}
 
-    with pytest.raises(AuthorError) as refused:
+    with pytest.raises(InputError) as refused:
         acts[act]()
 
     assert str(refused.value).startswith(f"{path}:3:")
@@ -507,7 +507,7 @@ def test_a_mistake_in_a_file_is_told_by_the_file_s_name(mock: Mock, tmp_path: Pa
 
 
 def test_a_file_that_is_not_there_is_told_by_its_name(mock: Mock) -> None:
-    with pytest.raises(AuthorError, match=r"the scenario file no/such.yaml cannot be read: No such"):
+    with pytest.raises(InputError, match=r"the scenario file no/such.yaml cannot be read: No such"):
         mock.ocp("no/such.yaml")
 
 

@@ -29,7 +29,7 @@ import obshell_client
 from command import PATIENCE
 from obshell_sdk import local
 from obshell_world import INIT, KEYS
-from oceanmock import AuthorError, Mock, Obshell, OceanmockError, Ocp
+from oceanmock import InputError, Mock, Obshell, OceanmockError, Ocp
 from served import AFTERNOON, MANAGER, REINSTALL, Ask, client, own_server, request_counts
 
 TASKS: Final = "/api/v2/tasks/instances"
@@ -144,7 +144,7 @@ def test_a_name_may_have_letters_digits_dots_and_dashes(mock: Mock, name: str) -
 def test_a_sandbox_that_cannot_be_made_is_not_there(mock: Mock) -> None:
     twice = yaml.safe_load(REINSTALL)
 
-    with pytest.raises(AuthorError, match="Serve them apart"):
+    with pytest.raises(InputError, match="Serve them apart"):
         mock.ocp(twice, twice, name="mine")
 
     assert names_of(mock) == ["default"]

@@ -29,7 +29,7 @@ from oceanmock.engine.log import Accounts, MoveClock, SandboxSpec
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.engine.sandboxes import Sandboxes
 from oceanmock.engine.store import TooManySandboxes
-from oceanmock.errors import AuthorError, EnvironmentProblem
+from oceanmock.errors import EnvironmentProblem, InputError
 from oceanmock.http.app import App, create_app
 from oceanmock.http.server import Ports, Server
 from oceanmock.journal.entries import Entry
@@ -55,7 +55,7 @@ def registry(**options: Any) -> Sandboxes:
 def test_a_text_that_is_no_name_is_refused(name: str) -> None:
     sandboxes = registry()
 
-    with pytest.raises(AuthorError) as refused:
+    with pytest.raises(InputError) as refused:
         sandboxes.create(name, spec_of(REINSTALL))
 
     assert "is no name for a sandbox: letters, digits, dots, dashes" in str(refused.value)

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from golden import assert_golden
 from oceanmock.clock import MILLISECOND, SECOND
-from oceanmock.errors import AuthorError
+from oceanmock.errors import InputError
 from oceanmock.library import read_scenario
 from oceanmock.ocp import scenario as ocp
 from oceanmock.scenario.document import ScenarioError
@@ -305,7 +305,7 @@ def laughs(names: str) -> str:
 
 
 def test_aliases_cannot_stand_for_more_than_a_million_values() -> None:
-    with pytest.raises(AuthorError, match="has more than 1,000,000 values"):
+    with pytest.raises(InputError, match="has more than 1,000,000 values"):
         read_scenario(f"{laughs('abcdefghi')}summary: A\n")
 
 

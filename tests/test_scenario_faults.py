@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oceanmock.clock import MILLISECOND, SECOND
-from oceanmock.errors import AuthorError
+from oceanmock.errors import InputError
 from oceanmock.handles import FaultFields
 from oceanmock.library import load_scenario, read_fault, read_scenario, scenario_schema
 from oceanmock.obshell import scenario as obshell
@@ -176,7 +176,7 @@ def test_a_fault_names_any_operation_by_each_of_its_names(named: str, api: str, 
     ],
 )
 def test_what_is_wrong_with_a_fault_of_a_submit_is_said_in_its_own_api(fault: dict[str, Any], said: str) -> None:
-    with pytest.raises(AuthorError, match=f"(?s){said}"):
+    with pytest.raises(InputError, match=f"(?s){said}"):
         read_fault(fault)
 
 
@@ -504,14 +504,14 @@ def test_a_fault_by_itself_is_of_the_api_it_names(said: dict[str, Any], model: t
     ],
 )
 def test_all_that_is_wrong_with_a_fault_by_itself_is_said(said: object, message: str) -> None:
-    with pytest.raises(AuthorError) as refused:
+    with pytest.raises(InputError) as refused:
         read_fault(said)
 
     assert str(refused.value) == message
 
 
 def test_a_misspelt_operation_still_tells_the_api() -> None:
-    with pytest.raises(AuthorError, match="which obshell does not know"):
+    with pytest.raises(InputError, match="which obshell does not know"):
         read_fault({"status": 500, "operation": "dagHandlr"})
 
 
@@ -568,7 +568,7 @@ def read_or_refused(said: object) -> Fault | str:
     """The fault that is read, or why none is."""
     try:
         return read_fault(said)
-    except AuthorError as refused:
+    except InputError as refused:
         return str(refused)
 
 

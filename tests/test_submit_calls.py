@@ -17,7 +17,7 @@ import pytest
 from contract_file import ContractFile, component
 from obshell_world import LOCAL, operate, said, sealed, with_bodies
 from oceanmock import Obshell, Ocp
-from oceanmock.errors import AuthorError
+from oceanmock.errors import InputError
 from oceanmock.library import read_scenario
 from oceanmock.ocp.api import API
 from served import MILLISECOND, SECOND, Ask, World
@@ -260,7 +260,7 @@ def test_the_name_and_the_lock_of_a_dag_follow_from_its_request() -> None:
 
 
 def test_a_placeholder_that_stands_for_nothing_is_an_error_of_the_file() -> None:
-    with pytest.raises(AuthorError) as refused:
+    with pytest.raises(InputError) as refused:
         read_scenario(FILLED.replace('tenant: "{path.name}"', 'tenant: "{path.nam}"'))
 
     assert "{path.nam} of `maintenance` stands for nothing of the request [bad-placeholder]" in str(refused.value)

@@ -15,7 +15,7 @@ from contract_file import ContractFile, nodes
 from obshell_world import said, with_bodies
 from oceanmock.apis import APIS
 from oceanmock.conformance.model import spec_for
-from oceanmock.errors import AuthorError
+from oceanmock.errors import InputError
 from oceanmock.library import read_scenario
 from oceanmock.openapi import operations_of
 from served import SECOND, World
@@ -313,7 +313,7 @@ def test_ocp_refuses_in_its_own_envelope() -> None:
     ],
 )
 def test_what_is_wrong_with_a_start_is_said_where_it_stands(start: str, why: str) -> None:
-    with pytest.raises(AuthorError) as refused:
+    with pytest.raises(InputError) as refused:
         read_scenario(f"summary: A\napi: obshell\ndags:\n  - {{name: Create, starts_on: {start}, nodes: [One]}}\n")
 
     assert why in str(refused.value)

@@ -12,8 +12,8 @@ import pytest
 from golden import assert_golden
 from mock_fixtures import MORNING, here, mock
 from oceanmock import (
-    AuthorError,
     EnvironmentProblem,
+    InputError,
     JournalEntry,
     Mock,
     Obshell,
@@ -104,7 +104,7 @@ def test_how_time_passes_is_changed(ocp: Ocp) -> None:
 
 
 def test_a_duration_that_is_none_is_refused(ocp: Ocp) -> None:
-    with pytest.raises(AuthorError, match="by"):
+    with pytest.raises(InputError, match="by"):
         ocp.clock.advance("soon")
 
 
@@ -216,7 +216,7 @@ def test_what_should_not_have_been_asked_fails_with_each_time_it_was(ocp: Ocp) -
     ],
 )
 def test_a_wrong_query_is_its_author_s_mistake(ocp: Ocp, act: Callable[[Any], None], message: str) -> None:
-    with pytest.raises(AuthorError, match=message):
+    with pytest.raises(InputError, match=message):
         act(ocp.journal)
 
 
@@ -240,7 +240,7 @@ def test_a_fault_strikes_and_is_counted_until_it_is_removed(ocp: Ocp) -> None:
     assert statuses == [503, 200]
     assert (fault.name, fault.counted, fault.affected) == ("fault 1", 2, 1)
     fault.remove()
-    with pytest.raises(AuthorError, match="there is no fault 'fault 1' any more"):
+    with pytest.raises(InputError, match="there is no fault 'fault 1' any more"):
         _ = fault.affected
 
 
@@ -265,7 +265,7 @@ def test_faults_are_listed_and_removed(ocp: Ocp) -> None:
     ],
 )
 def test_a_wrong_fault_is_its_author_s_mistake(ocp: Ocp, said: Any, message: str) -> None:
-    with pytest.raises(AuthorError, match=message):
+    with pytest.raises(InputError, match=message):
         ocp.faults.add(**said)
 
 
@@ -293,9 +293,9 @@ def test_a_subtask_is_found_by_its_id_or_name(ocp: Ocp, wanted: int | str) -> No
 
 
 def test_what_is_not_there_is_refused_with_what_is(ocp: Ocp) -> None:
-    with pytest.raises(AuthorError, match=r"no task 1001 .* has 1000 'Reinstall OCP agent'\. Did"):
+    with pytest.raises(InputError, match=r"no task 1001 .* has 1000 'Reinstall OCP agent'\. Did"):
         ocp.task(1001)
-    with pytest.raises(AuthorError, match=r"no subtask 'Uninstall' in task 1000\. It has 1001"):
+    with pytest.raises(InputError, match=r"no subtask 'Uninstall' in task 1000\. It has 1001"):
         ocp.task(1000).subtask("Uninstall")
 
 
@@ -348,9 +348,9 @@ def test_a_task_in_another_operation_says_which(ocp: Ocp) -> None:
 
 def test_a_status_that_there_is_not_is_its_author_s_mistake(ocp: Ocp) -> None:
     for word in ("SUCESSFUL", "SUCCEED", "Success"):
-        with pytest.raises(AuthorError, match=rf"OCP knows no state '{word}'\. .*Did you mean 'SUCCESSFUL'\?"):
+        with pytest.raises(InputError, match=rf"OCP knows no state '{word}'\. .*Did you mean 'SUCCESSFUL'\?"):
             ocp.task(1000).assert_status(word)
-    with pytest.raises(AuthorError, match=r"there is no task 9 in sandbox '.*'\. It has 1000 '"):
+    with pytest.raises(InputError, match=r"there is no task 9 in sandbox '.*'\. It has 1000 '"):
         ocp.task(9)
 
 
@@ -387,7 +387,7 @@ def test_a_run_that_hangs_meets_its_timeout(ocp: Ocp) -> None:
 
 
 def test_what_is_wrong_with_a_task_written_in_code_is_told_with_its_place(ocp: Ocp) -> None:
-    with pytest.raises(AuthorError, match=r"^template\.subtasks\[1\]\.attempts\[0\]\.error: "):
+    with pytest.raises(InputError, match=r"^template\.subtasks\[1\]\.attempts\[0\]\.error: "):
         ocp.task("Install agent", ["Prepare", subtask("Install", fails(error="boom"))])
 
 

@@ -12,15 +12,15 @@ TYPE_CHECKING = False  # as typing has it, which takes longer to import than all
 if TYPE_CHECKING:
     from oceanmock.admin_client import JournalEntry
     from oceanmock.client import Mock, running
-    from oceanmock.errors import AuthorError, EnvironmentProblem, OceanmockError
+    from oceanmock.errors import EnvironmentProblem, InputError, OceanmockError
     from oceanmock.handles import fails, hangs, succeeds
     from oceanmock.obshell.client import Dag, Obshell, node, sub_task
     from oceanmock.ocp.client import Ocp, Task, subtask
 
 __all__ = [
-    "AuthorError",
     "Dag",
     "EnvironmentProblem",
+    "InputError",
     "JournalEntry",
     "Mock",
     "Obshell",
@@ -42,7 +42,7 @@ __version__ = "0.1.0"
 _MODULES = {
     "oceanmock.client": ("Mock", "running"),
     "oceanmock.admin_client": ("JournalEntry",),
-    "oceanmock.errors": ("AuthorError", "EnvironmentProblem", "OceanmockError"),
+    "oceanmock.errors": ("InputError", "EnvironmentProblem", "OceanmockError"),
     "oceanmock.handles": ("fails", "hangs", "succeeds"),
     "oceanmock.obshell.client": ("Dag", "Obshell", "node", "sub_task"),
     "oceanmock.ocp.client": ("Ocp", "Task", "subtask"),

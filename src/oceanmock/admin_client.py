@@ -2,7 +2,7 @@
 
 The admin commands and the handles of tests use it. It imports the standard library alone, since commands have to start
 quickly, and keeps no state. Every failure is a NoAnswer: no server, another server, a wrong token, an error of the
-server, or Refused, which is an AuthorError too.
+server, or Refused, which is an InputError too.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, TypedDict, Unpack, cast
 from urllib.parse import quote, urlencode, urlsplit
 
 from oceanmock.clock import PROGRESSIONS, Progression, patch_time
-from oceanmock.errors import AuthorError, EnvironmentProblem, OceanmockError
+from oceanmock.errors import EnvironmentProblem, InputError, OceanmockError
 from oceanmock.text import TimeSpan, duration_text, exchange_text, instant_text, parse_instant, suggest
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class NoAnswer(OceanmockError):
         self.status = status
 
 
-class Refused(NoAnswer, AuthorError):
+class Refused(NoAnswer, InputError):
     """An error response for what the caller got wrong."""
 
 
@@ -188,17 +188,17 @@ class Admin:
 
 
 def check_keywords(names: Iterable[str], choices: Collection[str], *, of: str) -> None:
-    """Raise AuthorError for unknown keywords, each with the nearest of the choices."""
+    """Raise InputError for unknown keywords, each with the nearest of the choices."""
     unknown = [name for name in names if name not in choices]
     if unknown:
         lines = [f"{name!r} is no keyword of {of}. {suggest(name, list(choices))}" for name in unknown]
-        raise AuthorError("\n".join(lines))
+        raise InputError("\n".join(lines))
 
 
 def check_progression(progression: str | None) -> None:
-    """Raise AuthorError for an unknown progression, with the nearest known one."""
+    """Raise InputError for an unknown progression, with the nearest known one."""
     if progression is not None and progression not in PROGRESSIONS:
-        raise AuthorError(f"`progression` is {progression!r}. {suggest(progression, PROGRESSIONS)}")
+        raise InputError(f"`progression` is {progression!r}. {suggest(progression, PROGRESSIONS)}")
 
 
 def without_none(**items: Any) -> Json:
@@ -304,7 +304,7 @@ class JournalFilters(TypedDict, total=False):
 
 
 def _query_of(operation: str | None, filters: Mapping[str, Any]) -> Json:
-    """Return a query of the journal as JSON. Raises AuthorError for unknown filters."""
+    """Return a query of the journal as JSON. Raises InputError for unknown filters."""
     check_keywords(filters, JournalFilters.__annotations__, of="a query of the journal")
     instants = {key: instant_text(filters[key]) for key in ("since", "until") if filters.get(key) is not None}
     return without_none(operation=operation, **{**filters, **instants})
@@ -395,7 +395,7 @@ class SandboxJournal:
     ) -> None:
         """Assert that so many requests match; at least one, if no number is given.
 
-        Raises AssertionError with the nearest request, and AuthorError for a wrong query.
+        Raises AssertionError with the nearest request, and InputError for a wrong query.
         """
         limits = {"times": times, "at_least": at_least, "at_most": at_most}
         check_keywords(filters, [*limits, *JournalFilters.__annotations__], of="a query of the journal")

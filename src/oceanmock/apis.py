@@ -10,7 +10,7 @@ from oceanmock.clock import machine_now
 from oceanmock.engine.log import SandboxSpec
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.engine.store import Store
-from oceanmock.errors import AuthorError
+from oceanmock.errors import InputError
 from oceanmock.obshell.api import API as OBSHELL
 from oceanmock.ocp.api import API as OCP
 from oceanmock.scenario.fields import BaseScenario
@@ -20,12 +20,12 @@ APIS: Final[tuple[Api, ...]] = (OCP, OBSHELL)
 
 
 def api_named(name: str, apis: Sequence[Api] = APIS) -> Api:
-    """Return the API of a name. Raises AuthorError with the nearest name."""
+    """Return the API of a name. Raises InputError with the nearest name."""
     for api in apis:
         if api.name == name:
             return api
     hint = suggest(name, [api.name for api in apis])
-    raise AuthorError(f"there is no API {name[:100]!r}. {hint}")
+    raise InputError(f"there is no API {name[:100]!r}. {hint}")
 
 
 def make_sandbox(
@@ -38,7 +38,7 @@ def make_sandbox(
 ) -> Sandbox:
     """Create a sandbox in a store, by default in one of its own; ``settings`` are those of ``SandboxSpec``.
 
-    Raises AuthorError when the scenarios cannot be served together.
+    Raises InputError when the scenarios cannot be served together.
     """
     spec = SandboxSpec(tuple(scenarios), created=wall(), **settings)
     return Sandbox(spec, apis, wall=wall, store=store)

@@ -28,7 +28,7 @@ from oceanmock.admin_client import (
 )
 from oceanmock.api import Json
 from oceanmock.clock import Progression
-from oceanmock.errors import AuthorError
+from oceanmock.errors import InputError
 from oceanmock.handles import MANAGER_LOGIN, VIEWER_LOGIN, SandboxHandle, ScenarioSource, send_scenarios
 from oceanmock.obshell.client import Obshell
 from oceanmock.ocp.client import Ocp
@@ -123,11 +123,11 @@ class Mock:
         return self._server is not None
 
     def ocp(self, *scenarios: ScenarioSource, **options: Unpack[SandboxOptions]) -> Ocp:
-        """Make a sandbox for clients of OCP. Raises AuthorError with everything wrong in it."""
+        """Make a sandbox for clients of OCP. Raises InputError with everything wrong in it."""
         return self.make(Ocp, scenarios, options)
 
     def obshell(self, *scenarios: ScenarioSource, **options: Unpack[SandboxOptions]) -> Obshell:
-        """Make a sandbox for clients of obshell. Raises AuthorError as ``ocp`` does."""
+        """Make a sandbox for clients of obshell. Raises InputError as ``ocp`` does."""
         return self.make(Obshell, scenarios, options)
 
     @property
@@ -136,7 +136,7 @@ class Mock:
         return list(self._open)
 
     def make(self, kind: type[Handle], scenarios: tuple[ScenarioSource, ...], options: SandboxOptions) -> Handle:
-        """Make a sandbox with a class of handles. Raises AuthorError as ``ocp`` does."""
+        """Make a sandbox with a class of handles. Raises InputError as ``ocp`` does."""
         check_keywords(options, SandboxOptions.__annotations__, of="a sandbox")
         check_progression(options.get("progression"))
         body: Json = {
@@ -262,12 +262,12 @@ def running(
         async with oceanmock.running("initialize-cluster-fails", api="obshell") as obshell:
             ...
 
-    An asynchronous test uses the sandbox in the same way. Entering the block raises AuthorError with everything wrong
+    An asynchronous test uses the sandbox in the same way. Entering the block raises InputError with everything wrong
     in a scenario, EnvironmentProblem when the server cannot listen, and NoAnswer when there is no server at ``url``.
     """
     check_keywords(options, RunningOptions.__annotations__, of="running")
     if api not in HANDLES:
-        raise AuthorError(f"api is {api!r}. {suggest(api, list(HANDLES))}")
+        raise InputError(f"api is {api!r}. {suggest(api, list(HANDLES))}")
     of_sandbox = {key: value for key, value in options.items() if key in SandboxOptions.__annotations__}
 
     def start(stack: ExitStack) -> Ocp | Obshell:

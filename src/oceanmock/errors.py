@@ -1,7 +1,7 @@
 """Define every error that oceanmock raises on purpose.
 
     OceanmockError
-    ├── AuthorError            in a file or an argument: a scenario, a contract, a story
+    ├── InputError             in a file or an argument: a scenario, a contract, a story
     ├── CallerError            in a request; the response uses the API's own envelope
     │   ├── NoSuchTask
     │   ├── NoSuchSubtask
@@ -26,7 +26,7 @@ class OceanmockError(Exception):
     """The base class of every error that oceanmock raises on purpose."""
 
 
-class AuthorError(OceanmockError):
+class InputError(OceanmockError):
     """A file or an argument cannot be used; the message lists every issue with its place."""
 
 

@@ -15,7 +15,7 @@ from urllib.parse import SplitResult, quote, urlsplit
 
 from oceanmock.admin_client import HIDE_FRAMES, Admin, SandboxClock, SandboxJournal, check_keywords, without_none
 from oceanmock.api import Api, Json, Kind
-from oceanmock.errors import AuthorError, EnvironmentProblem
+from oceanmock.errors import EnvironmentProblem, InputError
 from oceanmock.text import TimeSpan, did_you_mean, duration_text, first_few, suggest
 
 __tracebackhide__ = HIDE_FRAMES
@@ -51,7 +51,7 @@ def send_scenarios(
 ) -> Json:
     """Send scenarios to a path of the admin API; return the response.
 
-    Raises AuthorError with everything wrong in them, each under the name of its file.
+    Raises InputError with everything wrong in them, each under the name of its file.
     """
     contents: list[str | Json] = []
     files: dict[str, str] = {}
@@ -64,14 +64,14 @@ def send_scenarios(
             contents.append(source.read_text(encoding="utf-8") + "\n")
         except (OSError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", None) or str(error)
-            raise AuthorError(f"the scenario file {source} cannot be read: {reason}.") from None
+            raise InputError(f"the scenario file {source} cannot be read: {reason}.") from None
     try:
         return ask("POST", path, {**body, "scenarios": contents})
-    except AuthorError as error:
+    except InputError as error:
         text = str(error)
         for label, file in files.items():
             text = text.replace(label, file)
-        raise AuthorError(text) from None
+        raise InputError(text) from None
 
 
 def succeeds(takes: TimeSpan | None = None, *, log: str | Sequence[str] | None = None) -> RunSource:
@@ -162,11 +162,11 @@ class AddedFault:
         return int(self.json()["affected"])
 
     def json(self) -> Json:
-        """Return the fault as JSON of the admin API. Raises AuthorError if it was removed."""
+        """Return the fault as JSON of the admin API. Raises InputError if it was removed."""
         for fault in self._admin.ask("GET", "/faults")["faults"]:
             if fault["name"] == self.name:
                 return cast("Json", fault)
-        raise AuthorError(f"there is no fault {self.name!r} any more: it was removed.")
+        raise InputError(f"there is no fault {self.name!r} any more: it was removed.")
 
     def remove(self) -> None:
         """Remove it."""
@@ -187,7 +187,7 @@ class SandboxFaults:
     _admin: Admin
 
     def add(self, **fields: Unpack[FaultFields]) -> AddedFault:
-        """Add a fault after the others. Raises AuthorError with everything wrong in it."""
+        """Add a fault after the others. Raises InputError with everything wrong in it."""
         check_keywords(fields, FaultFields.__annotations__, of="a fault")
         body: Json = {key.rstrip("_"): value for key, value in fields.items()}
         for key in ("delay", "jitter", "from", "until"):
@@ -272,7 +272,7 @@ class SandboxHandle:
     def load(self, *scenarios: ScenarioSource) -> Self:
         """Load scenarios: names, paths of files, or mappings; return the sandbox.
 
-        An unused sandbox becomes as if made with them; in a used one their tasks start now. Raises AuthorError with
+        An unused sandbox becomes as if made with them; in a used one their tasks start now. Raises InputError with
         everything wrong in them.
         """
         body = {"api": self.API.name}
@@ -308,7 +308,7 @@ class SandboxHandle:
     def _find_or_add(self, id_or_name: int | str, parts: Sequence[PartSource] | None, rest: Json) -> Json:
         """Return the task or dag of an id, a number or a name; or, with parts, a new one.
 
-        Raises AuthorError for none, or with everything wrong in the new one.
+        Raises InputError for none, or with everything wrong in the new one.
         """
         if parts is None:
             return find(self.rows(), id_or_name, what=self.API.root.title, where=f"in sandbox {self.name!r}")
@@ -326,7 +326,7 @@ class SandboxHandle:
 
 
 def find(parts: Sequence[Json], id_or_name: int | str, *, what: str, where: str) -> Json:
-    """Return the part of an id, a number or a name. Raises AuthorError with the nearest part."""
+    """Return the part of an id, a number or a name. Raises InputError with the nearest part."""
     expected = str(id_or_name)
     for key in ("id", "number", "name"):
         for part in parts:
@@ -337,7 +337,7 @@ def find(parts: Sequence[Json], id_or_name: int | str, *, what: str, where: str)
         names = first_few([f"{part['number']} {part['name']!r}" for part in parts], 10)
         texts = [str(part[key]) for key in ("name", "number") for part in parts[:500]]
         hint = f"It has {names}. {did_you_mean(expected, texts)}".rstrip()
-    raise AuthorError(f"there is no {what} {id_or_name!r} {where}. {hint}")
+    raise InputError(f"there is no {what} {id_or_name!r} {where}. {hint}")
 
 
 class PartHandle:
@@ -378,7 +378,7 @@ class PartHandle:
         return self._owner._task if isinstance(self._owner, PartHandle) else (self._owner, self._id)
 
     def _find(self, id_or_name: int | str) -> Json:
-        """Return the part of an id, a number or a name. Raises AuthorError for none."""
+        """Return the part of an id, a number or a name. Raises InputError for none."""
         what = next(kind.title for kind in self.API.kinds if kind.parent == self.KIND.name)
         return find(self.json()["parts"], id_or_name, what=what, where=f"in {self.KIND.title} {self.number}")
 
@@ -392,10 +392,10 @@ class PartHandle:
             self._fail(f"is {actual}, not {expected}.")
 
     def _check_state(self, state: str) -> None:
-        """Raise AuthorError for a state that the API does not have."""
+        """Raise InputError for a state that the API does not have."""
         states = list(dict.fromkeys(name for kind in self.API.kinds for name in kind.states))
         if state not in states:
-            raise AuthorError(f"{self.API.title} knows no state {state!r}. {suggest(state, states)}")
+            raise InputError(f"{self.API.title} knows no state {state!r}. {suggest(state, states)}")
 
     def _fail(self, problem: str) -> NoReturn:
         raise AssertionError(f"{self.KIND.title} {self.number} {problem}\n\n{self._explain('text').rstrip()}")

@@ -19,7 +19,7 @@ import orjson
 from pydantic import BaseModel, ValidationError
 
 from oceanmock.apis import APIS
-from oceanmock.errors import AuthorError
+from oceanmock.errors import InputError
 from oceanmock.openapi import compiled, data_folder
 from oceanmock.scenario.document import (
     MAX_ISSUES,
@@ -62,12 +62,12 @@ def load_library() -> list[BaseScenario]:
 
 
 def load_all(references: Sequence[str]) -> list[BaseScenario]:
-    """Return the scenarios of names, files and folders, each once; without any the library. Raises AuthorError."""
+    """Return the scenarios of names, files and folders, each once; without any the library. Raises InputError."""
     return [load_scenario(reference) for reference in expand(references)] or load_library()
 
 
 def expand(references: Iterable[str]) -> list[str]:
-    """Return names and files, each once, and for a folder the YAML files in it and below. Raises AuthorError."""
+    """Return names and files, each once, and for a folder the YAML files in it and below. Raises InputError."""
     expanded = dict[str, None]()
     for reference in references:
         if not Path(reference).is_dir() or reference in library_names():
@@ -75,36 +75,36 @@ def expand(references: Iterable[str]) -> list[str]:
             continue
         files = sorted(path for path in Path(reference).rglob("*") if path.suffix in SUFFIXES and path.is_file())
         if not files:
-            raise AuthorError(f"the folder {reference} has no scenario file, such as one.yaml")
+            raise InputError(f"the folder {reference} has no scenario file, such as one.yaml")
         expanded |= dict.fromkeys(map(str, files))
     return list(expanded)
 
 
 def find_scenario(reference: str) -> Path:
-    """Return the file of a library name or a path. Raises AuthorError with the nearest name."""
+    """Return the file of a library name or a path. Raises InputError with the nearest name."""
     path = Path(reference)
     if path.suffix in SUFFIXES or path.name != reference:
         if not path.is_file():
-            raise AuthorError(f"there is no scenario file {reference}")
+            raise InputError(f"there is no scenario file {reference}")
         return path
     in_library = data_folder("scenarios") / f"{reference}.yaml"
     if in_library.is_file():
         return in_library
     hint = did_you_mean(reference, library_names()) or "`oceanmock list` names them all."
-    raise AuthorError(f"there is no scenario {reference!r} in the library. {hint}")
+    raise InputError(f"there is no scenario {reference!r} in the library. {hint}")
 
 
 def load_scenario(reference: str | Path) -> BaseScenario:
     """Return the scenario of a library name or a path.
 
-    Raises AuthorError when there is none, ScenarioError with all its issues when it is wrong. The rules and
+    Raises InputError when there is none, ScenarioError with all its issues when it is wrong. The rules and
     the story of a packaged file are checked by `oceanmock check` and by the tests, not at every load.
     """
     path = reference if isinstance(reference, Path) else find_scenario(reference)
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise AuthorError(f"{path} cannot be read: {error}") from error
+        raise InputError(f"{path} cannot be read: {error}") from error
     is_packaged = not isinstance(reference, Path) and path.parent == data_folder("scenarios")
     if is_packaged:
         _, scenario = _parse(
@@ -153,7 +153,7 @@ def _read_bodies(data: Any, folder: Path) -> Iterator[Issue]:
 
 
 def scenario_of(data: Mapping[str, Any], *, path: str) -> BaseScenario:
-    """Return the scenario of a mapping as JSON has it. Raises AuthorError with all its issues.
+    """Return the scenario of a mapping as JSON has it. Raises InputError with all its issues.
 
     Places are ``path`` and the way from there: `scenarios[0].tasks[0].name`.
     """
@@ -163,13 +163,13 @@ def scenario_of(data: Mapping[str, Any], *, path: str) -> BaseScenario:
         for issue in issues:
             steps = (f"[{step}]" if isinstance(step, int) else f".{step}" for step in issue.loc)
             lines.append(f"{path}{''.join(steps)}: {issue}")
-        raise AuthorError("\n".join(lines))
+        raise InputError("\n".join(lines))
     scenario._name = Path(path).stem
     return scenario
 
 
 def read_fault(data: object) -> Fault:
-    """Return the fault that a mapping describes. Raises AuthorError with all its issues.
+    """Return the fault that a mapping describes. Raises InputError with all its issues.
 
     Its API is the one in ``api``, or else the one whose operation or thing it names; a fault that
     names none applies to the requests of every API.
@@ -187,7 +187,7 @@ def read_fault(data: object) -> Fault:
     if parsed.value is not None and not issues:
         issues += check_faults([parsed.value])
     if issues:
-        raise AuthorError("\n".join(map(str, issues)))
+        raise InputError("\n".join(map(str, issues)))
     return parsed.value if api or parsed.value.when else Fault.model_validate(parsed.data)
 
 

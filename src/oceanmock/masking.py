@@ -22,7 +22,7 @@ from traceback import format_exception
 from typing import Any, Final
 from urllib.parse import quote_plus, unquote, unquote_plus
 
-from oceanmock.errors import AuthorError
+from oceanmock.errors import InputError
 
 MASK: Final = "***"
 NAME_PARTS: Final = (
@@ -106,10 +106,10 @@ _FIELD: Final = re.compile(
 
 
 def add_secret_names(names: Iterable[str]) -> None:
-    """Make names secret that have the words of one of these, for the rest of the process. Raises AuthorError."""
+    """Make names secret that have the words of one of these, for the rest of the process. Raises InputError."""
     for name in names:
         if not (words := _words(name)):
-            raise AuthorError(f"{name!r} cannot be masked: it is no name, since it has no letter.")
+            raise InputError(f"{name!r} cannot be masked: it is no name, since it has no letter.")
         _added.add("".join(words))
         _hints.append(words[0])
     _secrecy.cache_clear()

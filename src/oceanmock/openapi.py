@@ -22,7 +22,7 @@ from importlib.util import cache_from_source
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from oceanmock.errors import AuthorError, EnvironmentProblem
+from oceanmock.errors import EnvironmentProblem, InputError
 
 Spec = Mapping[str, Any]
 
@@ -93,7 +93,7 @@ def spec_path(api: str) -> Path:
 def load_spec(path: Path) -> Spec:
     """Return the contract in a file, read once per version of the file; do not change it.
 
-    Raises AuthorError with the place if it is not YAML or not an OpenAPI document.
+    Raises InputError with the place if it is not YAML or not an OpenAPI document.
     """
     return _load(_read_spec, path)
 
@@ -162,11 +162,11 @@ def _parse_spec(path: Path, content: bytes) -> Spec:
     except yaml.MarkedYAMLError as problem:
         mark = problem.problem_mark
         place = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
-        raise AuthorError(f"{place}: not YAML: {problem.problem}") from None
+        raise InputError(f"{place}: not YAML: {problem.problem}") from None
     except yaml.YAMLError as problem:
-        raise AuthorError(f"{path}: not YAML: {problem}") from None
+        raise InputError(f"{path}: not YAML: {problem}") from None
     if not isinstance(document, dict) or not isinstance(document.get("paths"), dict):
-        raise AuthorError(f"{path}:1:1: not an OpenAPI document: it has no 'paths'.")
+        raise InputError(f"{path}:1:1: not an OpenAPI document: it has no 'paths'.")
     spec: Spec = _with_text_keys(document)
     return spec
 
@@ -181,7 +181,7 @@ def _with_text_keys(node: Any) -> Any:
 
 
 def operations_of(spec: Spec, *, are_submits: bool = False) -> tuple[Operation, ...]:
-    """Return the operations of a contract in its order, or its submits. Raises AuthorError without an id."""
+    """Return the operations of a contract in its order, or its submits. Raises InputError without an id."""
     operations = list[Operation]()
     for path, item in spec["paths"].items():
         for method in METHODS:
@@ -191,7 +191,7 @@ def operations_of(spec: Spec, *, are_submits: bool = False) -> tuple[Operation, 
             if ("x-submit" in definition) is not are_submits:
                 continue
             if "operationId" not in definition:
-                raise AuthorError(f"{method.upper()} {path} has no operationId. Give it one.")
+                raise InputError(f"{method.upper()} {path} has no operationId. Give it one.")
             permission, statuses = definition.get("x-permission"), tuple(definition.get("responses", {}))
             id = definition["operationId"]
             operations.append(Operation(id, method.upper(), path, permission, statuses, definition))
@@ -223,9 +223,9 @@ def path_matches(template: str, path: str) -> bool:
 
 @lru_cache(maxsize=16)
 def load_checked_spec(path: Path) -> Spec:
-    """Return the contract in a file. Raises AuthorError with every error in it."""
+    """Return the contract in a file. Raises InputError with every error in it."""
     if errors := check_spec(path):
-        raise AuthorError("\n".join(errors))
+        raise InputError("\n".join(errors))
     return load_spec(path)
 
 
@@ -235,7 +235,7 @@ def check_spec(path: Path) -> list[str]:
 
     try:
         spec = load_spec(path)
-    except AuthorError as mistake:
+    except InputError as mistake:
         return [str(mistake)]
     if not str(spec.get("openapi", "")).startswith("3.0."):
         return [f"{path}: 'openapi' must be 3.0.x; connexion does not read {spec.get('openapi')!r}."]

@@ -11,8 +11,8 @@ import requests
 
 import oceanmock
 from oceanmock import (
-    AuthorError,
     Dag,
+    InputError,
     JournalEntry,
     Mock,
     Obshell,
@@ -101,4 +101,4 @@ def test_what_is_wrong_is_seen_before_it_is_run(ocp: Ocp) -> None:
 
 
 def caught() -> list[type[OceanmockError]]:
-    return [AuthorError]
+    return [InputError]

@@ -23,7 +23,7 @@ from oceanmock.cli.conform_options import SECRETS
 from oceanmock.cli.printing import SCENARIO_WIDTH, complete_scenario, print_items, print_json, wrap
 from oceanmock.cli.serve import exec_command, serve, wait
 from oceanmock.cli.store import store_command
-from oceanmock.errors import AuthorError, OceanmockError
+from oceanmock.errors import InputError, OceanmockError
 from oceanmock.terminal import output_problem, standard_output
 from oceanmock.text import escape_command, escape_unprintable, plural, suggest
 
@@ -76,7 +76,7 @@ CONFIG_FILES: Final = (("oceanmock.toml", ()), ("pyproject.toml", ("tool", "ocea
 
 
 def load_config() -> dict[str, dict[str, Any]]:
-    """Return the defaults of options, by command. Raises AuthorError for what is no option, and for secrets."""
+    """Return the defaults of options, by command. Raises InputError for what is no option, and for secrets."""
     for name, keys in CONFIG_FILES:
         if not Path(name).is_file():
             continue
@@ -85,7 +85,7 @@ def load_config() -> dict[str, dict[str, Any]]:
         try:
             tables: Any = tomllib.loads(Path(name).read_text(encoding="utf-8"))
         except (OSError, ValueError) as problem:
-            raise AuthorError(f"{name} cannot be read: {problem}.") from problem
+            raise InputError(f"{name} cannot be read: {problem}.") from problem
         for key in keys:
             tables = tables.get(key) or {}
         if tables:
@@ -94,18 +94,18 @@ def load_config() -> dict[str, dict[str, Any]]:
 
 
 def _defaults(file: str, command: str, table: Any) -> dict[str, Any]:
-    """Return the defaults of one command's options. Raises AuthorError."""
+    """Return the defaults of one command's options. Raises InputError."""
     known = main.commands.get(command)
     if known is None or not isinstance(table, dict):
-        raise AuthorError(f"{file}: {command!r} is no command. {suggest(command, [*main.commands])}")
+        raise InputError(f"{file}: {command!r} is no command. {suggest(command, [*main.commands])}")
     params = {param.name: param for param in known.params if isinstance(param, click.Option) and param.name}
     values = {}
     for key, value in table.items():
         param = params.get(key.replace("-", "_"))
         if param is None or param.name is None:
-            raise AuthorError(f"{file}: {command} has no option {key!r}. {suggest(key, [*params])}")
+            raise InputError(f"{file}: {command} has no option {key!r}. {suggest(key, [*params])}")
         if param.name in SECRETS or "token" in param.name:
-            raise AuthorError(f"{file}: {key} is a secret: give it in the environment instead.")
+            raise InputError(f"{file}: {key} is a secret: give it in the environment instead.")
         is_joined = isinstance(value, list) and not param.multiple
         values[param.name] = ",".join(map(str, value)) if is_joined else value
     return values

@@ -28,7 +28,7 @@ from oceanmock.cli.printing import (
     wrap,
 )
 from oceanmock.clock import PROGRESSIONS
-from oceanmock.errors import AuthorError
+from oceanmock.errors import InputError
 from oceanmock.terminal import output_problem
 from oceanmock.text import escape_unprintable, list_existing, plural
 
@@ -83,7 +83,7 @@ TOKEN_OPTIONS: Final = (
 
 
 def read_token(admin_token: str | None, admin_token_file: str | None) -> str | None:
-    """Return the token given, or the one in a file. Raises NoAnswer and AuthorError."""
+    """Return the token given, or the one in a file. Raises NoAnswer and InputError."""
     token = admin_token
     if admin_token_file is not None:
         try:
@@ -92,7 +92,7 @@ def read_token(admin_token: str | None, admin_token_file: str | None) -> str | N
             why = getattr(problem, "strerror", None) or str(problem)
             raise NoAnswer(f"the token file {admin_token_file} cannot be read: {why}.") from None
     if token is not None and not re.fullmatch("[!-~]{1,1000}", token):
-        raise AuthorError("an admin token is 1 to 1,000 printable ASCII characters, without a space.")
+        raise InputError("an admin token is 1 to 1,000 printable ASCII characters, without a space.")
     return token
 
 

@@ -33,7 +33,7 @@ from oceanmock.cli.conform_options import (
 )
 from oceanmock.clock import SECOND, stopwatch
 from oceanmock.conformance.model import INTERRUPTED, PHASES, UNTESTABLE, ApiName, Options, Result
-from oceanmock.errors import AuthorError, EnvironmentProblem, OceanmockError
+from oceanmock.errors import EnvironmentProblem, InputError, OceanmockError
 from oceanmock.text import escape_unprintable, plural
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def compare(ctx: click.Context, old: Path, new: Path) -> None:
     runs = [{run["api"]: run for run in load_json(path)["runs"]} for path in (old, new)]
     both = [api for api in runs[0] if api in runs[1]]
     if not both:
-        raise AuthorError(f"{old} and {new} have no run of the same API.")
+        raise InputError(f"{old} and {new} have no run of the same API.")
     is_worse = False
     for api in both:
         for title, gone, added in differences(runs[0][api], runs[1][api]):
@@ -145,7 +145,7 @@ def _check_recording(options: ConformOptions) -> list[Result]:
             run = partial(judge_recording, options.passive, api, exchanges)
             results.append(_run(options, run, api=api, version=version_in(api, exchanges)))
     if not results:
-        raise AuthorError(f"the recording {options.passive} has no exchange of {options.api}.")
+        raise InputError(f"the recording {options.passive} has no exchange of {options.api}.")
     return results
 
 
@@ -199,7 +199,7 @@ def _check_mock(options: ConformOptions) -> list[Result]:
     for name in dict.fromkeys(options.what):
         api = load_scenario(name).api
         if api not in selected:
-            raise AuthorError(f"{name} is a scenario of {api}, not of --api {options.api}.")
+            raise InputError(f"{name} is a scenario of {api}, not of --api {options.api}.")
         grouped.setdefault(api, []).append(name)
     results = list[Result]()
     for api, names in grouped.items():
@@ -315,10 +315,10 @@ def _choose_tasks(target: Target) -> tuple[str, ...]:
 
     failed, noun = failed_tasks(target), api_named(target.api).root.title
     if not failed:
-        raise AuthorError(f"--write needs a {noun} to operate on, and none is FAILED: give --task ID.")
+        raise InputError(f"--write needs a {noun} to operate on, and none is FAILED: give --task ID.")
     rows = "\n".join(f"  {id}  {name}" for id, name in failed)
     if not is_interactive():
-        raise AuthorError(f"--write needs the {noun}s to operate on: give --task ID. FAILED are:\n{rows}")
+        raise InputError(f"--write needs the {noun}s to operate on: give --task ID. FAILED are:\n{rows}")
     click.echo(f"These {noun}s are FAILED; the run may retry, roll back or pass them:\n{rows}", err=True)
     choice = list_of([id for id, _ in failed])
     return tuple(click.prompt("Ids to operate on, comma-separated", value_proc=choice, err=True))

@@ -23,7 +23,7 @@ from oceanmock.cli.conform_options import DURATION, mask_names
 from oceanmock.cli.printing import banner, complete_scenario, print_exchange, print_json, print_reports, ready_line
 from oceanmock.cli.store import default_sandbox, open_store
 from oceanmock.clock import Progression, stopwatch
-from oceanmock.errors import AuthorError, EnvironmentProblem, OceanmockError
+from oceanmock.errors import EnvironmentProblem, InputError, OceanmockError
 from oceanmock.text import format_duration, suggest
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def _build(
     store: Callable[[], Any] | None = None,
     **options: Any,
 ) -> tuple[App, bool]:
-    """Return the app of a command's options, and whether its token was generated. Raises AuthorError."""
+    """Return the app of a command's options, and whether its token was generated. Raises InputError."""
     gc.disable()  # it would take a tenth of the start; what is there afterwards stays
     try:
         # connexion imports httpx and requests, which go without these (10 MB with rich) where they cannot be imported.
@@ -121,12 +121,12 @@ def _build(
         for item in switches:
             name, equals, value = item.partition("=")
             if not equals or name not in api_of:  # a name alone decides nothing
-                raise AuthorError(f"--switch {item}: not a switch. {suggest(name, list(api_of))}")
+                raise InputError(f"--switch {item}: not a switch. {suggest(name, list(api_of))}")
             switch = {name: parse_scalar(value)}
             try:
                 api_of[name].scenario.Switches.model_validate(switch)
             except ValidationError as error:
-                raise AuthorError(f"--switch {item}: {error.errors()[0]['msg']}") from error
+                raise InputError(f"--switch {item}: {error.errors()[0]['msg']}") from error
             by_api[api_of[name].name] |= switch
         settings: dict[str, Any] = {"progression": progression, "speed": speed, "seed": seed, "switches": by_api}
         settings["accounts"] = Accounts(required=auth == "on")
@@ -252,7 +252,7 @@ def serve(
     port_range = options.pop("sandbox_ports")
     app, has_new_token = _build(scenarios, host=host, **options)
     if url and has_new_token:
-        raise AuthorError(f"replicas have one token: give each the same --admin-token, since --host is {host}.")
+        raise InputError(f"replicas have one token: give each the same --admin-token, since --host is {host}.")
     app.port_range = port_range
     if not quiet and (log_format or os.isatty(2)):  # where nobody reads the other end of a pipe, it would fill up
         app.on_exchange = partial(print_exchange, as_json=log_format == "json")
@@ -322,7 +322,7 @@ def _stamps(scenarios: Sequence[str]) -> list[tuple[str, int, int, int]]:
     from oceanmock.library import expand, find_scenario
 
     stamps = []
-    with contextlib.suppress(AuthorError, OSError):
+    with contextlib.suppress(InputError, OSError):
         for path in map(find_scenario, expand(scenarios)):
             status = path.stat()
             stamps.append((str(path), status.st_mtime_ns, status.st_size, status.st_ino))
@@ -431,12 +431,12 @@ def wait(url: str, timeout: int) -> None:
 
 
 def _tls_context(certificate: str | None, key: str | None) -> ssl.SSLContext | None:
-    """Return the TLS of a server with a certificate, None without one. Raises AuthorError, EnvironmentProblem."""
+    """Return the TLS of a server with a certificate, None without one. Raises InputError, EnvironmentProblem."""
     import ssl
 
     if certificate is None:
         if key is not None:
-            raise AuthorError("--tls-key needs the certificate of that key: add --tls-cert.")
+            raise InputError("--tls-key needs the certificate of that key: add --tls-cert.")
         return None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:

@@ -12,7 +12,7 @@ from typing import IO, TYPE_CHECKING, Any, Final
 
 import click
 
-from oceanmock.errors import AuthorError, CallerError, EnvironmentProblem
+from oceanmock.errors import CallerError, EnvironmentProblem, InputError
 from oceanmock.text import plural
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def check(place: str) -> None:
                 assert changes.spec is not None
                 Sandbox(changes.spec, APIS, store=store, wall=store.wall, is_stored=False).refresh(since=-1)
                 click.echo(f"{name}: {plural(len(changes.entries), 'command')}")
-            except (AuthorError, KeyError, TypeError, ValueError) as problem:
+            except (InputError, KeyError, TypeError, ValueError) as problem:
                 is_broken = True
                 click.echo(f"{name}: it was written by another version of oceanmock ({problem}).", err=True)
         click.echo(_size_of(store))
@@ -181,7 +181,7 @@ def import_store(place: str, file: IO[str]) -> None:
                             store.record(name, encoding.decode_key(json.dumps(key)), record)
                     case _:
                         raise ValueError("no export has such a line")
-        except (AuthorError, CallerError, KeyError, TypeError, ValueError) as problem:
+        except (InputError, CallerError, KeyError, TypeError, ValueError) as problem:
             text = f"line {lines} cannot be imported: {problem}. Those before it were."
             raise EnvironmentProblem(text) from None
         click.echo(_size_of(store), err=True)

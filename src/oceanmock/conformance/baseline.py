@@ -24,7 +24,7 @@ from oceanmock.checks import CheckResult
 from oceanmock.conformance.checks import all_rules
 from oceanmock.conformance.model import ApiName, Result
 from oceanmock.conformance.reports.files import writing
-from oceanmock.errors import AuthorError
+from oceanmock.errors import InputError
 from oceanmock.openapi import operations_of
 from oceanmock.scenario.document import Document, Issue, ScenarioError, Wording, explain
 from oceanmock.text import did_you_mean, suggest
@@ -136,7 +136,7 @@ def update_file(baselines: Sequence[Baseline], path: Path, result: Result) -> tu
 def choose_baselines(
     references: Sequence[str | Path], *, api: ApiName, version: str, creates: bool = False, skips_others: bool = False
 ) -> tuple[list[Baseline], list[str]]:
-    """Return the baselines for a target, and notes on what is unusual about them. Raises AuthorError.
+    """Return the baselines for a target, and notes on what is unusual about them. Raises InputError.
 
     Without references it is the one that comes with oceanmock for the version. A file that does not exist is an empty
     baseline if the run ``creates`` it. Baselines of another API are left out with ``skips_others``.
@@ -160,7 +160,7 @@ def choose_baselines(
         if loaded.api != api:
             if skips_others:
                 continue
-            raise AuthorError(f"the baseline {reference} is for {loaded.api}, not for {api}.")
+            raise InputError(f"the baseline {reference} is for {loaded.api}, not for {api}.")
         baselines.append(loaded)
         if not loaded.fits(version):
             state = f"is {version}" if version else "does not give its version"
@@ -185,18 +185,18 @@ def is_path(reference: str | Path) -> bool:
 def load_baseline(reference: str | Path) -> Baseline:
     """Return the baseline of a name that comes with oceanmock, or of a file.
 
-    Raises AuthorError if there is none, or with every mistake in it.
+    Raises InputError if there is none, or with every mistake in it.
     """
     path = Path(reference) if is_path(reference) else FOLDER / f"{reference}.yaml"
     if not path.is_file():
         if is_path(reference):
-            raise AuthorError(f"there is no baseline file {path}. `--update-baseline` creates it.")
+            raise InputError(f"there is no baseline file {path}. `--update-baseline` creates it.")
         hint = suggest(reference, [*shipped_names(), "none", "a file's path (*.yaml)"])
-        raise AuthorError(f"there is no baseline {str(reference)!r}. {hint}")
+        raise InputError(f"there is no baseline {str(reference)!r}. {hint}")
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise AuthorError(f"the baseline {path} cannot be read: {error}") from error
+        raise InputError(f"the baseline {path} cannot be read: {error}") from error
     return _read(Document(text, str(path)), path.stem if path.parent == FOLDER else path.as_posix())
 
 

@@ -58,7 +58,7 @@ def conform_mock(
 ) -> Result:
     """Return the result of a run over named scenarios, or over the library.
 
-    Scenarios of another API are left out. Raises AuthorError for a name without a scenario. A KeyboardInterrupt ends
+    Scenarios of another API are left out. Raises InputError for a name without a scenario. A KeyboardInterrupt ends
     the run early.
     """
     scenarios = [item for item in load_scenarios(names) if item.api == api]

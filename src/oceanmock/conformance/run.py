@@ -47,7 +47,7 @@ from oceanmock.conformance.model import (
 from oceanmock.conformance.reports.files import write_report
 from oceanmock.conformance.reports.terminal import print_results
 from oceanmock.conformance.target import Target, check_tasks, reach
-from oceanmock.errors import AuthorError
+from oceanmock.errors import InputError
 from oceanmock.observations import Observation, TargetKind
 from oceanmock.obshell.conformance import CLUSTER_AGENT
 from oceanmock.openapi import find_operation
@@ -385,14 +385,14 @@ class ConformanceFixture:
         """Run against a server; it only reads, unless ``write`` and ``tasks`` are given.
 
         ``auth`` is a name and a password, or what ``oceanmock.credentials`` has. Raises Untestable when the server is
-        down, is not that API, or refuses the credentials, and AuthorError for a setting that there is not.
+        down, is not that API, or refuses the credentials, and InputError for a setting that there is not.
         """
         values: dict[str, Any] = {"max_requests": MAX_REQUESTS, "max_time": MAX_TIME, **setting}
         phases = frozenset(values.pop("phases", PHASES))
         for what, names, choices in (("setting", setting, list(Setting.__annotations__)), ("phase", phases, PHASES)):
             for name in names:
                 if name not in choices:
-                    raise AuthorError(f"a run has no {what} {name!r}. {suggest(name, choices)}")
+                    raise InputError(f"a run has no {what} {name!r}. {suggest(name, choices)}")
         verify, wait = values.pop("verify", True), values.pop("wait", 5.0)
         baseline = values.pop("baseline", ())
         references = [baseline] if isinstance(baseline, str | Path) else list(baseline)

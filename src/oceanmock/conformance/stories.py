@@ -23,7 +23,7 @@ from oceanmock.clock import SECOND
 from oceanmock.conformance.http_client import HttpClient
 from oceanmock.conformance.model import ApiName, NotAllowed, StoryStep
 from oceanmock.conformance.target import detail_path
-from oceanmock.errors import AuthorError
+from oceanmock.errors import InputError
 from oceanmock.library import load_scenario
 from oceanmock.observations import Observation, observations
 from oceanmock.scenario import story
@@ -56,21 +56,21 @@ class Diverges(Exception):
 def load_story(
     reference: str, api: ApiName, *, writes: bool, submits: bool = False, ids: Container[str] = (), first: int = 0
 ) -> tuple[BaseScenario, list[str]]:
-    """Return the scenario of a story to replay from a step on, and what it creates on the target. Raises AuthorError.
+    """Return the scenario of a story to replay from a step on, and what it creates on the target. Raises InputError.
 
     Nothing is created for a task whose id at the target is given, by one of its ``ids`` in the scenario.
     """
     scenario = load_scenario(reference)
     if scenario.api != api:
-        raise AuthorError(f"{reference} is a story of {scenario.api}, not of {api}.")
+        raise InputError(f"{reference} is a story of {scenario.api}, not of {api}.")
     record = api_named(api)
     steps = record.scenario.FORMAT.steps_of(scenario)
     if not steps:
-        raise AuthorError(f"{reference} has no `story`.")
+        raise InputError(f"{reference} has no `story`.")
     if first >= len(steps):
-        raise AuthorError(f"the story of {reference} has {plural(len(steps), 'step')}: give --from 1 to {len(steps)}.")
+        raise InputError(f"the story of {reference} has {plural(len(steps), 'step')}: give --from 1 to {len(steps)}.")
     if not writes and any(isinstance(step, story.CallAction) for step in steps[first:]):
-        raise AuthorError(f"the story of {reference} changes the target: it needs --write.")
+        raise InputError(f"the story of {reference} changes the target: it needs --write.")
     scripts, created = getattr(scenario, record.scripts_key), []
     for step in steps[first:]:
         if isinstance(step, story.StartAction) and step.status == HTTPStatus.OK:
@@ -79,7 +79,7 @@ def load_story(
                 request = f"{script.starts_on.method} {script.starts_on.path}"
                 created.append(f"{record.root.title} {script.name or script.id!r} by {request}")
     if created and not submits:
-        raise AuthorError(
+        raise InputError(
             f"the story of {reference} creates {', '.join(created)}: --submit allows it. To replay it on one that "
             "exists, give --story-id, or --from STEP."
         )

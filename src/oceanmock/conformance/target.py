@@ -28,7 +28,7 @@ from oceanmock.conformance.http_client import HttpClient, RequestAuth, hide, mas
 from oceanmock.conformance.model import ApiName, Listener, Options, PhaseEnded, PhaseStarted, Waiting
 from oceanmock.conformance.transport import Problem, problem_of
 from oceanmock.credentials import AccessKey, Basic, Sealed
-from oceanmock.errors import AuthorError, OceanmockError
+from oceanmock.errors import InputError, OceanmockError
 from oceanmock.masking import is_secret, mask_body, mask_query, mask_text
 from oceanmock.observations import observations
 from oceanmock.text import escape_unprintable
@@ -189,7 +189,7 @@ def without_user(url: str) -> str:
 
 
 def read_recording(path: Path) -> dict[ApiName, list[Exchange]]:
-    """Return the exchanges of a file by their API, in their order, masked. Raises AuthorError.
+    """Return the exchanges of a file by their API, in their order, masked. Raises InputError.
 
     It is a HAR (http://www.softwareishard.com/blog/har-12-spec/), or what `oceanmock journal --json` prints. What
     precedes an API's own path is left out. Every request counts as sent with credentials: a HAR often has none.
@@ -197,7 +197,7 @@ def read_recording(path: Path) -> dict[ApiName, list[Exchange]]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as problem:
-        raise AuthorError(f"the recording {path} cannot be read: {problem}") from None
+        raise InputError(f"the recording {path} cannot be read: {problem}") from None
     exchanges, place = dict[ApiName, list[Exchange]](), "it"
     try:
         is_har = '"log"' in text[:HAR_HEAD].partition(":")[0]
@@ -214,12 +214,12 @@ def read_recording(path: Path) -> dict[ApiName, list[Exchange]]:
                     exchanges.setdefault(cast("ApiName", api.name), []).append(exchange)
                     break
     except (*UNREADABLE, RecursionError) as problem:
-        raise AuthorError(
+        raise InputError(
             f"the recording {path} is neither a HAR file nor the output of `oceanmock journal --json`: {place} cannot "
             f"be read ({type(problem).__name__}: {problem})."
         ) from None
     if not exchanges:
-        raise AuthorError(f"the recording {path} has no exchange with {' or '.join(api.title for api in APIS)}.")
+        raise InputError(f"the recording {path} has no exchange with {' or '.join(api.title for api in APIS)}.")
     return exchanges
 
 

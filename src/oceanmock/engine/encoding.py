@@ -72,7 +72,7 @@ def decode_entry(data: bytes, *, number: int) -> Recorded:
 class Decoder:
     """Read what was encoded: ``scenario_of`` a mapping and its path, ``fault_of`` a mapping.
 
-    Every method raises AuthorError, KeyError, TypeError or ValueError for what was not encoded by this version.
+    Every method raises InputError, KeyError, TypeError or ValueError for what was not encoded by this version.
     """
 
     scenario_of: Callable[..., BaseScenario]

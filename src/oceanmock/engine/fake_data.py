@@ -11,7 +11,7 @@ from random import Random
 from threading import Lock
 from typing import Any, Final
 
-from oceanmock.errors import AuthorError
+from oceanmock.errors import InputError
 
 _start: Final = attrgetter("start")
 FIRST_FREE_ID: Final = 1_000_000
@@ -106,18 +106,18 @@ class FakeData:
         return self._users[number] if self._users else (0, "")
 
     def id(self) -> int:
-        """Return an id that is not taken yet. Raises AuthorError if there is none."""
+        """Return an id that is not taken yet. Raises InputError if there is none."""
         return self.ids(1).start
 
     def ids(self, count: int) -> range:
-        """Return ids, one after another, that are not taken yet. Raises AuthorError if none are found."""
+        """Return ids, one after another, that are not taken yet. Raises InputError if none are found."""
         for _ in range(MAX_DRAWS if FIRST_FREE_ID + count < LAST_FREE_ID else 0):
             first = self._random.randrange(FIRST_FREE_ID, LAST_FREE_ID - count + 1)
             drawn = range(first, first + count)
             if self._taken.first_in(drawn) is None:
                 self._taken.add(drawn)
                 return drawn
-        raise AuthorError(f"there are no {count:,} free ids in a row. Let fewer tasks `repeat`.")
+        raise InputError(f"there are no {count:,} free ids in a row. Let fewer tasks `repeat`.")
 
 
 @dataclass(frozen=True, slots=True)

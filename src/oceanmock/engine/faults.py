@@ -20,7 +20,7 @@ from random import Random
 from typing import Any, Final
 
 from oceanmock.engine.store import Store
-from oceanmock.errors import AuthorError, CallerError
+from oceanmock.errors import CallerError, InputError
 from oceanmock.journal.entries import is_id
 from oceanmock.scenario.faults import MAX_FAULTS, Fault
 
@@ -77,7 +77,7 @@ class Faults:
     """The faults of one sandbox by name, in order; its store keeps their counters and the callers' last attempts."""
 
     def __init__(self, faults: Iterable[Fault], sandbox: str, store: Store, *, seed: int = 0) -> None:
-        """Raise AuthorError if two have the same name."""
+        """Raise InputError if two have the same name."""
         self._sandbox: Final = sandbox
         self._store: Final = store
         self._seed: Final = seed
@@ -116,15 +116,15 @@ class Faults:
         return None
 
     def add(self, fault: Fault) -> str:
-        """Add a fault behind the others and return its name. Raises AuthorError if it is taken, or one too many."""
+        """Add a fault behind the others and return its name. Raises InputError if it is taken, or one too many."""
         if len(self.by_name) >= MAX_FAULTS:
-            raise AuthorError(f"a sandbox has at most {MAX_FAULTS} faults. Remove those that are done with.")
+            raise InputError(f"a sandbox has at most {MAX_FAULTS} faults. Remove those that are done with.")
         number = self._added + 1
         while fault.name is None and f"fault {number}" in self.by_name:
             number += 1
         name = fault.name or f"fault {number}"
         if name in self.by_name:
-            raise AuthorError(f"there is a fault {name!r} already. Give this one another name.")
+            raise InputError(f"there is a fault {name!r} already. Give this one another name.")
         self._added = number
         self.by_name[name] = _Fault(number, name, fault, frozenset(fault.operation), fault.targets, fault.spans)
         return name

@@ -23,7 +23,7 @@ from oceanmock.engine.faults import FaultRequest, Faults, FaultStatistics, Injec
 from oceanmock.engine.log import Command, LogEntry, Operate, OperationRecord, SandboxSpec
 from oceanmock.engine.store import MemoryStore, SandboxFull, Store, StoreUnavailable
 from oceanmock.engine.world import World
-from oceanmock.errors import AuthorError, CallerError, OceanmockError
+from oceanmock.errors import CallerError, InputError, OceanmockError
 from oceanmock.scenario.faults import Fault
 from oceanmock.scenario.fields import MAX_STUBS, BaseScenario
 from oceanmock.scenario.stubs import Stub, StubRequest
@@ -69,7 +69,7 @@ class Sandbox:
     ) -> None:
         """Create the sandbox in the store, with the commands of a log replayed.
 
-        Raises AuthorError if its scenarios cannot be served together; then nothing is stored.
+        Raises InputError if its scenarios cannot be served together; then nothing is stored.
         """
         self.name: Final = spec.name
         self.apis: Final = apis
@@ -234,7 +234,7 @@ class Sandbox:
         except OceanmockError as error:
             self._accepted[type(command)] -= 1
             if isinstance(command, commands.Load) or (
-                isinstance(command, commands.Create) and isinstance(error, AuthorError)
+                isinstance(command, commands.Create) and isinstance(error, InputError)
             ):
                 self.refresh(since=-1)  # some of it may have been added
             elif isinstance(command, Operate) and isinstance(error, CallerError):
@@ -368,13 +368,13 @@ class Sandbox:
         self.scenarios = (*self.scenarios, *scenarios)
 
     def _check_stubs(self, scenarios: Sequence[BaseScenario]) -> None:
-        """Raise AuthorError if more tasks or dags start on a request than a sandbox may have."""
+        """Raise InputError if more tasks or dags start on a request than a sandbox may have."""
         for api in self.apis:
             scripts = chain.from_iterable(getattr(scenario, api.scripts_key, ()) for scenario in scenarios)
             if sum(getattr(script, "starts_on", None) is not None for script in scripts) > MAX_STUBS:
-                raise AuthorError(f"more than {MAX_STUBS} {api.scripts_key} start on a request. Serve them apart.")
+                raise InputError(f"more than {MAX_STUBS} {api.scripts_key} start on a request. Serve them apart.")
         if sum(len(scenario.stubs) for scenario in scenarios) > MAX_STUBS:
-            raise AuthorError(f"a sandbox has at most {MAX_STUBS} stubs. Serve them apart.")
+            raise InputError(f"a sandbox has at most {MAX_STUBS} stubs. Serve them apart.")
 
     def _add_stubs(self, scenarios: Sequence[BaseScenario]) -> None:
         """Add the stubs of scenarios behind the others, and the refusals of what starts on a request."""

@@ -23,7 +23,7 @@ from oceanmock.engine.store import (
     TooManySandboxes,
     quoted_name,
 )
-from oceanmock.errors import AuthorError
+from oceanmock.errors import InputError
 from oceanmock.scenario.fields import BaseScenario
 from oceanmock.text import format_duration
 
@@ -99,7 +99,7 @@ class Sandboxes:
     def create(self, name: str | None, spec: SandboxSpec) -> Sandbox:
         """Create a sandbox of a name, by default the next free one.
 
-        Raises AuthorError for an invalid name or specification, SandboxTaken, TooManySandboxes; then nothing has
+        Raises InputError for an invalid name or specification, SandboxTaken, TooManySandboxes; then nothing has
         changed.
         """
         return self.add(self.build(name, spec))
@@ -127,7 +127,7 @@ class Sandboxes:
             names = self._names()
             name = next(n for n in map("sandbox-{}".format, self._numbers) if n not in names)
         if not SANDBOX_NAME.fullmatch(name):
-            raise AuthorError(
+            raise InputError(
                 f"{quoted_name(name)} is no name for a sandbox: letters, digits, dots, dashes and "
                 f"underscores, at most {MAX_NAME_LENGTH}, a letter or digit first."
             )
@@ -157,7 +157,7 @@ class Sandboxes:
     def load(self, name: str, scenarios: Sequence[BaseScenario]) -> Sandbox:
         """Add scenarios to a sandbox: to the specification, if it has had no command and no request; else now.
 
-        Raises NoSuchSandbox, and AuthorError if they do not fit what is there; then nothing has changed.
+        Raises NoSuchSandbox, and InputError if they do not fit what is there; then nothing has changed.
         """
         while (sandbox := self.get(name)).is_untouched:
             fresh = self.put(self.rebuild(name, scenarios), if_untouched=True)
@@ -197,7 +197,7 @@ class Sandboxes:
     ) -> Sandbox:
         """Return a sandbox of the same specification, with more or other scenarios, or changes; it changes nothing.
 
-        Raises NoSuchSandbox, and AuthorError for scenarios that do not fit together.
+        Raises NoSuchSandbox, and InputError for scenarios that do not fit together.
         """
         current = self.get(name)
         kept = () if replaces else current.spec.scenarios

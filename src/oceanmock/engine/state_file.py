@@ -28,7 +28,7 @@ from oceanmock.engine.encoding import (
 from oceanmock.engine.log import LogEntry, MoveClock, OperationRecord, SandboxSpec
 from oceanmock.engine.machine import MAX_OPERATIONS
 from oceanmock.engine.store import MemoryStore, StoredSandbox, StoreUnavailable
-from oceanmock.errors import AuthorError, EnvironmentProblem
+from oceanmock.errors import EnvironmentProblem, InputError
 from oceanmock.journal import Journal
 
 APPLICATION_ID: Final = 0x6F6D_6B31
@@ -60,7 +60,7 @@ class StateFile(MemoryStore):
         self._connection: Final = _open(path)
         try:
             self._ahead = max(self._restore(Decoder(scenario_of, fault_of)) - machine_now(), 0)
-        except (AuthorError, KeyError, TypeError, ValueError) as problem:
+        except (InputError, KeyError, TypeError, ValueError) as problem:
             self.close()
             raise _unusable(path, f"it was written by another version of oceanmock ({problem})", is_ours=True) from None
 

@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Final, Generic, NamedTuple, TypeVar
 
 from oceanmock.clock import Clock
 from oceanmock.engine.machine import History, next_due, next_tick, view_at
-from oceanmock.errors import AuthorError, NoSuchTask
+from oceanmock.errors import InputError, NoSuchTask
 from oceanmock.scenario.fields import BaseScenario
 
 
@@ -199,7 +199,7 @@ class World(ABC, Generic[Key, D, V, Template]):
         switches: Mapping[str, Any] | None = None,
         ports: Sequence[int] = (),
     ) -> None:
-        """Raise AuthorError if the scenarios differ in a switch. ``switches`` outrank theirs.
+        """Raise InputError if the scenarios differ in a switch. ``switches`` outrank theirs.
 
         ``ports`` are those that the server has opened for its servers, see ``listens_on``.
         """
@@ -342,17 +342,17 @@ class World(ABC, Generic[Key, D, V, Template]):
     # --- changing ---
 
     def check(self, scenarios: Sequence[Any], *, sandbox: str) -> None:
-        """Raise AuthorError if a scenario needs other settings than those of this sandbox."""
+        """Raise InputError if a scenario needs other settings than those of this sandbox."""
         for scenario in scenarios:
             if scenario.switches not in (self.switches, type(scenario.switches)()):
-                raise AuthorError(
+                raise InputError(
                     f"scenario {scenario.name!r} sets other switches than sandbox {sandbox!r} has, "
                     "which is in use. Load it into a fresh one."
                 )
 
     @abstractmethod
     def populate(self, scenarios: Sequence[Any], *, start: int) -> None:
-        """Add the tasks and templates of scenarios that begin at an instant. Raises AuthorError."""
+        """Add the tasks and templates of scenarios that begin at an instant. Raises InputError."""
 
     def operate(self, key: Key, operation: str, part: int | None, at: int) -> V:
         """Operate a task or dag, or its part at a position, and return its view.
@@ -405,9 +405,9 @@ _first_id: Final = attrgetter("ids.start")
 
 
 def agreed_setting(scenarios: Iterable[BaseScenario], plural: str, default: Setting, key: str) -> Setting:
-    """Return the one setting of the scenarios that set any. Raises AuthorError if they differ."""
+    """Return the one setting of the scenarios that set any. Raises InputError if they differ."""
     settings = {item.name: setting for item in scenarios if (setting := getattr(item, key)) != default}
     first, *others = settings.values() or (default,)
     if others.count(first) < len(others):
-        raise AuthorError(f"scenarios {', '.join(settings)} set different {plural}. Serve them apart.")
+        raise InputError(f"scenarios {', '.join(settings)} set different {plural}. Serve them apart.")
     return first

@@ -27,7 +27,7 @@ from oceanmock.engine.sandbox import Sandbox
 from oceanmock.engine.sandboxes import DEFAULT_SANDBOX, MAX_OWN_PORTS
 from oceanmock.engine.store import NoSuchSandbox, SandboxTaken, TooManySandboxes
 from oceanmock.engine.world import TaskItem
-from oceanmock.errors import AuthorError, CallerError, EnvironmentProblem, IdTaken, NoSuchTask
+from oceanmock.errors import CallerError, EnvironmentProblem, IdTaken, InputError, NoSuchTask
 from oceanmock.http import admin_values as values
 from oceanmock.journal import MAX_STORE_BYTES, Query
 from oceanmock.library import read_fault
@@ -159,7 +159,7 @@ class AdminHandlers:
                 request.sandbox = self.app.sandboxes.get(request.parameters["sandbox"])
                 request.sandbox.renew()
             body: Json | str | Response = self.methods[request.operation.id](request)
-        except AuthorError as error:
+        except InputError as error:
             raise ApiError("wrong request", str(error)) from None
         except EnvironmentProblem as error:
             raise Conflict(str(error)) from None
@@ -296,7 +296,7 @@ class AdminHandlers:
                         loaded = self._change(partial(self._with_ports, loaded))
                     return self._change(partial(self._json, request, loaded))
                 sandbox = sandboxes.get(sandbox.name)
-        except AuthorError as error:
+        except InputError as error:
             raise Conflict(str(error)) from None
 
     def get_report(self, request: Request) -> Json | str:
@@ -416,7 +416,7 @@ class AdminHandlers:
         sandbox, fault = request.sandbox, read_fault(request.content)
         try:
             name = sandbox.execute(log.AddFault(fault))
-        except AuthorError as error:
+        except InputError as error:
             raise Conflict(str(error)) from None
         return next(values.fault_json(item) for item in sandbox.faults() if item.name == name)
 

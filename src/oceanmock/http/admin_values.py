@@ -26,7 +26,7 @@ from oceanmock.clock import EARLIEST, LATEST
 from oceanmock.engine import log
 from oceanmock.engine.faults import FaultStatistics
 from oceanmock.engine.world import TaskItem
-from oceanmock.errors import AuthorError, EnvironmentProblem
+from oceanmock.errors import EnvironmentProblem, InputError
 from oceanmock.journal.entries import value_count
 from oceanmock.library import library_names, load_scenario, read_scenario, scenario_of
 from oceanmock.openapi import ALL_PERMISSIONS, Operation, Spec, load_spec, spec_path
@@ -158,18 +158,18 @@ def read_duration(key: str, text: str) -> int:
 
 
 def check_switches(api: Api, switches: Mapping[str, Any]) -> None:
-    """Raise AuthorError for a switch that an API does not have, or a wrong value."""
+    """Raise InputError for a switch that an API does not have, or a wrong value."""
     model, key = api.scenario.Switches, api.switches_key
     for name in switches:
         if name not in model.model_fields:
             hint = suggest(name, list(model.model_fields))
-            raise AuthorError(f"{key}: {name[:200]!r} is no switch. {hint}")
+            raise InputError(f"{key}: {name[:200]!r} is no switch. {hint}")
     try:
         model.model_validate(switches)
     except ValidationError as error:
         problem = error.errors()[0]
         path = ".".join(str(part) for part in (key, *problem["loc"]))
-        raise AuthorError(f"{path}: {problem['msg']}") from None
+        raise InputError(f"{path}: {problem['msg']}") from None
 
 
 class ScenarioCatalog:
@@ -183,16 +183,16 @@ class ScenarioCatalog:
         return sorted({*self._by_name, *library_names()})
 
     def get(self, name: str) -> BaseScenario:
-        """Return the scenario of a name. Raises AuthorError with the nearest name."""
+        """Return the scenario of a name. Raises InputError with the nearest name."""
         if name not in self._by_name:
             if name not in library_names():
                 hint = did_you_mean(name[:200], self.names())
-                raise AuthorError(f"there is no scenario {name[:200]!r} here. {hint}".rstrip())
+                raise InputError(f"there is no scenario {name[:200]!r} here. {hint}".rstrip())
             self._by_name[name] = load_scenario(name)
         return self._by_name[name]
 
     def read(self, body: Mapping[str, Any], apis: Sequence[Api]) -> tuple[BaseScenario, ...]:
-        """Return the scenarios of a request. Raises AuthorError with everything wrong in them."""
+        """Return the scenarios of a request. Raises InputError with everything wrong in them."""
         scenarios, left, api = list[BaseScenario](), MAX_SCENARIO_VALUES, body.get("api")
         for number, source in enumerate(body.get("scenarios", ())):
             scenario, size = self._scenario(source, f"scenarios[{number}]", max_values=left)
@@ -200,7 +200,7 @@ class ScenarioCatalog:
             scenarios.append(scenario)
         for scenario in scenarios:
             if api not in (None, scenario.api):
-                raise AuthorError(
+                raise InputError(
                     f"scenario {scenario.name!r} is of {scenario.api}, and {api} is asked for: "
                     f"api={scenario.api!r} would take it."
                 )
@@ -225,7 +225,7 @@ class ScenarioCatalog:
 
 
 def read_spec(body: Mapping[str, Any], app: App) -> log.SandboxSpec:
-    """Return the specification that a body asks for. Raises AuthorError.
+    """Return the specification that a body asks for. Raises InputError.
 
     The accounts are those of ``default`` but for what the body states.
     """
@@ -259,7 +259,7 @@ def steps_in(scenarios: Iterable[BaseScenario], apis: Sequence[Api]) -> int:
 
 
 def check_load(scenarios: Sequence[BaseScenario], apis: Sequence[Api], *, sandbox: str) -> None:
-    """Raise AuthorError where scenarios have more steps than can be added to a sandbox in use."""
+    """Raise InputError where scenarios have more steps than can be added to a sandbox in use."""
     place = f"loaded at once into sandbox {sandbox!r}, which is in use. Load them in parts, or into a fresh one."
     _check_size(scenarios, apis, MAX_LOADED_STEPS, place)
 
@@ -270,21 +270,21 @@ def _check_size(
     limit: int = MAX_SCENARIO_STEPS,
     place: str = "given in one request. Let tasks `repeat`: those count once.",
 ) -> None:
-    """Raise AuthorError where scenarios have more steps than a request may bring, or than another limit."""
+    """Raise InputError where scenarios have more steps than a request may bring, or than another limit."""
     if (steps := steps_in(scenarios, apis)) > limit:
-        raise AuthorError(f"these scenarios have {steps:,} attempts of subtasks; at most {limit:,} can be {place}")
+        raise InputError(f"these scenarios have {steps:,} attempts of subtasks; at most {limit:,} can be {place}")
 
 
 def read_template(api: Api, template: Json, settings: Mapping[str, Any]) -> BaseScenario:
-    """Return the scenario of one task, with a sandbox's settings. Raises AuthorError with everything wrong in it."""
+    """Return the scenario of one task, with a sandbox's settings. Raises InputError with everything wrong in it."""
     key = api.scripts_key
     data = {"summary": "A template", "api": api.name, **settings, key: [template]}
     try:
         scenario = scenario_of(data, path="template")
-    except AuthorError as error:
-        raise AuthorError(str(error).replace(f"template.{key}[0]", "template")) from None
+    except InputError as error:
+        raise InputError(str(error).replace(f"template.{key}[0]", "template")) from None
     if any(getattr(script, "starts_on", None) for script in getattr(scenario, key)):
-        raise AuthorError("template.starts_on: a task that is created starts at once.")
+        raise InputError("template.starts_on: a task that is created starts at once.")
     _check_size([scenario], [api])
     return scenario
 

@@ -91,7 +91,7 @@ class App:
     server adds ``response_headers`` to every response. It also sets ``ports``, which opens further ones, those of
     ``port_range`` if there is one. ``on_exchange`` is called with each request once it is in the journal; ``requests``
     counts them by API, operation and status. With ``has_process`` the garbage collector leaves out what is loaded.
-    Raises AuthorError when a contract and its handlers do not match.
+    Raises InputError when a contract and its handlers do not match.
     """
 
     is_replica = False
@@ -156,7 +156,7 @@ class App:
     def replace_scenarios(self, scenarios: Sequence[BaseScenario]) -> None:
         """Reset ``default`` with other scenarios, which extend the library, too. Call it on the server's event loop.
 
-        Raises AuthorError where they do not fit together; then nothing has changed.
+        Raises InputError where they do not fit together; then nothing has changed.
         """
         while self.sandboxes.put(self.sandboxes.rebuild(DEFAULT_SANDBOX, scenarios, replaces=True)) is None:
             pass  # another replica was faster

@@ -32,7 +32,7 @@ from oceanmock.api import STATUS_BY_KIND, ApiError, Authenticator, Handler, Head
 from oceanmock.engine.faults import FaultRequest, InjectedFault
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.engine.store import SandboxDeleted, SandboxFull, StoreUnavailable
-from oceanmock.errors import AuthorError, CallerError
+from oceanmock.errors import CallerError, InputError
 from oceanmock.http import Encoded, Receive, Scope
 from oceanmock.http.validation import (
     MAX_MESSAGE_LENGTH,
@@ -99,12 +99,12 @@ def _load_contract(contract: bytes) -> _Contract:
 def _compile(service: Service, routes: _Routes) -> list[str]:
     """Add the operations of a service to the routes; return their methods and paths.
 
-    Raises AuthorError with every difference between its contract and its handlers. connexion does not read OpenAPI 3.1
+    Raises InputError with every difference between its contract and its handlers. connexion does not read OpenAPI 3.1
     (spec-first/connexion#1396), and ignores what it does not know of security.
     """
     name, spec, handled = service.name, service.spec, set(service.handlers)
     if not str(spec.get("openapi", "")).startswith("3.0."):
-        raise AuthorError(f"the contract of {name} is not OpenAPI 3.0; connexion needs that.")
+        raise InputError(f"the contract of {name} is not OpenAPI 3.0; connexion needs that.")
     ids = {operation.id for operation in operations_of(spec)}
     problems = [f"operation '{id}' has no handler" for id in sorted(ids - handled)]
     problems += [f"handler '{id}' has no operation" for id in sorted(handled - ids)]
@@ -113,7 +113,7 @@ def _compile(service: Service, routes: _Routes) -> list[str]:
         if scheme.get("scheme", scheme["type"]).lower() not in supported:
             problems.append(f"nothing checks '{key}'")
     if problems:
-        raise AuthorError(f"the contract of {name} and its handlers: " + "; ".join(problems))
+        raise InputError(f"the contract of {name} and its handlers: " + "; ".join(problems))
     contract = _load_contract(orjson.dumps(runtime_view(spec, aliases=service.aliases)))
     security = SecurityHandlerFactory({kind: _security_handler(check) for kind, check in service.security.items()})
     resolver = Resolver(service.handlers.__getitem__)
@@ -174,7 +174,7 @@ class Pipeline:
     """
 
     def __init__(self, services: Sequence[Service], *, is_strict: bool = False) -> None:
-        """Compile the contracts. Raises AuthorError where one and its handlers do not match."""
+        """Compile the contracts. Raises InputError where one and its handlers do not match."""
         self._services, self._is_strict = services, is_strict
         self._routes: _Routes = defaultdict(list)
         self._operations = {service.name: _compile(service, self._routes) for service in services}

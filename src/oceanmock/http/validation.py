@@ -19,7 +19,7 @@ import orjson
 from jsonschema_rs import Draft4Validator
 
 from oceanmock.api import ApiError, ErrorKind, Fragment, Headers, Request
-from oceanmock.errors import AuthorError
+from oceanmock.errors import InputError
 from oceanmock.openapi import Operation, Spec
 from oceanmock.text import first_few
 
@@ -208,7 +208,7 @@ class Parameters:
         self.defaults = {p.name: p.default for p in parameters if p.default is not None}
         self.required = [p.name for p in parameters if p.required and p.place != "path"]
         if len(self.of_path) + len(self.of_query) + len(self.of_header) < len(parameters):
-            raise AuthorError("a parameter of the contract is in a cookie: that is not served.")
+            raise InputError("a parameter of the contract is in a cookie: that is not served.")
 
     def read(self, request: Request) -> dict[str, Any]:
         """Return the values of a request, defaults included. Raises ApiError for the first forbidden one."""

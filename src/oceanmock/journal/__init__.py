@@ -21,7 +21,7 @@ from threading import Lock
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
-from oceanmock.errors import AuthorError
+from oceanmock.errors import InputError
 from oceanmock.journal.entries import (
     HEADER_BYTES,
     NO_VALUE,
@@ -207,15 +207,15 @@ class Journal:
     ) -> dict[str, Any]:
         """Return whether so many entries match, and why not, as JSON; without a number, at least one must.
 
-        Raises AuthorError for numbers that contradict each other.
+        Raises InputError for numbers that contradict each other.
         """
         if times is not None:
             if at_least is not None or at_most is not None:
-                raise AuthorError("`times` says it all: leave out `at_least` and `at_most`.")
+                raise InputError("`times` says it all: leave out `at_least` and `at_most`.")
             at_least = at_most = times
         least = int(at_most is None) if at_least is None else at_least
         if least < 0 or (at_most is not None and at_most < least):
-            raise AuthorError(f"nothing can come at least {least} and at most {at_most} times.")
+            raise InputError(f"nothing can come at least {least} and at most {at_most} times.")
         matching, others = list[Recorded](), list[Recorded]()
         for item in self._matching(None, 0):
             (matching if query.matches(*item[:2]) else others).append(item)
@@ -312,10 +312,10 @@ class Query:
 
     @classmethod
     def of(cls, data: Mapping[str, Any], routes: Routes) -> Query:
-        """Return the query of a mapping. Raises AuthorError with everything wrong in it."""
+        """Return the query of a mapping. Raises InputError with everything wrong in it."""
         problems = [text for key in data for text in _problems(key, data, routes)]
         if problems:
-            raise AuthorError("\n".join(problems))
+            raise InputError("\n".join(problems))
         read = {key: _READERS[key](value) for key, value in data.items() if key in _READERS and value is not None}
         return cls(**{**data, **read}, routes=routes)
 

@@ -136,7 +136,7 @@ class Obshell(SandboxHandle):
             obshell.dag(4)
             obshell.dag("Upgrade", ["Check", node("Restart", fails(), succeeds(), can="retry")])
 
-        ``rest`` holds further keys of a dag in a scenario file. Raises AuthorError when there is no such dag, or with
+        ``rest`` holds further keys of a dag in a scenario file. Raises InputError when there is no such dag, or with
         everything wrong in the new one.
         """
         return Dag(self.admin, self._find_or_add(id_or_name, nodes, rest))
@@ -214,7 +214,7 @@ class Dag(_ObshellHandle, TaskHandle):
         return [NodeHandle(self, part) for part in self.json()["parts"]]
 
     def node(self, id_or_name: int | str) -> NodeHandle:
-        """Return the node of a number, an id or a name. Raises AuthorError when there is none."""
+        """Return the node of a number, an id or a name. Raises InputError when there is none."""
         return NodeHandle(self, self._find(id_or_name))
 
 
@@ -233,7 +233,7 @@ class NodeHandle(_ObshellHandle):
         return [SubTaskHandle(self, part) for part in self.json()["parts"]]
 
     def sub_task(self, id_or_name: int | str) -> SubTaskHandle:
-        """Return the sub task of a number, an id or a name. Raises AuthorError for none."""
+        """Return the sub task of a number, an id or a name. Raises InputError for none."""
         return SubTaskHandle(self, self._find(id_or_name))
 
 

@@ -31,7 +31,7 @@ class ClusterWorld(World[Key, D, V, Template]):
     def __init__(
         self, clock: Clock, scenarios: Sequence[Scenario], *, ports: Sequence[int] = (), **options: Any
     ) -> None:
-        """Raise AuthorError also if the scenarios differ in their agents."""
+        """Raise InputError also if the scenarios differ in their agents."""
         super().__init__(clock, scenarios, **options)
         self._members: Final[tuple[Agent, ...]] = agreed_setting(scenarios, "agents", (Agent(),), "members")
         stated: tuple[Agent, ...] = agreed_setting(scenarios, "agents", (), "agents")

@@ -25,7 +25,7 @@ from oceanmock.engine.log import Operate, Start
 from oceanmock.engine.machine import next_due
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.engine.world import TaskItem
-from oceanmock.errors import AuthorError, IdTaken, NoSuchTask, TaskExpired, UnderMaintenance, WrongIdentity
+from oceanmock.errors import IdTaken, InputError, NoSuchTask, TaskExpired, UnderMaintenance, WrongIdentity
 from oceanmock.obshell import machine
 from oceanmock.obshell import scenario as files
 from oceanmock.obshell.agent import Address, Agent, ObshellStartsOn, Switches
@@ -231,11 +231,11 @@ class Dags(ClusterWorld[DagKey, DagData, DagView, Template]):
     # --- changing ---
 
     def check(self, scenarios: Sequence[Scenario], *, sandbox: str) -> None:
-        """Raise AuthorError if a scenario sets other switches or is of another agent."""
+        """Raise InputError if a scenario sets other switches or is of another agent."""
         super().check(scenarios, sandbox=sandbox)
         for scenario in scenarios:
             if scenario.members not in (self._members, (Agent(),)):
-                raise AuthorError(
+                raise InputError(
                     f"scenario {scenario.name!r} is of another agent than sandbox {sandbox!r}, "
                     "which is in use. Load it into a fresh one."
                 )
@@ -243,7 +243,7 @@ class Dags(ClusterWorld[DagKey, DagData, DagView, Template]):
     def populate(self, scenarios: Sequence[Scenario], *, start: int) -> None:
         """Add the dags and templates of scenarios that begin at ``start``.
 
-        Those with a number of their own come first, so that the others get numbers that stay free. Raises AuthorError
+        Those with a number of their own come first, so that the others get numbers that stay free. Raises InputError
         when the number of a dag or of a part is taken.
         """
         source = [(dag, entry) for entry in scenarios for dag in entry.dags if not dag.starts_on]
@@ -320,7 +320,7 @@ class Dags(ClusterWorld[DagKey, DagData, DagView, Template]):
         fake_data = FakeData(f"{self._seed}/{own}/{number}")
         try:
             dag = self._begin(model, scenario, at - model.age, fake_data, counts=True)
-        except AuthorError as error:
+        except InputError as error:
             raise IdTaken(str(error)) from None
         return id_of(dag, dag.number)
 
@@ -336,7 +336,7 @@ class Dags(ClusterWorld[DagKey, DagData, DagView, Template]):
     ) -> DagData:
         """Add a dag of a scenario; the numbers of its parts count up, or follow from its own.
 
-        ``place`` is the position of the agent that starts it. Raises AuthorError when it, or a part, has the number of
+        ``place`` is the position of the agent that starts it. Raises InputError when it, or a part, has the number of
         another one; then nothing has changed.
         """
         place = scenario.place_of(model) if place is None else place
@@ -366,7 +366,7 @@ class Dags(ClusterWorld[DagKey, DagData, DagView, Template]):
         )
         for kind, taken, numbers in added:
             if twice := taken & numbers:
-                raise AuthorError(
+                raise InputError(
                     f"dag {name!r} has a {kind} {min(twice)[1]}, and so has another dag. "
                     f"Serve them apart, or give the {kind} another id."
                 )

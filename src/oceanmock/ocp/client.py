@@ -77,7 +77,7 @@ class Ocp(SandboxHandle):
             ocp.task(1000)
             ocp.task("Install agent", ["Prepare", subtask("Install", fails(log="disk full"))])
 
-        ``rest`` holds further keys of a task in a scenario file. Raises AuthorError when there is no such task, or with
+        ``rest`` holds further keys of a task in a scenario file. Raises InputError when there is no such task, or with
         everything wrong in the new one.
         """
         return Task(self.admin, self._find_or_add(id_or_name, subtasks, rest))
@@ -126,7 +126,7 @@ class Task(_OcpHandle, TaskHandle):
         return [SubtaskHandle(self, part) for part in self.json()["parts"]]
 
     def subtask(self, id_or_name: int | str) -> SubtaskHandle:
-        """Return the subtask of an id or a name. Raises AuthorError when there is none."""
+        """Return the subtask of an id or a name. Raises InputError when there is none."""
         return SubtaskHandle(self, self._find(id_or_name))
 
 

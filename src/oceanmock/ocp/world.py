@@ -19,7 +19,7 @@ from oceanmock.engine.listing import BY_FINISH, BY_ID, Index, Query, Sort, by_st
 from oceanmock.engine.log import Operate, Start
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.engine.world import PLACEHOLDER, Group, Row, TaskItem, World
-from oceanmock.errors import AuthorError, IdTaken, NoSuchSubtask
+from oceanmock.errors import IdTaken, InputError, NoSuchSubtask
 from oceanmock.ocp import machine
 from oceanmock.ocp import scenario as files
 from oceanmock.ocp import states as ocp_states
@@ -187,7 +187,7 @@ class Tasks(World[int, TaskData, TaskView, Template]):
     def populate(self, scenarios: Sequence[Scenario], *, start: int) -> None:
         """Add the tasks and templates of scenarios that begin at ``start``.
 
-        Raises AuthorError when the id of a task or subtask is taken.
+        Raises InputError when the id of a task or subtask is taken.
         """
         if not scenarios:
             return
@@ -263,10 +263,10 @@ class Tasks(World[int, TaskData, TaskView, Template]):
         return ids.start
 
     def _check_task_ids(self, ids: range, owner: str) -> None:
-        """Raise AuthorError when a task has one of the ids."""
+        """Raise InputError when a task has one of the ids."""
         taken = self._task_ids.first_in(ids)
         if taken is not None:
-            raise AuthorError(
+            raise InputError(
                 f"scenario {owner!r} has a task {taken}, and so has another one. "
                 "Serve them apart, or give one of the tasks another id."
             )
@@ -283,14 +283,14 @@ class Tasks(World[int, TaskData, TaskView, Template]):
     def _begin(self, template: Template, created: int, *, owner: str) -> int:
         """Add the task of a template with its history, and return its id.
 
-        Raises AuthorError when an id is taken; then nothing has changed.
+        Raises InputError when an id is taken; then nothing has changed.
         """
         ids = [subtask.id or template.fake_data.id() for subtask in template.model.subtasks]
         task_id = template.model.id or template.fake_data.id()
         self._check_task_ids(range(task_id, task_id + 1), owner)
         for id in ids:
             if id in self._places:
-                raise AuthorError(
+                raise InputError(
                     f"scenario {owner!r} has a subtask {id}, and so has another one. "
                     "Serve them apart, or give one of the subtasks another id."
                 )

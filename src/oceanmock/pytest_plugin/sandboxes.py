@@ -28,7 +28,7 @@ import pytest
 from oceanmock.admin_client import JOURNAL_LIMIT, NoAnswer
 from oceanmock.client import HANDLES, Mock, SandboxOptions
 from oceanmock.clock import PROGRESSIONS
-from oceanmock.errors import AuthorError, OceanmockError
+from oceanmock.errors import InputError, OceanmockError
 from oceanmock.handles import SandboxHandle, ScenarioSource, locate
 from oceanmock.pytest_plugin import COVERAGE_PLUGIN, MARK, SERVER_KEY
 from oceanmock.text import did_you_mean, plural, shorten, suggest
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 MAX_REPORTED_SANDBOXES: Final = 3
 MAX_LISTED_VIOLATIONS: Final = 10
 MAX_EXPLAINED_TASKS: Final = 100
-MISTAKES: Final = (AuthorError, NameError, ImportError, SyntaxError, pytest.FixtureLookupError)
+MISTAKES: Final = (InputError, NameError, ImportError, SyntaxError, pytest.FixtureLookupError)
 """The errors of a test itself, whatever its sandboxes did."""
 FIXTURES: Final = tuple(HANDLES)
 """The names of the fixtures, which are those of the APIs."""
@@ -102,17 +102,17 @@ def sandbox_of_test(
             sources = param if isinstance(param, list | tuple) else (param,)
             scenarios = tuple(locate(source, _folders(item)) for source in sources)
         if not isinstance(options, Mapping):
-            raise AuthorError(f"the fixture oceanmock_options gives {options!r}, and no mapping.")
+            raise InputError(f"the fixture oceanmock_options gives {options!r}, and no mapping.")
         if problems := [f"the fixture oceanmock_options: {text}" for text in option_problems(options)]:
-            raise AuthorError("\n".join(problems))
+            raise InputError("\n".join(problems))
         # A name by which the test is recognized in lists of sandboxes.
         name = re.sub(r"[^A-Za-z0-9]+", "-", item.name).strip("-")[:60].strip("-")
         params = {"strict": request.config.option.oceanmock_strict, **options, **keywords}
         params["name"] = f"{name or 'test'}-{token_hex(4)}"
         try:
             sandbox = mock.make(HANDLES[api], scenarios, cast("SandboxOptions", params))
-        except AuthorError as error:
-            raise AuthorError(f"the sandbox for `{api}`: {error}") from None
+        except InputError as error:
+            raise InputError(f"the sandbox for `{api}`: {error}") from None
     sandbox.folders = _folders(item)
     sandboxes = item.stash.setdefault(_SANDBOXES, [])
     sandboxes.append(sandbox)
@@ -218,7 +218,7 @@ class SandboxPlugin:
     ) -> tuple[tuple[ScenarioSource, ...], dict[str, Any]]:
         """Return the scenarios and the options that a test's marks give to the sandbox of one API.
 
-        Raises AuthorError with everything wrong in the marks. What is wrong in a file the server reports, unless there
+        Raises InputError with everything wrong in the marks. What is wrong in a file the server reports, unless there
         is more: then the file is read here, so that all is reported together.
         """
         scenarios: list[ScenarioSource] = []
@@ -237,7 +237,7 @@ class SandboxPlugin:
                         own_sources.append(source)
                     if node is item:
                         item.stash.setdefault(_MARKED_APIS, {})[named] = mark
-                except AuthorError as error:
+                except InputError as error:
                     lines.append(str(error))
             if lines:
                 problems += [f"{_mark_text(mark)}:", *(indent(line, "  ") for line in lines)]
@@ -249,7 +249,7 @@ class SandboxPlugin:
         if problems and not reads_files:
             self.read_marks(item, api, mock, reads_files=True)
         if problems:
-            raise AuthorError("\n".join(problems))
+            raise InputError("\n".join(problems))
         return tuple(scenarios), options
 
     def apis_of(self, mock: Mock) -> Mapping[str, str]:
@@ -260,22 +260,22 @@ class SandboxPlugin:
         return self._apis[mock]
 
     def _api_of(self, source: ScenarioSource, mock: Mock, *, reads_files: bool) -> str:
-        """Return the API of a scenario. Raises AuthorError for what is none."""
+        """Return the API of a scenario. Raises InputError for what is none."""
         if isinstance(source, Mapping):
             api = source.get("api")
             if api not in FIXTURES:
-                raise AuthorError(f"`api` of the scenario is {api!r}\n  {suggest(api, FIXTURES)}")
+                raise InputError(f"`api` of the scenario is {api!r}\n  {suggest(api, FIXTURES)}")
             return str(api)
         if not isinstance(source, str | Path):
-            raise AuthorError(f"{source!r} is no scenario: give a name, a path or a mapping.")
+            raise InputError(f"{source!r} is no scenario: give a name, a path or a mapping.")
         if isinstance(source, str):
             apis = self.apis_of(mock)
             if source not in apis:
                 hint = did_you_mean(source, list(apis))
-                raise AuthorError(f"there is no scenario {source!r} on the server. {hint}".rstrip())
+                raise InputError(f"there is no scenario {source!r} on the server. {hint}".rstrip())
             return apis[source]
         if not source.is_file():
-            raise AuthorError(f"there is no scenario file {source}, neither beside the test nor in the rootdir")
+            raise InputError(f"there is no scenario file {source}, neither beside the test nor in the rootdir")
         line = _API_LINE.search(source.read_text(encoding="utf-8", errors="replace"))
         if line is not None and not reads_files:
             return line[3]

@@ -19,7 +19,7 @@ from typing import Any, Final, NamedTuple
 import yaml
 from pydantic_core import ErrorDetails, PydanticCustomError
 
-from oceanmock.errors import AuthorError
+from oceanmock.errors import InputError
 from oceanmock.text import shorten, suggest
 
 Loc = tuple[int | str, ...]
@@ -55,7 +55,7 @@ class Issue:
         return f"{place}{self.message} [{self.rule}]{hint}"
 
 
-class ScenarioError(AuthorError):
+class ScenarioError(InputError):
     """A file cannot be used; ``diagnostics`` has its issues in the order of their places."""
 
     def __init__(self, diagnostics: Iterable[Issue]) -> None:
@@ -64,7 +64,7 @@ class ScenarioError(AuthorError):
         super().__init__("\n".join(map(str, self.diagnostics)))
 
 
-class TooManyValues(AuthorError):
+class TooManyValues(InputError):
     """A text or an object has more values than may be read."""
 
     def __init__(self, path: str, limit: int) -> None:

@@ -18,7 +18,7 @@ from operator import attrgetter
 from typing import Any, ClassVar, Self
 
 from oceanmock.clock import SECOND
-from oceanmock.errors import AuthorError, CallerError
+from oceanmock.errors import CallerError, InputError
 from oceanmock.scenario.document import Issue, Loc, Wording
 from oceanmock.scenario.faults import Fault
 from oceanmock.scenario.fields import BaseScenario
@@ -311,7 +311,7 @@ class StoryRun:
     ended_at: int = 0
 
 
-class StoryDivergesError(AuthorError):
+class StoryDivergesError(InputError):
     """Step ``number`` (from 0) cannot happen."""
 
     def __init__(self, number: int, message: str) -> None:

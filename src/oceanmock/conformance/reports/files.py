@@ -34,7 +34,7 @@ from oceanmock.clock import SECOND
 from oceanmock.conformance import reports
 from oceanmock.conformance.checks import all_rules
 from oceanmock.conformance.model import NO_RESPONSE, Result
-from oceanmock.errors import AuthorError, EnvironmentProblem
+from oceanmock.errors import EnvironmentProblem, InputError
 from oceanmock.text import (
     escape_command,
     escape_unprintable,
@@ -395,14 +395,14 @@ def names_of(result: Result) -> list[str]:
 
 
 def load_json(path: Path) -> dict[str, Any]:
-    """Return a JSON report that was written to a file. Raises AuthorError for anything else."""
+    """Return a JSON report that was written to a file. Raises InputError for anything else."""
     try:
         report = json.loads(path.read_text(encoding="utf-8"))
         if report["format"] == REPORT_FORMAT and report["runs"]:
             return dict(report)
     except (OSError, ValueError, LookupError, TypeError):
         pass
-    raise AuthorError(f"{path} is no JSON report of `oceanmock conform --report json=FILE`.")
+    raise InputError(f"{path} is no JSON report of `oceanmock conform --report json=FILE`.")
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[tuple[str, list[str], list[str]]]:
