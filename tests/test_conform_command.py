@@ -87,10 +87,13 @@ def test_a_signal_during_a_run_reports_the_findings_until_then(
         text=True,
         env={**os.environ, "OCEANMOCK_PASSWORD": "manager"},
     ) as process:
-        assert process.stderr is not None
-        line = next(line for line in process.stderr if line.startswith("probes: "))
-        process.send_signal(number)
-        stdout, _ = process.communicate(timeout=PATIENCE)
+        try:
+            assert process.stderr is not None
+            line = next(line for line in process.stderr if line.startswith("probes: "))
+            process.send_signal(number)
+            stdout, _ = process.communicate(timeout=PATIENCE)
+        finally:
+            process.kill()
 
     report = json.loads(path.read_text())["runs"][0]
     assert line

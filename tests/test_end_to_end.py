@@ -314,10 +314,13 @@ def test_a_quiet_server_prints_neither_a_banner_nor_requests(tmp_path: Path) -> 
     ready = tmp_path / "ready"
     words = ["serve", "rollback", "--port", "0", "--quiet", "--log-format", "text", "--ready-file", f"{ready}"]
     with subprocess.Popen([OCEANMOCK, *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
-        until(lambda: ready.is_file() and ready.read_text().endswith("\n"))
-        httpx.get(f"{ready.read_text().strip()}{TASKS}")
-        process.send_signal(signal.SIGINT)
-        output, _ = process.communicate(timeout=PATIENCE)
+        try:
+            until(lambda: ready.is_file() and ready.read_text().endswith("\n"))
+            httpx.get(f"{ready.read_text().strip()}{TASKS}", timeout=PATIENCE, trust_env=False)
+            process.send_signal(signal.SIGINT)
+            output, _ = process.communicate(timeout=PATIENCE)
+        finally:
+            process.kill()
 
     assert (process.returncode, output) == (0, "")
 
