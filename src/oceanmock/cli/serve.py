@@ -336,8 +336,10 @@ def _removed_at_the_end(path: Path | None) -> Iterator[None]:
         yield
         return
     try:
-        path.touch()
-        path.unlink()
+        beside = path.with_name(f"{path.name}.{os.getpid()}")  # whoever waits for the file must not see it yet
+        beside.touch()
+        beside.unlink()
+        path.unlink(missing_ok=True)
     except OSError as problem:
         raise EnvironmentProblem(f"cannot write {path}: {problem.strerror or problem}.") from None
     try:
