@@ -19,7 +19,7 @@ from in_process import asking, sandbox_of
 from obshell_client import opened_body, sealed_body
 from obshell_sdk import served
 from obshell_world import said, sealed
-from oceanmock import Obshell
+from oceanmock import Mock, Obshell
 from oceanmock.http.app import create_app
 from oceanmock.library import read_scenario
 from oceanmock.scenario.document import ScenarioError
@@ -782,3 +782,21 @@ def test_a_mistake_is_said_with_its_place(stubs: str, expected: str) -> None:
         read_scenario(f"{OBSHELL.lstrip()}  - {stubs}\n", path="x.yaml")
 
     assert str(refused.value) == expected
+
+
+def test_a_dag_s_name_with_many_placeholders_is_compared_at_once() -> None:
+    name = "{body.a}x{body.b}x{body.c}x{body.d}x!"
+    scenario = {
+        "summary": "A name that is compared with a long one",
+        "api": "obshell",
+        "dags": [
+            {"name": name, "starts_on": {"path": "/api/v1/start"}, "nodes": ["A"]},
+            {"name": "x" * 300, "nodes": ["A"]},
+        ],
+        "stubs": [{"path": "/api/v1/later", "when": {"dag": name, "state": "SUCCEED"}, "data": {}}],
+    }
+    with Mock.start() as mock:
+        sandbox = mock.obshell(scenario, auth=False)
+        response = httpx.get(f"{sandbox.url}/api/v1/later")
+
+    assert response.status_code == 404

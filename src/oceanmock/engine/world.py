@@ -6,12 +6,14 @@ the clock of its sandbox. Reading changes nothing.
 
 from __future__ import annotations
 
+import glob
 import re
 from abc import ABC, abstractmethod
 from bisect import bisect_left, bisect_right, insort
 from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from operator import attrgetter
 from typing import Any, ClassVar, Final, Generic, NamedTuple, TypeVar
 
@@ -41,6 +43,7 @@ class TaskItem:
 
 PLACEHOLDER: Final = "{n}"
 """The place of its number in the name of a repeated task."""
+_ANY_PLACEHOLDER: Final = re.compile(r"\{[^{}]*\}")
 
 
 class Row(NamedTuple):
@@ -272,8 +275,8 @@ class World(ABC, Generic[Key, D, V, Template]):
 
         A placeholder of the name stands for any text.
         """
-        name = re.compile(re.sub(r"\\\{.*?\\\}", ".*", re.escape(f"{reference}")), re.DOTALL)
-        by_name = (data for data in self.all_data() if isinstance(reference, str) and name.fullmatch(data.name))
+        pattern = "*".join(map(glob.escape, _ANY_PLACEHOLDER.split(f"{reference}")))
+        by_name = (data for data in self.all_data() if isinstance(reference, str) and fnmatchcase(data.name, pattern))
         matching = [*by_name, *(data for data in self.all_data() if reference == _number_of(data.key))]
         newest = max(matching, key=lambda data: (data.created, _number_of(data.key)), default=None)
         return None if newest is None else self.view(newest.key)
