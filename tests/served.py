@@ -50,6 +50,13 @@ tasks:
           - {takes: 2s, log: [connecting, done]}
       - {id: 13000335, series_id: 3, name: Prepare reinstalling OCP agent, needs: []}
 """
+SERVED_APART = [
+    *("backup-tenant", "cluster-of-two", "restore-tenant", "scale-out-refused"),
+    *("single-to-tenant", "start-operations", "take-over", "tenant-created-again"),
+]
+"""Scenarios of the library whose agents are others, so that no sandbox has them with the rest."""
+OF_TWO_AGENTS = {"cluster-of-two", "take-over"}
+"""Those whose stories ask two servers; a conformance run asks one."""
 
 
 @contextmanager

@@ -41,6 +41,7 @@ from oceanmock.errors import InputError
 from oceanmock.http.server import Server
 from oceanmock.library import load_scenario
 from oceanmock.openapi import load_spec, spec_path
+from served import OF_TWO_AGENTS, SERVED_APART
 
 pytestmark = pytest.mark.slow
 
@@ -240,7 +241,7 @@ def test_all_scenarios_that_come_with_oceanmock_are_green_and_adequate(api: ApiN
     print(f"{api}: {result.request_count} requests in {time.perf_counter() - began:.1f} s")
     assert problems_of(result) == ""
     assert result.exit_code == PASSED
-    assert set(result.stories) == names_of(api) - {"cluster-of-two", "take-over"}  # of two agents, and a run is of one
+    assert set(result.stories) == names_of(api) - OF_TWO_AGENTS  # a run is of one
     assert set(result.phases) == Options().phases | {"story"}
 
 
@@ -305,17 +306,8 @@ def test_what_agrees_is_served_together_and_what_does_not_apart() -> None:
     worlds, apart = worlds_of("obshell", scenarios)
 
     assert [each.kind for each in worlds] == ["agent", "cluster"]
-    assert [each.name for each in apart] == [
-        "backup-tenant",
-        "cluster-of-two",
-        "restore-tenant",
-        "scale-out-refused",
-        "single-to-tenant",
-        "start-operations",
-        "take-over",
-        "tenant-created-again",
-    ]
-    assert len(worlds[0].scenarios) == len(scenarios) - 7  # less eight that are apart, plus the world
+    assert [each.name for each in apart] == SERVED_APART
+    assert len(worlds[0].scenarios) == len(scenarios) - len(SERVED_APART) + 1  # the world
 
 
 def test_every_world_that_comes_with_oceanmock_is_one_of_an_api() -> None:

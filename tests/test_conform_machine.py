@@ -32,6 +32,7 @@ from oceanmock.obshell.agent import Switches as ObshellSwitches
 from oceanmock.obshell.conformance import CONFORMANCE, Knowledge
 from oceanmock.ocp.scenario import Switches as OcpSwitches
 from oceanmock.scenario.fields import BaseScenario
+from served import OF_TWO_AGENTS
 
 APIS: list[ApiName] = ["ocp", "obshell"]
 
@@ -349,10 +350,6 @@ def lines(steps: list[StoryStep]) -> str:
 
 
 # --- stories that hold ----------------------------------------------------------------------------
-
-
-OF_TWO_AGENTS = {"cluster-of-two", "take-over"}
-"""Their stories ask two servers, and a run asks one."""
 
 
 @pytest.mark.slow

@@ -294,10 +294,8 @@ class Replica(App):
     async def _respond_later(
         self, body: bytes | ApiError | None, began: int, scope: Scope, receive: Receive, send: Send
     ) -> None:
-        executor, loop = (
-            self._executor if scope["path"].startswith(admin.READY_PATH) else self.workers,
-            get_running_loop(),
-        )
+        loop, is_check = get_running_loop(), scope["path"].startswith(admin.READY_PATH)
+        executor = self._executor if is_check else self.workers  # so that a check waits for no other request
         LOOP.set(loop)
         respond = partial(copy_context().run, self._respond, scope, body, began)
         response = await loop.run_in_executor(executor, respond)
