@@ -42,7 +42,7 @@ from oceanmock.conformance.target import Target
 from oceanmock.credentials import AccessKey, Basic, Sealed
 from oceanmock.errors import EnvironmentProblem
 from oceanmock.http.app import create_app
-from oceanmock.obshell.auth import make_key
+from oceanmock.obshell.auth import make_private_key, read_key
 
 Act = Callable[[HttpClient], object]
 
@@ -842,7 +842,7 @@ def test_what_is_found_otherwise_is_told_in_the_same_way(ocp: Logged) -> None:
 # --- secrets --------------------------------------------------------------------------------------
 
 HUSH: Final = "hush-hush-hush"
-KEY: Final = make_key().public_key
+KEY: Final = read_key(make_private_key()).public_key
 
 
 async def echo(scope: Any, receive: Any, send: Any) -> None:

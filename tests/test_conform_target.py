@@ -29,7 +29,7 @@ from oceanmock.conformance.model import Event, PhaseEnded, PhaseStarted, Waiting
 from oceanmock.conformance.target import Target, Untestable, reach
 from oceanmock.credentials import AccessKey, Basic, Sealed
 from oceanmock.http.app import create_app
-from oceanmock.obshell.auth import make_key
+from oceanmock.obshell.auth import make_private_key, read_key
 from oceanmock.obshell.conformance import CONFORMANCE
 
 Api = Any
@@ -37,7 +37,7 @@ Api = Any
 NOBODY: Final = "http://127.0.0.1:1"
 MANAGER: Final = Basic("manager", "manager")
 ROOT: Final = Sealed("oceanmock")
-KEY: Final = make_key().public_key
+KEY: Final = read_key(make_private_key()).public_key
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ import json
 import warnings
 from collections import namedtuple
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import datetime
 from functools import cache
@@ -34,22 +35,24 @@ from oceanmock.errors import EnvironmentProblem
 from oceanmock.obshell.agent import Agent
 from oceanmock.obshell.api import Identity
 from oceanmock.obshell.auth import (
+    OLD_RSA_BITS,
     RSA_BITS,
     Header,
     HeaderName,
     access_error,
     find_header,
-    make_key,
+    make_private_key,
     new_keys,
     open_body,
     open_header,
+    read_key,
     seal_body,
     seal_header,
 )
 from oceanmock.obshell.errors import ObshellError
 
 DATA = Path(__file__).parent / "data" / "obshell"
-KEY = make_key()
+KEY = read_key(make_private_key())
 KEYS = client.AES_KEY + client.AES_IV
 RETRY = b'{"operator": "RETRY"}'
 NOISE = bytes(range(1, 129))
@@ -376,7 +379,7 @@ def test_nothing_but_the_password_passes(auth: str, ts: str, uri: str, is_agents
 # --- what is sealed, and what is sealed wrongly ---------------------------------------------------
 
 
-OTHER_KEY = make_key()
+OTHER_KEY = read_key(make_private_key())
 BLOCK_BYTES = RSA_BITS // 8
 DECRYPTION_ERROR = "Decrypt http header failed: crypto/rsa: decryption error"
 
@@ -624,6 +627,40 @@ def test_a_header_nested_deeper_than_anybody_would_is_refused(said: bytes) -> No
     refusal = header_refusal(client.sealed(KEY.public_key, said, chunk_size=BLOCK_BYTES - 11))
 
     assert refusal.err_code == "Security.Authentication.Header.DecryptFailed"
+
+
+OLD_KEY = read_key(make_private_key(OLD_RSA_BITS))
+
+
+def test_a_header_for_a_key_of_512_bits_has_blocks_of_64_bytes() -> None:
+    fields: dict[str, Any] = {"auth": "pw", "ts": "1", "uri": "/x?y=" + "z" * 100, "keys": KEYS}
+
+    values = client.sealed_header(OLD_KEY.public_key, **fields), seal_header(OLD_KEY.public_key, fields)
+
+    length = len(json.dumps(fields, default=client.base64_text))
+    assert [len(base64.b64decode(value)) for value in values] == [64 * -(-length // 53)] * 2
+    assert {open_header(OLD_KEY, value) for value in values} == {Header(**fields)}
+
+
+@pytest.mark.parametrize("blocks", [1, 32])
+@pytest.mark.parametrize("spoiled", ["noise", "another key"])
+def test_a_wrong_block_for_a_key_of_512_bits_is_refused(blocks: int, spoiled: str) -> None:
+    block = base64.b64decode(client.sealed(OLD_KEY.public_key, b"{" + b" " * 30))
+    other = base64.b64decode(client.sealed(KEY.public_key, b"}"))
+    last = {"noise": NOISE[:64], "another key": other[:64]}[spoiled]
+
+    with pytest.raises(ObshellError) as refused:
+        open_header(OLD_KEY, client.base64_text(block * (blocks - 1) + last))
+
+    assert refused.value.message == DECRYPTION_ERROR
+
+
+@pytest.mark.parametrize(("blocks", "is_read"), [(32, True), (33, False)])
+def test_a_header_for_a_key_of_512_bits_has_at_most_32_blocks(blocks: int, is_read: bool) -> None:
+    value = client.sealed(OLD_KEY.public_key, b'{"uri":"/x"}' + b" " * (53 * blocks - 12))
+
+    with nullcontext() if is_read else pytest.raises(ObshellError, match="more than 32 RSA blocks"):
+        assert open_header(OLD_KEY, value).uri == "/x"
 
 
 ONE_LETTER = base64.b64decode(client.sealed(KEY.public_key, b"x"))

@@ -196,15 +196,18 @@ def test_a_dag_makes_the_agent_one_of_another_version() -> None:
     with server().obshell(yaml.safe_load(UPGRADE), auth=False) as sandbox:
         paths = ("task/dags/agent", "task/dag/x")
         old = [ask(sandbox, 1, path) for path in paths for _ in range(2)]
+        old_key = ask(sandbox, 1, "secret")["data"]["public_key"]
         ask(sandbox, 1, "host/check", "POST")
         sandbox.clock.advance("10s")
         new = [ask(sandbox, 1, path) for path in paths for _ in range(2)]
+        new_key = ask(sandbox, 1, "secret")["data"]["public_key"]
         info = ask(sandbox, 1, "info")["data"]
 
     assert [answer["successful"] for answer in old] == [False, False, False, False]  # there is no such list
     assert [answer["successful"] for answer in new] == [True, True, False, False]
     assert ["errCode" in answer["error"] for answer in (old[2], new[2])] == [False, True]
     assert (info["version"], info["supportedAuth"], info["security"]) == ("4.5.0.0-1", ["v2"], True)
+    assert (len(old_key), len(new_key)) == (100, 188)  # of 512 bits and 1024
 
 
 # --- what goes to another agent -------------------------------------------------------------------

@@ -6,6 +6,7 @@ requests are about is test_obshell_sdk's.
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +14,9 @@ from contextlib import ExitStack
 from threading import Barrier
 from typing import Any, Final
 
+import httpx
 import pytest
+from Crypto.PublicKey import RSA
 from obshell import OBShellHandleError
 
 from command import PATIENCE
@@ -73,6 +76,17 @@ def test_a_server_too_old_to_name_its_version_is_taken_for_v2(serve: Serve) -> N
     client = serve(f"{INITIALIZE}switches: {{obshell_version: 4.2.3.0}}\n").client()
 
     assert client.get_dag(local(4)).name == "Initialize cluster"
+
+
+@pytest.mark.parametrize(("version", "bits"), [("4.2.3.0", 512), ("4.4.1.9", 512), ("4.4.2.0", 1024)])
+def test_a_key_has_512_bits_before_4_4_2(serve: Serve, version: str, bits: int) -> None:
+    mock = serve(f"{INITIALIZE}switches: {{obshell_version: {version}}}\n")
+    mock.later(60)
+
+    assert mock.client().operate_dag(local(4), "ROLLBACK")
+
+    key = httpx.get(f"{mock.sandbox.url}/api/v1/secret").json()["data"]["public_key"]
+    assert RSA.import_key(base64.b64decode(key)).size_in_bits() == bits
 
 
 @pytest.mark.parametrize("password", ["", 'pa\'ss "word"\\', "密码 пароль 🔑", "0123456789" * 20], ids=len)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from oceanmock.obshell.auth import ServerKey, make_key, open_body, open_header
+from oceanmock.obshell.auth import ServerKey, make_private_key, open_body, open_header, read_key
 from oceanmock.obshell.errors import ObshellError
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -42,11 +42,11 @@ def refused(key: ServerKey, value: str) -> None:
 
 
 def main() -> None:
-    key = make_key()
-    right, wrong = header_for(key), header_for(make_key())
+    key = read_key(make_private_key())
+    right, wrong = header_for(key), header_for(read_key(make_private_key()))
     body = client.sealed_body(b'{"operator": "RETRY"}')
     acts: dict[str, Callable[[], object]] = {
-        "a new key": make_key,
+        "a new key": make_private_key,
         f"a header of {len(right) * 3 // 4 // 128} blocks": lambda: open_header(key, right),
         "the same, sealed with another key": lambda: refused(key, wrong),
         "a body": lambda: open_body(body, KEYS),

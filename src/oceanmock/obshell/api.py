@@ -242,10 +242,11 @@ SINCE: Final[Mapping[str, Version]] = {
 """Operations that older versions do not have."""
 SUPPORTED_AUTH_SINCE: Final[Version] = (4, 2, 5)
 ERR_CODES_SINCE: Final[Version] = (4, 3, 1)
+LONG_KEYS_SINCE: Final[Version] = (4, 4, 2)
 
 NEW_KEYS: Final = ("errCode", "maintenance_type", "maintenance_key", "supportedAuth")
 """Keys that 4.2.3 does not have, of errors, dags and /api/v1/info."""
-CONTRACT_VERSIONS: Final[tuple[Version, ...]] = ((4, 2, 3), (4, 2, 5), (4, 3, 0), (4, 3, 1))
+CONTRACT_VERSIONS: Final[tuple[Version, ...]] = ((4, 2, 3), (4, 2, 5), (4, 3, 0), (4, 3, 1), (4, 4, 2))
 """The versions in which the contract changed; the last one is current."""
 
 

@@ -28,7 +28,7 @@ import secrets
 import ssl
 import zlib
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
@@ -50,6 +50,8 @@ if TYPE_CHECKING:
     from oceanmock.obshell.agent import Agent
 
 RSA_BITS: Final = 1024
+OLD_RSA_BITS: Final = 512
+RSA_EXPONENT: Final = 65537
 AES_BYTES: Final = 16
 """The size of the AES key, of the IV and of a block."""
 PKCS1_PADDING_BYTES: Final = 11
@@ -84,17 +86,14 @@ def fetch_agent(url: str, *, verify: bool | str = True) -> Mapping[str, Any]:
     """
     try:
         parts = urlsplit(url)
+        connect: Callable[..., HTTPConnection] = HTTPConnection
         if parts.scheme == "https":
             context = ssl.create_default_context(cafile=verify if isinstance(verify, str) else None)
             if verify is False:
                 context.check_hostname = False
                 context.verify_mode = ssl.CERT_NONE
-            connection: HTTPConnection = HTTPSConnection(
-                parts.hostname or "", parts.port, timeout=FETCH_TIMEOUT_S, context=context
-            )
-        else:
-            connection = HTTPConnection(parts.hostname or "", parts.port, timeout=FETCH_TIMEOUT_S)
-        with closing(connection):
+            connect = partial(HTTPSConnection, context=context)
+        with closing(connect(parts.hostname or "", parts.port, timeout=FETCH_TIMEOUT_S)) as connection:
             connection.request("GET", parts.path)
             response = connection.getresponse()
             status, content = response.status, response.read()
@@ -102,10 +101,9 @@ def fetch_agent(url: str, *, verify: bool | str = True) -> Mapping[str, Any]:
                 content = zlib.decompressobj(GZIP).decompress(content, MAX_AGENT_BYTES)
     except (OSError, HTTPException, ValueError, zlib.error) as problem:
         raise EnvironmentProblem(f"{url} does not answer ({problem}).") from None
-    try:
+    data = None
+    with suppress(ValueError, KeyError, TypeError, RecursionError):
         data = json.loads(content)["data"]
-    except (ValueError, KeyError, TypeError, RecursionError):
-        data = None
     if not isinstance(data, dict):
         raise EnvironmentProblem(f"{url} answers {status}, and not as an obshell does.")
     return data
@@ -181,8 +179,7 @@ class Unsealed(Sealed):
 class ServerKey:
     """A server's RSA key; ``public_key`` is the text of /api/v1/secret.
 
-    It is standard base64 of a DER PKCS#1 RSAPublicKey (rsa.go:92-96). ``equivalent`` is the same key with another
-    private exponent, which opens the same.
+    (Standard base64 of a DER PKCS#1 RSAPublicKey: rsa.go:92-96.) ``equivalent`` has another private exponent.
     """
 
     private: rsa.RSAPrivateKey
@@ -190,18 +187,31 @@ class ServerKey:
     equivalent: rsa.RSAPrivateKey
 
 
-def make_key() -> ServerKey:
-    """Return a new key of the real server's size; it takes 10 ms and more, so make it once."""
-    return read_key(make_private_key())
-
-
-def make_private_key() -> bytes:
-    """Return a new private key, in DER."""
+def make_private_key(bits: int = RSA_BITS) -> bytes:
+    """Return a new private key, in DER; it takes 10 ms and more, so make it once."""
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import rsa
 
     pkcs8, plain = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    return rsa.generate_private_key(65537, RSA_BITS).private_bytes(serialization.Encoding.DER, pkcs8, plain)
+    key = rsa.generate_private_key(RSA_EXPONENT, bits) if bits == RSA_BITS else _make_short_key(bits)
+    return key.private_bytes(serialization.Encoding.DER, pkcs8, plain)
+
+
+def _make_short_key(bits: int) -> rsa.RSAPrivateKey:
+    """Return a new key of fewer bits than ``cryptography`` makes one of; it checks the primes."""
+    from cryptography.hazmat.primitives.asymmetric import rsa
+
+    p, q = _make_prime(bits // 2), _make_prime(bits // 2)
+    d, public = pow(RSA_EXPONENT, -1, (p - 1) * (q - 1)), rsa.RSAPublicNumbers(RSA_EXPONENT, p * q)
+    return rsa.RSAPrivateNumbers(p, q, d, d % (p - 1), d % (q - 1), pow(q, -1, p), public).private_key()
+
+
+def _make_prime(bits: int) -> int:
+    """Return a number whose highest two bits are set, and which Fermat's test by 2 takes for a prime."""
+    while True:
+        candidate = secrets.randbits(bits) | 3 << bits - 2 | 1
+        if (candidate - 1) % RSA_EXPONENT and pow(2, candidate - 1, candidate) == 1:
+            return candidate
 
 
 def read_key(der: bytes) -> ServerKey:
@@ -285,10 +295,9 @@ def _read_blocks(key: ServerKey, sealed: bytes) -> dict[str, Any]:
     blocks = [sealed[at : at + size] for at in range(0, len(sealed), size)]
     opened = [(block, _decrypt(key.private, block)) for block in blocks]
     types = {name: go_type for name, (_, go_type) in _FIELDS.items()}
+    # No client seals empty blocks; both keys open one wrong block in 10,000 to it.
     if len(opened) > 1 and not all(text for _, text in opened):
-        raise Unreadable(
-            DECRYPTION_ERROR
-        )  # no client seals empty blocks; both keys open one wrong block in 10,000 to it
+        raise Unreadable(DECRYPTION_ERROR)
     try:
         fields = read_struct(b"".join([text for _, text in opened]), "secure.HttpHeader", {"secure.HttpHeader": types})
     except Unreadable:
@@ -358,10 +367,9 @@ def seal_header(public_key: str, fields: Mapping[str, Any]) -> str:
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
-    try:
+    key = None
+    with suppress(ValueError):
         key = serialization.load_der_public_key(base64.b64decode(public_key))
-    except ValueError:
-        key = None
     if not isinstance(key, rsa.RSAPublicKey):
         raise EnvironmentProblem(f"{public_key[:40]!r} is no public key of an obshell: Base64 of an RSA key in DER.")
     text = json.dumps(fields, default=_base64).encode()
@@ -379,8 +387,7 @@ def seal_body(body: bytes, keys: bytes) -> bytes:
         return b""
     padder = PKCS7(8 * AES_BYTES).padder()
     whole = padder.update(body) + padder.finalize()
-    key, iv = keys[:AES_BYTES], keys[AES_BYTES:]
-    encryptor = Cipher(algorithms.AES(key), modes.CBC(iv)).encryptor()
+    encryptor = Cipher(algorithms.AES(keys[:AES_BYTES]), modes.CBC(keys[AES_BYTES:])).encryptor()
     return _base64(encryptor.update(whole) + encryptor.finalize()).encode()
 
 

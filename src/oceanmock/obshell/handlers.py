@@ -32,9 +32,19 @@ from oceanmock.clock import MILLISECOND, SECOND, wall_now
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.errors import CallerError, NoSuchTask, UnderMaintenance, WrongIdentity
 from oceanmock.obshell import api, bodies, errors, world
-from oceanmock.obshell.api import API, LOGIN_PATH, STATUS_PATH, Version, contract_version, parse_generic_id
+from oceanmock.obshell.api import (
+    API,
+    LOGIN_PATH,
+    LONG_KEYS_SINCE,
+    STATUS_PATH,
+    Version,
+    contract_version,
+    parse_generic_id,
+)
 from oceanmock.obshell.auth import (
     AES_BYTES,
+    OLD_RSA_BITS,
+    RSA_BITS,
     ServerKey,
     access_error,
     find_header,
@@ -82,7 +92,7 @@ class ServiceFactory:
 
     def __init__(self, *, wall: Callable[[], int] = wall_now) -> None:
         self.wall = wall
-        self._keys: dict[int, ServerKey] = {}
+        self._keys: dict[tuple[int, int], ServerKey] = {}
         self._others: dict[tuple[str, str], Handler] = {
             ("GET", f"{api.PREFIX}/ob/info"): self._reader(bodies.ob_info_json),
             ("GET", f"{api.PREFIX}/observer/info"): self._reader(bodies.observer_json),
@@ -140,11 +150,15 @@ class ServiceFactory:
         return lambda request: self._succeed(request, json_of(request))
 
     def key_of(self, request: Request) -> ServerKey:
-        """Return the key of a request's store, for the agents at the position of the one that responds."""
-        place = place_of(request)
+        """Return the key of a request's store, for the agents at the position of the one that responds.
+
+        An agent that is upgraded replaces a short one (ob/agent/secure/crypto.go:115-155).
+        """
+        bits = RSA_BITS if bodies.contract_of(request) >= LONG_KEYS_SINCE else OLD_RSA_BITS
+        place = place_of(request), bits
         if place not in self._keys:
-            name = f"obshell key {place + 1}" if place else "obshell key"
-            self._keys[place] = read_key(request.sandbox.store.keep(name, make_private_key))
+            name = "obshell key {}, {} bits".format(*place)
+            self._keys[place] = read_key(request.sandbox.store.keep(name, partial(make_private_key, bits)))
         return self._keys[place]
 
     def open(self, request: Request) -> None:
