@@ -66,6 +66,8 @@ _ODD: Final = re.compile(
     re.DOTALL,
 )
 """Unusual spellings, passwords in URIs, and names too short to be a hint."""
+_ODD_STARTS: Final = "\\%&:sap"
+"""The first characters of all of them, of which most large texts of numbers have none."""
 _ESCAPED: Final = re.compile(r"\\+u([0-9a-fA-F]{4})")
 _WORD: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[^\W\d_A-Za-z]+")
 _UNNAMED: Final = re.compile(
@@ -195,7 +197,7 @@ def _may_have_secret(text: str) -> bool:
         return False
     lower = (text if text.isascii() else unicodedata.normalize("NFKC", text)).lower()
     hits = [hint in lower for hint in _hints]  # a generator takes longer
-    return any(hits) or _ODD.search(text) is not None
+    return any(hits) or (any(map(lower.__contains__, _ODD_STARTS)) and _ODD.search(text) is not None)
 
 
 def _mask(text: str, depth: int) -> str:

@@ -221,5 +221,11 @@ def closest(word: object, choices: Sequence[str], *, cutoff: float = 0.6) -> str
     near = near or sorted(
         (it for it in by_lower if len(lower) > 5 and it.startswith(lower) and "/" not in lower), key=len
     )
-    near = near or difflib.get_close_matches(lower, by_lower, n=1, cutoff=cutoff)
-    return by_lower[near[0]] if near else None
+    if near:
+        return by_lower[near[0]]
+    matcher, best = difflib.SequenceMatcher(b=lower), (cutoff, "")
+    for choice in by_lower:  # get_close_matches compares with the cutoff only, never with the best so far
+        matcher.set_seq1(choice)
+        if matcher.real_quick_ratio() >= best[0] and matcher.quick_ratio() >= best[0]:
+            best = max(best, (matcher.ratio(), choice))
+    return by_lower.get(best[1])
