@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any
@@ -15,7 +16,7 @@ from oceanmock.engine.sandbox import Sandbox
 from oceanmock.library import load_scenario, read_scenario
 from served import REINSTALL
 
-__all__ = ["AFTERNOON", "REINSTALL", "Ask", "asking", "of_library", "sandbox_of", "spec_of"]
+__all__ = ["AFTERNOON", "REINSTALL", "Ask", "asking", "calls_in", "of_library", "sandbox_of", "spec_of"]
 
 Ask = Callable[..., httpx.Response]
 
@@ -51,3 +52,20 @@ def asking(app: Any) -> Ask:
         return asyncio.run(_asked(app, method, url, **options))
 
     return ask
+
+
+def calls_in(function: Callable[[], Any]) -> int:
+    """Return how many Python functions a function calls."""
+    calls = 0
+
+    def count(_frame: Any, event: str, _argument: Any) -> None:
+        nonlocal calls
+        calls += event == "call"
+
+    before = sys.getprofile()
+    sys.setprofile(count)
+    try:
+        function()
+    finally:
+        sys.setprofile(before)
+    return calls

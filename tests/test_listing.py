@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -14,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contract_file import ContractFile, component
-from in_process import AFTERNOON
+from in_process import AFTERNOON, calls_in
 from oceanmock.apis import make_sandbox
 from oceanmock.clock import SECOND
 from oceanmock.engine.sandbox import Sandbox
@@ -264,3 +265,19 @@ async def check_a_page(
         parts = row.pop("subtasks")
         assert row == {name: task[name] for name in task if name in ROW}
         assert parts == [{name: part[name] for name in parts[0]} for part in task["subtasks"]]
+
+
+def test_the_first_page_of_many_tasks_costs_hardly_more_than_the_next_ones() -> None:
+    tasks = [{"name": f"t{number}", "subtasks": ["a"]} for number in range(1_000)]
+    scenario = {"summary": "Many", "api": "ocp", "progression": "manual", "tasks": tasks}
+    app = App(Sandboxes(make_sandbox([read_scenario(json.dumps(scenario))])))
+
+    async def read(path: str) -> None:
+        async with httpx.AsyncClient(
+            transport=httpx.ASGITransport(app), base_url="http://mock", auth=("manager", "manager")
+        ) as http:
+            assert (await http.get(path)).status_code in {200, 404}
+
+    asyncio.run(read(f"{TASKS}/1"))  # compiles the contract
+    first, second = (calls_in(lambda: asyncio.run(read(f"{TASKS}?name=t1&sort=id,desc"))) for _ in range(2))
+    assert first < 3 * second

@@ -8,9 +8,8 @@ met here.
 
 from __future__ import annotations
 
-import sys
 import tracemalloc
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -20,6 +19,7 @@ from hypothesis import given, settings
 
 import obshell_strategies
 import ocp_strategies
+from in_process import calls_in
 from oceanmock.clock import SECOND
 from oceanmock.engine.machine import (
     MAX_OPERATIONS,
@@ -278,23 +278,6 @@ def a_dag() -> obshell.History:
     failing = obshell_states.SubTaskScript((obshell_states.RunScript(SECOND, "FAILED"),))
     node = obshell_states.NodeScript((failing,), frozenset({"retry"}))
     return obshell.start(obshell_states.DagScript((node,)))
-
-
-def calls_in(function: Callable[[], Any]) -> int:
-    """How many Python functions it calls."""
-    calls = 0
-
-    def count(_frame: Any, event: str, _argument: Any) -> None:
-        nonlocal calls
-        calls += event == "call"
-
-    before = sys.getprofile()
-    sys.setprofile(count)
-    try:
-        function()
-    finally:
-        sys.setprofile(before)
-    return calls
 
 
 @pytest.mark.parametrize(("machine", "start"), [(ocp, a_task), (obshell, a_dag)])

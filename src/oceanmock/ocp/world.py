@@ -28,6 +28,9 @@ from oceanmock.ocp.scenario import Named, Scenario, Switches
 from oceanmock.scenario.fields import MAX_ID
 from oceanmock.scenario.stubs import StubRequest
 
+MAX_STALE: Final = 500
+"""How many tasks the first page indexes; where there are more, a thread of its own reads the scenario."""
+
 
 @dataclass(frozen=True, slots=True)
 class SubtaskData:
@@ -244,6 +247,8 @@ class Tasks(World[int, TaskData, TaskView, Template]):
             else:
                 ids.append(self._begin(template, start - model.age, owner=scenario.name))
         fake_data.draw_users()
+        if len(self._stale) > MAX_STALE:
+            self._refresh(start)
         return ids[0] if ids else 0
 
     def _begin_group(self, template: Template, created: int, *, owner: str) -> int:
