@@ -25,6 +25,7 @@ from served import AFTERNOON, REINSTALL, own_server
 Oceanmock = Callable[..., Result]
 MANAGER = ("manager", "manager")
 TASK = "/api/v2/tasks/instances/35000312"
+DATA = Path(__file__).parent / "data"
 SCENARIO = {**yaml.safe_load(REINSTALL), "starts_at": AFTERNOON}
 
 
@@ -95,7 +96,8 @@ def test_screens_wrap_at_words(columns: str, url: str, tmp_path: Path, monkeypat
     run, terminal = run_at(url), {"COLUMNS": columns, "TTY_COMPATIBLE": "1"}
     text = "".join(f"$ oceanmock {' '.join(words)}\n{run(*words, **terminal).output}\n" for words in SCREENS)
 
-    text += run("show", "initialize-cluster-fails", "--width", columns).output
+    for drawn in ("initialize-cluster-fails", str(DATA / "stubs-faults-timeouts-ages.yaml")):
+        text += run("show", drawn, "--width", columns).output
     assert_golden(f"screens-{columns}.txt", text)
 
 
@@ -387,6 +389,8 @@ def test_all_faults_are_removed_at_once(oceanmock: Oceanmock) -> None:
         ("explain", "35000312"),
         ("clock", "show"),
         ("verify", "--never"),
+        ("show", "backup-tenant"),
+        ("list",),
     ],
     ids=" ".join,
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -123,6 +124,44 @@ def test_drawings_in_ascii_have_their_columns_in_line(url: str, files: Path) -> 
 
     assert any("━" in drawn for drawn, _ in pairs)
     assert [pair for pair in pairs if cell_len(pair[0]) != len(pair[1]) and "\\u" not in pair[1]] == []
+
+
+# --- colours --------------------------------------------------------------------------------------
+
+TIMED = Path(__file__).parent / "data" / "stubs-faults-timeouts-ages.yaml"
+TERMINAL = {"FORCE_COLOR": "1", "COLORTERM": "truecolor", "TERM": "xterm-256color", "TTY_COMPATIBLE": "1"}
+ATTRIBUTES = {"0", "1"}
+"""Reset and bold."""
+
+
+def drawing_with(**environment: str) -> str:
+    """Return what `oceanmock show` prints to a terminal."""
+    return CliRunner().invoke(main, ["show", str(TIMED)], env={"NO_COLOR": None, **TERMINAL, **environment}).output
+
+
+def contrast(colour: Sequence[int], ground: float) -> float:
+    """Return the contrast of a colour and a ground of this luminance (WCAG 2.2, 1.4.3)."""
+    parts = [part / 255 for part in colour]
+    red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+    luminance = 0.2126 * red + 0.7152 * green + 0.0722 * blue
+    return (max(luminance, ground) + 0.05) / (min(luminance, ground) + 0.05)
+
+
+def test_colours_can_be_read_on_dark_and_light() -> None:
+    codes = set(re.findall(r"\x1b\[([\d;]*)m", drawing_with()))
+
+    colours = {code.removeprefix("1;").removeprefix("38;2;") for code in codes - ATTRIBUTES}
+    contrasts = [contrast([*map(int, it.split(";"))], ground) for it in colours for ground in (0, 1)]
+    assert len(contrasts) >= 12
+    assert min(contrasts) >= 4.5
+
+
+def test_no_color_leaves_plain_text() -> None:
+    coloured, plain = drawing_with(), drawing_with(NO_COLOR="1")
+
+    without_colours = re.sub(r"\x1b\[[\d;]*m", "", coloured)
+    assert "\x1b[1m" in coloured
+    assert plain.splitlines() == [line.rstrip() for line in without_colours.splitlines()]
 
 
 # --- in a process of its own ----------------------------------------------------------------------

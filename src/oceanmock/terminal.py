@@ -11,13 +11,37 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, TextIO, cast
 
 from oceanmock.text import escape_unprintable
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 GLYPHS: Final = "→…─│├“”·×✗–✓●○▼▒█└━▪╰╯╮╭═╌┼┴┬┤↶"
 ASCII_OF_GLYPH: Final = str.maketrans(GLYPHS, '>~-|+"".x!-+*ov%#`=*`\'.,=-++++<')
 """One character for each that oceanmock draws with, so that columns stay in line."""
+
+COLOURS: Final = {
+    "red": "#e0301e",
+    "green": "#00882a",
+    "yellow": "#8b7300",
+    "blue": "#5f5fff",
+    "magenta": "#d700af",
+    "cyan": "#008484",
+    "dim": "#767676",
+}
+"""What the names of colours stand for: a contrast of 4.5 on black and on white (WCAG 2.2, 1.4.3)."""
+
+
+def new_console(file: TextIO, **settings: Any) -> Console:
+    """Return a console with these colours; with NO_COLOR, plain text."""
+    from rich.console import Console  # noqa: PLC0415 (slow)
+    from rich.theme import Theme  # noqa: PLC0415
+
+    styles = {f"{bold}{name}": f"{bold}{colour}" for name, colour in COLOURS.items() for bold in ("", "bold ")}
+    system: Any = None if os.environ.get("NO_COLOR") else "auto"
+    return Console(file=file, highlight=False, theme=Theme(styles), color_system=system, **settings)
 
 
 class Output:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import textwrap
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta, tzinfo
 from functools import lru_cache
@@ -148,6 +149,31 @@ SUCCESS_WORDS: Final = frozenset({"succeed", "succeeded", "successful", "success
 """Words of several APIs, and their users, for one state."""
 MAX_WORD_LENGTH: Final = 500
 """How many characters of a word are compared for a suggestion."""
+
+
+def wrap_line(line: str, *, width: int, indent: int = 2) -> str:
+    """Return a line wrapped at words, and continued at a column; long words stay whole."""
+    return textwrap.fill(line, width, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False)
+
+
+def runs_text(runs: Iterable[tuple[bool, int | None]], timeout: int) -> str:
+    """Return what runs do, in a few words: whether each fails, and how long it takes."""
+    texts = []
+    for fails, takes in runs:
+        is_late = takes is not None and takes > timeout
+        glyph = "✗" if fails or is_late else "✓"
+        texts.append("hangs" if takes is None else f"{glyph} {'timeout' if is_late else format_duration(takes)}")
+    return ", then ".join(texts)
+
+
+def ends_with(lines: Sequence[str]) -> str:
+    """Return the clause that quotes the last line of a log; "" for an empty log."""
+    return f"; its log ends “{one_line(lines[-1])}”" if lines else ""
+
+
+def timeout_text(runs: str, timeout: int, *, is_set: bool) -> str:
+    """Return the timeout of some runs, where the file has it or a run comes to it."""
+    return f"  timeout {format_duration(timeout)}" if is_set or re.search("hangs|timeout", runs) else ""
 
 
 def plural(number: int, noun: str, nouns: str = "") -> str:

@@ -20,11 +20,19 @@ from oceanmock.cli.admin import ADMIN_COMMANDS, AS_JSON
 from oceanmock.cli.conform import compare
 from oceanmock.cli.conform import conform as conform_command
 from oceanmock.cli.conform_options import SECRETS
-from oceanmock.cli.printing import SCENARIO_WIDTH, complete_scenario, print_items, print_json, wrap
+from oceanmock.cli.printing import (
+    SCENARIO_WIDTH,
+    complete_scenario,
+    print_items,
+    print_json,
+    response_table,
+    scenario_json,
+    wrap,
+)
 from oceanmock.cli.serve import exec_command, serve, wait
 from oceanmock.cli.store import store_command
 from oceanmock.errors import InputError, OceanmockError
-from oceanmock.terminal import output_problem, standard_output
+from oceanmock.terminal import new_console, output_problem, standard_output
 from oceanmock.text import escape_command, escape_unprintable, plural, suggest
 
 ANNOTATION_KEYS: Final = (("file", "file"), ("line", "line"), ("col", "column"), ("title", "rule"))
@@ -191,18 +199,24 @@ def check(paths: tuple[str, ...], *, format: str) -> None:
 @main.command()
 @click.argument("scenario", shell_complete=complete_scenario)
 @click.option("--width", type=click.IntRange(60, 400), help="Columns to draw in.")
-def show(scenario: str, width: int | None) -> None:
-    """Draw a scenario: the DAG of each task, and its states over time by the scenario's story."""
-    from rich.console import Console
+@AS_JSON
+def show(scenario: str, width: int | None, *, as_json: bool) -> None:
+    """Draw a scenario: the DAG of each task, and its states over time by the scenario's story.
+
+    Below a task's states is a line for each stub and fault that applies to a part of them; a table lists them all.
+    """
     from rich.text import Text
 
     from oceanmock.apis import api_named
     from oceanmock.library import load_scenario
 
-    console = Console(file=sys.stdout, width=width, highlight=False, soft_wrap=True)
     loaded = load_scenario(scenario)
-    drawing = api_named(loaded.api).module("explain")
-    for line in drawing.draw_scenario(loaded, width=console.width):
+    api = api_named(loaded.api)
+    if as_json:
+        print_json(scenario_json(loaded, api), indent=2)
+        return
+    console = new_console(sys.stdout, width=width, soft_wrap=True)
+    for line in api.module("explain").draw_scenario(loaded, width=console.width):
         text, lines, width = Text.from_markup(escape_unprintable(line)), list[Text](), console.width
         while text.cell_len > width and any(map(str.isalnum, text.plain[WRAPPED_FROM:])):  # a track is never wrapped
             first = text.wrap(console, width)[0]
@@ -210,7 +224,12 @@ def show(scenario: str, width: int | None) -> None:
             text = text[len(text) - len(text.plain[len(first) :].lstrip()) :]
             lines.append(first)
             width = console.width - WRAPPED_INDENT
+        text.rstrip()
         console.print(Text("\n" + " " * WRAPPED_INDENT).join([*lines, text]))
+    if loaded.responses:
+        with console.capture() as capture:
+            console.print("", response_table(loaded.responses), soft_wrap=False)
+        console.print(Text.from_ansi("\n".join(map(str.rstrip, capture.get().split("\n")))))
 
 
 @main.command("list")

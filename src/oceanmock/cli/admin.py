@@ -21,6 +21,7 @@ from oceanmock.admin_client import TOKEN_VARIABLE, URL_VARIABLE, Admin, NoAnswer
 from oceanmock.cli.printing import (
     complete_operation,
     complete_scenario,
+    keys_text,
     print_items,
     print_json,
     print_table,
@@ -417,12 +418,6 @@ def faults() -> None:
     """
 
 
-def _value(value: Any) -> str:
-    if isinstance(value, list):
-        return ",".join(map(_value, value))
-    return value if isinstance(value, str) else json.dumps(value)
-
-
 @faults.command("list", cls=SandboxCommand)
 @AS_JSON
 def list_faults(*, admin: Admin, as_json: bool) -> None:
@@ -433,7 +428,7 @@ def list_faults(*, admin: Admin, as_json: bool) -> None:
             fault["name"],
             f"{fault['counted']} counted",
             f"{fault['affected']} affected",
-            " ".join(f"{key}={_value(v)}" for key, v in fault["fault"].items() if key != "name"),
+            keys_text({key: value for key, value in fault["fault"].items() if key != "name"}),
         ),
         as_json=as_json,
     )

@@ -9,7 +9,6 @@ import json
 import os
 import shutil
 import sys
-import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
@@ -19,9 +18,11 @@ from click.shell_completion import CompletionItem
 
 from oceanmock import __version__
 from oceanmock.masking import mask_text
-from oceanmock.text import escape_unprintable, plural
+from oceanmock.text import escape_unprintable, format_duration, plural, shorten, wrap_line
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from oceanmock.api import Api, Json, Request
     from oceanmock.engine.sandbox import Sandbox
     from oceanmock.http.app import App
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 SCENARIO_WIDTH: Final = 32
 OPERATION_WIDTH: Final = 18
+MAX_CELL_LENGTH: Final = 120
 MAX_CANDIDATES: Final = 100
 """How many tasks are searched for one with a part that fails."""
 MAX_PRINTED_TASKS: Final = 3
@@ -71,11 +73,8 @@ def wrap(text: str, indent: int) -> str:
     width = terminal_width()
     if not width:
         return text
-    rest = " " * (indent if indent < width / 2 else 8)
-    settings: Any = {"subsequent_indent": rest, "break_long_words": False, "break_on_hyphens": False}
-    return "\n".join(
-        line if len(line) <= width else textwrap.fill(line, width, **settings) for line in text.split("\n")
-    )
+    indent = indent if indent < width / 2 else 8
+    return "\n".join(wrap_line(line, width=width, indent=indent) for line in text.split("\n"))
 
 
 def print_json(value: Any, *, indent: int | None = None, to_stderr: bool = False) -> None:
@@ -89,6 +88,65 @@ def print_items(items: Sequence[Json], row_of: Callable[[Json], Sequence[str]], 
         print_json(items, indent=2)
     else:
         print_table(map(row_of, items))
+
+
+def keys_text(keys: Json) -> str:
+    """Return keys and their values on one line."""
+
+    def text_of(value: Any) -> str:
+        if isinstance(value, list):
+            return ",".join(map(text_of, value))
+        return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+    return " ".join(f"{key}={text_of(value)}" for key, value in keys.items())
+
+
+def response_table(responses: Sequence[tuple[str, Any]]) -> Table:
+    """Return a table of stubs and faults: their names, the requests they apply to and when, and what they do."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from oceanmock.scenario.faults import EFFECTS
+
+    table = Table("stub or fault", "requests", "while", "response", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for name, item in responses:
+        keys = item.model_dump(mode="json", exclude_unset=True, by_alias=True, exclude={"name"})
+        words = [
+            " or ".join(keys.pop("operation", [])),
+            keys.pop("method", "GET" * ("path" in keys)),
+            keys.pop("path", ""),
+        ]
+        response = {key: keys.pop(key) for key in [*keys] if key in {*EFFECTS, "still_executes", "data", "error"}}
+        periods = {key: keys.pop(key) for key in ("from", "until") if key in keys} | (keys.pop("when", None) or {})
+        requests = " ".join(filter(None, [*words, keys_text(keys)])) or "all"
+        cells = (name, requests, keys_text(periods), keys_text(response))
+        table.add_row(*(Text(shorten(escape_unprintable(cell), MAX_CELL_LENGTH), overflow="fold") for cell in cells))
+    return table
+
+
+def scenario_json(scenario: Any, api: Api) -> Json:
+    """Return what is drawn of a scenario: the operations on each task or dag, its changes, and the stubs and faults.
+
+    Instants count from the start of the task or dag; a part is the way to it, by positions.
+    """
+    from oceanmock.engine.machine import format_label
+
+    run = api.scenario.FORMAT.simulate(scenario)
+    tasks: list[Json] = []
+    for number, actor in enumerate(run.actors):
+        changes = [
+            {"at": format_duration(at), "part": part, "from": old and format_label(old), "to": format_label(new)}
+            for state in actor.history.states
+            for at, part, old, new, *_ in state.changes
+        ]
+        markers = [(marker.instant - actor.created, marker.text) for marker in run.markers if marker.actor == number]
+        operations = [{"at": format_duration(at), "what": text} for at, text in markers]
+        age = format_duration(actor.script.age if actor.script else 0)
+        head: Json = {"name": actor.name, "age": age, "parts": actor.names}
+        tasks.append({**head, "operations": operations, "changes": changes})
+    dumped = ((name, it.model_dump(mode="json", exclude_unset=True, by_alias=True)) for name, it in scenario.responses)
+    head = {"name": scenario.name, "api": scenario.api, "summary": scenario.summary, f"{api.root.name}s": tasks}
+    return {**head, "responses": [{"name": name, **keys} for name, keys in dumped]}
 
 
 def ready_line(app: App, url: str) -> Json:

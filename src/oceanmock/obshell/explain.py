@@ -13,17 +13,18 @@ from typing import Any, Final
 from rich.cells import cell_len, set_cell_size
 from rich.markup import escape
 
+from oceanmock.clock import SECOND
 from oceanmock.engine.machine import Change, Part
 from oceanmock.obshell import machine
 from oceanmock.obshell.api import API, ClientOperator
 from oceanmock.obshell.bodies import authority
 from oceanmock.obshell.conformance import CONFORMANCE
 from oceanmock.obshell.locks import TenantLock
-from oceanmock.obshell.scenario import Dag, Scenario, SubTask, number_below
+from oceanmock.obshell.scenario import Dag, Node, Scenario, SubTask, number_below
 from oceanmock.obshell.states import DagState
-from oceanmock.report.explain import MAX_EXPLAINED, Event, Explainer, Offer, ends_with, last_of, runs_text
+from oceanmock.report.explain import MAX_EXPLAINED, Event, Explainer, Offer, last_of
 from oceanmock.scenario.story import Actor
-from oceanmock.text import one_line, round_duration
+from oceanmock.text import ends_with, one_line, round_duration, runs_text, timeout_text
 
 TWO_TICKS: Final = (
     "a stage takes two ticks: on one its node starts, on the first after all its sub tasks have ended the node ends "
@@ -241,7 +242,7 @@ def _draw_nodes(dag: Dag, names: Sequence[str], labels: Sequence[Sequence[str]],
         facts = [f"  ●  {escape(set_cell_size(name, max(widest, cell_len(name))))}", _number_text(number)]
         first, *others = node.sub_tasks
         if not others:
-            facts.append(_runs_text(first, where[place]))
+            facts.append(_runs_text(node, first, where[place]))
         flags = " ".join(sorted(node.can)) or "nothing"
         yield "  ".join([*filter(None, facts), f"[dim]can {flags}[/]"])
         rail = " " if node is dag.nodes[-1] else "[dim]│[/]"
@@ -250,7 +251,7 @@ def _draw_nodes(dag: Dag, names: Sequence[str], labels: Sequence[Sequence[str]],
             facts = [
                 f"  {rail}    {escape(set_cell_size(labels[place][at], width))}",
                 _number_text(sub_task.id or (number and number_below(number, at))),
-                _runs_text(sub_task, ""),
+                _runs_text(node, sub_task, ""),
             ]
             yield "  ".join(filter(None, facts))
 
@@ -263,12 +264,14 @@ def _address_text(agent: Any) -> str:
     return authority(agent.ip, agent.port)
 
 
-def _runs_text(sub_task: SubTask, where: str) -> str:
+def _runs_text(node: Node, sub_task: SubTask, where: str) -> str:
     """Return what its runs do, and its rollbacks where the file has them."""
+    limit = node.timeout * SECOND
     does, back = (
-        runs_text((attempt.outcome == "FAILED", attempt.takes) for attempt in attempts)
+        runs_text(((attempt.outcome == "FAILED", attempt.takes) for attempt in attempts), limit)
         for attempts in (sub_task.runs, sub_task.rollback)
     )
     if "rollback" in sub_task.model_fields_set:
         does += f"  ↶ {back}"
+    does += timeout_text(does, limit, is_set="timeout" in node.model_fields_set)
     return f"[dim]{escape(where)}{does}[/]"

@@ -11,16 +11,17 @@ from typing import Final
 
 from rich.markup import escape
 
+from oceanmock.clock import SECOND
 from oceanmock.engine.machine import Change, Label, Part
 from oceanmock.ocp import machine
 from oceanmock.ocp.api import API, Operation, SubtaskStatus
 from oceanmock.ocp.machine import History
 from oceanmock.ocp.scenario import Scenario, Task
-from oceanmock.ocp.states import SubtaskState, TaskScript, TaskState
+from oceanmock.ocp.states import SubtaskState, TaskScript, TaskState, watchdog
 from oceanmock.ocp.world import TaskData
-from oceanmock.report.explain import MAX_EXPLAINED, MAX_LEADING, Event, Explainer, Offer, ends_with, last_of, runs_text
+from oceanmock.report.explain import MAX_EXPLAINED, Event, Explainer, Offer, last_of
 from oceanmock.scenario.story import Actor
-from oceanmock.text import first_few, one_line, round_duration
+from oceanmock.text import ends_with, first_few, one_line, round_duration, runs_text, timeout_text
 
 _EFFECTS: Final = {
     "task.RETRY": "every FAILED subtask is READY again",
@@ -31,6 +32,8 @@ _EFFECTS: Final = {
 }
 
 
+MAX_LEADING: Final = 20
+"""How many parts of one state explain that of the whole, each by its last event."""
 GLYPHS: Final = {
     "PENDING": ("·", "dim"),
     "READY": ("○", "cyan"),
@@ -207,7 +210,7 @@ class TaskExplainer(Explainer[TaskState]):
         times = f"  × {script.repeat.count}" if script.repeat else ""
         on = f"  on {script.starts_on.method} {script.starts_on.path}" if script.starts_on else ""
         title = f"task{number} {actor.name}{times}{on}"
-        return title, _draw_dag(script, actor.names, actor.history.script), ()
+        return title, _draw_dag(script, actor.names, actor.history.script, scenario.tick), ()
 
 
 explain: Final = TaskExplainer.explain_in
@@ -230,7 +233,7 @@ def _passed(state: TaskState) -> SubtaskStatus:
     return "PENDING" if state.operation == "ROLLBACK" else "SUCCESSFUL"
 
 
-def _draw_dag(task: Task, names: Sequence[str], script: TaskScript) -> Iterator[str]:
+def _draw_dag(task: Task, names: Sequence[str], script: TaskScript, tick: int) -> Iterator[str]:
     """Yield the rows of a DAG. Each lane carries one edge down to the subtask at its end."""
     downstreams = machine.downstreams_of(script)
     lanes: list[int | None] = []
@@ -248,8 +251,10 @@ def _draw_dag(task: Task, names: Sequence[str], script: TaskScript) -> Iterator[
         row = [" " if target is None else "│" for target in lanes]
         row[home] = "●"
         number = f"  [dim]{task.subtasks[position].id}[/]" if task.subtasks[position].id else ""
-        attempts = script.subtasks[position].attempts
-        does = runs_text((attempt.ends == "FAILED", attempt.takes) for attempt in attempts)
+        subtask, is_set = script.subtasks[position], "timeout" in task.subtasks[position].model_fields_set
+        limit = subtask.timeout * SECOND or watchdog(tick)
+        does = runs_text(((attempt.ends == "FAILED", attempt.takes) for attempt in subtask.attempts), limit)
+        does += timeout_text(does, limit, is_set=is_set)
         yield f"  {' '.join(row)}  {escape(names[position])}{number}  [dim]{does}[/]"
         lanes[home], *others = downstreams[position] or (None,)
         opened = []

@@ -2,8 +2,8 @@
 
 An explanation is made of the changes in a history and of the operations that were refused. A timeline draws a history
 over time: a track for the whole and each part under the operations, then every change. Every state gets at least one
-column; the rest of the width is shared out by how long each lasts. A scenario is drawn with its steps and where its
-story leads; a task or dag of a sandbox with what has happened up to now, cut to what fits a report.
+column; the rest of the width is shared out by duration. A scenario is drawn with its steps, where its story leads, and
+when its stubs and faults apply; a task or dag of a sandbox up to now, cut to what fits a report.
 
 Neither is a read: they change nothing, so they do not move a clock under `polls`. An API's package has the words: an
 ``Explainer`` with sentences in the present tense, which fit what has happened and what is to come. Instants are
@@ -12,13 +12,13 @@ nanoseconds since the epoch; those of a history and a timeline count from the st
 
 from __future__ import annotations
 
-import textwrap
 from abc import ABC, abstractmethod
+from bisect import bisect
 from collections import defaultdict, deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import accumulate, pairwise, takewhile
+from itertools import accumulate, pairwise
 from typing import Any, ClassVar, Final, Generic, NamedTuple, Self, TypeVar
 
 from rich.cells import cell_len, set_cell_size
@@ -30,7 +30,16 @@ from oceanmock.engine.log import OperationRecord
 from oceanmock.engine.machine import Change, Dated, History, Label, Part, format_label, next_due, states_until, view_at
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.scenario.story import Actor
-from oceanmock.text import first_few, format_duration, format_instant, format_seconds, one_line, round_duration
+from oceanmock.scenario.stubs import conditions_on
+from oceanmock.text import (
+    first_few,
+    format_duration,
+    format_instant,
+    format_seconds,
+    one_line,
+    round_duration,
+    wrap_line,
+)
 
 MAX_EXPLAINED: Final = 5
 """How many things of one kind a sentence or a list names; the rest is counted."""
@@ -42,8 +51,6 @@ MAX_CHANGES: Final = 30
 MAX_PICTURES: Final = 12
 MAX_EVENTS: Final = 500
 """How many events an explanation has, the last ones; more only where one instant has more."""
-MAX_LEADING: Final = 20
-"""How many parts of one state explain that of the whole, each by its last event."""
 
 HistoryState = TypeVar("HistoryState", bound=Dated)
 
@@ -91,6 +98,8 @@ Tracks = Mapping[Part, tuple[str, str | None]]
 """By part, its name in the list of changes and the label of its track, if it has one of its own."""
 Markers = Sequence[tuple[int, str]]
 """Instant and text of each operation on a task or dag."""
+Lines = Sequence[tuple[str, Callable[[Any, int], bool]]]
+"""Names of stubs and faults below the tracks, and in which states at which instants each applies."""
 Labels = Sequence[Sequence[str]]
 """What tracks call the parts of each part; empty where parts have none."""
 
@@ -136,12 +145,14 @@ class Explanation:
 
     def text(self, width: int = REPORT_WIDTH) -> str:
         """Return a few lines to read, the last one ending in a line feed."""
-        wrapped = partial(_wrapped, width=width)
+        wrapped = partial(wrap_line, width=width)
         after = self.since - self.created
         when = f" ({format_seconds(after)} after its start)" if after else ", its start"
         under = "" if self.operation in ("EXECUTE", "RUN") else f" under {self.operation}"
-        who = self.who[:1].upper() + self.who[1:]
-        lines = [wrapped(f"{who} is {self.state}{under} since {_time(self.since)}{when}."), "Because"]
+        lines = [
+            wrapped(f"{self.who[:1].upper()}{self.who[1:]} is {self.state}{under} since {_time(self.since)}{when}."),
+            "Because",
+        ]
         for reason in self.because:
             at = "" if reason.at is None else format_seconds(reason.at - self.created)
             lines.append(wrapped(f"{at:>12}  {reason.what}", indent=14))
@@ -163,8 +174,8 @@ class Explanation:
             "immediate": "what is due happens at once",
             "time": "it runs" if self.speed == 1 else f"it runs {self.speed:g} times as fast as the wall's",
         }[self.progression]
-        now = f"{format_instant(self.now)[: len('2024-01-10')]}T{_time(self.now)}"
-        lines.append(wrapped(f"Clock: {self.progression}, at {now}; {pace}."))
+        day = format_instant(self.now)[: len("2024-01-10T")]
+        lines.append(wrapped(f"Clock: {self.progression}, at {day}{_time(self.now)}; {pace}."))
         lines += [wrapped(f"Beside it, {sentence}.") for sentence in self.stubs]
         return "\n".join(lines) + "\n"
 
@@ -176,12 +187,7 @@ class Explanation:
 
 def _time(instant: int) -> str:
     """Return a time of day in UTC."""
-    rounded = (instant + MILLISECOND // 2) // MILLISECOND * MILLISECOND
-    return format_instant(rounded, digits=3, padded=True)[len("2024-01-10T") :]
-
-
-def _wrapped(line: str, *, width: int, indent: int = 2) -> str:
-    return textwrap.fill(line, width, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False)
+    return format_instant(instant + MILLISECOND // 2, digits=3, padded=True)[len("2024-01-10T") :]
 
 
 class Explainer(ABC, Generic[HistoryState]):
@@ -349,8 +355,7 @@ class Explainer(ABC, Generic[HistoryState]):
         explainer = cls.of(sandbox, id)
         item = explainer.item
         age, name = sandbox.clock.now() - item.created, one_line(item.name)
-        past = states_until(explainer.history, age)
-        recent = past[-MAX_DRAWN_STATES:]
+        recent = (past := states_until(explainer.history, age))[-MAX_DRAWN_STATES:]
         parts = getattr(item, f"{cls.api.kinds[1].name}s")
         tracks = shown = cls._tracks([one_line(part.name) for part in parts], explainer.labels())
         markers = []
@@ -363,8 +368,7 @@ class Explainer(ABC, Generic[HistoryState]):
             changing = {change.part for state in recent[1:] for change in state.changes}
             parts = [part for part in tracks if part in changing - {()}][1 - MAX_TRACKS :]
             shown = {part: tracks[part] for part in ((), *parts)}
-        drawn = cls._draw_tracks(recent, shown, markers, width=REPORT_WIDTH, until=age)
-        rows = [render(row).plain for row in drawn]
+        rows = [render(row).plain for row in cls._draw_tracks(recent, shown, markers, width=REPORT_WIDTH, until=age)]
         changes = [render(line).plain for line in cls._draw_changes(recent, shown, markers)]
         glyphs = set("".join(rows))
         title = f"{cls.api.root.name} {getattr(item, cls.number_key)} {name}"
@@ -390,16 +394,21 @@ class Explainer(ABC, Generic[HistoryState]):
         for number, (script, actor) in enumerate(zip(scripts[:MAX_PICTURES], run.actors, strict=False)):
             title, steps, labels = cls.picture(scenario, script, actor)
             markers = [(m.instant - actor.created, m.text) for m in run.markers if m.actor == number]
+            if script.age:
+                title += f"  started {format_duration(script.age)} ago"
+                markers.insert(0, (script.age, "the sandbox starts"))
             states, tracks = actor.history.states, cls._tracks(actor.names, labels)
             until = states[-1].at + max((states[-1].at - states[0].at) // 12, 1)
+            lines = conditions_on(scenario, script, actor.name, root=cls.api.root.name)
             yield from ("", f"[bold]{escape(title)}[/]", *steps, "")
-            yield from cls._draw_tracks(states, tracks, markers, width=width, until=until)
+            yield from cls._draw_tracks(states, tracks, markers, width=width, until=until, lines=lines)
             yield ""
             yield from cls._draw_changes(states, tracks, markers)
-        if len(scripts) > MAX_PICTURES:
-            yield f"\n… and {len(scripts) - MAX_PICTURES} more {cls.api.root.name}s"
+        yield from _left_out(len(scripts) - MAX_PICTURES, f"more {cls.api.root.name}s")
         yield ""
-        yield "  ".join(f"[{colour}]{glyph}[/] {text}" for text, (glyph, colour) in cls.styles.items())
+        cell = max(map(len, cls.styles)) + 4
+        legend = [f"[{colour}]{glyph}[/] {text:<{cell - 2}}" for text, (glyph, colour) in cls.styles.items()]
+        yield from ("".join(legend[at : at + width // cell]).rstrip() for at in range(0, len(legend), width // cell))
 
     @classmethod
     def _tracks(cls, names: Iterable[str], labels: Labels) -> Tracks:
@@ -416,29 +425,33 @@ class Explainer(ABC, Generic[HistoryState]):
 
     @classmethod
     def _draw_tracks(
-        cls, states: Sequence[Any], tracks: Tracks, markers: Markers, *, width: int, until: int
+        cls, states: Sequence[Any], tracks: Tracks, markers: Markers, *, width: int, until: int, lines: Lines = ()
     ) -> Iterator[str]:
         """Yield the tracks of some states under the markers, in markup, up to an instant after the last state."""
-        instants = [state.at for state in states]
-        total = max(until - instants[0], 1)
-        spare = max(width - NAME_WIDTH - 4 - len(instants), 0)
-        widths = [1 + (end - at) * spare // total for at, end in pairwise([*instants, until])]
+        spans = [*pairwise([*(state.at for state in states), until])]
+        spare, total = max(width - NAME_WIDTH - 4 - len(states), 0), max(until - states[0].at, 1)
+        widths = [1 + (end - at) * spare // total for at, end in spans]
         if markers:
             row = [" "] * sum(widths)
             for instant, _ in markers:
-                after = max(place for place, at in enumerate(instants) if at <= instant)
+                after = max(place for place, (at, _) in enumerate(spans) if at <= instant)
                 row[sum(widths[:after])] = "▼"
             yield f"  {'':{NAME_WIDTH}}[yellow]{''.join(row).rstrip()}[/]"
         for part, (_, name) in tracks.items():
             if name is None:
                 continue
-            is_long = cell_len(name) >= NAME_WIDTH  # a wide character takes two columns
-            text, cells = f"{set_cell_size(name, NAME_WIDTH - 3)}…" if is_long else name, ""
+            cells = ""
             for columns, state in zip(widths, states, strict=True):
                 label = state.label_of(part)
                 glyph, colour = cls.styles.get("/".join(label)) or cls.styles[label[0]]
                 cells += f"[{colour}]{glyph * columns}[/]"
-            yield f"  {escape(set_cell_size(text, NAME_WIDTH))}{cells}"
+            yield f"  {_track_name(name)}{cells}"
+        for name, applies in lines:
+            cells = ""
+            for columns, state, (at, end) in zip(widths, states, spans, strict=True):
+                times = (at + (end - at) * column // columns for column in range(columns))
+                cells += "".join("─" if applies(state, time) else " " for time in times)
+            yield f"  {_track_name(name)}[cyan]{cells}[/]"
 
     @classmethod
     def _draw_changes(cls, states: Sequence[Any], tracks: Tracks, markers: Markers) -> Iterator[str]:
@@ -464,8 +477,7 @@ class Explainer(ABC, Generic[HistoryState]):
 
 def _recent(states: tuple[HistoryState, ...]) -> tuple[HistoryState, ...]:
     """Return the last states that have no more than so many events, and the one before them."""
-    sizes = accumulate(len(state.changes) for state in reversed(states))
-    count = sum(1 for _ in takewhile(lambda size: size <= MAX_EVENTS, sizes))
+    count = bisect([*accumulate(len(state.changes) for state in reversed(states))], MAX_EVENTS)
     return states[-max(count, 1) - 1 :]
 
 
@@ -474,21 +486,10 @@ def last_of(events: Sequence[Event], part: Part, *, number: int = 1) -> list[Eve
     return [entry for entry in events if entry.part == part and not entry.is_refusal][-number:]
 
 
-def ends_with(lines: Sequence[str]) -> str:
-    """Return the clause that quotes the last line of a log; "" for an empty log."""
-    return f"; its log ends “{one_line(lines[-1])}”" if lines else ""
-
-
-def runs_text(runs: Iterable[tuple[bool, int | None]]) -> str:
-    """Return what runs do, in a few words: whether each fails, and how long it takes."""
-    texts = []
-    for fails, takes in runs:
-        if takes is None:
-            texts.append("hangs")
-            continue
-        span = f"{takes / SECOND:g} s" if takes >= SECOND or not takes else f"{takes / MILLISECOND:g} ms"
-        texts.append(f"{'✗' if fails else '✓'} {span}")
-    return ", then ".join(texts)
+def _track_name(name: str) -> str:
+    """Return the name of a track in markup, in its column; a wide character takes two columns."""
+    text = f"{set_cell_size(name, NAME_WIDTH - 3)}…" if cell_len(name) >= NAME_WIDTH else name
+    return escape(set_cell_size(text, NAME_WIDTH))
 
 
 def _at(instant: int) -> str:

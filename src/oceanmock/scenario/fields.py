@@ -323,6 +323,14 @@ class BaseScenario(Model):
         return False
 
     @property
+    def responses(self) -> list[tuple[str, Any]]:
+        """Return each stub and each fault, with its name."""
+        items = [("stub", *item) for item in enumerate(self.stubs, 1)] + [
+            ("fault", *item) for item in enumerate(self.faults, 1)
+        ]
+        return [(item.name or f"{noun} {number}", item) for noun, number, item in items]
+
+    @property
     def source(self) -> bytes:
         """Return the file's content as JSON, which the loader sets."""
         return self._source

@@ -11,7 +11,8 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property, lru_cache
+from functools import cache, cached_property, lru_cache, partial
+from types import SimpleNamespace
 from typing import Annotated, Any, ClassVar, Final, Literal
 from urllib.parse import parse_qsl
 
@@ -284,6 +285,30 @@ class Stub(Model):
 
         keys = (key for key in ("data", "error", "body", "headers") if key in self.model_fields_set)
         return {key: _render(getattr(self, key), value_of) for key in keys}
+
+
+def _is_about(item: Any, script: Any, name: str) -> bool:
+    """Return whether a stub or fault applies only during a part of the life of a task or dag of its scenario."""
+    if item.when is not None and (item.when.of is not None or item.when.of_request):
+        return item.when.of is not None and item.when.of in (script.id, script.name, name)
+    return script.starts_on is None and getattr(item, "is_conditional", item.when is not None)
+
+
+def _applies_at(item: Any, root: str, age: int, state: Any, at: int) -> bool:
+    """Return whether a stub or fault applies in a state, at an instant of a task or dag with an age at the start."""
+    view, since = SimpleNamespace(state=state, **{root: SimpleNamespace(created=0)}), at - age
+    holds = item.when is None or not item.when.difference(view, age, at)
+    until = getattr(item, "until", None)
+    return holds and since >= (getattr(item, "from_", None) or 0) and (until is None or since < until)
+
+
+def conditions_on(scenario: Any, script: Any, name: str, *, root: str) -> list[tuple[str, Callable[[Any, int], bool]]]:
+    """Return the stubs and faults that apply only during a part of the life of a task or dag of a scenario.
+
+    Each has its name, and a function of a state and an instant.
+    """
+    about = ((own, item) for own, item in scenario.responses if _is_about(item, script, name))
+    return [(own, partial(_applies_at, item, root, script.age)) for own, item in about]
 
 
 class RefusalStub(Stub):

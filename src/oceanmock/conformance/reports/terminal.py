@@ -35,6 +35,7 @@ from oceanmock.conformance.model import (
     Waiting,
 )
 from oceanmock.credentials import AccessKey, Basic, Sealed
+from oceanmock.terminal import new_console
 from oceanmock.text import escape_unprintable, first_few, format_elapsed, plural
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ STEP_MARKS: Final = {"passed": ("✓", "green"), "failed": ("✗", "red")}
 def console_of(file: TextIO) -> Console:
     """Return a console that writes to a file."""
     has_width = file.isatty() or "COLUMNS" in os.environ
-    return Console(file=file, highlight=False, width=None if has_width else LOG_WIDTH)
+    return new_console(file, width=None if has_width else LOG_WIDTH)
 
 
 def print_results(results: Sequence[Result], console: Console) -> None:
