@@ -65,6 +65,8 @@ class ClusterWorld(World[Key, D, V, Template]):
 
     def _changes(self, place: int) -> dict[str, Any]:
         """Return what the dags that have succeeded have made of an agent, in their order."""
+        if not self._makers:  # as in each GET
+            return {}
         now = self.clock.now()
         made = [
             (dag.created + state.at, makes)
