@@ -5,8 +5,8 @@ every run; ``explore`` draws new ones and prints how to reproduce a failure:
 ``pytest -m hypothesis --hypothesis-profile=explore``.
 
 The marker ``blackbox`` is added here to the tests of each file that imports nothing of oceanmock
-below its public names. The marker ``slow`` stands in the files; slow tests run with ``-m slow``, or
-when their file is named. A file in which all tests are slow is not imported by the default run.
+below its public names. The marker ``slow`` stands in the files, and ``exhaustive`` implies it; slow
+tests run with ``-m slow``, or when their file is named. A file in which all tests are slow is not imported by the default run.
 """
 
 import gc
@@ -14,6 +14,7 @@ import importlib
 import os
 import signal
 import ssl
+import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -34,6 +35,10 @@ STORE = os.environ.get("OCEANMOCK_TEST_STORE", "")
 """The URL of a redis-server with many databases, without their number: OCEANMOCK_TEST_STORE=redis://127.0.0.1:6379."""
 
 gc.set_threshold(50_000, 20, 100)  # looking for garbage as often as usual is a sixth of the time
+
+# Without compiled modules and contracts each of the many processes makes them anew.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a job that a shell started with &
     signal.signal(signal.SIGINT, signal.default_int_handler)  # child processes inherit the default
@@ -71,6 +76,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if is_blackbox(item.path):
             item.add_marker("blackbox")
+        if item.get_closest_marker("exhaustive"):
+            item.add_marker("slow")
 
 
 @pytest.fixture(scope="session", autouse=True)
