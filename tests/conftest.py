@@ -6,7 +6,8 @@ every run; ``explore`` draws new ones and prints how to reproduce a failure:
 
 The marker ``blackbox`` is added here to the tests of each file that imports nothing of oceanmock
 below its public names. The marker ``slow`` stands in the files, and ``exhaustive`` implies it; slow
-tests run with ``-m slow``, or when their file is named. A file in which all tests are slow is not imported by the default run.
+tests run with ``-m slow``, or when their file is named. A file in which all tests are slow is not
+imported by the default run.
 """
 
 import gc

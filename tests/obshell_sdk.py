@@ -15,14 +15,13 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 import pytest
-import yaml
 from obshell import ClientSet, ClientV1, OBShellHandleError
 from obshell.auth import PasswordAuth
 from obshell.model.task import DagDetailDTO, TaskStatusDTO
 from obshell.service import client_v1
 
 from oceanmock import Obshell
-from served import AFTERNOON, server
+from served import AFTERNOON, load_yaml, server
 
 INITIALIZE: Final = """
 summary: An observer cannot be started on one of two agents
@@ -99,7 +98,7 @@ class Served:
 def served(scenario: str) -> Iterator[Served]:
     """Serve a scenario, or one of the library by its name; the SDK's naps move its clock."""
     options: dict[str, Any] = {"progression": "manual", "starts_at": AFTERNOON, "seed": 1}
-    with server().obshell(yaml.safe_load(scenario), **options) as sandbox, pytest.MonkeyPatch.context() as patch:
+    with server().obshell(load_yaml(scenario), **options) as sandbox, pytest.MonkeyPatch.context() as patch:
         mock = Served(sandbox)
         patch.setattr(client_v1, "time", SimpleNamespace(sleep=mock.later))
         patch.setenv("NO_PROXY", "127.0.0.1")

@@ -1,28 +1,33 @@
-"""Read the names that the scenario format allows, from the schema that the command prints."""
+"""Read the names that the scenario format allows, from the schema in the library, which is what the command prints."""
 
 from __future__ import annotations
 
 import json
 from functools import cache
+from pathlib import Path
 from typing import Any
 
-from click.testing import CliRunner
 from jsonschema import Draft202012Validator
 
-from oceanmock.cli import main
+SCHEMA_FILE = Path(__file__).parents[1] / "scenarios" / "scenario.schema.json"
+
+
+@cache
+def schema() -> dict[str, Any]:
+    """Return the JSON Schema of scenario files."""
+    content: dict[str, Any] = json.loads(SCHEMA_FILE.read_text(encoding="utf-8"))
+    return content
 
 
 @cache
 def validator() -> Draft202012Validator:
     """Return a validator of scenario files by the schema, as an editor checks them."""
-    result = CliRunner().invoke(main, ["schema"])
-    assert result.exit_code == 0, result.output
-    return Draft202012Validator(json.loads(result.stdout))
+    return Draft202012Validator(schema())
 
 
 def definitions() -> dict[str, Any]:
     """Return the definitions of the scenario format's JSON Schema."""
-    schemas: dict[str, Any] = validator().schema["$defs"]  # type: ignore[index]
+    schemas: dict[str, Any] = schema()["$defs"]
     return schemas
 
 

@@ -59,6 +59,11 @@ OF_TWO_AGENTS = {"cluster-of-two", "take-over"}
 """Those whose stories ask two servers; a conformance run asks one."""
 
 
+def load_yaml(text: str) -> Any:
+    """Return the data of a YAML text; libyaml reads it 8 times as fast as ``yaml.safe_load``."""
+    return yaml.load(text, Loader=yaml.CSafeLoader)
+
+
 @contextmanager
 def own_server() -> Iterator[Mock]:
     """Start a server, and do not wait until it has stopped, which takes two ticks of uvicorn."""
@@ -71,7 +76,7 @@ class World:
     """A scenario that will be served: its text, its options, and how far its clock is moved."""
 
     def __init__(self, text: str, **options: Any) -> None:
-        self._scenario: dict[str, Any] = yaml.safe_load(text)
+        self._scenario: dict[str, Any] = load_yaml(text)
         self._options = {"starts_at": AFTERNOON, "seed": 1, "progression": "manual", **options}
         self._advance_ns = 0
         self._sandbox: Ocp | Obshell | None = None

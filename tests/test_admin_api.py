@@ -12,14 +12,13 @@ from typing import Any
 
 import httpx
 import pytest
-import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
 from contract_file import ContractFile
 from oceanmock import Mock
 from oceanmock.openapi import load_spec, operations_of, spec_path
-from served import AFTERNOON, MANAGER, MAX_BODY_BYTES, REINSTALL, Ask, client, error_of
+from served import AFTERNOON, MANAGER, MAX_BODY_BYTES, REINSTALL, Ask, client, error_of, load_yaml
 
 MINE = "/sandboxes/mine"
 TASK = f"{MINE}/api/v2/tasks/instances/35000312"
@@ -937,7 +936,7 @@ def test_the_root_has_links_that_can_be_followed(ask: Ask) -> None:
 def test_a_contract_can_be_read_from_the_server(ask: Ask, api: str) -> None:
     link = ask("GET", "/", auth=None).json()["contracts"][api]
 
-    assert yaml.safe_load(ask("GET", link, auth=None).text) == load_spec(spec_path(api))
+    assert load_yaml(ask("GET", link, auth=None).text) == load_spec(spec_path(api))
 
 
 # --- what is hostile ------------------------------------------------------------------------------

@@ -38,9 +38,9 @@ from oceanmock.http.app import create_app
 from oceanmock.http.pipeline import MAX_BODY_BYTES, Pipeline, receive_body
 from oceanmock.http.server import Server
 from oceanmock.library import read_fault
-from served import SECOND, until
+from served import SECOND, load_yaml, until
 
-NOTES = yaml.safe_load(r"""
+NOTES = load_yaml(r"""
 openapi: 3.0.3
 info: {title: Notes, version: '1'}
 security: [{basicAuth: []}]
@@ -81,7 +81,7 @@ components:
   securitySchemes:
     basicAuth: {type: http, scheme: basic}
 """)
-OTHERS = yaml.safe_load("""
+OTHERS = load_yaml("""
 openapi: 3.0.3
 info: {title: Others, version: '1'}
 paths:
@@ -193,7 +193,7 @@ def test_a_parameter_in_a_cookie_is_refused_when_the_app_is_made() -> None:
     text = yaml.safe_dump(NOTES).replace("in: header", "in: cookie")
 
     with pytest.raises(InputError, match="cookie"):
-        Pipeline([notes(spec=yaml.safe_load(text))])
+        Pipeline([notes(spec=load_yaml(text))])
 
 
 def test_importing_the_app_warns_of_nothing() -> None:
@@ -665,7 +665,7 @@ def test_a_server_that_stops_waits_for_no_delay(
     request = "\r\n".join([f"GET {TASKS} HTTP/1.1", "Host: mock", login, "", ""]).encode()
 
     with oceanmock.Mock.start() as mock:
-        sandbox = mock.ocp(yaml.safe_load(REINSTALL))
+        sandbox = mock.ocp(load_yaml(REINSTALL))
         delay = sandbox.faults.add(delay="1h")
         connection = socket.create_connection((sandbox.host, sandbox.port), timeout=PATIENCE)
         connection.sendall(request)

@@ -15,6 +15,7 @@ from rich.cells import cell_len
 
 from golden import assert_golden
 from oceanmock.cli import main
+from scenario_schema import SCHEMA_FILE
 
 BROKEN = "summary: Broken\napi: ocp\ntasks:\n  - name: A\n    subtask: [a]\n"
 
@@ -136,10 +137,13 @@ def test_a_completion_of_operations_imports_no_server() -> None:
     assert "connexion" not in result.stderr
 
 
-def test_schema_prints_json_schema() -> None:
+def test_schema_prints_the_json_schema_that_is_in_the_library() -> None:
     result = oceanmock("schema")
 
     assert json.loads(result.output)["title"] == "oceanmock scenario"
+    assert result.output == SCHEMA_FILE.read_text(encoding="utf-8"), (
+        "the file format has changed: `oceanmock schema > scenarios/scenario.schema.json`"
+    )
 
 
 def test_check_without_a_path_passes_all_that_comes_with_oceanmock() -> None:

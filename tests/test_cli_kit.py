@@ -14,19 +14,18 @@ from pathlib import Path
 import click
 import httpx
 import pytest
-import yaml
 from click.testing import CliRunner, Result
 
 from command import OCEANMOCK, PATIENCE, serving
 from golden import assert_golden
 from oceanmock.cli import main
-from served import AFTERNOON, REINSTALL, own_server
+from served import AFTERNOON, REINSTALL, load_yaml, own_server
 
 Oceanmock = Callable[..., Result]
 MANAGER = ("manager", "manager")
 TASK = "/api/v2/tasks/instances/35000312"
 DATA = Path(__file__).parent / "data"
-SCENARIO = {**yaml.safe_load(REINSTALL), "starts_at": AFTERNOON}
+SCENARIO = {**load_yaml(REINSTALL), "starts_at": AFTERNOON}
 
 
 @pytest.fixture

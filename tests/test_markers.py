@@ -37,3 +37,9 @@ def test_a_file_that_imports_public_names_is_a_blackbox(tmp_path: Path) -> None:
 
 def test_the_marker_is_on_the_tests_of_a_blackbox_file(request: pytest.FixtureRequest) -> None:
     assert request.node.get_closest_marker("blackbox") is not None
+
+
+def test_each_exhaustive_test_is_slow(request: pytest.FixtureRequest) -> None:
+    exhaustive = [item for item in request.session.items if item.get_closest_marker("exhaustive")]
+
+    assert [item.nodeid for item in exhaustive if not item.get_closest_marker("slow")] == []

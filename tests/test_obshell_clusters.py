@@ -15,7 +15,6 @@ from typing import Any, Final
 
 import httpx
 import pytest
-import yaml
 from obshell import OBShellHandleError, TaskExecuteFailedError
 from obshell.auth import PasswordAuth
 from obshell.model.tenant import ZoneParam
@@ -25,7 +24,7 @@ from command import serving
 from oceanmock import Obshell
 from oceanmock.errors import InputError
 from oceanmock.library import read_scenario
-from served import client, server
+from served import client, load_yaml, server
 
 PAIR: Final = """
 summary: A master and a follower, each with a dag of its own that has failed
@@ -60,7 +59,7 @@ NANOSECONDS: Final = "2021-08-25T15:09:31.123456789Z"
 
 def pair() -> Obshell:
     """A master and a follower that need no credentials, a minute later."""
-    sandbox = server().obshell(yaml.safe_load(PAIR), auth=False, seed=1)
+    sandbox = server().obshell(load_yaml(PAIR), auth=False, seed=1)
     sandbox.clock.advance("60s")
     return sandbox
 
@@ -75,7 +74,7 @@ def agents() -> Iterator[Obshell]:
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Obshell]:
     """Three agents of a cluster, of the whole module."""
-    with server().obshell(yaml.safe_load(CLUSTER), auth=False, starts_at=NANOSECONDS) as sandbox:
+    with server().obshell(load_yaml(CLUSTER), auth=False, starts_at=NANOSECONDS) as sandbox:
         sandbox.clock.advance("60s")
         yield sandbox
 
@@ -117,7 +116,7 @@ def create(sandbox: Obshell, **options: Any) -> None:
 
 def of_library(name: str) -> Any:
     """A scenario of the library, to be changed."""
-    return yaml.safe_load((Path(__file__).parents[1] / f"scenarios/{name}.yaml").read_text("utf-8"))
+    return load_yaml((Path(__file__).parents[1] / f"scenarios/{name}.yaml").read_text("utf-8"))
 
 
 def test_the_sdk_makes_a_cluster_of_two_agents(fresh: Obshell) -> None:
@@ -193,7 +192,7 @@ dags:
 
 
 def test_a_dag_makes_the_agent_one_of_another_version() -> None:
-    with server().obshell(yaml.safe_load(UPGRADE), auth=False) as sandbox:
+    with server().obshell(load_yaml(UPGRADE), auth=False) as sandbox:
         paths = ("task/dags/agent", "task/dag/x")
         old = [ask(sandbox, 1, path) for path in paths for _ in range(2)]
         old_key = ask(sandbox, 1, "secret")["data"]["public_key"]
@@ -261,7 +260,7 @@ def test_a_dag_of_another_agent_is_operated() -> None:
 
 
 def test_a_follower_without_a_master_forwards_nothing() -> None:
-    scenario = {**yaml.safe_load(PAIR), "agents": [{"identity": "SINGLE"}, {"identity": "FOLLOWER"}]}
+    scenario = {**load_yaml(PAIR), "agents": [{"identity": "SINGLE"}, {"identity": "FOLLOWER"}]}
     with server().obshell(scenario, auth=False) as sandbox:
         error = ask(sandbox, 2, "task/dags/agent")["error"]
 
@@ -269,7 +268,7 @@ def test_a_follower_without_a_master_forwards_nothing() -> None:
 
 
 def test_the_password_that_a_follower_forwards_is_its_master_s() -> None:
-    scenario = yaml.safe_load(PAIR)
+    scenario = load_yaml(PAIR)
     scenario["agents"][0]["root_password"] = "of the master"
     with server().obshell(scenario) as sandbox:
         sdk = sandbox.agents[1].sdk(auth=PasswordAuth("of the master"))
@@ -331,7 +330,7 @@ def test_the_last_maintenance_dag_of_every_agent_is_listed_the_asked_one_s_first
 
 
 def test_the_main_dag_of_a_follower_s_dag_is_listed_by_its_master() -> None:
-    scenario = yaml.safe_load(PAIR)
+    scenario = load_yaml(PAIR)
     scenario["agents"][0]["port"], scenario["agents"][1]["port"] = free_ports(2)
     scenario["dags"][1]["nodes"][0]["sub_tasks"][0]["additional_data"]["main_dag_id"] = (
         f"22130706433{scenario['agents'][0]['port']:05}1"
@@ -359,7 +358,7 @@ def test_oceanbase_keeps_the_times_of_its_dags_to_the_microsecond(cluster: Obshe
 
 def test_an_agent_writes_each_time_in_its_own_time_zone_and_a_reset_one_too() -> None:
     """(ob/agent/lib/http/response.go:147-153, service/task/dag.go:29.)"""
-    scenario = yaml.safe_load(PAIR) | {"stubs": [{"path": "/api/v1/now", "data": "{now}"}]}
+    scenario = load_yaml(PAIR) | {"stubs": [{"path": "/api/v1/now", "data": "{now}"}]}
     scenario["agents"][0]["timezone"] = "Asia/Shanghai"
     with server().obshell(scenario, auth=False, starts_at=NANOSECONDS) as sandbox:
         sandbox.clock.advance("60s")
@@ -399,7 +398,7 @@ def free_ports(count: int) -> list[int]:
 
 
 def test_an_agent_listens_at_the_port_that_its_scenario_states() -> None:
-    scenario, ports = yaml.safe_load(PAIR), free_ports(2)
+    scenario, ports = load_yaml(PAIR), free_ports(2)
     scenario["agents"] = [{**agent, "port": port} for agent, port in zip(scenario["agents"], ports, strict=True)]
 
     with server().obshell(scenario, auth=False) as sandbox:
@@ -424,7 +423,7 @@ def test_ports_stay_after_a_reset_and_close_with_the_sandbox() -> None:
 
 def test_agents_that_are_loaded_later_get_ports_too() -> None:
     with server().obshell(auth=False) as sandbox:
-        sandbox.load(yaml.safe_load(PAIR))
+        sandbox.load(load_yaml(PAIR))
 
         assert sandbox.agents[0].url == sandbox.url
         assert identities(sandbox) == ["MASTER", "FOLLOWER"]

@@ -10,7 +10,6 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 import pytest
-import yaml
 from obshell import ClientSet, ClientV1, OBShellHandleError
 from obshell.auth import PasswordAuth
 from obshell.service import client_v1
@@ -18,7 +17,7 @@ from requests.exceptions import ConnectionError as NobodyThere
 
 import oceanmock
 from obshell_sdk import ALLOWING, INITIALIZE, PASSWORD, local, standing
-from served import AFTERNOON
+from served import AFTERNOON, load_yaml
 
 DAG_4: Final = f"GET task/dag/{local(4)}"
 DEFAULT: Final = "/sandboxes/default"
@@ -72,7 +71,7 @@ class Mock:
 @contextmanager
 def served(scenario: str, *, port: int = 0) -> Iterator[Mock]:
     """A scenario over a socket, with a key of its own; the SDK's naps move its clock."""
-    loaded = yaml.safe_load(scenario)
+    loaded = load_yaml(scenario)
     if isinstance(loaded, dict):
         loaded |= {"starts_at": AFTERNOON}
     mock = Mock(loaded, oceanmock.Mock.start(port=port))

@@ -21,7 +21,6 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
-import yaml
 from obshell import ClientSet
 from obshell.auth import PasswordAuth
 
@@ -30,7 +29,7 @@ from command import PATIENCE
 from obshell_sdk import local
 from obshell_world import INIT, KEYS
 from oceanmock import InputError, Mock, Obshell, OceanmockError, Ocp
-from served import AFTERNOON, MANAGER, REINSTALL, Ask, client, own_server, request_counts
+from served import AFTERNOON, MANAGER, REINSTALL, Ask, client, load_yaml, own_server, request_counts
 
 TASKS: Final = "/api/v2/tasks/instances"
 TASK: Final = f"{TASKS}/35000312"
@@ -69,12 +68,12 @@ def admin(mock: Mock, ask: Ask) -> Ask:
 
 def ocp(mock: Mock, name: str | None = None, **options: Any) -> Ocp:
     named: dict[str, Any] = {} if name is None else {"name": name}
-    return mock.ocp(yaml.safe_load(REINSTALL), **named, **START | options)
+    return mock.ocp(load_yaml(REINSTALL), **named, **START | options)
 
 
 def obshell(mock: Mock, name: str | None = None, text: str = INIT, **options: Any) -> Obshell:
     named: dict[str, Any] = {} if name is None else {"name": name}
-    return mock.obshell(yaml.safe_load(text), **named, **START | options)
+    return mock.obshell(load_yaml(text), **named, **START | options)
 
 
 def names_of(mock: Mock) -> list[str]:
@@ -142,7 +141,7 @@ def test_a_name_may_have_letters_digits_dots_and_dashes(mock: Mock, name: str) -
 
 
 def test_a_sandbox_that_cannot_be_made_is_not_there(mock: Mock) -> None:
-    twice = yaml.safe_load(REINSTALL)
+    twice = load_yaml(REINSTALL)
 
     with pytest.raises(InputError, match="Serve them apart"):
         mock.ocp(twice, twice, name="mine")
@@ -225,7 +224,7 @@ def three(mock: Mock) -> Mock:
     """Return a server with three sandboxes: nothing has happened in the default one, in ``b`` all has."""
     default = "/sandboxes/default"
     mock.admin.ask("PATCH", f"{default}/clock", {"progression": "manual"})
-    mock.admin.ask("POST", f"{default}/scenarios", {"scenarios": [yaml.safe_load(REINSTALL)]})
+    mock.admin.ask("POST", f"{default}/scenarios", {"scenarios": [load_yaml(REINSTALL)]})
     for name, seconds in (("a", 6), ("b", 60)):
         ocp(mock, name).clock.advance(seconds)
     return mock
@@ -347,7 +346,7 @@ def test_a_signature_is_of_the_path_as_it_was_sent(ask: Ask, three: Mock) -> Non
 
 def test_basic_credentials_are_those_of_the_sandbox_that_is_named(ask: Ask, admin: Ask, three: Mock) -> None:
     ada = {"name": "ada", "password": "lovelace", "permissions": ["TASK_VIEWER"]}
-    admin("POST", "/sandboxes", json={"name": "c", "scenarios": [yaml.safe_load(REINSTALL)], "users": [ada]})
+    admin("POST", "/sandboxes", json={"name": "c", "scenarios": [load_yaml(REINSTALL)], "users": [ada]})
 
     assert ask("GET", f"/sandboxes/c{TASK}", auth=("ada", "lovelace")).status_code == 200
     assert ask("GET", f"/sandboxes/b{TASK}", auth=("ada", "lovelace")).status_code == 401

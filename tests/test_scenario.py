@@ -24,6 +24,7 @@ from oceanmock.scenario.document import ScenarioError
 from oceanmock.scenario.fields import BaseScenario
 from oceanmock.text import parse_duration
 from scenario_schema import validator
+from served import load_yaml
 
 ROOT = Path(__file__).parents[1]
 DATA = ROOT / "tests" / "data" / "scenarios"
@@ -824,5 +825,5 @@ def test_what_editors_refuse_is_refused_by_check(written: str, place: str) -> No
 
 def refused_by_editors(written: str) -> list[str]:
     """The places that the schema refuses in a file, whose ambiguous words are in quotes."""
-    data = yaml.safe_load(f"{HEAD}{written}\n")
+    data = load_yaml(f"{HEAD}{written}\n")
     return [each.json_path for each in validator().iter_errors(data)]

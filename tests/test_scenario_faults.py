@@ -12,14 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
 from oceanmock.clock import MILLISECOND, SECOND
 from oceanmock.errors import InputError
 from oceanmock.handles import FaultFields
-from oceanmock.library import load_scenario, read_fault, read_scenario, scenario_schema
+from oceanmock.library import load_scenario, read_fault, read_scenario
 from oceanmock.obshell import scenario as obshell
 from oceanmock.obshell.agent import ObshellFault
 from oceanmock.obshell.locks import excludes as locks_out
@@ -30,7 +29,8 @@ from oceanmock.scenario.document import ScenarioError
 from oceanmock.scenario.faults import EFFECTS, Fault
 from oceanmock.scenario.stubs import StartsOn
 from oceanmock.text import format_duration, parse_duration
-from scenario_schema import validator
+from scenario_schema import definitions, validator
+from served import load_yaml
 
 TASKS = "tasks: [{id: 1000, subtasks: [{id: 7}, {id: 8}]}]"
 DAGS = "dags: [{id: 4, nodes: [One, {name: Two, id: 444}]}]"
@@ -119,7 +119,7 @@ def test_what_is_answered_by_the_fault_itself_is_not_mangled() -> None:
 def test_a_fault_is_written_as_it_was_read() -> None:
     written = "{name: slow, operation: [retryTask], calls: [2-4], delay: 1m30s, still_executes: true}"
 
-    assert fault_of(written).to_json() == {"api": "ocp", **yaml.safe_load(written)}
+    assert fault_of(written).to_json() == {"api": "ocp", **load_yaml(written)}
 
 
 @given(st.integers(0, 3650 * 24 * 3600 * SECOND))
@@ -196,7 +196,7 @@ def test_the_variables_are_those_of_the_paths(api: str, model: type[Fault]) -> N
 
 
 def test_every_effect_has_a_key_and_every_key_a_description() -> None:
-    properties = scenario_schema()["$defs"]["ocp.OcpFault"]["properties"]
+    properties = definitions()["ocp.OcpFault"]["properties"]
 
     assert set(EFFECTS) <= set(properties)
     assert all("description" in said for said in properties.values())
@@ -527,7 +527,7 @@ def test_a_misspelt_operation_still_tells_the_api() -> None:
     ],
 )
 def test_the_schema_accepts_a_fault(fault: dict[str, Any]) -> None:
-    scenario = {**yaml.safe_load(with_faults("{delay: 1s}")), "faults": [fault]}
+    scenario = {**load_yaml(with_faults("{delay: 1s}")), "faults": [fault]}
 
     assert not list(validator().iter_errors(scenario))
     assert read_scenario(json.dumps(scenario))
@@ -535,7 +535,7 @@ def test_the_schema_accepts_a_fault(fault: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("fault", [{"status": 199}, {"operation": "retry"}, {"calls": "x"}, {"dribble": 3}, {"dag": 4}])
 def test_the_schema_refuses_an_obvious_mistake(fault: dict[str, Any]) -> None:
-    scenario = {**yaml.safe_load(with_faults("{delay: 1s}")), "faults": [{"reset": True, **fault}]}
+    scenario = {**load_yaml(with_faults("{delay: 1s}")), "faults": [{"reset": True, **fault}]}
 
     assert list(validator().iter_errors(scenario))
 

@@ -23,6 +23,7 @@ from oceanmock.obshell.api import QUIRK_NAMES
 from oceanmock.obshell.states import TIMED_OUT, Rules, RunScript, SubTaskScript
 from oceanmock.scenario.document import ScenarioError
 from scenario_schema import validator
+from served import load_yaml
 
 ROOT = Path(__file__).parents[1]
 DATA = ROOT / "tests" / "data" / "scenarios"
@@ -167,7 +168,7 @@ def test_a_quirk_shows_unless_it_or_all_are_off() -> None:
 
 
 def test_the_quirks_are_those_of_the_contract() -> None:
-    contract = yaml.safe_load((ROOT / "openapi" / "obshell.yaml").read_text("utf-8"))
+    contract = load_yaml((ROOT / "openapi" / "obshell.yaml").read_text("utf-8"))
 
     assert set(QUIRK_NAMES) == set(quirks_in(contract))
 

@@ -9,11 +9,10 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
-import yaml
 
 from command import serving
 from oceanmock import EnvironmentProblem, Mock, OceanmockError, Ocp
-from served import REINSTALL
+from served import REINSTALL, load_yaml
 
 TASKS = "/api/v2/tasks/instances"
 LOGON = "Authorization: Basic " + base64.b64encode(b"manager:manager").decode()
@@ -22,7 +21,7 @@ LOGON = "Authorization: Basic " + base64.b64encode(b"manager:manager").decode()
 @pytest.fixture(scope="module")
 def server() -> Iterator[Ocp]:
     """Serve a sandbox on a port of its own."""
-    scenario = yaml.safe_load(REINSTALL)
+    scenario = load_yaml(REINSTALL)
     with Mock.start() as mock, mock.ocp(scenario, progression="manual") as sandbox:
         yield sandbox
 

@@ -11,7 +11,6 @@ from typing import Any, Final
 
 import httpx
 import pytest
-import yaml
 from obshell import OBShellHandleError
 
 from golden import assert_golden
@@ -23,7 +22,7 @@ from oceanmock import Mock, Obshell
 from oceanmock.http.app import create_app
 from oceanmock.library import read_scenario
 from oceanmock.scenario.document import ScenarioError
-from served import SECOND, Ask, World
+from served import SECOND, Ask, World, load_yaml
 
 OVERVIEW: Final = "/api/v1/tenant/t1/backup/overview"
 LIBRARY: Final = Path(__file__).parents[1] / "scenarios"
@@ -154,7 +153,7 @@ def test_stubs_of_scenarios_that_are_loaded_later_come_behind() -> None:
 
 def read_dict(stubs: str) -> dict[str, Any]:
     """Return a scenario of these stubs as a mapping."""
-    result: dict[str, Any] = yaml.safe_load(f"{OBSHELL}{stubs}")
+    result: dict[str, Any] = load_yaml(f"{OBSHELL}{stubs}")
     return result
 
 
