@@ -25,6 +25,7 @@ from oceanmock import masking
 from oceanmock.checks import Rule
 from oceanmock.cli import main
 from oceanmock.conformance.checks import all_rules
+from oceanmock.scenario.document import INCLUDE, MAX_INCLUDED_FILES, MAX_PART_BYTES
 
 ROOT = Path(__file__).parents[1]
 REFERENCE = ROOT / "docs" / "reference"
@@ -96,7 +97,12 @@ def scenario_page() -> str:
         "A scenario is a YAML 1.2 file. These tables come from its JSON Schema, which\n"
         "`oceanmock schema` prints. `oceanmock check FILE` reports all mistakes of a file, each\n"
         "with its line. A **duration** is written `400ms`, `1.9s`, `2m` or `1h30m`. Keys in\n"
-        "**bold** are required.\n"
+        "**bold** are required.\n\n"
+        "Any mapping may have `include: _part.yaml` or `include: _part.yaml#key`: the keys of that file's\n"
+        "mapping, or of the one at a key of it, are the mapping's too, unless it has them itself. The file is\n"
+        f"in the scenario's folder or below and has at most {MAX_PART_BYTES:,} bytes; it may include others, at\n"
+        f"most {MAX_INCLUDED_FILES} in all. A folder's files whose names begin with `_` are no scenarios. A text that\n"
+        "is sent to the admin API includes nothing.\n"
     ]
     for api, title in (("ocp", "Scenarios for OCP"), ("obshell", "Scenarios for obshell")):
         names = [name for name in schema["$defs"] if name.partition(".")[0] == api]
@@ -116,7 +122,7 @@ def definition_section(definition: Json, name: str) -> str:
     intro = f"### {heading}\n\n{anchor}{text}\n\n" if text else f"### {heading}\n\n{anchor}"
     if "properties" not in definition:
         return f"{intro}{type_of(definition)}\n"
-    required = definition.get("required", [])
+    required: Sequence[str] = next((part["required"] for part in definition.get("anyOf", ())), [])
     rows = [
         (
             f"**`{key}`**" if key in required else f"`{key}`",
@@ -125,6 +131,7 @@ def definition_section(definition: Json, name: str) -> str:
             one_line(value.get("description", "")),
         )
         for key, value in definition["properties"].items()
+        if key != INCLUDE
     ]
     return intro + table(("key", "value", "default", "meaning"), rows)
 

@@ -8,9 +8,8 @@ import pytest
 import yaml
 
 from obshell_world import INIT
-from oceanmock.errors import InputError
+from oceanmock.errors import InputError, ScenarioError
 from oceanmock.library import read_scenario
-from oceanmock.scenario.document import ScenarioError
 from served import SECOND, Ask, World
 
 TASKS: Final = "/api/v2/tasks/instances"

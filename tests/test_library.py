@@ -21,8 +21,8 @@ from obshell_recordings import ALL_BUT_PASS, FLAGS, FOLDER, Seen, recording_of
 from obshell_sandbox import plain
 from oceanmock.apis import make_sandbox
 from oceanmock.engine.sandbox import Sandbox
-from oceanmock.errors import IllegalOperator, InputError
-from oceanmock.library import find_scenario, library_names, load_library, load_scenario
+from oceanmock.errors import IllegalOperator, InputError, ScenarioError
+from oceanmock.library import expand, find_scenario, library_names, load_library, load_scenario, read_scenario
 from oceanmock.obshell import machine
 from oceanmock.obshell import scenario as obshell
 from oceanmock.obshell import states as obshell_states
@@ -152,7 +152,7 @@ def test_each_scenario_says_what_happens_in_one_plain_sentence() -> None:
 
 
 def test_each_file_names_the_schema_that_editors_check_it_by() -> None:
-    first_lines = {path.read_text("utf-8").splitlines()[0] for path in SCENARIOS.glob("*.yaml")}
+    first_lines = {path.read_text("utf-8").splitlines()[0] for path in SCENARIOS.glob("[!_]*.yaml")}
 
     assert first_lines == {"# yaml-language-server: $schema=scenario.schema.json"}
 
@@ -317,6 +317,135 @@ def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
 def test_a_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be read"):
         load_scenario(tmp_path)
+
+
+# --- including ------------------------------------------------------------------------------------
+
+PART = """
+Install: &install {name: Install, subtasks: [{name: unpack, attempts: {takes: 5s}}]}
+Again: {include: more/_names.yaml#again, subtasks: *install}
+"""
+WHOLE = "summary: Two tasks\napi: ocp\ntasks:\n  - {id: 1, %s}\n  - {id: 2, name: Other, subtasks: [one]}\n"
+
+
+def including(folder: Path, keys: str, part: str = PART) -> Path:
+    (folder / "more").mkdir()
+    (folder / "more" / "_names.yaml").write_text("again: {name: Install again}\n")
+    (folder / "_part.yaml").write_text(part)
+    path = folder / "one.yaml"
+    path.write_text(WHOLE % keys)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("keys", "name"),
+    [
+        ("include: _part.yaml#Install", "Install"),
+        ('"include": "_part.yaml#Install"', "Install"),
+        ("include: _part.yaml#Install, name: Mine", "Mine"),
+        ("name: Mine, include: more/../_part.yaml#Install", "Mine"),
+        ("include: more/_names.yaml#again, subtasks: [unpack]", "Install again"),
+    ],
+)
+def test_a_mapping_has_the_keys_that_it_includes_and_its_own_outrank_them(tmp_path: Path, keys: str, name: str) -> None:
+    scenario = load_scenario(including(tmp_path, keys))
+
+    assert isinstance(scenario, ocp.Scenario)
+    assert (scenario.tasks[0].name, scenario.tasks[0].subtasks[0].name) == (name, "unpack")
+    assert b"include" not in scenario.source
+
+
+def test_a_file_includes_another_through_a_third(tmp_path: Path) -> None:
+    path = including(tmp_path, "include: _part.yaml#Again", PART.replace("subtasks: *install", "subtasks: [unpack]"))
+
+    scenario = load_scenario(path)
+
+    assert isinstance(scenario, ocp.Scenario)
+    assert scenario.tasks[0].name == "Install again"
+    assert scenario.files == (tmp_path / "_part.yaml", tmp_path / "more" / "_names.yaml")
+
+
+@pytest.mark.parametrize(
+    ("keys", "issues"),
+    [
+        ("include: _part.yaml#A", ["_part.yaml:1:44: `takes` of `attempts` of subtask 'a' is 'often'"]),
+        ("include: _part.yaml#B, nme: x", ["_part.yaml:2:37: `nam` is no key", "one.yaml:4:36: `nme` is no key"]),
+        ("include: _part.yaml#C", ["_part.yaml:3:14: 'name' stands here twice; the first is on line 3"]),
+    ],
+)
+def test_a_mistake_is_placed_in_the_file_that_has_it(tmp_path: Path, keys: str, issues: list[str]) -> None:
+    part = """\
+A: {name: A, subtasks: [{attempts: {takes: often}, name: a}]}
+B: {name: B, subtasks: [{name: b}], nam: x}
+C: {name: C, name: D, subtasks: [c]}
+"""
+    with pytest.raises(ScenarioError) as refused:
+        load_scenario(including(tmp_path, keys, part))
+
+    found = str(refused.value).split("\n")
+    assert [any(line.startswith(f"{tmp_path}/{issue}") for line in found) for issue in issues] == [True] * len(issues)
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("_none.yaml", "No such file or directory"),
+        ("_part.yaml#Instal", "it has no key 'Instal'"),
+        ("_list.yaml", "it is no mapping"),
+        ("_list.yaml#a", "it has no key 'a'"),
+        ("_large.yaml", "it is no file of at most 262,144 bytes"),
+        ("/etc/one.yaml", "it is not in the folder of the scenario, or below"),
+        ("../one.yaml", "it is not in the folder of the scenario, or below"),
+        ("_link.yaml", "it is not in the folder of the scenario, or below"),
+        ("_self.yaml", "it includes itself"),
+        ("_one.yaml", "it includes itself"),
+        ("one.yaml", "it includes itself"),
+        ("_0.yaml", "a scenario includes at most 20 files"),
+    ],
+)
+def test_what_cannot_be_included_is_an_issue_at_its_place(tmp_path: Path, name: str, why: str) -> None:
+    folder = tmp_path / "scenarios"
+    folder.mkdir()
+    path = including(folder, f"include: {name}")
+    (tmp_path / "one.yaml").write_text("name: outside\n")
+    (folder / "_link.yaml").symlink_to(tmp_path / "one.yaml")
+    (folder / "_large.yaml").write_text("#" * (2**18 + 1))
+    chain = {f"_{number}": f"{{include: _{number + 1}.yaml}}" for number in range(22)}
+    parts = {"_self": "{include: _self.yaml}", "_one": "{include: _two.yaml}", "_two": "{include: _one.yaml}"}
+    for part, text in {"_list": "[1]", **parts, **chain}.items():
+        (folder / f"{part}.yaml").write_text(text)
+
+    with pytest.raises(ScenarioError, match=rf"\.yaml:\d+:\d+: '[^']+' cannot be included: {why} \[bad-include\]"):
+        load_scenario(path)
+
+
+def test_what_is_included_counts_as_what_it_stands_for(tmp_path: Path) -> None:
+    deep = f"a: {'[' * 60}{']' * 60}\nb: {{name: x, description: {'[' * 60}{']' * 60}}}\n"
+    path = including(tmp_path, "include: _part.yaml#c", f"{deep}c: {{include: _part2.yaml}}\n")
+    (tmp_path / "_part2.yaml").write_text(f"name: x\ny: {'[' * 97}{']' * 97}\n")
+
+    with pytest.raises(ScenarioError, match="more than 100 levels are nested here"):
+        load_scenario(path)
+
+
+@pytest.mark.parametrize("text", [WHOLE % "include: _part.yaml#Install", json.dumps({"include": "_part.yaml"})])
+def test_a_text_without_a_file_includes_nothing(text: str) -> None:
+    with pytest.raises(ScenarioError, match="only a file includes others, and this text is none"):
+        read_scenario(text)
+
+
+def test_free_data_may_have_a_key_of_that_name() -> None:
+    stub = 'stubs: [{path: /api/v2/x, body: {include: every.thing, "data": {include: 3}}}]'
+
+    scenario = read_scenario(f"{WHOLE % 'name: One, subtasks: [one]'}{stub}")
+
+    assert json.loads(scenario.source)["stubs"][0]["body"] == {"include": "every.thing", "data": {"include": 3}}
+
+
+def test_a_folder_s_files_to_be_included_are_no_scenarios_of_their_own(tmp_path: Path) -> None:
+    path = including(tmp_path, "include: _part.yaml#Install")
+
+    assert expand([str(tmp_path)]) == [str(path)]
 
 
 # --- the schema -----------------------------------------------------------------------------------

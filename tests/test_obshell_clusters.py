@@ -6,6 +6,7 @@ ob/agent/executor/task/dag.go; the ids of a pair were recorded (tests/data/obshe
 
 from __future__ import annotations
 
+import json
 import re
 import socket
 from collections.abc import Iterator
@@ -23,7 +24,7 @@ from obshell.service import client_v1
 from command import serving
 from oceanmock import Obshell
 from oceanmock.errors import InputError
-from oceanmock.library import read_scenario
+from oceanmock.library import load_scenario, read_scenario
 from served import client, load_yaml, server
 
 PAIR: Final = """
@@ -116,7 +117,7 @@ def create(sandbox: Obshell, **options: Any) -> None:
 
 def of_library(name: str) -> Any:
     """A scenario of the library, to be changed."""
-    return load_yaml((Path(__file__).parents[1] / f"scenarios/{name}.yaml").read_text("utf-8"))
+    return json.loads(load_scenario(name).source)
 
 
 def test_the_sdk_makes_a_cluster_of_two_agents(fresh: Obshell) -> None:

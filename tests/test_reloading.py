@@ -58,3 +58,23 @@ def test_watching_needs_a_file() -> None:
 
     assert result.returncode == 2
     assert "give the scenario files that --watch reads again" in result.stderr
+
+
+@pytest.mark.parametrize("part", ["_part.yaml", "page.html"])
+def test_a_file_that_the_scenario_names_is_watched_too(file: Path, part: str) -> None:
+    (file.parent / "_part.yaml").write_text("one: {id: 1, name: Install, subtasks: [a]}\n")
+    (file.parent / "page.html").write_text("first")
+    whole = "summary: One task\napi: ocp\ntasks:\n  - {include: _part.yaml#one}\n"
+    file.write_text(f"{whole}faults: [{{operation: retryTask, status: 502, body_file: page.html}}]\n")
+    with serving(file, "--watch") as server:
+        (file.parent / part).write_text("one: {id: 1, name: Remove, subtasks: [a]}\n")
+        assert server.process.stderr is not None
+        reloaded = server.process.stderr.readline()
+        (file.parent / part).write_text("one: {id: 1, name: Again, subtasks: [a]}\n")
+        again = server.process.stderr.readline()
+        served = tasks_of(server)
+        body = httpx.post(f"{server.url}/api/v2/tasks/instances/1/retry", auth=("manager", "manager")).text
+        server.stop(signal.SIGINT)
+
+    assert reloaded == again == "Read again: mine\n"
+    assert ("Again" in served[0], "Again" in body) == (part == "_part.yaml", part == "page.html")

@@ -493,6 +493,18 @@ def test_scenarios_are_names_files_and_mappings(mock: Mock, tmp_path: Path) -> N
         assert [task.id for task in ocp.tasks()] == [1, 5, 1000]
 
 
+def test_a_file_is_sent_with_the_files_that_it_names(mock: Mock, tmp_path: Path) -> None:
+    (tmp_path / "_part.yaml").write_text("mine: {id: 5, subtasks: [a]}\n")
+    (tmp_path / "page.html").write_text("<h1>Busy</h1>")
+    path = tmp_path / "mine.yaml"
+    faults = "faults: [{operation: retryTask, status: 503, body_file: page.html}]"
+    path.write_text(f"summary: Mine\napi: ocp\ntasks: [{{include: _part.yaml#mine}}]\n{faults}\n")
+
+    with mock.ocp(path) as ocp:
+        assert [task.id for task in ocp.tasks()] == [5]
+        assert httpx.post(f"{ocp.url}{TASKS}/5/retry", auth=ocp.auth).text == "<h1>Busy</h1>"
+
+
 @pytest.mark.parametrize("act", ["make", "load"])
 def test_a_mistake_in_a_file_is_told_by_the_file_s_name(mock: Mock, tmp_path: Path, act: str) -> None:
     path = tmp_path / "mine.yaml"

@@ -17,10 +17,9 @@ from hypothesis import strategies as st
 
 from golden import assert_golden
 from oceanmock.clock import MILLISECOND, SECOND
-from oceanmock.errors import InputError
+from oceanmock.errors import InputError, ScenarioError
 from oceanmock.library import read_scenario
 from oceanmock.ocp import scenario as ocp
-from oceanmock.scenario.document import ScenarioError
 from oceanmock.scenario.fields import BaseScenario
 from oceanmock.text import parse_duration
 from scenario_schema import validator
@@ -28,7 +27,7 @@ from served import load_yaml
 
 ROOT = Path(__file__).parents[1]
 DATA = ROOT / "tests" / "data" / "scenarios"
-LIBRARY = [path.read_text("utf-8") for path in sorted((ROOT / "scenarios").glob("*.yaml"))]
+LIBRARY = [path.read_text("utf-8") for path in sorted((ROOT / "scenarios").glob("[!_]*.yaml"))]
 
 HEAD = "summary: A scenario\napi: ocp\n"
 TASK = "tasks:\n  - id: 1\n    name: Upgrade\n    subtasks:\n"

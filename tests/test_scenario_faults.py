@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oceanmock.clock import MILLISECOND, SECOND
-from oceanmock.errors import InputError
+from oceanmock.errors import InputError, ScenarioError
 from oceanmock.handles import FaultFields
 from oceanmock.library import load_scenario, read_fault, read_scenario
 from oceanmock.obshell import scenario as obshell
@@ -25,7 +25,6 @@ from oceanmock.obshell.locks import excludes as locks_out
 from oceanmock.ocp import scenario as ocp
 from oceanmock.ocp.scenario import OcpFault
 from oceanmock.openapi import load_spec, operations_of, spec_path
-from oceanmock.scenario.document import ScenarioError
 from oceanmock.scenario.faults import EFFECTS, Fault
 from oceanmock.scenario.stubs import StartsOn
 from oceanmock.text import format_duration, parse_duration

@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 
 from golden import assert_golden
 from oceanmock.clock import MILLISECOND, SECOND
+from oceanmock.errors import ScenarioError
 from oceanmock.library import read_scenario
 from oceanmock.obshell import machine
 from oceanmock.obshell import scenario as obshell
 from oceanmock.obshell.agent import Switches
 from oceanmock.obshell.api import QUIRK_NAMES
 from oceanmock.obshell.states import TIMED_OUT, Rules, RunScript, SubTaskScript
-from oceanmock.scenario.document import ScenarioError
 from scenario_schema import validator
 from served import load_yaml
 

@@ -19,9 +19,9 @@ from obshell_client import opened_body, sealed_body
 from obshell_sdk import served
 from obshell_world import said, sealed
 from oceanmock import Mock, Obshell
+from oceanmock.errors import ScenarioError
 from oceanmock.http.app import create_app
 from oceanmock.library import read_scenario
-from oceanmock.scenario.document import ScenarioError
 from served import SECOND, Ask, World, load_yaml
 
 OVERVIEW: Final = "/api/v1/tenant/t1/backup/overview"

@@ -2,6 +2,8 @@
 
     OceanmockError
     ├── InputError             in a file or an argument: a scenario, a contract, a story
+    │   ├── ScenarioError      all issues of a file, each at its place
+    │   └── TooManyValues
     ├── CallerError            in a request; the response uses the API's own envelope
     │   ├── NoSuchTask
     │   ├── NoSuchSubtask
@@ -19,7 +21,13 @@ A message says what happened, where, and how to fix it. Nothing here depends on 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
+
+Loc = tuple[int | str, ...]
+"""The way to a value: keys and positions from the root."""
 
 
 class OceanmockError(Exception):
@@ -28,6 +36,47 @@ class OceanmockError(Exception):
 
 class InputError(OceanmockError):
     """A file or an argument cannot be used; the message lists every issue with its place."""
+
+
+@dataclass(frozen=True, slots=True)
+class Issue:
+    """One issue by the way to its value, or to the key itself. ``rule`` is stable, for tools.
+
+    Once it is located it has the file, and a line and a column, which count from 1.
+    """
+
+    loc: Loc
+    rule: str
+    message: str
+    hint: str = ""
+    at_key: bool = False
+    path: str = ""
+    line: int = 1
+    column: int = 1
+
+    def __str__(self) -> str:
+        place = f"{self.path}:{self.line}:{self.column}: " if self.path else ""
+        hint = f"\n  {self.hint}" if self.hint else ""
+        return f"{place}{self.message} [{self.rule}]{hint}"
+
+
+class ScenarioError(InputError):
+    """A file cannot be used; ``diagnostics`` has its issues in the order of their places."""
+
+    def __init__(self, diagnostics: Iterable[Issue]) -> None:
+        by_text = {str(issue): issue for issue in diagnostics}
+        self.diagnostics = tuple(sorted(by_text.values(), key=attrgetter("path", "line", "column", "rule", "message")))
+        super().__init__("\n".join(map(str, self.diagnostics)))
+
+
+class TooManyValues(InputError):
+    """A text or an object has more values than may be read."""
+
+    def __init__(self, path: str, limit: int) -> None:
+        super().__init__(
+            f"{path} has more than {limit:,} values, each alias counted as what it stands for. "
+            "Let tasks `repeat`, or give it in parts."
+        )
 
 
 class EnvironmentProblem(OceanmockError):

@@ -6,6 +6,7 @@ Reading never moves the clock. An assertion that fails explains the task's state
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from os.path import relpath
@@ -15,7 +16,7 @@ from urllib.parse import SplitResult, quote, urlsplit
 
 from oceanmock.admin_client import HIDE_FRAMES, Admin, SandboxClock, SandboxJournal, check_keywords, without_none
 from oceanmock.api import Api, Json, Kind
-from oceanmock.errors import EnvironmentProblem, InputError
+from oceanmock.errors import EnvironmentProblem, InputError, ScenarioError
 from oceanmock.text import TimeSpan, did_you_mean, duration_text, first_few, suggest
 
 __tracebackhide__ = HIDE_FRAMES
@@ -27,6 +28,7 @@ ScenarioSource = str | Path | Mapping[str, Any]
 """A scenario: a name of the library, the path of a file, or a mapping of the file format."""
 RunSource = Mapping[str, Any]
 """One run: ``fails(…)``, ``succeeds(…)``, ``hangs()``, or a mapping of the file format."""
+_NAMES_FILES: Final = re.compile(r"\b(include|body_file)['\"]?\s*:")
 PartSource = str | Mapping[str, Any]
 """A subtask or node: its name, or a mapping of the file format, as ``subtask(…)`` returns it."""
 
@@ -61,10 +63,11 @@ def send_scenarios(
             continue
         files[f"scenarios[{number}]"] = str(source)
         try:
-            contents.append(source.read_text(encoding="utf-8") + "\n")
+            text = source.read_text(encoding="utf-8") + "\n"
         except (OSError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", None) or str(error)
             raise InputError(f"the scenario file {source} cannot be read: {reason}.") from None
+        contents.append(_in_full(text, source) if _NAMES_FILES.search(text) else text)
     try:
         return ask("POST", path, {**body, "scenarios": contents})
     except InputError as error:
@@ -72,6 +75,18 @@ def send_scenarios(
         for label, file in files.items():
             text = text.replace(label, file)
         raise InputError(text) from None
+
+
+def _in_full(text: str, path: Path) -> Json:
+    """Return a scenario with what is in the files that it names. Raises ScenarioError."""
+    from oceanmock.scenario.document import Document  # noqa: PLC0415 (which most scenarios do not need)
+    from oceanmock.scenario.faults import read_bodies  # noqa: PLC0415
+
+    document = Document(text, str(path), folder=path.parent)
+    if issues := document.duplicates + [document.locate(issue) for issue in read_bodies(document, path.parent)]:
+        raise ScenarioError(issues)
+    scenario: Json = document.data
+    return scenario
 
 
 def succeeds(takes: TimeSpan | None = None, *, log: str | Sequence[str] | None = None) -> RunSource:

@@ -19,30 +19,26 @@ import orjson
 from pydantic import BaseModel, ValidationError
 
 from oceanmock.apis import APIS
-from oceanmock.errors import InputError
+from oceanmock.errors import InputError, Issue, Loc, ScenarioError
 from oceanmock.openapi import compiled, data_folder
 from oceanmock.scenario.document import (
+    INCLUDE,
+    INCLUDED,
     MAX_ISSUES,
     MAX_VALUES,
     Document,
-    Issue,
-    Loc,
-    ScenarioError,
     Wording,
     explain,
-    name_each,
     subject_of,
     value_at,
 )
-from oceanmock.scenario.faults import Fault, check_faults, span_of
+from oceanmock.scenario.faults import Fault, check_faults, name_each, read_bodies, span_of
 from oceanmock.scenario.fields import MAX_STUBS, BaseScenario, FileSchema
 from oceanmock.scenario.story import Format, StoryDivergesError
 from oceanmock.scenario.stubs import Matches, StartsOn, Stub, unknown_placeholders
 from oceanmock.text import closest, did_you_mean, suggest
 
 SUFFIXES: Final = (".yaml", ".yml")
-MAX_BODY_FILE_BYTES: Final = 2**18
-"""The most bytes of a file that a fault sends."""
 FORMATS: Final[Sequence[Format]] = [api.scenario.FORMAT for api in APIS]
 _API_NAMES: Final = tuple(api.name for api in APIS)
 _API_HINT: Final = f"Say {', or '.join(f'`api: {api.name}` for {api.scripts_key}' for api in APIS)}."
@@ -50,7 +46,7 @@ _API_HINT: Final = f"Say {', or '.join(f'`api: {api.name}` for {api.scripts_key}
 
 def library_names() -> list[str]:
     """Return the names of all scenarios that come with oceanmock, sorted."""
-    return sorted(path.stem for path in data_folder("scenarios").glob("*.yaml"))
+    return sorted(path.stem for path in data_folder("scenarios").glob("[!_]*.yaml"))
 
 
 def load_library() -> list[BaseScenario]:
@@ -67,13 +63,17 @@ def load_all(references: Sequence[str]) -> list[BaseScenario]:
 
 
 def expand(references: Iterable[str]) -> list[str]:
-    """Return names and files, each once, and for a folder the YAML files in it and below. Raises InputError."""
+    """Return names and files, each once, and for a folder the YAML files in it and below. Raises InputError.
+
+    Files whose names begin with `_` are there to be included.
+    """
     expanded = dict[str, None]()
     for reference in references:
         if not Path(reference).is_dir() or reference in library_names():
             expanded[reference] = None
             continue
-        files = sorted(path for path in Path(reference).rglob("*") if path.suffix in SUFFIXES and path.is_file())
+        found = (path for path in Path(reference).rglob("[!_]*") if path.suffix in SUFFIXES and path.is_file())
+        files = sorted(found)
         if not files:
             raise InputError(f"the folder {reference} has no scenario file, such as one.yaml")
         expanded |= dict.fromkeys(map(str, files))
@@ -107,9 +107,10 @@ def load_scenario(reference: str | Path) -> BaseScenario:
         raise InputError(f"{path} cannot be read: {error}") from error
     is_packaged = not isinstance(reference, Path) and path.parent == data_folder("scenarios")
     if is_packaged:
-        _, scenario = _parse(
-            compiled(path, text.encode(), lambda: Document(text, str(path)).data), checks_meaning=False
-        )
+        parts = [part.read_bytes() for part in sorted(path.parent.glob("_*")) if f"{INCLUDE}: {part.name}" in text]
+        content = b"".join([text.encode(), *parts])
+        data = compiled(path, content, lambda: Document(text, str(path), folder=path.parent).data)
+        _, scenario = _parse(data, checks_meaning=False)
         if scenario is not None:
             scenario._name = path.stem
             return scenario
@@ -125,31 +126,14 @@ def read_scenario(
     folder: Path | None = None,
 ) -> BaseScenario:
     """Return the scenario of a text, which messages call ``path``; its files are in a folder. Raises ScenarioError."""
-    document = Document(text, path, max_values=max_values)
-    unread = [*_read_bodies(document.data, folder)] if folder else []
+    document = Document(text, path, max_values=max_values, folder=folder)
+    unread = [*read_bodies(document, folder)] if folder else []
     issues, scenario = _parse(document.data, document.text_at, checks_meaning and not document.duplicates)
     issues = unread + issues
     if issues or document.duplicates or scenario is None:
         raise ScenarioError([*document.duplicates, *map(document.locate, issues)])
-    scenario._name, scenario._size = Path(path).stem, document.size
+    scenario._name, scenario._size, scenario._files = Path(path).stem, document.size, tuple(document.files)
     return scenario
-
-
-def _read_bodies(data: Any, folder: Path) -> Iterator[Issue]:
-    """Put the content of each fault's file in its place, and yield an issue for each that cannot be read."""
-    faults = data.get("faults") if isinstance(data, dict) else None
-    for place, fault in enumerate(faults if isinstance(faults, list) else ()):
-        if not isinstance(fault, dict) or not isinstance(fault.get("body_file"), str) or "body" in fault:
-            continue
-        path, fault["body"] = folder / fault.pop("body_file"), ""
-        try:
-            if path.stat().st_size > MAX_BODY_FILE_BYTES or not path.is_file():
-                raise ValueError(f"it is no file of at most {MAX_BODY_FILE_BYTES:,} bytes")
-            text = path.read_text(encoding="utf-8")
-            fault["body"] = orjson.loads(text) if path.suffix == ".json" else text
-        except (OSError, ValueError) as error:
-            why = getattr(error, "strerror", None) or error
-            yield Issue(("faults", place, "body_file"), "unreadable-file", f"{path} cannot be read: {why}")
 
 
 def scenario_of(data: Mapping[str, Any], *, path: str) -> BaseScenario:
@@ -214,6 +198,8 @@ def scenario_schema() -> dict[str, Any]:
         whole = format.model.model_json_schema(schema_generator=FileSchema, ref_template=template)
         parts = whole.pop("$defs")
         definitions |= {api: whole, **{f"{api}.{name}": part for name, part in parts.items()}}
+    for definition in definitions.values():
+        _allow_include(next((part for part in definition.get("anyOf", ()) if "properties" in part), definition))
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "oceanmock scenario",
@@ -226,6 +212,15 @@ def scenario_schema() -> dict[str, Any]:
         ],
         "$defs": definitions,
     }
+
+
+def _allow_include(schema: dict[str, Any]) -> None:
+    """Let a mapping have its keys from another file."""
+    if "properties" in schema:
+        text = "Keys from another file, or from a key there: `_part.yaml#key`."
+        schema["properties"][INCLUDE] = {"type": "string", "pattern": f"^{INCLUDED.pattern}$", "description": text}
+        if required := schema.pop("required", None):
+            schema["anyOf"] = [{"required": required}, {"required": [INCLUDE]}]
 
 
 def _parse(
@@ -324,6 +319,8 @@ def _validate(data: Any, model: type[BaseModel], wording: Wording, *, prefix: Lo
         if missing:
             parsed.issues.append(Issue(place, "missing-key", f"{owner} has no `{missing}`"))
         hint = ("" if loc else foreign.get(str(key), "")) or suggest(key, possible)
+        if key == INCLUDE:
+            hint = "It names another file, such as _part.yaml, and only a scenario's file has it."
         what = f"`{key}` is no key of {owner}"
         parsed.issues.append(Issue((*place, key), "unknown-key", what, hint, at_key=True))
     try:

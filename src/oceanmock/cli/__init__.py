@@ -162,11 +162,11 @@ def check(paths: tuple[str, ...], *, format: str) -> None:
     PATH is a file, a folder, or a name of the library; without one, every file that comes with oceanmock is checked.
     Exits with 1 if there is any mistake.
     """
+    from oceanmock.errors import ScenarioError
     from oceanmock.library import expand, find_scenario, load_scenario
     from oceanmock.openapi import check_spec, data_folder
-    from oceanmock.scenario.document import ScenarioError
 
-    own = [path for folder in ("openapi", "scenarios") for path in sorted(data_folder(folder).glob("*.yaml"))]
+    own = [path for folder in ("openapi", "scenarios") for path in sorted(data_folder(folder).glob("[!_]*.yaml"))]
     rows = list[dict[str, Any]]()
     for path in [find_scenario(name) for name in expand(paths)] or own:
         mistakes = list[tuple[str, dict[str, Any]]]()

@@ -41,7 +41,7 @@ def complete_scenario(_ctx: click.Context, _param: click.Parameter, start: str) 
     """Return the scenarios of the library that begin so; where none does, the shell completes files."""
     from oceanmock.openapi import data_folder
 
-    names = sorted(path.stem for path in data_folder("scenarios").glob("*.yaml"))
+    names = sorted(path.stem for path in data_folder("scenarios").glob("[!_]*.yaml"))
     return [CompletionItem(start, type="file"), *(CompletionItem(name) for name in names if name.startswith(start))]
 
 

@@ -312,7 +312,7 @@ def _reload_on_demand(app: App, scenarios: Sequence[str], *, watches: bool) -> N
     from oceanmock.library import load_all
 
     loop, has_terminal = asyncio.get_running_loop(), os.isatty(0)
-    previous = loaded = _stamps(scenarios)
+    previous = loaded = _stamps(scenarios, app)
 
     def reload() -> None:
         try:
@@ -331,7 +331,7 @@ def _reload_on_demand(app: App, scenarios: Sequence[str], *, watches: bool) -> N
 
     def look() -> None:
         nonlocal previous, loaded
-        current = _stamps(scenarios)
+        current = _stamps(scenarios, app)
         if current == previous != loaded:
             loaded = current
             reload()
@@ -344,13 +344,17 @@ def _reload_on_demand(app: App, scenarios: Sequence[str], *, watches: bool) -> N
         look()
 
 
-def _stamps(scenarios: Sequence[str]) -> list[tuple[str, int, int, int]]:
-    """Return what changes with the files of scenarios; nothing of files that are not there."""
+def _stamps(scenarios: Sequence[str], app: App) -> list[tuple[str, int, int, int]]:
+    """Return what changes with the files of scenarios, and those that they name; nothing of files that are not there.
+
+    What they name is known of those that are served.
+    """
     from oceanmock.library import expand, find_scenario
 
     stamps = []
     with contextlib.suppress(InputError, OSError):
-        for path in map(find_scenario, expand(scenarios)):
+        named = (path for scenario in app.sandboxes.default.scenarios for path in scenario.files)
+        for path in (*map(find_scenario, expand(scenarios)), *named):
             status = path.stat()
             stamps.append((str(path), status.st_mtime_ns, status.st_size, status.st_ino))
     return stamps

@@ -24,9 +24,9 @@ from oceanmock.checks import CheckResult
 from oceanmock.conformance.checks import all_rules
 from oceanmock.conformance.model import ApiName, Result
 from oceanmock.conformance.reports.files import writing
-from oceanmock.errors import InputError
+from oceanmock.errors import InputError, Issue, ScenarioError
 from oceanmock.openapi import operations_of
-from oceanmock.scenario.document import Document, Issue, ScenarioError, Wording, explain
+from oceanmock.scenario.document import Document, Wording, explain
 from oceanmock.text import did_you_mean, suggest
 
 FOLDER: Final = Path(__file__).parent / "baselines"

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from oceanmock.clock import Clock
 from oceanmock.engine.world import D, Key, Template, V, World, agreed_setting
+from oceanmock.errors import Issue, Loc
 from oceanmock.obshell import machine
 from oceanmock.obshell.agent import Agent, Makes
-from oceanmock.scenario.document import Issue, Loc
 from oceanmock.text import plural
 
 if TYPE_CHECKING:

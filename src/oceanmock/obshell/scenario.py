@@ -14,7 +14,7 @@ from typing import Annotated, Any, ClassVar, Final, Literal
 from pydantic import Field, model_validator
 
 from oceanmock import clock
-from oceanmock.errors import IllegalOperator
+from oceanmock.errors import IllegalOperator, Issue, Loc
 from oceanmock.obshell import machine, states
 from oceanmock.obshell.agent import (
     MAX_AGENTS,
@@ -33,7 +33,7 @@ from oceanmock.obshell.agent import (
 from oceanmock.obshell.api import API, ClientOperator, Identity, Operator, State
 from oceanmock.obshell.cluster import check_agents
 from oceanmock.obshell.locks import FailureExit, Maintenance, TenantLock, excludes, failure_exit_of
-from oceanmock.scenario.document import Issue, Loc, Wording, contradiction, wrong_value
+from oceanmock.scenario.document import Wording, contradiction, wrong_value
 from oceanmock.scenario.faults import MAX_FAULTS
 from oceanmock.scenario.fields import (
     MAX_ID,

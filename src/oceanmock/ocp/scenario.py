@@ -19,9 +19,10 @@ from pydantic.alias_generators import to_camel
 
 from oceanmock import clock
 from oceanmock.api import Json
+from oceanmock.errors import Issue, Loc
 from oceanmock.ocp import machine, states
 from oceanmock.ocp.api import API, ChangeId, SubtaskOperation, SubtaskStatus, TaskOperation, TaskStatus
-from oceanmock.scenario.document import Issue, Loc, Wording, contradiction, wrong_value
+from oceanmock.scenario.document import Wording, contradiction, wrong_value
 from oceanmock.scenario.faults import MAX_FAULTS, Fault, OperationName
 from oceanmock.scenario.fields import (
     MAX_ID,

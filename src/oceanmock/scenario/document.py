@@ -11,19 +11,18 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from io import StringIO
 from operator import attrgetter
+from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import yaml
 from pydantic_core import ErrorDetails, PydanticCustomError
 
-from oceanmock.errors import InputError
+from oceanmock.errors import Issue, Loc, ScenarioError, TooManyValues
 from oceanmock.text import shorten, suggest
-
-Loc = tuple[int | str, ...]
-"""The way to a value: keys and positions from the root."""
 
 MAX_DEPTH: Final = 100
 """So many levels may be nested; deeper ones would break the stack of code that follows them."""
@@ -31,47 +30,13 @@ MAX_ISSUES: Final = 50
 """How many issues of a scenario are looked for, and listed."""
 MAX_VALUES: Final = 1_000_000
 """So many values may a text have, each alias counted as what it stands for."""
-
-
-@dataclass(frozen=True, slots=True)
-class Issue:
-    """One issue by the way to its value, or to the key itself. ``rule`` is stable, for tools.
-
-    Once it is located it has the file, and a line and a column, which count from 1.
-    """
-
-    loc: Loc
-    rule: str
-    message: str
-    hint: str = ""
-    at_key: bool = False
-    path: str = ""
-    line: int = 1
-    column: int = 1
-
-    def __str__(self) -> str:
-        place = f"{self.path}:{self.line}:{self.column}: " if self.path else ""
-        hint = f"\n  {self.hint}" if self.hint else ""
-        return f"{place}{self.message} [{self.rule}]{hint}"
-
-
-class ScenarioError(InputError):
-    """A file cannot be used; ``diagnostics`` has its issues in the order of their places."""
-
-    def __init__(self, diagnostics: Iterable[Issue]) -> None:
-        by_text = {str(issue): issue for issue in diagnostics}
-        self.diagnostics = tuple(sorted(by_text.values(), key=attrgetter("path", "line", "column", "rule", "message")))
-        super().__init__("\n".join(map(str, self.diagnostics)))
-
-
-class TooManyValues(InputError):
-    """A text or an object has more values than may be read."""
-
-    def __init__(self, path: str, limit: int) -> None:
-        super().__init__(
-            f"{path} has more than {limit:,} values, each alias counted as what it stands for. "
-            "Let tasks `repeat`, or give it in parts."
-        )
+MAX_INCLUDED_FILES: Final = 20
+"""How many files a scenario may include."""
+MAX_PART_BYTES: Final = 2**18
+"""The most bytes of a file that a scenario includes, or that a fault sends."""
+INCLUDE: Final = "include"
+INCLUDED: Final = re.compile(r"([^#]+\.ya?ml)(?:#(.+))?")
+"""The value of `include`, by which it differs from a key of that name in free data."""
 
 
 class _Node(NamedTuple):
@@ -86,17 +51,33 @@ class _Node(NamedTuple):
 class Document:
     """A YAML text as data. The place of a value is found from the events, once it is needed.
 
-    ``duplicates`` are the keys that a mapping has twice, of which YAML readers keep the last.
+    ``duplicates`` are the keys that a mapping has twice, of which YAML readers keep the last. A mapping with
+    `include: FILE` or `include: FILE#KEY` has the keys of that file's mapping too, or of the one at that key there, as
+    by a merge key: its own outrank them. FILE is in ``folder`` or below; ``files`` are those that were read.
     """
 
-    def __init__(self, text: str, path: str, *, max_values: int = MAX_VALUES) -> None:
-        """Raise ScenarioError for a text that is not YAML, or empty, and TooManyValues."""
+    def __init__(
+        self,
+        text: str,
+        path: str,
+        *,
+        max_values: int = MAX_VALUES,
+        folder: Path | None = None,
+        root: Document | None = None,
+    ) -> None:
+        """Raise ScenarioError for a text that is not YAML, or empty, and TooManyValues.
+
+        ``root`` is the document that includes this one.
+        """
         self.path = path
-        self.duplicates = list[Issue]()
-        self._max_values = max_values
-        self._events: Iterator[Any] = yaml.parse(text, Loader=yaml.CSafeLoader)
+        self._root = root or self
+        self._folder, self._max_values = folder, max_values
+        self._events: Iterator[Any] = yaml.parse(_named_stream(text, path), Loader=yaml.CSafeLoader)
         self._anchors: dict[str | None, _Node | None] = {}
-        self._nodes: dict[int, list[_Node]] = {}  # by the id of a list, or of a mapping: in pairs
+        self.files: dict[Path, Document | None] = root.files if root else {}
+        self.duplicates: list[Issue] = root.duplicates if root else []
+        # By the id of a list, or of a mapping: in pairs.
+        self._nodes: dict[int, list[_Node]] = root._nodes if root else {}
         try:
             next(self._events)  # the start of the stream
             event = next(self._events)
@@ -119,7 +100,7 @@ class Document:
 
     def _at(self, event: Any, issue: Issue) -> Issue:
         line, column = _place(event)
-        return replace(issue, path=self.path, line=line, column=column)
+        return replace(issue, path=event.start_mark.name, line=line, column=column)
 
     def text_at(self, loc: Loc) -> str:
         """Return the author's own text of a plain scalar, or ""."""
@@ -149,7 +130,7 @@ class Document:
 
     def _merged(self, key: _Node, value: _Node) -> list[_Node]:
         """Return the mappings that a merge key brings in; the first one's keys outrank others."""
-        if key.data != "<<" or not _is_plain(key.event):
+        if not _is_merge_key(key):
             return []
         return self._nodes[id(value.data)] if isinstance(value.data, list) else [value]
 
@@ -177,18 +158,64 @@ class Document:
                 size, below = size + node.size, max(below, node.depth)
         except ValueError as problem:
             raise _error(item, str(problem)) from None
-        if size > self._max_values:
-            raise TooManyValues(self.path, self._max_values)
         data: Any = list(map(_data_of, nodes))
         if is_mapping:
             try:
                 pairs = dict(zip(data[::2], data[1::2], strict=True))
             except TypeError:  # a key is a list or a mapping
                 pairs = {}
-            is_simple = 2 * len(pairs) == len(data) and "<<" not in pairs
+            part = self._include(nodes, depth) if INCLUDE in pairs else _NOTHING
+            size, below = size + part.size, max(below, part.depth)
+            is_simple = 2 * len(pairs) == len(data) and "<<" not in pairs and part is _NOTHING
             data = pairs if is_simple else self._mapping(nodes)
+        if size > self._max_values:
+            raise TooManyValues(self.path, self._max_values)
         self._nodes[id(data)] = nodes
         return _Node(event, data, size, below + 1)
+
+    def _include(self, nodes: list[_Node], depth: int) -> _Node:
+        """Let `include` merge the mapping that it names, which is returned; free data may have another such key.
+
+        Raises ScenarioError.
+        """
+        place = next(place for place, node in enumerate(nodes[::2]) if node.data == INCLUDE)
+        key, value = nodes[2 * place : 2 * place + 2]
+        named = INCLUDED.fullmatch(value.data) if isinstance(value.data, str) else None
+        if named is None:
+            return _NOTHING
+        try:
+            document = self._root._read(named[1])
+            (part,) = self._nodes[id(document._document.data)]
+            pair = self._find(part, named[2]) if named[2] else (key, part)
+            if pair is None:
+                raise ValueError(f"it has no key {named[2]!r}")
+            part = pair[1]
+            if not isinstance(part.data, dict):
+                raise ValueError("it is no mapping")
+            if depth + part.depth > MAX_DEPTH:
+                raise ValueError(_TOO_DEEP)
+        except (OSError, ValueError) as problem:
+            what = f"{value.data!r} cannot be included: {getattr(problem, 'strerror', None) or problem}"
+            raise ScenarioError([self._at(value.event, Issue((), "bad-include", what))]) from None
+        nodes[2 * place : 2 * place + 2] = key._replace(data=_MERGED), part
+        return part
+
+    def _read(self, file: str) -> Document:
+        """Return an included file, which is read once. Raises OSError, ValueError, ScenarioError."""
+        if self._folder is None:
+            raise ValueError("only a file includes others, and this text is none; send the scenario in full")
+        path = (self._folder / file).resolve()
+        if Path(file).is_absolute() or not path.is_relative_to(self._folder.resolve()):
+            raise ValueError("it is not in the folder of the scenario, or below")
+        if path not in self.files:
+            if len(self.files) == MAX_INCLUDED_FILES:
+                raise ValueError(f"a scenario includes at most {MAX_INCLUDED_FILES} files")
+            text, self.files[path] = read_part(path), None
+            self.files[path] = Document(text, str(self._folder / file), max_values=self._max_values, root=self)
+        document = self.files[path]
+        if document is None:
+            raise ValueError("it includes itself")
+        return document
 
     def _anchored(self, event: Any, depth: int) -> _Node:
         """Return the value that an alias stands for."""
@@ -205,7 +232,7 @@ class Document:
         """Return a mapping that has merge keys, or keys twice, or keys that are none."""
         own, merged, keys = dict[Any, Any](), dict[Any, Any](), dict[Any, Any]()
         for key, value in zip(nodes[::2], nodes[1::2], strict=True):
-            if key.data == "<<" and _is_plain(key.event):
+            if _is_merge_key(key):
                 for part in self._merged(key, value):
                     if not isinstance(part.data, dict):
                         raise _error(key.event, "`<<` merges mappings only")
@@ -221,7 +248,30 @@ class Document:
         return merged | own
 
 
+def read_part(path: Path) -> str:
+    """Return the content of a file that a scenario names. Raises OSError, ValueError."""
+    if path.stat().st_size > MAX_PART_BYTES or not path.is_file():
+        raise ValueError(f"it is no file of at most {MAX_PART_BYTES:,} bytes")
+    return path.read_text(encoding="utf-8")
+
+
+def _named_stream(text: str, path: str) -> StringIO:
+    """Return a text as a stream whose name the places of its values have."""
+    stream = StringIO(text)
+    stream.name = path
+    return stream
+
+
 _data_of: Final = attrgetter("data")
+
+
+_NOTHING: Final = _Node(None, None, size=0)
+_MERGED: Final = object()
+"""The key in place of an `include`."""
+
+
+def _is_merge_key(key: _Node) -> bool:
+    return key.data is _MERGED or (key.data == "<<" and _is_plain(key.event))
 
 
 def _is_plain(event: Any) -> bool:
@@ -446,15 +496,3 @@ def value_at(data: Any, loc: Loc) -> Any:
         except (KeyError, IndexError, TypeError):
             return None
     return data
-
-
-def name_each(noun: str, items: Iterable[Any]) -> tuple[list[str], list[Issue]]:
-    """Return the names of a file's faults or stubs, by default their numbers, and an issue for each that is taken."""
-    names, issues = list[str](), list[Issue]()
-    for place, item in enumerate(items):
-        name = item.name or f"{noun} {place + 1}"
-        if name in names:
-            what = f"{noun} {names.index(name) + 1} of this file is already called {name!r}"
-            issues.append(Issue((f"{noun}s", place, "name"), "duplicate-name", what))
-        names.append(name)
-    return names, issues

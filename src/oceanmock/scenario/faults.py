@@ -7,17 +7,20 @@ file's faults, the first that applies to a request is injected.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final, Literal
 
+import orjson
 from pydantic import Field, GetCoreSchemaHandler, GetJsonSchemaHandler, PlainSerializer, StrictBool, model_validator
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticKnownError, core_schema
 
 from oceanmock import clock
-from oceanmock.scenario.document import Issue, Loc, contradiction, name_each
+from oceanmock.errors import Issue, Loc
+from oceanmock.scenario.document import Document, contradiction, read_part
 from oceanmock.scenario.fields import DurationText, Id, JsonValue, Model, Name, OrOne, Refuse, SentHeaders, must
 from oceanmock.text import closest, format_duration
 
@@ -252,6 +255,34 @@ class Fault(Model):
             message, fix = "never applies: `until` is not later than `from`", "Give it a later `until`."
             raise contradiction("bad_fault", message, fix=fix)
         return self
+
+
+def read_bodies(document: Document, folder: Path) -> Iterator[Issue]:
+    """Put the content of each fault's file in its place, and yield an issue for each that cannot be read."""
+    faults = document.data.get("faults") if isinstance(document.data, dict) else None
+    for place, fault in enumerate(faults if isinstance(faults, list) else ()):
+        if not isinstance(fault, dict) or not isinstance(fault.get("body_file"), str) or "body" in fault:
+            continue
+        path, fault["body"] = folder / fault.pop("body_file"), ""
+        document.files[path] = None
+        try:
+            text = read_part(path)
+            fault["body"] = orjson.loads(text) if path.suffix == ".json" else text
+        except (OSError, ValueError) as error:
+            why = getattr(error, "strerror", None) or error
+            yield Issue(("faults", place, "body_file"), "unreadable-file", f"{path} cannot be read: {why}")
+
+
+def name_each(noun: str, items: Iterable[Any]) -> tuple[list[str], list[Issue]]:
+    """Return the names of a file's faults or stubs, by default their numbers, and an issue for each that is taken."""
+    names, issues = list[str](), list[Issue]()
+    for place, item in enumerate(items):
+        name = item.name or f"{noun} {place + 1}"
+        if name in names:
+            what = f"{noun} {names.index(name) + 1} of this file is already called {name!r}"
+            issues.append(Issue((f"{noun}s", place, "name"), "duplicate-name", what))
+        names.append(name)
+    return names, issues
 
 
 def check_faults(faults: Sequence[Fault]) -> Iterator[Issue]:

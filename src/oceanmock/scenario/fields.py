@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Self
 
 from pydantic import (
@@ -311,6 +312,7 @@ class BaseScenario(Model):
     _name: str = PrivateAttr("scenario")
     _size: int = PrivateAttr(0)
     _source: bytes = PrivateAttr(b"")
+    _files: tuple[Path, ...] = PrivateAttr(())
 
     if TYPE_CHECKING:  # each format declares these as its last keys
         switches: Any
@@ -334,6 +336,11 @@ class BaseScenario(Model):
     def source(self) -> bytes:
         """Return the file's content as JSON, which the loader sets."""
         return self._source
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Return the files that its own names, which the loader sets."""
+        return self._files
 
     @property
     def name(self) -> str:

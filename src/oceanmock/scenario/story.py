@@ -18,8 +18,8 @@ from operator import attrgetter
 from typing import Any, ClassVar, Self
 
 from oceanmock.clock import SECOND
-from oceanmock.errors import CallerError, InputError
-from oceanmock.scenario.document import Issue, Loc, Wording
+from oceanmock.errors import CallerError, InputError, Issue, Loc
+from oceanmock.scenario.document import Wording
 from oceanmock.scenario.faults import Fault
 from oceanmock.scenario.fields import BaseScenario
 from oceanmock.text import did_you_mean

@@ -19,9 +19,10 @@ from urllib.parse import parse_qsl
 from pydantic import AfterValidator, Field, GetJsonSchemaHandler, model_validator
 from pydantic_core import CoreSchema, PydanticCustomError, SchemaError, SchemaValidator, core_schema
 
+from oceanmock.errors import Loc
 from oceanmock.journal.entries import body_value, has_values
 from oceanmock.openapi import path_matches
-from oceanmock.scenario.document import Loc, contradiction, value_at, wrong_value
+from oceanmock.scenario.document import contradiction, value_at, wrong_value
 from oceanmock.scenario.faults import Span, span_of
 from oceanmock.scenario.fields import JsonObject, JsonValue, Model, Name, PathTemplate, Refuse, SentHeaders
 from oceanmock.text import format_duration, shorten, suggest
