@@ -52,10 +52,10 @@ tasks:
 """
 SERVED_APART = [
     *("backup-tenant", "cluster-of-two", "restore-tenant", "scale-out-refused"),
-    *("single-to-tenant", "start-operations", "take-over", "tenant-created-again"),
+    *("single-to-tenant", "start-operations", "take-over", "tenant-created-again", "upgrade-cluster"),
 ]
 """Scenarios of the library whose agents are others, so that no sandbox has them with the rest."""
-OF_TWO_AGENTS = {"cluster-of-two", "take-over"}
+OF_TWO_AGENTS = {"cluster-of-two", "take-over", "upgrade-cluster"}
 """Those whose stories ask two servers; a conformance run asks one."""
 
 

@@ -48,11 +48,13 @@ ON_REQUEST = (
     "scale-out-refused",
     "single-to-tenant",
     "start-operations",
+    "take-over-cluster",
     "tenant-created-again",
+    "upgrade-cluster",
 )
-APART = {*ON_REQUEST, "take-over"} - {"create-tenant"}
-"""Those of another agent."""
 """Those in which nothing is there before a client has asked for it."""
+APART = {*ON_REQUEST, "take-over"} - {"create-tenant", "take-over-cluster"}
+"""Those of another agent."""
 PROMISED = {
     *ON_REQUEST,
     "cancel-running-dag",

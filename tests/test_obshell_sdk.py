@@ -802,6 +802,27 @@ def test_the_sdk_backs_a_tenant_up_and_polls_the_overview() -> None:
     assert seen == ["DOING", "DOING", "DOING", "COMPLETED"]
 
 
+def test_the_sdk_upgrades_agents_that_restart_and_then_their_servers() -> None:
+    release = ("4.5.0.0", "100000012026120100.el7")
+    with served("upgrade-cluster") as mock:
+        client = mock.client()
+        before = client.get_info()
+        upgraded = client.upgrade_agent_sync(*release)
+        with pytest.raises(TaskExecuteFailedError, match="wait all observer available timeout"):
+            client.upgrade_ob_sync(*release, "ROLLING")
+        failed = client.get_dag(mock.sandbox.dag(f"OB rolling upgrade {'-'.join(release)}").id)
+        client.operate_dag_sync(failed.generic_id, "RETRY")
+        rolled = client.wait_dag_succeed(failed.generic_id)
+        after = client.get_info()
+        lost = [entry for entry in mock.sandbox.journal.all(operation="getDagDetail") if entry.status is None]
+
+    assert (upgraded.name, standing(upgraded)) == (f"Upgrade obshell {'-'.join(release)}", ("SUCCEED", "RUN", 9))
+    assert (before.version, after.version) == ("4.4.1.0-1", "4.5.0.0-1")
+    assert len(lost) == 2
+    assert standing(failed) == ("FAILED", "RUN", 11)
+    assert (rolled.name, standing(rolled)) == (f"OB rolling upgrade {'-'.join(release)}", ("SUCCEED", "RUN", 16))
+
+
 def test_the_sdk_is_told_that_the_agent_is_under_maintenance() -> None:
     with served("start-operations") as mock:
         client = mock.client()

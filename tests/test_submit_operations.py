@@ -284,6 +284,30 @@ tasks:
 """
 
 
+def test_a_cluster_is_taken_over_by_the_calls_of_obd() -> None:
+    world = World((Path(__file__).parents[1] / "scenarios" / "take-over-cluster.yaml").read_text("utf-8"))
+    ask, body = world.serve(), {"connectionMode": "direct", "rootSysPassword": "x", "address": "10.0.0.1", "port": 2881}
+
+    types, credentials = (ask("GET", f"/api/v2/{path}") for path in ("compute/hostTypes", "profiles/me/credentials"))
+    made = ask("POST", "/api/v2/profiles/me/credentials", json={"targetType": "HOST", "name": "root"}).json()["data"]
+    ask("POST", "/api/v2/ob/clusters/takeOverPreCheck", json=body).raise_for_status()
+    host = {"kind": "DEDICATED_PHYSICAL_MACHINE", "hostTypeId": 1, "sshPort": 22, "credentialId": made["id"]}
+    started = ask("POST", "/api/v2/ob/clusters/takeOver", json={**body, "switchConfigUrl": True, "hostInfo": host})
+    path = f"/api/v2/tasks/instances/{started.json()['data']['id']}"
+    world.advance(60 * SECOND)
+    failed = ask("GET", path).json()["data"]
+    ask("POST", f"{path}/retry").raise_for_status()
+    world.advance(60 * SECOND)
+
+    assert types.json()["data"]["contents"] == credentials.json()["data"]["contents"] == []
+    assert started.json()["data"]["clusterId"] == 3
+    assert [item["name"] for item in failed["subtasks"] if item["status"] == "FAILED"] == [
+        "Install OCP agent on 10.0.0.3"
+    ]
+    assert ask("GET", path).json()["data"]["status"] == "SUCCESSFUL"
+    assert ask("GET", "/api/v2/ob/clusters/3").json()["data"]["name"] == "obcluster"
+
+
 def test_ocp_refuses_in_its_own_envelope() -> None:
     ask = World(OCP_REFUSES).serve()
     path = "/api/v2/ob/clusters/1/tenants/createTenant"
