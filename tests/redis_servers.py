@@ -7,6 +7,7 @@ URL, and stops them with Ctrl-C. Nothing else is needed: no Docker, no file that
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import signal
 import socket
@@ -66,9 +67,14 @@ def wait_for(port: int) -> None:
 
 @dataclass
 class RedisServer:
-    """A redis-server that writes each change to its disk before it answers, so that it can be killed."""
+    """A redis-server that writes each change to its disk before it answers, so that it can be killed.
+
+    The time of day of one that ``has_clock`` can be set. It needs libfaketime, and another ``malloc`` than its own,
+    which asks for the time before libfaketime has begun.
+    """
 
     folder: Path
+    has_clock: bool = False
     port: int = field(default_factory=free_port)
     process: Any = None
 
@@ -80,10 +86,20 @@ class RedisServer:
     def client(self) -> redis.Redis:
         return redis.Redis(port=self.port)
 
+    def set_clock(self, seconds: int) -> None:
+        """Let it show so many seconds more than the machine."""
+        (self.folder / "clock").write_text(f"{seconds:+}s")
+
     def start(self, *options: str) -> None:
+        environment = dict(os.environ)
+        if self.has_clock:
+            self.set_clock(0)
+            (library,) = Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1")  # apt-get install faketime
+            environment |= {"LD_PRELOAD": f"{library} libc.so.6", "FAKETIME_NO_CACHE": "1"}
+            environment |= {"FAKETIME_TIMESTAMP_FILE": f"{self.folder}/clock", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
         command = ["redis-server", "--port", f"{self.port}", "--bind", "127.0.0.1", "--dir", f"{self.folder}"]
         command += ["--save", "", "--appendonly", "yes", "--appendfsync", "always", *options]
-        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=environment)
         wait_for(self.port)
         deadline = time.monotonic() + READY_S
         while time.monotonic() < deadline:
@@ -97,10 +113,10 @@ class RedisServer:
 
 
 @contextlib.contextmanager
-def redis_server(*options: str) -> Iterator[RedisServer]:
+def redis_server(*options: str, has_clock: bool = False) -> Iterator[RedisServer]:
     """Run a redis-server."""
     with tempfile.TemporaryDirectory() as folder:
-        server = RedisServer(Path(folder))
+        server = RedisServer(Path(folder), has_clock)
         server.start(*options)
         try:
             yield server

@@ -72,7 +72,7 @@ def urls(request: pytest.FixtureRequest, redis: RedisServer, tmp_path_factory: p
 
 
 def admin(url: str, path: str, method: str = "GET", **body: Any) -> Any:
-    answer = httpx.request(method, f"{url}/__admin/sandboxes{path}", json=body or None)
+    answer = httpx.request(method, f"{url}/__admin/sandboxes{path}", json=body or None, timeout=60)
     answer.raise_for_status()
     return answer.json()
 

@@ -27,7 +27,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from oceanmock.clock import MILLISECOND, SECOND, machine_now, pause, stopwatch
+from oceanmock.clock import MICROSECOND, MILLISECOND, SECOND, machine_now, pause, stopwatch
 from oceanmock.engine.encoding import (
     Decoder,
     decode_entry,
@@ -63,11 +63,21 @@ _BIAS: Final = 2**63
 _BEGIN: Final = """
 local root, name = KEYS[1], ARGV[1]
 local function key(kind, of) return root .. kind .. ':' .. (of or name) end
-local head, log, journal = key('sandbox'), key('log'), key('journal')
-local function next_version()
+local head, log, journal
+local function use(of)
+  name = of
+  head, log, journal = key('sandbox'), key('log'), key('journal')
+end
+use(name)
+local function now()
   local time = redis.call('TIME')
-  local last = tonumber(redis.call('GET', root .. 'version') or '0')
-  local version = string.format('%.0f', math.max(last + 1, time[1] * 1000000 + time[2]))
+  return math.max(tonumber(redis.call('GET', root .. 'version') or '0'), time[1] * 1000000 + time[2])
+end
+local function lease(span)
+  if span ~= '' then redis.call('ZADD', root .. 'leases', 'GT', string.format('%.0f', now() + span), name) end
+end
+local function next_version()
+  local version = string.format('%.0f', now() + 1)
   redis.call('SET', root .. 'version', version)
   return version
 end
@@ -94,7 +104,7 @@ local function release(replica)
 end
 local function erase()
   clear()
-  redis.call('ZREM', root .. 'sandboxes', name)
+  for _, of in ipairs({'sandboxes', 'leases'}) do redis.call('ZREM', root .. of, name) end
   redis.call('DEL', head, log, key('count'), key('attempt'), key('record'))
 end
 """
@@ -107,7 +117,20 @@ local version = next_version()
 erase()
 redis.call('HSET', head, 'spec', ARGV[2], 'base', version, 'version', version, 'last', 0, 'dropped', 0, 'bytes', 0)
 redis.call('ZADD', root .. 'sandboxes', version, name)
+lease(ARGV[5])
 return version
+""",
+    "names": """
+for _, due in ipairs(redis.call('ZRANGEBYSCORE', root .. 'leases', 0, now())) do
+  use(due)
+  erase()
+end
+return redis.call('ZRANGE', root .. 'sandboxes', 0, -1)
+""",
+    "renew": """
+if redis.call('EXISTS', head) == 0 then return false end
+lease(ARGV[2])
+return 1
 """,
     "delete": """
 if redis.call('EXISTS', head) == 0 then return false end
@@ -117,6 +140,12 @@ return 1
     "read": """
 local has = redis.call('HMGET', head, 'version', 'base', 'last', 'dropped', 'bytes')
 if not has[1] then return false end
+local left = redis.call('ZSCORE', root .. 'leases', name)
+left = left and left - now()
+if left and left <= 0 then
+  erase()
+  return false
+end
 if ARGV[3] ~= '' and not redis.call('SET', key('claim'), ARGV[3], 'NX', 'PX', 1000) then
   if redis.call('GET', key('claim')) ~= ARGV[3] then return 'claimed' end
 end
@@ -127,7 +156,7 @@ end
 if since ~= version then
   entries = redis.call('XRANGE', log, string.format('%.0f-0', since + 1), '+')
 end
-return {has[1], has[2], spec, entries, has[3], has[4], has[5], redis.call('XLEN', journal), redis.call('TIME')}
+return {has[1], has[2], spec, entries, left, has[3], has[4], has[5], redis.call('XLEN', journal), redis.call('TIME')}
 """,
     "append": """
 local has = redis.call('HMGET', head, 'version', 'at', 'wall', 'moves')
@@ -286,11 +315,15 @@ class RedisStore:
 
     def put(self, spec: SandboxSpec, *, replaces: int | None = None, if_untouched: bool = False) -> int | None:
         expected = "" if replaces is None else replaces
-        version = self._run("put", spec.name, encode_spec(spec), expected, "1" if if_untouched else "")
+        lease = "" if spec.ttl is None else spec.ttl // MICROSECOND
+        version = self._run("put", spec.name, encode_spec(spec), expected, "1" if if_untouched else "", lease)
         return None if version is None else int(version)
 
     def names(self) -> list[str]:
-        return [name.decode() for name in self._ask(lambda: self._redis.zrange(PREFIX + "sandboxes", 0, -1))]
+        return [name.decode() for name in self._run("names", "")]
+
+    def renew(self, name: str, span: int) -> None:
+        self._run_on(name, "renew", span // MICROSECOND)
 
     def delete(self, name: str) -> None:
         self._run_on(name, "delete")
@@ -302,13 +335,12 @@ class RedisStore:
     def read(self, name: str, *, since: int, claims: bool = False) -> LogChanges:
         while (reply := self._run_on(name, "read", since, self.replica if claims else "")) == b"claimed":
             pause(CLAIM_PAUSE)
-        version, base, spec, entries, last, dropped, size, count, _ = reply
+        version, base, spec, entries, left, last, dropped, size, count, _ = reply
         journal = self._journals.get(name)
         if journal is not None and journal.base == int(base):
             journal.last, journal.dropped, journal.bytes, journal.length = map(int, (last, dropped, size, count))
-        changes = LogChanges(
-            int(version), [self._entry(fields) for _, fields in entries], spec and self._spec(spec), int(base)
-        )
+        log, lease_left = [self._entry(fields) for _, fields in entries], None if left is None else left * MICROSECOND
+        changes = LogChanges(int(version), log, spec and self._spec(spec), int(base), lease_left)
         if changes.spec is not None:
             self._not_before(changes.spec.created)
         if changes.entries:
@@ -380,11 +412,11 @@ class RedisStore:
         return reply
 
     def _set_clock(self, before: int, after: int, seconds: int, micros: int) -> None:
-        """Take Redis's time where that is more exact than what is left of the last one; Redis read it in between."""
+        """Take Redis's time, read in between, where it is more exact than the last one by now, or refutes it."""
         error = (after - before) // 2
-        if error <= self.clock_error():
-            self._offset, self.skew = seconds * SECOND + micros * 1000 - (before + error), error
-            self._measured = after
+        offset = seconds * SECOND + micros * MICROSECOND - (before + error)
+        if error <= self.clock_error() or abs(offset - self._offset) > error + self.clock_error():
+            self._offset, self.skew, self._measured = offset, error, after
 
     def _ask(self, command: Callable[[], Any]) -> Any:
         """Return Redis's reply. Raises StoreUnavailable, at once where it did not respond just now."""

@@ -30,7 +30,7 @@ from oceanmock.scenario.stubs import Stub, StubRequest
 from oceanmock.text import nanoseconds_of, plural
 
 RENEWALS: Final = 8
-"""How often the store counts that a lease was renewed, in its span."""
+"""How often a replica renews a lease in the store, in its span."""
 W = TypeVar("W", bound=World[Any, Any, Any, Any])
 
 
@@ -78,8 +78,7 @@ class Sandbox:
         self.generation = self.base = 0
         self._version = -1
         self.spec = spec
-        self._used = self._counted = wall()
-        self._renewals = 0  # of the lease, as last seen
+        self._leased_until = wall() + (spec.ttl or 0)
         self._fold(spec)
         if is_stored:
             self.put()
@@ -93,6 +92,7 @@ class Sandbox:
         if version is not None:
             self._version = self.base = version
             self.journal = self.store.journal(self.name, version)
+            self._traces = Random(self.spec.seed)  # noqa: S311 (no secret)
         return version is not None
 
     # --- reading ---
@@ -113,21 +113,15 @@ class Sandbox:
 
     def lease_left(self) -> int | None:
         """Return the span after which it is removed if no request comes, to any replica; None without a lease."""
-        if self.spec.ttl is None:
-            return None
-        now, count = self.wall(), self.store.count(self.name, "lease", by=0)
-        if count != self._renewals:
-            self._renewals, self._used = count, now
-        # What other replicas count may have been requested once more since.
-        margin = self.spec.ttl // RENEWALS if self.store.replica else 0
-        return self._used + self.spec.ttl + margin - now
+        return None if self.spec.ttl is None else self._leased_until - self.wall()
 
     def renew(self) -> None:
-        """Renew the lease; other replicas notice it by a counter, which counts so many times in its span."""
-        if self.spec.ttl is not None:
-            self._used = self.wall()
-            if self._used - self._counted > self.spec.ttl // RENEWALS:
-                self._counted, self._renewals = self._used, self.store.count(self.name, "lease")
+        """Renew the lease; a replica, for so much longer that not every request has to."""
+        left, ttl = self.lease_left(), self.spec.ttl
+        if left is not None and ttl is not None and left < ttl:
+            span = ttl + (ttl // RENEWALS if self.store.replica else 0)
+            self.store.renew(self.name, span)
+            self._leased_until = self.wall() + span
 
     def next_due(self) -> int | None:
         """Return the next instant at which a task or dag changes without a request, or None."""
@@ -135,7 +129,7 @@ class Sandbox:
         return min((due for world in self.worlds.values() for due in world.due(now)), default=None)
 
     def draw_trace_id(self) -> str:
-        """Return the next trace id, of 16 hexadecimal digits; they follow from the seed."""
+        """Return the next trace id, of 16 hexadecimal digits, which follow from the seed where it was created."""
         return f"{self._traces.getrandbits(64):016x}"
 
     def faults(self) -> tuple[FaultStatistics, ...]:
@@ -252,8 +246,12 @@ class Sandbox:
         changes = self.store.read(self.name, since=self._version if since is None else since, claims=claims)
         if changes.spec is not None:
             self._fold(changes.spec)
-            self.base = changes.base
+            if changes.base != self.base:
+                self.base = changes.base
+                self._traces = Random(f"{changes.spec.seed}/{self.store.replica}/{self.base}")  # noqa: S311
             self.journal = self.store.journal(self.name, changes.base)
+        if changes.lease_left is not None:
+            self._leased_until = self.wall() + changes.lease_left
         for entry in changes.entries:
             self._apply(entry)
         self._version = changes.version
@@ -301,9 +299,6 @@ class Sandbox:
         self.generation += 1
         self.server = FakeData(f"{spec.seed}").host
         self.pid = Random(f"{spec.seed}/pid").randrange(1000, 32768)  # noqa: S311 (no secret)
-        if self.generation == 1:  # the same seed, the same trace ids; replicas have other ones
-            replica = self.store.replica
-            self._traces = Random(f"{spec.seed}/{replica}" if replica else spec.seed)  # noqa: S311
         self._accepted = Counter[type]()
         self.spec, self.accounts, start = spec, spec.accounts, spec.starts_at
         self.scenarios = scenarios = spec.scenarios

@@ -78,16 +78,12 @@ class Sandboxes:
         sandbox = self._by_name.get(name)
         if sandbox is None:
             raise NoSuchSandbox(name, self._by_name)
-        return self._leased(sandbox)
-
-    def _leased(self, sandbox: Sandbox) -> Sandbox:
-        """Return a sandbox; remove one whose lease has run out. Raises NoSuchSandbox."""
         left = sandbox.lease_left()
         if left is None or left > 0:
             return sandbox
-        self._store.delete(sandbox.name)
-        self._by_name.pop(sandbox.name, None)
-        raise NoSuchSandbox(sandbox.name, self._names())
+        self._store.delete(name)
+        del self._by_name[name]
+        raise NoSuchSandbox(name, self._by_name)
 
     def remove_expired(self) -> list[int]:
         """Remove the sandboxes whose leases have run out, and return the ports that are free then."""
@@ -295,10 +291,7 @@ class SharedSandboxes(Sandboxes):
         return self._refreshed(name)
 
     def remove_expired(self) -> list[int]:
-        """Remove the kept sandboxes whose leases have run out, and return the ports that are free then."""
-        for name in [name for name, sandbox in [*self._by_name.items()] if sandbox.spec.ttl is not None]:
-            with self._lock_of(name), suppress(NoSuchSandbox):  # one at a time: two threads never wait for each other
-                self._refreshed(name)
+        """Return the ports of sandboxes that were deleted, or whose leases have run out, which the store removes."""
         return self.free_ports()
 
     def _lock_of(self, name: str) -> AbstractContextManager[Any]:
@@ -322,7 +315,7 @@ class SharedSandboxes(Sandboxes):
                 return sandbox
             self._by_name.pop(name, None)
             raise NoSuchSandbox(name, self._store.names()) from None
-        return self._leased(sandbox)
+        return sandbox
 
     def _forget_deleted(self) -> None:
         """Forget sandboxes that other replicas have deleted, now and then."""

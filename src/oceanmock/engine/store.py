@@ -37,12 +37,14 @@ class LogChanges:
     """The part of a sandbox that a reader of an older version has not seen.
 
     ``spec`` is set where the sandbox was put since, at version ``base``; ``entries`` then are the whole log.
+    ``lease_left`` is set where the store keeps a lease.
     """
 
     version: int
     entries: Sequence[LogEntry] = ()
     spec: SandboxSpec | None = None
     base: int = 0
+    lease_left: int | None = None
 
 
 class Store(Protocol):
@@ -66,6 +68,9 @@ class Store(Protocol):
 
     def delete(self, name: str) -> None:
         """Delete a sandbox with all that belongs to it."""
+
+    def renew(self, name: str, span: int) -> None:
+        """Delete a leased sandbox after a span, if replicas share the store; the only process does so by itself."""
 
     def read(self, name: str, *, since: int, claims: bool = False) -> LogChanges:
         """Return what has changed since a version.
@@ -231,6 +236,9 @@ class MemoryStore:
     def delete(self, name: str) -> None:
         self._sandboxes[name].journal.close()
         del self._sandboxes[name]
+
+    def renew(self, name: str, span: int) -> None:
+        pass
 
     def release(self, name: str) -> None:
         pass

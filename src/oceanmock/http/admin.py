@@ -209,18 +209,21 @@ class AdminHandlers:
         return {"scenarios": [values.head_json(catalog.get(name)) for name in catalog.names()]}
 
     def list_sandboxes(self, request: Request) -> Json:
-        self._change(lambda: self._close_ports(self.app.sandboxes.remove_expired()))
+        self._remove_expired()
         own_ports = self._own_ports()
         return {"sandboxes": [self._json(request, item, own_ports) for item in self.app.sandboxes]}
 
     def create_sandbox(self, request: Request) -> Json:
+        self._remove_expired()
         sandbox = self.app.sandboxes.build(request.content.get("name"), values.read_spec(request.content, self.app))
         return self._change(lambda: self._add(request, sandbox))
+
+    def _remove_expired(self) -> None:
+        self._change(lambda: self._close_ports(self.app.sandboxes.remove_expired()))
 
     def _add(self, request: Request, sandbox: Sandbox) -> Json:
         body, sandboxes, ports = request.content, self.app.sandboxes, self.app.ports
         count = sum(len(world.listens_on) for world in sandbox.worlds.values()) or 1
-        self._close_ports(sandboxes.remove_expired())
         if body.get("own_port") and len(sandboxes.ports) + count > MAX_OWN_PORTS:
             raise Conflict(f"{MAX_OWN_PORTS} sandboxes have ports of their own. Delete those that are done with.")
         if body.get("own_port") and ports is None:
