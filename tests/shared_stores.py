@@ -6,17 +6,17 @@ import contextlib
 import itertools
 import os
 import socket
-import ssl
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
+from unittest.mock import patch
 
-from oceanmock.admin_client import Admin, new_token
 from oceanmock.apis import make_sandbox
 from oceanmock.cli.store import default_sandbox, open_store
 from oceanmock.client import Mock
 from oceanmock.engine.redis_store import RedisStore
+from oceanmock.engine.sandbox import Sandbox
 from oceanmock.http.app import create_app
 from oceanmock.http.server import Server
 from oceanmock.library import read_fault, scenario_of
@@ -103,14 +103,16 @@ def start_servers_on(url: str) -> None:
     """Let ``Mock.start`` serve from Redis: each server from the next database, which is emptied."""
     worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
     numbers = itertools.count(1000 * worker)
+    start_in_memory = Mock.start
 
-    def start(_: type[Mock], *, host: str = "127.0.0.1", port: int = 0, tls: ssl.SSLContext | None = None) -> Mock:
-        token = new_token(host)
+    def make_shared_sandbox() -> Sandbox:
         store = connect(contextlib.ExitStack(), f"{url}/{next(numbers)}")
         for name in store.names():
             store.delete(name)
-        app = create_app(default_sandbox(store, [], {}), token=token)
-        server = Server(app, host=host, port=port, tls=tls).start()
-        return Mock(Admin(server.url, token), server=server)
+        return default_sandbox(store, [], {})
+
+    def start(_: type[Mock], /, **options: Any) -> Mock:
+        with patch("oceanmock.apis.make_sandbox", make_shared_sandbox):
+            return start_in_memory(**options)
 
     Mock.start = classmethod(start)  # type: ignore[method-assign, assignment]

@@ -33,7 +33,6 @@ from oceanmock.http import (
     REPEAT,
     AsgiApp,
     Encoded,
-    Message,
     Receive,
     Scope,
     Send,
@@ -170,10 +169,11 @@ class App:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
-            message: Message = {}
-            while message.get("type") != "lifespan.shutdown":  # neither it nor startup needs any work
-                message = await receive()
-                await send({"type": f"{message['type']}.complete"})
+            for event, executors in (("startup", ()), ("shutdown", (self._executor, self.workers))):
+                await receive()
+                for executor in executors:
+                    executor.shutdown()
+                await send({"type": f"lifespan.{event}.complete"})
             return
         began = stopwatch()
         response = self.dispatch(scope, await receive_body(scope["headers"], receive), began=began)

@@ -152,6 +152,7 @@ class _HttpProtocol(HttpToolsProtocol):
 
     def __init__(self, *args: Any, repeats: dict[tuple[Any, bytes], Repeat], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.access_log = False  # it would have the secrets of queries
         self._earlier: list[RequestResponseCycle] = []
         self._dispatch: Callable[..., Any] | None = getattr(self.app, "dispatch", None)
         self._incomplete: RequestResponseCycle | None = None
@@ -451,7 +452,6 @@ class _UvicornServer(uvicorn.Server):
             ws="none",
             log_config=None,
             log_level="error",  # a client that talks no HTTP is not our news
-            access_log=False,
             server_header=False,
             headers=getattr(app, "response_headers", []),
             proxy_headers=False,  # the peer's address is the one of the connection
