@@ -5,12 +5,15 @@ import signal
 import socket
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
 
-from command import serving
+from command import PATIENCE, serving
 from oceanmock import EnvironmentProblem, Mock, OceanmockError, Ocp
 from served import REINSTALL, load_yaml
 
@@ -112,6 +115,42 @@ def test_a_signal_ends_the_process_cleanly(number: signal.Signals, monkeypatch: 
 
     assert answer.status_code == 200
     assert (ended.code, ended.stderr) == (0, "")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_during_requests_ends_the_process_without_a_traceback(
+    number: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONWARNINGS", "error")
+    (tmp_path / "mine.yaml").write_text("summary: s\napi: ocp\ntasks: [{id: 1, name: A, subtasks: [a]}]\n")
+    words = (tmp_path / "mine.yaml", "--watch", "--state", tmp_path / "state.db")
+    answered = threading.Event()
+    with ExitStack() as stack, serving(*words) as server, ThreadPoolExecutor() as pool:
+        admin = f"{server.url}/__admin/sandboxes"
+        own = httpx.post(admin, json={"own_port": True}).json()["urls"]["port"]
+        httpx.post(f"{admin}/default/faults", json={"operation": "listTaskInstances", "status": 503, "delay": "1h"})
+        for url, part in ((server.url, b""), (server.url, b"GET / HT"), (server.url, UNENDED), (own, UNENDED)):
+            port = int(url.rpartition(":")[2])
+            stack.enter_context(socket.create_connection(("127.0.0.1", port))).sendall(part)
+        for path in (TASKS, *[f"{TASKS}/1"] * 3):
+            pool.submit(poll, f"{server.url}{path}", answered)
+        answered.wait(PATIENCE)
+
+        ended = server.stop(number)
+
+    assert ended.code == 0
+    assert [line for line in ended.stderr.splitlines() if "graceful shutdown exceeded" not in line] == []
+
+
+UNENDED = f"POST {TASKS}/1/retry HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n".encode()
+
+
+def poll(url: str, answered: threading.Event) -> None:
+    """Send requests until the server is gone."""
+    with suppress(httpx.HTTPError), httpx.Client(auth=("viewer", "viewer"), timeout=PATIENCE) as client:
+        while client.get(url):
+            answered.set()
 
 
 # --- what clients refuse to send ------------------------------------------------------------------

@@ -2,9 +2,8 @@
 
 ``serve_forever`` runs in the main thread until SIGINT or SIGTERM and then returns, so that the process exits with 0.
 ``Server`` runs in a thread of its own, for tests, and handles no signal. The port is bound before anything starts, so
-that a taken one raises EnvironmentProblem. Only errors are logged; the journal records requests. An app with an
-attribute ``ports`` is given a ``Ports`` there, which opens further ports while the server runs; its method ``on_start``
-is called once it listens.
+that a taken one raises EnvironmentProblem. Only errors are logged; the journal records requests. An app's attribute
+``ports`` is set to a ``Ports``, which opens further ports; its method ``on_start`` is called once it listens.
 """
 
 from __future__ import annotations
@@ -144,10 +143,10 @@ class _HttpProtocol(HttpToolsProtocol):
 
     An app with a method ``dispatch(scope, body)`` is called without a task when the whole of a request has arrived; it
     returns the response, which is sent with one write, or an ASGI app that sends it. Where it has put a function into
-    the scope, as ``REPEAT``, that function returns the response to the same bytes when they come again, so that
-    the requests of a client that polls are parsed once. Each request's scope has a function that closes the connection,
-    ``CLOSE_CONNECTION``. Of pipelined requests, each receives ``http.disconnect``; uvicorn notifies only the
-    newest (0.54: httptools_impl.py, connection_lost). Subclassed, since uvicorn has no hook for any of these.
+    the scope, as ``REPEAT``, that returns the response to the same bytes when they come again, so that a client that
+    polls is parsed once. Each request's scope has a function that closes the connection, ``CLOSE_CONNECTION``. Of
+    pipelined requests, each receives ``http.disconnect``; uvicorn notifies only the newest (0.54: httptools_impl.py,
+    connection_lost). Subclassed, since uvicorn has no hook for any of these.
     """
 
     def __init__(self, *args: Any, repeats: dict[tuple[Any, bytes], Repeat], **kwargs: Any) -> None:
@@ -183,15 +182,13 @@ class _HttpProtocol(HttpToolsProtocol):
             self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD_BYTES:
                 self._refuse_head()
+        if self._request_timer is not None and (self._is_between_requests or self._begun):
+            self._request_timer.cancel()
+            self._request_timer = None
         if self._is_between_requests:
-            if self._request_timer is not None:
-                self._request_timer.cancel()
-                self._request_timer = None
             if starts_request and self._begun == 1 and len(data) <= MAX_REPEATED_BYTES:
                 self._keep_repeat(key)
         elif self._begun:
-            if self._request_timer is not None:
-                self._request_timer.cancel()
             problem = f"The request was not complete within {MAX_REQUEST_SECONDS} seconds."
             self._request_timer = self.loop.call_later(MAX_REQUEST_SECONDS, self._refuse, 408, problem)
 
@@ -482,6 +479,12 @@ class _UvicornServer(uvicorn.Server):
         if self.started:
             self._on_start()
             self._on_listening()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Finish open requests for a time, then close the connections of those that have not ended."""
+        await super().shutdown(sockets)
+        for connection in [*self.server_state.connections]:
+            connection.transport.abort()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Stop; at the second signal at once. uvicorn's own raises the signal again afterwards."""
