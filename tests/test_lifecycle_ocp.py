@@ -239,6 +239,42 @@ def test_the_last_attempt_repeats() -> None:
     assert view_at(life, end(life)).subtasks[0].run_time == 4
 
 
+def test_the_server_retries_by_itself_as_often_as_the_subtask_says_and_counts_it() -> None:
+    life = history_of(subtask(FAILS, FAILS, OK, retries=2), subtask(needs=[0]))
+
+    assert words(life, 3 * SECOND // 2) == ["RUNNING/EXECUTE", "READY/RETRY", "PENDING/EXECUTE"]
+    assert view_at(life, 3 * SECOND // 2).subtasks[0].finish_time is None
+    assert words(life, end(life)) == ["SUCCESSFUL/EXECUTE", "SUCCESSFUL/RETRY", "SUCCESSFUL/EXECUTE"]
+    assert [item.run_time for item in view_at(life, end(life)).subtasks] == [3, 1]
+
+
+def test_what_fails_more_often_than_the_server_retries_it_has_failed() -> None:
+    life = history_of(subtask(FAILS, retries=2))
+
+    assert words(life, end(life)) == ["FAILED/EXECUTE", "FAILED/RETRY"]
+    assert view_at(life, end(life)).subtasks[0].run_time == 3
+
+
+@pytest.mark.parametrize(("retries", "status"), [(1, "FAILED"), (2, "SUCCESSFUL")])
+def test_before_the_last_retry_of_the_server_the_task_fails_if_its_scheduler_comes_first(
+    retries: int, status: str
+) -> None:
+    life = history_of(subtask(RunScript(6 * SECOND // 5, "FAILED"), OK, retries=retries))
+
+    assert words(life, end(life)) == [f"{status}/EXECUTE", "SUCCESSFUL/RETRY"]
+
+
+def test_the_server_does_not_retry_what_was_cancelled_or_is_undone() -> None:
+    life = history_of(subtask(HANGS, retries=2))
+    failed = history_of(subtask(FAILS, retries=1, rollbacks=(FAILS,)))
+
+    cancelled = operate(life, "CANCEL", 5 * SECOND, subtask=0)
+    undone = operate(failed, "ROLLBACK", end(failed))
+
+    assert words(cancelled, end(cancelled)) == ["RUNNING/EXECUTE", "FAILED/CANCEL"]  # which no scheduler ends
+    assert words(undone, end(undone)) == ["FAILED/ROLLBACK", "FAILED/ROLLBACK"]
+
+
 # --- rollback -------------------------------------------------------------------------------------
 
 

@@ -106,6 +106,7 @@ SMALL_TASKS = [
     ocp_states.TaskScript((FAILS_ONCE, replace(FAILS_ONCE, needs=(0,)))),
 ]
 ABANDONED = replace(NEVER_SUCCEEDS, abandoned_after=6 * SPAN)
+SELF_RETRYING = ocp_states.TaskScript((replace(FAILS_ONCE, attempts=(FAILS, FAILS, WORKS), retries=2),))
 TWO_BRANCHES = ocp_states.TaskScript(
     (
         ocp_states.SubtaskScript((WORKS,)),
@@ -132,7 +133,7 @@ def shown_by_default() -> set[Move]:
 
 @pytest.mark.slow
 def test_every_edge_of_a_task_is_met_by_a_life(shown_by_default: set[Move]) -> None:
-    lives = [*(ocp.start(plan, SWITCHED) for plan in SMALL_TASKS), ocp.start(ABANDONED)]
+    lives = [*(ocp.start(plan, SWITCHED) for plan in SMALL_TASKS), ocp.start(ABANDONED), ocp.start(SELF_RETRYING)]
 
     met = shown_by_default.union(*(moves_of(OCP, life) for life in lives))
 

@@ -85,6 +85,8 @@ class TaskExplainer(Explainer[TaskState]):
             return self._end(after.subtasks[place], place)
         run = f"starts {self._run(after.subtasks[place], place)}"
         effect = f"interrupts {who}" if change.after[1] == "CANCEL" else run
+        if change.after[0] == "READY":
+            effect = f"makes {who} READY once more: the server retries it by itself"
         return f"the subtask scheduler's tick {effect}"
 
     def _verdict(self, state: TaskState, cause: str) -> str:

@@ -54,7 +54,7 @@ _Positions = tuple[tuple[int, ...], ...]
 _status = attrgetter("status")
 _NONE: Final = dict.fromkeys(get_args(SubtaskStatus), 0)
 _QUEUED: Final = ("READY", "CANCELING")
-"""The statuses on which the subtask scheduler acts."""
+"""The statuses on which the subtask scheduler acts, besides what is FAILED and runs again by itself."""
 
 
 @lru_cache(maxsize=1024)
@@ -277,8 +277,9 @@ class _Unfolding:
         self._blocking = [sum(self.subtasks[it].status != self.passed for it in places) for places in before]
         self.counts = {**_NONE, **Counter(map(_status, self.subtasks))}
         self._prohibiting = sum(map(_prohibits_rollback, script.subtasks, self.subtasks))
+        self.retries = [(place, item.retries) for place, item in enumerate(script.subtasks) if item.retries]
         self.turn = [place for place in range(len(self.subtasks)) if self._has_turn(place)]
-        self.queue = {place for place, item in enumerate(self.subtasks) if item.status in _QUEUED}
+        self.queue = {place for place, item in enumerate(self.subtasks) if _is_queued(script.subtasks[place], item)}
         self.ends = [(item.due, place) for place, item in enumerate(self.subtasks) if item.due is not None]
         heapify(self.ends)
 
@@ -321,7 +322,7 @@ class _Unfolding:
             self._prohibiting += _prohibits_rollback(script, item) - _prohibits_rollback(script, before)
         if item.due is not None:
             heappush(self.ends, (item.due, place))
-        if status in _QUEUED:
+        if _is_queued(script, item):
             self.queue.add(place)
         else:
             self.queue.discard(place)
@@ -351,10 +352,22 @@ def _end_run(subtask: SubtaskState, instant: int) -> SubtaskState:
     return subtask._replace(status=status, finish_time=instant, runs=(*subtask.runs[:-1], ended), due=None)
 
 
+def _is_queued(script: SubtaskScript, item: SubtaskState) -> bool:
+    """Return whether the subtask scheduler acts on a subtask."""
+    runs_again = script.retries >= item.run_time and item.status == "FAILED" and item.operation in ("EXECUTE", "RETRY")
+    return item.status in _QUEUED or runs_again
+
+
 def _verdict(task: _Unfolding) -> TaskStatus | None:
-    """Return the task's verdict, if it is due (RunningTaskWorker:86-119,143-176)."""
+    """Return the task's verdict, if it is due (RunningTaskWorker:86-119,143-176).
+
+    A FAILED subtask leaves the task RUNNING while more than one retry of its own is left, even where none comes: it was
+    cancelled, or is undone. Before the last one, the scheduler that acts first decides.
+    """
     if task.status == "RUNNING" and task.counts["FAILED"]:
-        return None if task.counts["RUNNING"] else "FAILED"
+        retried = ((task.subtasks[place], count) for place, count in task.retries)
+        waiting = sum(item.status == "FAILED" and item.run_time < count for item, count in retried)
+        return "FAILED" if waiting < task.counts["FAILED"] and not task.counts["RUNNING"] else None
     has_passed = task.status == "RUNNING" and task.counts[task.passed] == len(task.subtasks)
     return "SUCCESSFUL" if has_passed else None
 
@@ -386,14 +399,18 @@ def _task_tick(task: _Unfolding) -> None:
 
 
 def _subtask_tick(task: _Unfolding, tick: int) -> None:
-    """Let the subtask scheduler act: READY subtasks start, CANCELING ones are interrupted.
+    """Let the subtask scheduler act: READY subtasks start, CANCELING ones are interrupted, FAILED ones run again.
 
-    An interrupted run is RUNNING under CANCEL for a moment (CancelingSubtaskWorker:58-82).
+    An interrupted run is RUNNING under CANCEL for a moment (CancelingSubtaskWorker:58-82). What the server retries by
+    itself is counted, whatever the task shows (FailedSubtaskWorker:59-88).
     """
     for place in sorted(task.queue):
         item = task.subtasks[place]
         if item.status == "READY":
             after = _start_run(task.script.subtasks[place], item, task.at, tick)
+        elif item.status == "FAILED":
+            count = item.run_time + 1
+            after = item._replace(status="READY", operation="RETRY", run_time=count, finish_time=None)
         else:
             due = task.at + NO_OP_TAKES
             after = item._replace(status="RUNNING", operation="CANCEL", due=due, will_end="FAILED", ending="interrupt")

@@ -108,6 +108,10 @@ class Subtask(NamedModel):
     timeout: Timeout = Field(default=3600, json_schema_extra={"default": "1h"})
     """A run that takes longer fails then. `0s` leaves only the server's watchdog: the first tick
     after eleven seconds."""
+    retries: Annotated[Whole, Field(ge=0, le=100)] = 0
+    """How often the server itself runs it again after a failure, each time counted by runTime, as
+    ocp-express does with subtasks whose class says so (FailedSubtaskWorker.java:59-88). Before the last
+    of these runs the task may already be FAILED, and stays so (RunningTaskWorker.java:104-121)."""
     prohibit_rollback: StrictBool = False
     """Whether the task can no longer be rolled back once this subtask has started."""
     executor: str | None = None
@@ -346,11 +350,12 @@ def script_of(task: Task) -> states.TaskScript:
         run_scripts = [states.RunScript(run.takes, run.ends or "SUCCESSFUL", lines_of(run.log)) for run in runs]
         count, prohibits_rollback = len(subtask.attempts), subtask.prohibit_rollback
         attempts, rollbacks = tuple(run_scripts[:count]), tuple(run_scripts[count:])
-        scripts.append(states.SubtaskScript(attempts, rollbacks, needs, subtask.timeout, prohibits_rollback))
+        limits = subtask.timeout, prohibits_rollback, subtask.retries
+        scripts.append(states.SubtaskScript(attempts, rollbacks, needs, *limits))
     operations = {route.id: route.operation for route in API.routes}
     others = [(it.at, operations[it.call], it.subtask and it.subtask - 1) for it in task.others]
-    limits = (task.concurrency, task.prohibit_rollback, task.abandoned_after)
-    return states.TaskScript(tuple(scripts), *limits, tuple(others))
+    options = (task.concurrency, task.prohibit_rollback, task.abandoned_after)
+    return states.TaskScript(tuple(scripts), *options, tuple(others))
 
 
 def rules_of(tick: int, switches: Switches) -> states.Rules:

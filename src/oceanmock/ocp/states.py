@@ -47,7 +47,8 @@ class RunScript:
 class SubtaskScript:
     """The runs of a subtask, forwards and in rollbacks; the last of each repeats.
 
-    ``needs`` holds the positions of its upstreams in the task; ``timeout`` is in seconds.
+    ``needs`` holds the positions of its upstreams in the task; ``timeout`` is in seconds. The server runs it again by
+    itself ``retries`` times.
     """
 
     attempts: tuple[RunScript, ...]
@@ -55,6 +56,7 @@ class SubtaskScript:
     needs: tuple[int, ...] = ()
     timeout: int = 3600
     prohibits_rollback: bool = False
+    retries: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +180,8 @@ class TaskState:
 
 ABANDONED: Final = "abandoned_after"
 """A scenario's opt-in: no public text shows ABORTED in the API."""
+RETRIES: Final = "retries"
+"""A subtask's opt-in: in ocp-express the default is none (Subtask.java:25-32)."""
 RETRY_AFTER_ROLLBACK: Final = "retry_after_failed_rollback"
 """The switch by which a task whose rollback failed may be retried, as OCP 4.2.2's user guide has it; ocp-express
 refuses (TaskInstanceManagerImpl:99-101)."""
@@ -215,6 +219,7 @@ SUBTASK: Final = StateMachine(
         time            CANCELING/ROLLBACK|ROLLBACK_SKIP|RETRY|CANCEL → READY/ROLLBACK  AbstractTaskWorker:59-115
         subtask.CANCEL  RUNNING/{_RUNS}|CANCEL → CANCELING/=                            SubtaskInstanceManagerImpl:77
         time            CANCELING/{_RUNS}|CANCEL → RUNNING/CANCEL                       CancelingSubtaskWorker:58-82
+        time            FAILED/EXECUTE|RETRY → READY/RETRY                  FailedSubtaskWorker:59-88  {RETRIES}
         task.RETRY      FAILED/EXECUTE|RETRY|CANCEL → READY/RETRY                       TaskInstanceManagerImpl:96-101
         subtask.RETRY   FAILED/EXECUTE|RETRY|CANCEL → READY/RETRY                       SubtaskInstanceManagerImpl:43-46
         subtask.SKIP    FAILED/EXECUTE|RETRY|CANCEL → READY/SKIP                        SubtaskInstanceManagerImpl:59
