@@ -44,6 +44,7 @@ dags:
   - {id: 7, name: Fails, maintenance: global, age: 1h,
      nodes: [{name: Fail, can: [retry], sub_tasks: [{ends: FAILED, log: trying}]}]}
 """
+SLOW = pytest.mark.slow
 PROBES = Options(phases=frozenset({"probes"}))
 MOST_TURNS = 30
 """After so many questions about a question the fakes stop, as real agents do when their time is up."""
@@ -145,7 +146,7 @@ def run(agent: Agent, options: Options) -> Result:
 # --- who else is there ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("place", [0, 1], ids=["MASTER", "FOLLOWER"])
+@pytest.mark.parametrize("place", [pytest.param(0, marks=SLOW, id="MASTER"), pytest.param(1, id="FOLLOWER")])
 def test_a_run_at_one_of_two_agents_does_not_make_them_ask_each_other(place: int) -> None:
     with agents("MASTER", "FOLLOWER") as pair:
         result = run(pair[place], PROBES)
@@ -160,7 +161,7 @@ def test_a_run_at_one_of_two_agents_does_not_make_them_ask_each_other(place: int
     assert {item.status for item in result.missing} == set()
 
 
-@pytest.mark.parametrize("identity", ["SINGLE", "MASTER", "CLUSTER AGENT"])
+@pytest.mark.parametrize("identity", ["CLUSTER AGENT", *(pytest.param(it, marks=SLOW) for it in ("SINGLE", "MASTER"))])
 def test_an_agent_alone_or_of_a_cluster_is_asked_for_ids_of_nothing(identity: str) -> None:
     with agents(identity) as (agent,):
         result = run(agent, PROBES)
@@ -169,7 +170,7 @@ def test_an_agent_alone_or_of_a_cluster_is_asked_for_ids_of_nothing(identity: st
     assert result.statuses["getDagDetail"][404] > 0
 
 
-@pytest.mark.slow
+@SLOW
 def test_where_the_run_is_told_to_ask_the_first_harm_is_a_finding_and_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http_client, "READ_SECONDS", 2.0)
 
@@ -199,7 +200,7 @@ def test_a_dag_that_is_named_by_mistake_is_not_asked_for() -> None:
     assert pair[0].turns == []
 
 
-@pytest.mark.slow
+@SLOW
 def test_every_phase_spares_two_agents() -> None:
     with agents("MASTER", "FOLLOWER") as pair:
         result = run(pair[0], Options(max_examples=2))
@@ -253,12 +254,12 @@ def never_stuck(seed: int, **options: Any) -> None:
     assert [id for id, dag in dags.items() if not result.left[id].startswith(f"{dag['state']}/{dag['operator']}")] == []
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=SLOW) for seed in range(1, 3))])
 def test_a_walk_leaves_no_dag_stuck(seed: int) -> None:
     never_stuck(seed)
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=SLOW) for seed in range(1, 4))])
 def test_a_walk_does_not_cancel_the_rollback_of_a_dag_that_always_fails(seed: int) -> None:
     result, dags = walked(seed, text=INITIALIZE)
 
@@ -270,19 +271,19 @@ def test_a_walk_does_not_cancel_the_rollback_of_a_dag_that_always_fails(seed: in
     assert {change_line(each, "obshell")[:8] for each in result.changes} >= {"dag.CANC", "dag.RETR"}
 
 
-@pytest.mark.slow
+@SLOW
 @pytest.mark.parametrize("seed", range(3, 50))
 def test_nor_with_any_other_seed(seed: int) -> None:
     never_stuck(seed)
 
 
-@pytest.mark.slow
+@SLOW
 @pytest.mark.parametrize("seed", range(3))
 def test_nor_does_any_other_phase(seed: int) -> None:
     never_stuck(seed, phases=Options().phases)
 
 
-@pytest.mark.slow
+@SLOW
 def test_what_a_walk_on_one_failed_dag_sees_does_not_depend_on_the_seed() -> None:
     accepted = {frozenset(change_line(each, "obshell")[:8] for each in walked(seed)[0].changes) for seed in range(8)}
 
@@ -386,6 +387,7 @@ def test_a_run_takes_no_longer_than_it_may() -> None:
     assert "stopped by --max-time 0.000001ms" in ConformanceRun(result).text()
 
 
+@SLOW
 def test_a_walk_that_is_ended_by_a_bound_leaves_no_dag_stuck() -> None:
     for most in range(4, 40, 5):
         result, dags = walked(0, text=INITIALIZE, max_requests=most)

@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 
 from command import serving
 from oceanmock.masking import mask_body, mask_headers, mask_query, mask_text
+from plugin_runs import run
 from served import REINSTALL, World
 
 TASKS: Final = "/api/v2/tasks/instances"
@@ -261,13 +262,13 @@ def test_serve_masks_names_of_the_user_s_own() -> None:
 @pytest.mark.blackbox
 def test_the_plugin_masks_names_of_the_user_s_own(pytester: pytest.Pytester) -> None:
     pytester.makeini("[pytest]\noceanmock_mask = licenseNo ssn\n")
-    pytester.makepyfile("""
+    text = """
 import httpx
 def test_it(ocp):
     httpx.post(f"{ocp.url}/api/v2/nowhere?ssn=Hunter1", json={"license_no": "Hunter2", "classname": "Public"})
     assert False
-""")
+"""
 
-    told = pytester.runpytest_subprocess("-p", "no:xdist").stdout.str().partition("oceanmock journal")[2]
+    told = run(pytester, text).stdout.str().partition("oceanmock journal")[2]
 
     assert ("Hunter" in told, "Public" in told) == (False, True)
