@@ -207,6 +207,8 @@ def test_a_target_that_is_another_api_is_untestable() -> None:
 
 
 APIS: tuple[ApiName, ...] = ("ocp", "obshell")
+OF_THE_CONTRACT: frozenset[Phase] = frozenset({"probes", "machine"})
+"""The phases that find out by themselves what a server has; the others are tested with the kinds of servers."""
 BRIEFLY: frozenset[Phase] = frozenset({"probes", "coverage", "machine"})
 
 
@@ -232,17 +234,23 @@ def problems_of(result: Result) -> str:
     return "\n".join(lines)
 
 
-@pytest.mark.parametrize("api", APIS)
-def test_all_scenarios_that_come_with_oceanmock_are_green_and_adequate(api: ApiName) -> None:
+@pytest.mark.parametrize(
+    ("api", "phases"),
+    [
+        *((api, OF_THE_CONTRACT) for api in APIS),
+        *(pytest.param(api, ALL, marks=pytest.mark.exhaustive) for api in APIS),
+    ],
+)
+def test_all_scenarios_that_come_with_oceanmock_are_green_and_adequate(api: ApiName, phases: frozenset[Phase]) -> None:
     began = time.perf_counter()
 
-    result = run(api, phases=Options().phases)
+    result = run(api, phases=phases)
 
     print(f"{api}: {result.request_count} requests in {time.perf_counter() - began:.1f} s")
     assert problems_of(result) == ""
     assert result.exit_code == PASSED
     assert set(result.stories) == names_of(api) - OF_TWO_AGENTS  # a run is of one
-    assert set(result.phases) == Options().phases | {"story"}
+    assert set(result.phases) == phases | {"story"}
 
 
 @pytest.mark.exhaustive

@@ -33,9 +33,10 @@ IDENTITIES = ["SINGLE", "MASTER", "FOLLOWER", "CLUSTER AGENT"]
 VERSIONS = ["4.2.6.0", "4.3.0.0", "4.4.0.0"]
 KINDS = [
     *((identity, "4.5.0.0", dags) for identity in IDENTITIES for dags in DAGS),
-    *((identity, version, "with dags") for identity in ("SINGLE", "CLUSTER AGENT") for version in VERSIONS),
+    *(("SINGLE", version, "with dags") for version in VERSIONS),
     ("SINGLE", "4.3.0.0", "fresh"),
 ]
+FURTHER_KINDS = [("CLUSTER AGENT", version, "with dags") for version in VERSIONS]
 BY_CHANCE: frozenset[Phase] = frozenset({"fuzzing", "stateful"})
 """The phases in which the seed decides what is asked."""
 
@@ -67,7 +68,9 @@ def test_probes_find_nothing_in_a_sound_agent(kind: tuple[str, str, str], tmp_pa
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", KINDS, ids=str)
+@pytest.mark.parametrize(
+    "kind", [*KINDS, *(pytest.param(kind, marks=pytest.mark.exhaustive) for kind in FURTHER_KINDS)], ids=str
+)
 def test_a_run_finds_nothing_in_a_sound_agent(kind: tuple[str, str, str], tmp_path: Path) -> None:
     result = run(tmp_path, kind, Options(seed=0, max_examples=3))
 
@@ -77,7 +80,7 @@ def test_a_run_finds_nothing_in_a_sound_agent(kind: tuple[str, str, str], tmp_pa
 
 @pytest.mark.slow
 @pytest.mark.exhaustive
-@pytest.mark.parametrize("kind", KINDS, ids=str)
+@pytest.mark.parametrize("kind", [*KINDS, *FURTHER_KINDS], ids=str)
 def test_nor_with_any_other_seed(kind: tuple[str, str, str], tmp_path: Path) -> None:
     results = [run(tmp_path, kind, Options(seed=seed, max_examples=3, phases=BY_CHANCE)) for seed in range(1, 10)]
 

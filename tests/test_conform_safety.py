@@ -272,7 +272,9 @@ def test_a_walk_does_not_cancel_the_rollback_of_a_dag_that_always_fails(seed: in
 
 
 @SLOW
-@pytest.mark.parametrize("seed", range(3, 50))
+@pytest.mark.parametrize(
+    "seed", [*range(3, 10), *(pytest.param(seed, marks=pytest.mark.exhaustive) for seed in range(10, 50))]
+)
 def test_nor_with_any_other_seed(seed: int) -> None:
     never_stuck(seed)
 

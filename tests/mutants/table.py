@@ -22,6 +22,8 @@ from mutants.bending import Mutant
 
 MUTANTS: Final = (*ocp.MUTANTS, *OCP_WALKS, *obshell.MUTANTS, *OBSHELL_WALKS)
 """Every broken server there is."""
+OF_WALKS: Final = frozenset((*OCP_WALKS, *OBSHELL_WALKS))
+"""Those that only an operation shows to be broken."""
 FILE: Final = FOLDER / "mutants.md"
 HEAD: Final = "| broken server | what is wrong with it | rules that find it |"
 LINE: Final = "|---|---|---|"
