@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import httpx
@@ -77,8 +77,9 @@ async def _replayed(file: str, replicas: int) -> list[Replayed]:
                 instant = asked_at(exchange)
                 stage.move_to(instant)
                 mocked = await _asked(clients[number % replicas], file, exchange, public_key=key)
-                recorded = renamed(exchange.response, instant=exchange.instant)
-                answered.append(Replayed(exchange, recorded, renamed(mocked, instant=instant)))
+                rename = partial(renamed, are_lines_counted=file in ("join.json", "init.json"))
+                recorded = rename(exchange.response, instant=exchange.instant)
+                answered.append(Replayed(exchange, recorded, rename(mocked, instant=instant)))
     return answered
 
 

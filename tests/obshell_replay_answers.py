@@ -28,14 +28,17 @@ OPAQUE: Final = {
 """What is another's on every server, and how it looks."""
 
 
-def renamed(response: Json, *, instant: int) -> str:
-    """An answer as text, keys in their order; what cannot be equal has a name for its value."""
+def renamed(response: Json, *, instant: int, are_lines_counted: bool = False) -> str:
+    """An answer as text, keys in their order; what cannot be equal has a name for its value.
+
+    ``are_lines_counted`` is True where every line of a log that the server had is in the recording.
+    """
     headers = {name: response["headers"].get(name) for name in ("content-type", "location")}
     body = response["body"]
     if isinstance(body, dict):
         times = _times(body.get("data"), instant)
         stamp = {"timestamp": _stamp(body["timestamp"], instant)} if "timestamp" in body else {}
-        body = _renamed(body | stamp, times)
+        body = _renamed((body if are_lines_counted else _counted(body)) | stamp, times)
     said = {"status": response["status"]} | headers | {"body": body}
     return json.dumps(said, indent=1, ensure_ascii=False)
 
@@ -74,13 +77,17 @@ def _renamed(value: Any, times: dict[str, str], key: str = "") -> Any:
     if isinstance(value, dict):
         return {name: _renamed(each, times, name) for name, each in value.items()}
     if isinstance(value, list):
-        return [_renamed(each, times) for each in _counted(value)]
+        return [_renamed(each, times) for each in value]
     if key in OPAQUE and OPAQUE[key].fullmatch(str(value)):
         return f"some {key}"
     return times.get(value, value) if isinstance(value, str) else value
 
 
-def _counted(values: list[Any]) -> list[Any]:
-    """Log lines by their place among the others; any other list as it is."""
-    ids = sorted(each["id"] for each in values if isinstance(each, dict) and "log_content" in each)
-    return [each | {"id": ids.index(each["id"])} for each in values] if ids else values
+def _counted(value: Any) -> Any:
+    """A value in which the ids of log lines count from the first one of its list."""
+    if isinstance(value, dict):
+        return {key: _counted(each) for key, each in value.items()}
+    if not isinstance(value, list):
+        return value
+    first = next((each["id"] for each in value if isinstance(each, dict) and "log_content" in each), None)
+    return [_counted(each) if first is None else each | {"id": each["id"] - first} for each in value]

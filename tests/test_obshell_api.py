@@ -209,6 +209,21 @@ def test_the_lines_of_all_runs_are_told_and_which_run_wrote_them() -> None:
     assert [line["log_content"] for line in lines] == ask("GET", SUB_TASK).json()["data"]["task_logs"]
 
 
+def test_the_ids_of_lines_count_on_over_all_dags_of_an_agent() -> None:
+    sandbox = world(
+        "[{id: 4, nodes: [{sub_tasks: [{log: [a, b]}, {log: c}]}]}, {id: 5, age: 1m, nodes: [{sub_tasks: {log: z}}]}]"
+    )
+    sandbox.advance(9 * SECOND)
+    ask = plain(sandbox)
+
+    ids = [
+        [line["id"] for line in ask("GET", f"{TASK}/sub_task/{LOCAL}{number}/logs").json()["data"]["contents"]]
+        for number in (50101, 40101, 40102)
+    ]
+
+    assert ids == [[1], [2, 4], [3]]  # by their time
+
+
 def test_the_lines_of_the_last_hundred_runs_are_kept() -> None:
     """A retry is two runs: what failed is undone before it runs again."""
     ask = plain(World(INIT, progression="immediate"))

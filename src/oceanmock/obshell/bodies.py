@@ -261,14 +261,18 @@ def sub_task_json(view: DagView, place: int, position: int, *, is_top: bool = Tr
     }
 
 
-def log_lines_json(view: DagView, place: int, position: int) -> list[Json]:
-    """Return the lines a sub task has logged so far (ob/model/bo/task.go:83-91)."""
+def log_lines_json(request: Request, view: DagView, place: int, position: int) -> list[Json]:
+    """Return the lines a sub task has logged so far (ob/model/bo/task.go:83-91).
+
+    Their ids count all lines of the store (ob/agent/repository/model/sqlite/sub_task_log.go:26); those of runs that are
+    no longer kept are not counted.
+    """
     dag, sub_task = view.dag, view.dag.nodes[place].sub_tasks[position]
-    number = sub_task.number
+    number, ids = sub_task.number, dags_of(request).line_ids(dag.store)[sub_task.number]
     state = view.state.nodes[place].sub_tasks[position]
     return [
         {
-            "id": number * 1000 + place,  # numbered per sub task; obshell numbers them all together
+            "id": id,
             "sub_task_id": number,
             "execute_times": run,
             "log_content": _with_number(text, sub_task),
@@ -276,7 +280,7 @@ def log_lines_json(view: DagView, place: int, position: int) -> list[Json]:
             "create_time": _time(dag, at),
             "update_time": _time(dag, at),
         }
-        for place, (run, at, text) in enumerate(lines_of(state, view.now - dag.created), start=1)
+        for id, (run, at, text) in zip(ids, lines_of(state, view.now - dag.created), strict=False)
     ]
 
 

@@ -240,7 +240,7 @@ class ServiceFactory:
             if not has_quirk(request, "logs-of-nothing-are-empty"):
                 raise
             return self._succeed(request, {"contents": []})
-        return self._read(request, [view], {"contents": bodies.log_lines_json(view, place, position)})
+        return self._read(request, [view], {"contents": bodies.log_lines_json(request, view, place, position)})
 
     def operate_dag(self, request: Request) -> Response:
         """Roll back, retry, cancel or pass a dag (dag.go:283-356)."""

@@ -12,7 +12,7 @@ do: a number is one more than the largest there is of its kind.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import partial
@@ -177,6 +177,20 @@ class Dags(ClusterWorld[DagKey, DagData, DagView, Template]):
         """Return all dags of a store, by ascending number, at one instant."""
         now = self.clock.now()
         return [self.view(key, now) for key in sorted(self._data) if key[0] == store]
+
+    def line_ids(self, store: Store) -> dict[int, list[int]]:
+        """Return the ids of the lines that each sub task of a store has logged so far, by its number: they count on."""
+        lines = sorted(
+            (view.dag.created + at, sub_task.number)
+            for view in self.all(store)
+            for node, node_state in zip(view.dag.nodes, view.state.nodes, strict=True)
+            for sub_task, sub_state in zip(node.sub_tasks, node_state.sub_tasks, strict=True)
+            for _, at, _ in machine.lines_of(sub_state, view.now - view.dag.created)
+        )
+        ids = defaultdict[int, list[int]](list)
+        for id, (_, number) in enumerate(lines, start=1):
+            ids[number].append(id)
+        return ids
 
     def unfinished(self, *stores: Store) -> list[DagView]:
         """Return the unfinished dags of stores, by ascending number in each, at one instant."""
