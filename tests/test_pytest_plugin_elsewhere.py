@@ -23,14 +23,15 @@ from plugin_runs import QUIET, output, run, run_apart
 
 LOCALHOST = IPv4Address("127.0.0.1")
 MANY = """
+from random import Random
 import httpx, pytest
 
 @pytest.fixture(scope="session")
 def client():
-    with httpx.Client(verify=False) as client:
+    with httpx.Client(verify=False, trust_env=False) as client:
         yield client
 
-@pytest.mark.parametrize("turn", range(200))
+@pytest.mark.parametrize("turn", Random(7).sample(range(200), 200))
 @pytest.mark.oceanmock("retry-failed-subtask", progression="manual")
 def test_it(ocp, client, turn):
     task, client.auth = f"{ocp.url}/api/v2/tasks/instances/1000", ocp.auth
@@ -42,6 +43,17 @@ def test_it(ocp, client, turn):
     assert client.get(task).json()["data"]["status"] == "SUCCESSFUL"
     assert len(ocp.journal) == 4
     ocp.journal.assert_called("retrySubtask", times=1, subtask=1002)
+"""
+HIDDEN = """
+from contextlib import nullcontext
+from freezegun import freeze_time
+
+@pytest.fixture(autouse=True)
+def surroundings(request, turn):
+    if turn % 3 == 1:
+        request.getfixturevalue("fs")
+    with freeze_time("2020-01-01") if turn % 3 == 2 else nullcontext():
+        yield
 """
 
 
@@ -253,6 +265,14 @@ def test_two_hundred_tests_of_four_workers_on_one_server_do_not_meet(pytester: p
 
     result.assert_outcomes(passed=200)
     assert sandboxes_of(server) == ["default"]
+
+
+@pytest.mark.slow
+@pytest.mark.exhaustive
+def test_two_hundred_tests_of_four_workers_pass_with_hidden_files_and_a_stopped_time(pytester: pytest.Pytester) -> None:
+    result = run_apart(pytester, MANY + HIDDEN, "-n4", "-p", "pyfakefs.pytest_plugin")
+
+    result.assert_outcomes(passed=200)
 
 
 SHARING = """
