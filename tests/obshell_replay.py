@@ -8,7 +8,7 @@ over HTTP and sealed as it was, and gives back the recorded answers beside the m
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -40,9 +40,12 @@ from oceanmock.library import read_scenario
 from oceanmock.obshell.agent import Makes, ObshellStartsOn
 from oceanmock.obshell.scenario import Dag, Scenario
 from oceanmock.obshell.world import Dags
-from shared_memory import Connection, second_replica
+from shared_memory import replica_of
 
 Json = dict[str, Any]
+Stores = Callable[[], Sequence[Store]]
+SERVED: dict[str, Scenario] = {}
+"""The scenarios by their names; a store has no more than these, since no file has dags as the recorded ones began."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,17 +58,17 @@ class Replayed:
 
 
 @lru_cache
-def replayed(file: str, *, replicas: int = 1) -> tuple[Replayed, ...]:
-    """Every exchange of a file, asked again in order, by turns of one or two replicas."""
-    return tuple(asyncio.run(_replayed(file, replicas)))
+def replayed(file: str, stores: Stores = lambda: [MemoryStore()]) -> tuple[Replayed, ...]:
+    """Every exchange of a file, asked again in order, of a server with each of some stores in turn."""
+    return tuple(asyncio.run(_replayed(file, stores)))
 
 
-async def _replayed(file: str, replicas: int) -> list[Replayed]:
+async def _replayed(file: str, stores: Stores) -> list[Replayed]:
     answered: list[Replayed] = []
     for world, exchanges in _parts(file):
-        store: Any = MemoryStore() if replicas == 1 else Connection(MemoryStore(), "one")
-        stage = _stage(file, world, store)
-        sandboxes = [stage.sandbox, *(second_replica(stage.sandbox) for _ in range(replicas - 1))]
+        first, *others = stores()
+        stage = _stage(file, world, first)
+        sandboxes = [stage.sandbox, *(replica_of(stage.sandbox, store) for store in others)]
         transports = [httpx.ASGITransport(create_app(each, wall=stage.sandbox.clock.now)) for each in sandboxes]
         async with AsyncExitStack() as stack:
             clients = [
@@ -76,7 +79,7 @@ async def _replayed(file: str, replicas: int) -> list[Replayed]:
             for number, exchange in enumerate(exchanges):
                 instant = asked_at(exchange)
                 stage.move_to(instant)
-                mocked = await _asked(clients[number % replicas], file, exchange, public_key=key)
+                mocked = await _asked(clients[number % len(clients)], file, exchange, public_key=key)
                 rename = partial(renamed, are_lines_counted=file in ("join.json", "init.json"))
                 recorded = rename(exchange.response, instant=exchange.instant)
                 answered.append(Replayed(exchange, recorded, rename(mocked, instant=instant)))
@@ -105,8 +108,7 @@ class _Stage:
         while self.unborn and self.unborn[0][0] <= instant:
             born, dag = self.unborn.pop(0)
             age = self.sandbox.clock.now() - born
-            late = self.scenario.model_copy(update={"dags": (dag.model_copy(update={"age": age}),)})
-            self.sandbox.execute(Create(Dags.api, late))
+            self.sandbox.execute(Create(Dags.api, _of_dags(self.scenario, dag.model_copy(update={"age": age}))))
 
 
 def _stage(file: str, world: World, store: Store) -> _Stage:
@@ -123,9 +125,22 @@ def _stage(file: str, world: World, store: Store) -> _Stage:
     templates = tuple(
         dag.model_copy(update=_started(str(dag.name), starts[dag.id])) for dag in scenario.dags if dag.id in starts
     )
-    initial = scenario.model_copy(update={"dags": (*alive, *templates)})
+    initial = _of_dags(scenario, *alive, *templates)
     sandbox = make_sandbox([initial], starts_at=start, seed=1, store=store)
     return _Stage(sandbox, scenario, start, unborn)
+
+
+def _of_dags(scenario: Scenario, *dags: Dag) -> Scenario:
+    """A scenario with other dags, and a name of its own."""
+    other = scenario.model_copy(update={"dags": dags})
+    other._name = f"replayed-{len(SERVED)}"
+    SERVED[other.name] = other
+    return other
+
+
+def served_scenario(_: Json, *, path: str) -> Scenario:
+    """The scenario of a name in a store."""
+    return SERVED[path]
 
 
 def _starts(file: str, world: World) -> dict[int, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from oceanmock.engine.sandbox import Sandbox
-from oceanmock.engine.store import MemoryStore, StoreUnavailable
+from oceanmock.engine.store import MemoryStore, Store, StoreUnavailable
 
 
 class Connection:
@@ -31,8 +31,13 @@ class Connection:
 
 
 def second_replica(sandbox: Sandbox) -> Sandbox:
-    """Return the sandbox of another replica, as it is at a first one."""
+    """Return the sandbox of another replica over the same memory."""
     connection: Any = Connection(sandbox.store.store, "two")  # type: ignore[attr-defined]
-    other = Sandbox(sandbox.spec, sandbox.apis, store=connection, wall=sandbox.wall, is_stored=False)
+    return replica_of(sandbox, connection)
+
+
+def replica_of(sandbox: Sandbox, store: Store) -> Sandbox:
+    """Return the sandbox of another replica, as it is in the store."""
+    other = Sandbox(sandbox.spec, sandbox.apis, store=store, wall=sandbox.wall, is_stored=False)
     other.refresh(since=-1)
     return other

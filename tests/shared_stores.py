@@ -7,7 +7,7 @@ import itertools
 import os
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 from unittest.mock import patch
@@ -26,7 +26,9 @@ KINDS: Final = ("memory", "sqlite", "redis", "two replicas on redis")
 SETTINGS: Final[dict[str, Any]] = {"progression": "manual"}
 
 
-def connect(stack: contextlib.ExitStack, url: str, replica: str = "test") -> RedisStore:
+def connect(
+    stack: contextlib.ExitStack, url: str, replica: str = "test", scenario_of: Callable[..., Any] = scenario_of
+) -> RedisStore:
     """Connect as a replica does, until the stack is closed."""
     store = RedisStore(url, replica=replica, scenario_of=scenario_of, fault_of=read_fault)
     stack.callback(store.close)

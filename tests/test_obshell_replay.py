@@ -8,11 +8,17 @@ too.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+
 import pytest
 
 from obshell_recordings import FOLDER, exchanges_of
-from obshell_replay import replayed
+from obshell_replay import Replayed, replayed, served_scenario
 from obshell_replay_scenarios import WORLDS
+from oceanmock.engine.redis_store import RedisStore
+from redis_servers import redis_server
+from shared_stores import connect
 
 pytestmark = pytest.mark.slow
 
@@ -51,10 +57,33 @@ def test_every_recording_is_replayed() -> None:
     assert len(EXCEPT) == RECORDED_EXCHANGES - EQUAL_EXCHANGES
 
 
-@pytest.mark.parametrize("replicas", [1, pytest.param(2, marks=pytest.mark.exhaustive)])
 @pytest.mark.parametrize("file", WORLDS)
-def test_the_responses_are_the_recorded_ones_but_for_the_exceptions(file: str, replicas: int) -> None:
-    replays = replayed(file, replicas=replicas)
+def test_the_responses_are_the_recorded_ones_but_for_the_exceptions(file: str) -> None:
+    check_responses(file, replayed(file))
+
+
+@pytest.fixture(scope="module")
+def two_replicas() -> Iterator[Callable[[], list[RedisStore]]]:
+    """Yield a function that returns the stores of two replicas on one Redis, which is emptied."""
+    with redis_server() as redis, ExitStack() as stack:
+        stores = [connect(stack, redis.url, replica, served_scenario) for replica in ("one", "two")]
+
+        def emptied() -> list[RedisStore]:
+            redis.client.flushall()
+            return stores
+
+        yield emptied
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("file", WORLDS)
+def test_two_replicas_on_redis_give_the_recorded_responses_in_turn(
+    file: str, two_replicas: Callable[[], list[RedisStore]]
+) -> None:
+    check_responses(file, replayed(file, two_replicas))
+
+
+def check_responses(file: str, replays: Sequence[Replayed]) -> None:
     different = [each for each in replays if each.mocked != each.recorded]
 
     assert {each.exchange.label for each in different} == {label for name, label in EXCEPT if name == file}, (
