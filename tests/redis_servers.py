@@ -1,18 +1,19 @@
 """A redis-server, replicas and nginx in processes of their own, for tests and for a reader to run.
 
 ``python tests/redis_servers.py SCENARIO...`` starts a redis-server, three replicas and nginx before them, prints the
-URL, and stops them with Ctrl-C. Nothing else is needed: no Docker, no file that stays.
+URL, and stops them with Ctrl-C. Nothing else is needed: no Docker, no file that stays. ``--replicas 0`` starts one
+server without a store; further options are those of ``serve``.
 """
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import os
 import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -126,9 +127,9 @@ def redis_server(*options: str, has_clock: bool = False) -> Iterator[RedisServer
 
 
 @contextlib.contextmanager
-def nginx(urls: Sequence[str]) -> Iterator[str]:
+def nginx(urls: Sequence[str], port: int = 0) -> Iterator[str]:
     """Run nginx before some servers, each of which gets a request in turn; yield its URL."""
-    port = free_port()
+    port = port or free_port()
     servers = " ".join(f"server {url.removeprefix('http://')} max_fails=0;" for url in urls)
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder) / "nginx.conf"
@@ -155,12 +156,21 @@ def replicas(store: str, *words: str | Path, count: int = 2, code: int = 0) -> I
 
 def main() -> None:
     """Run all of it until it is interrupted."""
-    with contextlib.ExitStack() as stack:
-        server = stack.enter_context(redis_server())
-        served = stack.enter_context(replicas(server.url, *sys.argv[1:], count=3))
-        print(stack.enter_context(nginx([replica.url for replica in served])), "(stop it with Ctrl-C)", flush=True)
-        with contextlib.suppress(KeyboardInterrupt):
-            signal.pause()
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--replicas", type=int, default=3)
+    parser.add_argument("--port", type=int, default=0, help="of nginx; any free one by default")
+    parser.add_argument("--appendfsync", default="always", help="when Redis writes to its disk")
+    options, words = parser.parse_known_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with contextlib.suppress(KeyboardInterrupt), contextlib.ExitStack() as stack:
+        if options.replicas:
+            server = stack.enter_context(redis_server("--appendfsync", options.appendfsync))
+            served = stack.enter_context(replicas(server.url, *words, count=options.replicas))
+        else:
+            served = [stack.enter_context(serving(*words))]
+        url = stack.enter_context(nginx([replica.url for replica in served], options.port))
+        print(url, "(stop it with Ctrl-C)", flush=True)
+        signal.pause()
 
 
 if __name__ == "__main__":

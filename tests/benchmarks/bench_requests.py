@@ -11,6 +11,7 @@ The requests: ``get`` of one task; ``list``, a page of tasks; ``retry`` of a sub
 at once, which is a command in the log each time; ``sealed``, obshell's GET of a dag, sealed anew for
 each request. The other servers answer each with the same bytes, and keep no state.
 
+``--replicas`` loads instead, all through nginx but the first: oceanmock in memory, and one and two replicas on Redis.
 ``--memory`` prints instead what ``serve`` with the whole library holds after so many of each.
 """
 
@@ -173,6 +174,22 @@ def oceanmock_server(*scenarios: str) -> Server:
     """Return oceanmock with some scenarios, by default the whole library."""
     command = [sys.executable, "-m", "oceanmock", "serve", "--port", "{port}", "--progression", "immediate"]
     return Server("oceanmock", [*command, *scenarios], tuple(PATHS))
+
+
+def replica_servers() -> list[Server]:
+    """Return oceanmock in memory, alone and behind nginx, and replicas on a Redis that writes its file each second."""
+    command = [
+        sys.executable,
+        str(ROOT / "tests" / "redis_servers.py"),
+        "--port",
+        "{port}",
+        "--appendfsync",
+        "everysec",
+    ]
+    command += ["--progression", "immediate", *SCENARIOS, "--replicas"]
+    names = ("in memory, behind nginx", "one replica", "two replicas")
+    several = [Server(name, [*command, str(count)]) for count, name in enumerate(names)]
+    return [oceanmock_server(*SCENARIOS), *several]
 
 
 def write_inputs(folder: Path) -> None:
@@ -362,6 +379,9 @@ def main() -> None:
     parser.add_argument("--warm", type=int, default=3, help="seconds of load before the first round")
     parser.add_argument("--connections", default="1,16,64", help="numbers, separated by commas")
     parser.add_argument("--requests", default=",".join(PATHS), help="some of them, separated by commas")
+    parser.add_argument(
+        "--replicas", action="store_true", help="compare replicas on Redis; needs nginx and redis-server"
+    )
     parser.add_argument("--memory", action="store_true", help="measure memory instead, which takes ten minutes")
     parser.add_argument("--peers", type=Path, help="the folder that install_peers.sh has filled")
     options = parser.parse_args()
@@ -371,8 +391,11 @@ def main() -> None:
         if options.memory:
             print_memory(Path(folder), options.requests.split(","))
             return
-        write_inputs(Path(folder))
         connections = [int(count) for count in options.connections.split(",")]
+        if options.replicas:
+            compare(Path(folder), replica_servers(), connections, options)
+            return
+        write_inputs(Path(folder))
         servers = servers_in(Path(folder), options.peers)
         compare(Path(folder), servers, connections, options)
 
