@@ -127,83 +127,6 @@ for _, due in ipairs(redis.call('ZRANGEBYSCORE', root .. 'leases', 0, now())) do
 end
 return redis.call('ZRANGE', root .. 'sandboxes', 0, -1)
 """,
-    "renew": """
-if redis.call('EXISTS', head) == 0 then return false end
-lease(ARGV[2])
-return 1
-""",
-    "delete": """
-if redis.call('EXISTS', head) == 0 then return false end
-erase()
-return 1
-""",
-    "read": """
-local has = redis.call('HMGET', head, 'version', 'base', 'last', 'dropped', 'bytes')
-if not has[1] then return false end
-local left = redis.call('ZSCORE', root .. 'leases', name)
-left = left and left - now()
-if left and left <= 0 then
-  erase()
-  return false
-end
-if ARGV[3] ~= '' and not redis.call('SET', key('claim'), ARGV[3], 'NX', 'PX', 1000) then
-  if redis.call('GET', key('claim')) ~= ARGV[3] then return 'claimed' end
-end
-local since, version, base, spec, entries = tonumber(ARGV[2]), tonumber(has[1]), tonumber(has[2]), false, {}
-if since < base or since > version then
-  spec, since = redis.call('HGET', head, 'spec'), base
-end
-if since ~= version then
-  entries = redis.call('XRANGE', log, string.format('%.0f-0', since + 1), '+')
-end
-return {has[1], has[2], spec, entries, left, has[3], has[4], has[5], redis.call('XLEN', journal), redis.call('TIME')}
-""",
-    "append": """
-local has = redis.call('HMGET', head, 'version', 'at', 'wall', 'moves')
-if not has[1] then return false end
-release(ARGV[7])
-if has[1] ~= ARGV[2] or (has[2] and (ARGV[3] < has[2] or ARGV[4] < has[3])) then return '' end
-local version = next_version()
-if ARGV[5] == '1' and has[4] == '1' then redis.call('XDEL', log, has[1] .. '-0') end
-redis.call('XADD', log, version .. '-0', 'a', ARGV[3], 'w', ARGV[4], 'c', ARGV[6])
-redis.call('HSET', head, 'version', version, 'at', ARGV[3], 'wall', ARGV[4], 'moves', ARGV[5])
-return version
-""",
-    "release": """
-release(ARGV[2])
-return 1
-""",
-    "count": """
-if redis.call('EXISTS', head) == 0 then return false end
-if ARGV[3] == '0' then return redis.call('HGET', key('count'), ARGV[2]) or 0 end
-return redis.call('HINCRBY', key('count'), ARGV[2], ARGV[3])
-""",
-    "take": """
-if redis.call('EXISTS', head) == 0 then return false end
-local attempt = redis.call('HGET', key('attempt'), ARGV[2])
-if attempt then redis.call('HDEL', key('attempt'), ARGV[2]) end
-return attempt or ''
-""",
-    "keep": """
-if redis.call('EXISTS', head) == 0 then return false end
-if redis.call('HLEN', key('attempt')) >= tonumber(ARGV[4]) then
-  redis.call('HDEL', key('attempt'), redis.call('HRANDFIELD', key('attempt')))
-end
-redis.call('HSET', key('attempt'), ARGV[2], ARGV[3])
-return 1
-""",
-    "record": """
-if redis.call('EXISTS', head) == 0 then return false end
-local lines = (redis.call('HGET', key('record'), ARGV[2]) or '') .. ARGV[3] .. '\\n'
-local _, count = string.gsub(lines, '\\n', '')
-if count > tonumber(ARGV[4]) then lines = string.sub(lines, string.find(lines, '\\n') + 1) end
-redis.call('HSET', key('record'), ARGV[2], lines)
-return 1
-""",
-    "records": """
-if redis.call('EXISTS', head) == 0 then return false end
-return redis.call('HGET', key('record'), ARGV[2]) or ''
-""",
     "journal": """
 if redis.call('HGET', head, 'base') ~= ARGV[2] then return 0 end
 local number = redis.call('HINCRBY', head, 'last', 1)
@@ -231,6 +154,77 @@ return redis.call('XRANGE', journal, ARGV[3] .. '-0', '+', 'COUNT', ARGV[4])
     "ping": """
 redis.call('SET', root .. 'ping', 1)
 return {redis.call('ZCARD', root .. 'sandboxes'), redis.call('GET', root .. 'journal-bytes') or 0, redis.call('TIME')}
+""",
+}
+_IF_EXISTS: Final = "if redis.call('EXISTS', head) == 0 then return false end"
+_SANDBOX_SCRIPTS: Final = {
+    "renew": """
+lease(ARGV[2])
+return 1
+""",
+    "delete": """
+erase()
+return 1
+""",
+    "read": """
+local has = redis.call('HMGET', head, 'version', 'base', 'last', 'dropped', 'bytes')
+local left = redis.call('ZSCORE', root .. 'leases', name)
+left = left and left - now()
+if left and left <= 0 then
+  erase()
+  return false
+end
+if ARGV[3] ~= '' and not redis.call('SET', key('claim'), ARGV[3], 'NX', 'PX', 1000) then
+  if redis.call('GET', key('claim')) ~= ARGV[3] then return 'claimed' end
+end
+local since, version, base, spec, entries = tonumber(ARGV[2]), tonumber(has[1]), tonumber(has[2]), false, {}
+if since < base or since > version then
+  spec, since = redis.call('HGET', head, 'spec'), base
+end
+if since ~= version then
+  entries = redis.call('XRANGE', log, string.format('%.0f-0', since + 1), '+')
+end
+return {has[1], has[2], spec, entries, left, has[3], has[4], has[5], redis.call('XLEN', journal), redis.call('TIME')}
+""",
+    "append": """
+local has = redis.call('HMGET', head, 'version', 'at', 'wall', 'moves')
+release(ARGV[7])
+if has[1] ~= ARGV[2] or (has[2] and (ARGV[3] < has[2] or ARGV[4] < has[3])) then return '' end
+local version = next_version()
+if ARGV[5] == '1' and has[4] == '1' then redis.call('XDEL', log, has[1] .. '-0') end
+redis.call('XADD', log, version .. '-0', 'a', ARGV[3], 'w', ARGV[4], 'c', ARGV[6])
+redis.call('HSET', head, 'version', version, 'at', ARGV[3], 'wall', ARGV[4], 'moves', ARGV[5])
+return version
+""",
+    "release": """
+release(ARGV[2])
+return 1
+""",
+    "count": """
+if ARGV[3] == '0' then return redis.call('HGET', key('count'), ARGV[2]) or 0 end
+return redis.call('HINCRBY', key('count'), ARGV[2], ARGV[3])
+""",
+    "take": """
+local attempt = redis.call('HGET', key('attempt'), ARGV[2])
+if attempt then redis.call('HDEL', key('attempt'), ARGV[2]) end
+return attempt or ''
+""",
+    "keep": """
+if redis.call('HLEN', key('attempt')) >= tonumber(ARGV[4]) then
+  redis.call('HDEL', key('attempt'), redis.call('HRANDFIELD', key('attempt')))
+end
+redis.call('HSET', key('attempt'), ARGV[2], ARGV[3])
+return 1
+""",
+    "record": """
+local lines = (redis.call('HGET', key('record'), ARGV[2]) or '') .. ARGV[3] .. '\\n'
+local _, count = string.gsub(lines, '\\n', '')
+if count > tonumber(ARGV[4]) then lines = string.sub(lines, string.find(lines, '\\n') + 1) end
+redis.call('HSET', key('record'), ARGV[2], lines)
+return 1
+""",
+    "records": """
+return redis.call('HGET', key('record'), ARGV[2]) or ''
 """,
 }
 
@@ -262,7 +256,8 @@ class RedisStore:
             self._redis: Any = redis.Redis.from_url(
                 url, socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S, retry=Retry(NoBackoff(), 0)
             )
-            self._scripts = {key: self._redis.register_script(_BEGIN + body) for key, body in _SCRIPTS.items()}
+            bodies = _SCRIPTS | {key: _IF_EXISTS + body for key, body in _SANDBOX_SCRIPTS.items()}
+            self._scripts = {key: self._redis.register_script(_BEGIN + body) for key, body in bodies.items()}
         except ValueError:
             raise EnvironmentProblem(
                 "--store is no URL of Redis. Give one such as redis://127.0.0.1:6379/0 or rediss://HOST/0."

@@ -68,7 +68,7 @@ class Sandboxes:
         return iter([*self._by_name.values()])
 
     def __len__(self) -> int:
-        return len(self._by_name)
+        return len(self._names())
 
     def __contains__(self, sandbox: Sandbox) -> bool:
         return self._by_name.get(sandbox.name) is sandbox
@@ -260,9 +260,6 @@ class SharedSandboxes(Sandboxes):
         for name in self._store.names():
             with self._lock_of(name), suppress(NoSuchSandbox):
                 yield self._refreshed(name)
-
-    def __len__(self) -> int:
-        return len(self._store.names())
 
     def sizes(self) -> tuple[int, int]:
         """Return what ``check`` last read."""
