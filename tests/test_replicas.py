@@ -7,13 +7,16 @@ test_store_redis's.
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 import httpx
 import pytest
 
 from oceanmock.apis import make_sandbox
+from oceanmock.cli.printing import print_exchange
 from oceanmock.clock import SECOND
 from oceanmock.engine.log import AddFault, SandboxSpec
 from oceanmock.engine.sandbox import Sandbox
@@ -194,6 +197,25 @@ def test_without_its_store_a_replica_lives_is_not_ready_and_refuses_in_each_api_
     assert (tasks.status_code, tasks.json()["error"]["debugMessage"]) == (503, "the store is gone.")
     assert (dags.status_code, dags.json()["error"]["errCode"]) == (503, "Common.Unexpected")
     assert [asyncio.run(ask(app, path)).status_code for path in ("/__admin/ready", LIST)] == [200, 200]
+
+
+def test_a_line_of_the_json_log_has_the_replica_s_name(capsys: pytest.CaptureFixture[str]) -> None:
+    app = app_of(two_replicas()[1])
+    app.on_exchange = partial(print_exchange, as_json=True)
+    asyncio.run(ask(app, LIST))
+
+    line = json.loads(capsys.readouterr().err)
+    assert (line["replica"], line["sandbox"], line["status"]) == ("two", "default", 200)
+
+
+def test_the_time_of_a_sandbox_has_one_origin_for_all_replicas() -> None:
+    machine, first = [1000 * SECOND], Connection(MemoryStore(), "one")
+    one = make_sandbox([RETRY], store=first, wall=lambda: machine[0])
+    machine[0] += 100 * SECOND
+    two = second_replica(one)
+    machine[0] += 100 * SECOND
+
+    assert one.clock.now() == two.clock.now() == one.started + 200 * SECOND
 
 
 def test_a_stub_that_responds_once_does_so_for_all_replicas() -> None:

@@ -120,6 +120,18 @@ def test_of_64_retries_at_once_one_is_accepted_in_each_round(
     check_storm(served, proxy, api)
 
 
+def test_a_port_of_its_own_is_one_replica_s_and_the_answer_says_whose(served: list[Serving]) -> None:
+    created = httpx.post(f"{served[0].url}/__admin/sandboxes", json={"scenarios": [FAILING_TASK], "own_port": True})
+    name, urls = created.json()["name"], created.json()["urls"]
+    elsewhere = httpx.get(f"{served[1].url}/__admin/sandboxes/{name}").json()["urls"]
+    headers = {"X-Oceanmock-Sandbox": name}
+    everywhere = [(urls["port"], {}), (served[1].url, headers), (f"{served[2].url}/sandboxes/{name}", {})]
+    statuses = [httpx.get(url + OCP_TASK, auth=MANAGER, headers=extra).status_code for url, extra in everywhere]
+
+    assert (urls["port_of"], elsewhere.keys()) == ("replica-1", {"path"})
+    assert statuses == [200, 200, 200]
+
+
 ENDLESS: Final = """
 summary: A subtask that fails as often as it is retried
 api: ocp
