@@ -260,6 +260,30 @@ def test_a_dag_of_another_agent_is_operated() -> None:
         dag.assert_state("SUCCEED", operator="PASS")
 
 
+SCALING: Final = """
+summary: An agent that is added asks for the dag of the cluster that adds it
+api: obshell
+progression: manual
+agents: [{identity: CLUSTER AGENT}, {identity: SCALING OUT}]
+dags:
+  - {name: Join, agent: 2, maintenance: global, nodes: [Join]}
+  - {id: 6, name: Older, scope: cluster, maintenance: global, nodes: [Upgrade]}
+  - {id: 7, name: Cluster scale out, scope: cluster, maintenance: global, nodes: [Add server]}
+"""
+
+
+def test_an_agent_that_is_added_forwards_for_the_dag_that_adds_it_alone() -> None:
+    with server().obshell(load_yaml(SCALING), auth=False) as sandbox:
+        found, other = (ask(sandbox, 2, f"task/dag/{id}") for id in (17, 16))
+    alone = load_yaml(SCALING.replace("  - {name: Join, agent: 2, maintenance: global, nodes: [Join]}\n", ""))
+    with server().obshell(alone, auth=False) as sandbox:
+        unmaintained = ask(sandbox, 2, "task/dag/17")
+
+    assert found["data"]["name"] == "Cluster scale out"
+    assert other["error"]["message"] == "Unexpected error: coordinate cluster agent is not found or not match"
+    assert unmaintained["error"]["message"] == "Unexpected error: Internal Server Error"
+
+
 def test_a_follower_without_a_master_forwards_nothing() -> None:
     scenario = {**load_yaml(PAIR), "agents": [{"identity": "SINGLE"}, {"identity": "FOLLOWER"}]}
     with server().obshell(scenario, auth=False) as sandbox:

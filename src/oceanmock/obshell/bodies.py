@@ -124,6 +124,22 @@ def find(request: Request, id: GenericId, view: Callable[[DagKey], Place], *, is
     return view(dags_of(request).locate(id))
 
 
+def for_coordinator(request: Request, id: GenericId) -> GenericId:
+    """Forward a SCALING OUT agent's request for the dag of its cluster, and return the id (dag.go:90-93, 206-229).
+
+    The real one has the dag's id from its last maintenance dag, taken here to be that of the cluster's last.
+    """
+    if id.ip is None and agent_of(request).identity == "SCALING OUT":
+        dags = dags_of(request)
+        if dags.last_maintenance(store_of(request)) is None:
+            raise panic()
+        last, agents = dags.last_maintenance(CLUSTER), [agent.identity for agent in dags.agents]
+        if last is None or last.dag.number != id.number or "CLUSTER AGENT" not in agents:
+            raise error_of("Common.Unexpected", why="coordinate cluster agent is not found or not match")
+        request.place = agents.index("CLUSTER AGENT")
+    return id
+
+
 def owner_of(request: Request, id: GenericId) -> int | None:
     """Return the position of the agent that keeps an object, None for an unknown one; all share OceanBase."""
     return place_of(request) if id.ip is None else dags_of(request).place_at(id.port, str(id.ip))

@@ -209,7 +209,7 @@ class ServiceFactory:
 
     def get_dag(self, request: Request) -> Response:
         """Return a dag (dag.go:56-128)."""
-        view = find(request, read_id(request), dags_of(request).view)
+        view = find(request, bodies.for_coordinator(request, read_id(request)), dags_of(request).view)
         self._check_id(request.parameters["id"], view)
         return self._read(request, [view], dag_json(request, view, details=read_show_details(request)))
 
