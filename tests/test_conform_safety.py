@@ -16,8 +16,9 @@ from click.testing import CliRunner
 
 from conform_exchanges import exchange
 from conform_results import shipped_for
+from conform_servers import logged
 from machine_world import served
-from oceanmock.apis import make_sandbox
+from oceanmock.apis import APIS, make_sandbox
 from oceanmock.checks import Exchange, Phase
 from oceanmock.cli import main
 from oceanmock.clock import SECOND
@@ -32,7 +33,7 @@ from oceanmock.credentials import Sealed
 from oceanmock.engine.log import SetClock
 from oceanmock.http.app import create_app
 from oceanmock.http.server import Server
-from oceanmock.library import read_scenario
+from oceanmock.library import load_scenario, read_scenario
 from oceanmock.obshell.conformance import CONFORMANCE
 
 DAGS = """
@@ -408,3 +409,37 @@ def test_a_run_of_the_command_is_bounded_unless_it_is_told_otherwise(tmp_path: P
     assert (ended.exit_code, run["requests"], run["stopped"]) == (INCOMPLETE, 30, "--max-requests 30")
     assert [item["what"] for item in run["not_asked"]] == ["the rest of probes"]
     assert "--max-requests 30" in run["command"]
+
+
+# --- what starts something ------------------------------------------------------------------------
+
+STARTING = {
+    "ocp": (
+        "retry-failed-subtask",
+        "tasks: [{name: Create tenant, starts_on: createTenant, subtasks: [Create]}]",
+        ("--task", "1000", "--user", "manager", "--password", "manager"),
+    ),
+    "obshell": (
+        "retry-failed-node",
+        "dags: [{name: Create tenant, starts_on: tenantCreate, nodes: [Create]}]",
+        ("--task", "221307064330288630", "--password", "oceanmock"),
+    ),
+}
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("api", STARTING)
+def test_a_full_run_with_write_sends_no_call_that_starts_something(api: str) -> None:
+    name, template, options = STARTING[api]
+    templates = read_scenario(f"summary: Something to start\napi: {api}\n{template}\n")
+    sandbox = make_sandbox([load_scenario(name), templates], progression="polls")
+    with logged(create_app(sandbox)) as proxy:
+        words = ["conform", proxy.url, "--api", api, "--write", *options, "--max-examples", "3"]
+        done = CliRunner().invoke(main, words)
+
+    routes = next(record.routes for record in APIS if record.name == api)
+    allowed = "|".join(re.sub(r"\{\w+\}", "[^/]*", route.path) for route in routes)
+    sent = {path.partition("?")[0] for method, path in proxy.log if method not in ("GET", "HEAD")}
+    assert done.exit_code in (0, 1, 3), done.output
+    assert len(sent) > 1
+    assert [path for path in sent if not re.fullmatch(allowed, path)] == []
