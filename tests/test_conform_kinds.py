@@ -59,7 +59,11 @@ def texts(result: Result) -> list[str]:
     return [f"{each.rule} {each.breadcrumb}: {each.message}" for each in result.findings]
 
 
-@pytest.mark.parametrize("kind", [("SINGLE", "4.3.0.0", "fresh"), ("FOLLOWER", "4.5.0.0", "with dags")], ids=str)
+@pytest.mark.parametrize(
+    "kind",
+    [("SINGLE", "4.3.0.0", "fresh"), pytest.param(("FOLLOWER", "4.5.0.0", "with dags"), marks=pytest.mark.slow)],
+    ids=str,
+)
 def test_probes_find_nothing_in_a_sound_agent(kind: tuple[str, str, str], tmp_path: Path) -> None:
     result = run(tmp_path, kind, Options(phases=frozenset({"probes"})))
 

@@ -364,7 +364,7 @@ def test_reports_name_each_operator_and_how_each_dag_was_left(tmp_path: Path) ->
 # --- how much it asks -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("phases", [{"probes", "fuzzing"}, {"coverage", "fuzzing"}])
+@pytest.mark.parametrize("phases", [{"probes", "fuzzing"}, pytest.param({"coverage", "fuzzing"}, marks=SLOW)])
 def test_a_run_sends_no_more_requests_than_it_may_and_says_what_it_left_out(phases: set[Phase]) -> None:
     with agents("SINGLE") as (agent,):
         target = target_of(agent)

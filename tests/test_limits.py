@@ -198,7 +198,7 @@ ATTEMPTS: dict[str, Attempt] = {
     ),
     "characters of a text in a query of the journal": lambda server, value: server.verify(path="x" * value),
 }
-SLOW = ("own ports of a server",)
+SLOW = ("own ports of a server", "attempts of subtasks of one request")
 BEYOND = {
     "first instant of a clock": "1979-12-31T23:59:59.999Z",
     "last instant of a clock": "2262-04-11T23:47:16.854775808Z",
