@@ -185,6 +185,7 @@ def test_check_of_a_folder_reports_every_file_in_the_words_of_tools(tmp_path: Pa
         (str(broken), 5, "unknown-key"),
     ]
     assert f"::error file={broken},line=4,col=5,title=missing-key::task 'A' has no" in annotated.stdout
+    assert "%0AAllowed: id, name, " in annotated.stdout
 
 
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:

@@ -558,7 +558,7 @@ def written(folder: Path, name: str, result: Result) -> Path:
     return path
 
 
-def compared(*paths: Path) -> Ended:
+def compared(*paths: Path | str) -> Ended:
     return CliRunner().invoke(main, ["compare", *map(str, paths)])
 
 
@@ -577,9 +577,11 @@ def test_what_a_new_release_changed_is_shown(tmp_path: Path) -> None:
         latencies={"listTaskInstances": [10**9]},
     )
 
-    ended = compared(written(tmp_path, "a.json", old), written(tmp_path, "b.json", new))
+    paths = written(tmp_path, "a.json", old), written(tmp_path, "b.json", new)
+    ended, as_json = compared(*paths), compared(*paths, "--json")
 
-    assert ended.exit_code == 1
+    assert ended.exit_code == as_json.exit_code == 1
+    assert {"api": "ocp", "what": "version", "-": ["4.2.2"], "+": ["4.3.0"]} in json.loads(as_json.output)
     assert_golden("conform-compare.txt", ended.output)
 
 

@@ -419,6 +419,35 @@ def test_their_fixture_beside_ours(ocp, obshell):
     result.assert_outcomes(passed=3)
 
 
+def test_a_module_or_a_session_shares_a_sandbox_under_the_name_of_a_fixture(pytester: pytest.Pytester) -> None:
+    result = run(
+        pytester,
+        """
+import pytest
+
+@pytest.fixture(scope="module")
+def ocp(oceanmock_server):
+    with oceanmock_server.ocp("retry-failed-subtask", progression="manual") as ocp:
+        yield ocp
+
+@pytest.fixture(scope="session")
+def obshell(oceanmock_server):
+    with oceanmock_server.obshell("initialize-cluster-fails", progression="manual") as obshell:
+        yield obshell
+
+def test_first(ocp, obshell):
+    ocp.clock.advance("5s")
+    obshell.clock.advance("1m")
+
+def test_second(ocp, obshell):
+    ocp.task(1000).assert_status("FAILED")
+    obshell.dag(4).assert_state("FAILED")
+""",
+    )
+
+    result.assert_outcomes(passed=2)
+
+
 def test_a_plan_of_the_setup_makes_no_sandbox(pytester: pytest.Pytester) -> None:
     text = "import pytest\n@pytest.mark.oceanmock('retry-failed-subtask')\ndef test_it(ocp): ..."
 

@@ -41,8 +41,9 @@ def store(*words: str | Path, **options: str) -> Result:
 
 
 def test_a_store_is_checked(state: Path) -> None:
-    checked = store("check", state)
+    checked, as_json = store("check", state), store("check", state, "--json")
 
+    assert json.loads(as_json.output) == [{"name": "default", "commands": 3}, {"name": "second", "commands": 0}]
     assert (checked.exit_code, checked.output) == (
         0,
         f"default: 3 commands\nsecond: 0 commands\n{state}: 2 sandboxes\n",

@@ -190,7 +190,8 @@ def check(paths: tuple[str, ...], *, format: str) -> None:
     elif format == "github":
         for row in rows:
             place = ",".join(f"{key}={escape_command(str(row[name]), ':,')}" for key, name in ANNOTATION_KEYS)
-            click.echo(f"::error {place}::{escape_command(row['message'])}")
+            hint = f"\n{row['hint']}" if row.get("hint") else ""
+            click.echo(f"::error {place}::{escape_command(row['message'] + hint)}")
     if rows:
         click.echo(plural(len(rows), "mistake"), err=True)
         raise click.exceptions.Exit(1)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from oceanmock.cli.admin import AS_JSON
 from oceanmock.cli.conform_options import (
     API_CHOICES,
     ConformOptions,
@@ -31,6 +32,7 @@ from oceanmock.cli.conform_options import (
     selected,
     with_options,
 )
+from oceanmock.cli.printing import print_json
 from oceanmock.clock import SECOND, stopwatch
 from oceanmock.conformance.model import INTERRUPTED, PHASES, UNTESTABLE, ApiName, Options, Result
 from oceanmock.errors import EnvironmentProblem, InputError, OceanmockError
@@ -108,8 +110,9 @@ def conform(ctx: click.Context, /, **values: Any) -> None:
 @click.command()
 @click.argument("old", type=click.Path(path_type=Path), metavar="A.json")
 @click.argument("new", type=click.Path(path_type=Path), metavar="B.json")
+@AS_JSON
 @click.pass_context
-def compare(ctx: click.Context, old: Path, new: Path) -> None:
+def compare(ctx: click.Context, old: Path, new: Path, *, as_json: bool) -> None:
     """Compare two runs of conform: print what B has and A does not (+), and what only A has (-).
 
     A and B are JSON reports (conform --report json=FILE), such as those of two releases of a server.
@@ -121,16 +124,16 @@ def compare(ctx: click.Context, old: Path, new: Path) -> None:
     both = [api for api in runs[0] if api in runs[1]]
     if not both:
         raise InputError(f"{old} and {new} have no run of the same API.")
-    is_worse = False
-    for api in both:
-        for title, gone, added in differences(runs[0][api], runs[1][api]):
-            is_worse = is_worse or (title == "deviations" and bool(added))
-            for sign, texts in (("-", gone), ("+", added)):
-                for text in texts[:MAX_DIFFERENCES]:
-                    click.echo(escape_unprintable(f"{sign} {title}: {text}"))
-                if len(texts) > MAX_DIFFERENCES:
-                    click.echo(f"{sign} {title}: … and {len(texts) - MAX_DIFFERENCES:,} more")
-    ctx.exit(1 if is_worse else 0)
+    rows = [(api, *row) for api in both for row in differences(runs[0][api], runs[1][api])]
+    if as_json:
+        print_json([dict(zip(("api", "what", "-", "+"), row, strict=True)) for row in rows], indent=2)
+    for _, title, gone, added in () if as_json else rows:
+        for sign, texts in (("-", gone), ("+", added)):
+            for text in texts[:MAX_DIFFERENCES]:
+                click.echo(escape_unprintable(f"{sign} {title}: {text}"))
+            if len(texts) > MAX_DIFFERENCES:
+                click.echo(f"{sign} {title}: … and {len(texts) - MAX_DIFFERENCES:,} more")
+    ctx.exit(any(title == "deviations" and added for _, title, _, added in rows))
 
 
 def _check_recording(options: ConformOptions) -> list[Result]:

@@ -12,6 +12,8 @@ from typing import IO, TYPE_CHECKING, Any, Final
 
 import click
 
+from oceanmock.cli.admin import AS_JSON
+from oceanmock.cli.printing import print_json
 from oceanmock.errors import CallerError, EnvironmentProblem, InputError
 from oceanmock.text import plural
 
@@ -97,7 +99,8 @@ def store_command() -> None:
 
 @store_command.command()
 @PLACE
-def check(place: str) -> None:
+@AS_JSON
+def check(place: str, *, as_json: bool) -> None:
     """Check that each sandbox can be read; print what the store has.
 
     Exits with 1 if one cannot be read.
@@ -105,19 +108,23 @@ def check(place: str) -> None:
     from oceanmock.apis import APIS
     from oceanmock.engine.sandbox import Sandbox
 
-    is_broken = False
+    rows = list[dict[str, Any]]()
     with _opened(place) as store:
         for name in store.names():
+            row: dict[str, Any] = {"name": name}
+            rows.append(row)
             try:
                 changes = store.read(name, since=-1)
                 assert changes.spec is not None
                 Sandbox(changes.spec, APIS, store=store, wall=store.wall, is_stored=False).refresh(since=-1)
-                click.echo(f"{name}: {plural(len(changes.entries), 'command')}")
+                row["commands"] = len(changes.entries)
             except (InputError, KeyError, TypeError, ValueError) as problem:
-                is_broken = True
-                click.echo(f"{name}: it was written by another version of oceanmock ({problem}).", err=True)
-        click.echo(_size_of(store))
-    raise click.exceptions.Exit(int(is_broken))
+                row["problem"] = f"it was written by another version of oceanmock ({problem})."
+            if not as_json:
+                text = row.get("problem") or plural(row["commands"], "command")
+                click.echo(f"{name}: {text}", err="problem" in row)
+        print_json(rows, indent=2) if as_json else click.echo(_size_of(store))
+    raise click.exceptions.Exit(any("problem" in row for row in rows))
 
 
 @store_command.command("export")
