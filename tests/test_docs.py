@@ -141,10 +141,23 @@ def test_the_generated_pages_are_current() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def manifests() -> Iterator[str]:
+    """Yield the compose file and the manifest of several replicas."""
+    return (block.text for block in ALL if block.page.stem == "several-replicas" and block.language == "yaml")
+
+
+@pytest.mark.exhaustive  # pip install check-jsonschema kubernetes-validate, which have the schemas
+def test_the_manifests_of_replicas_are_valid_by_the_schemas_of_compose_and_kubernetes(tmp_path: Path) -> None:
+    commands = (["check-jsonschema", "--builtin-schema", "vendor.compose-spec"], ["kubernetes-validate", "--strict"])
+    for manifest, (command, *words) in zip(manifests(), commands, strict=True):
+        path = tmp_path / f"{command}.yaml"
+        path.write_text(manifest)
+        checked = run(*words, path, command=Path(command))
+        assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
 def test_the_manifests_of_replicas_fit_each_other_and_the_command() -> None:
-    compose, kubernetes = (
-        block.text for block in ALL if block.page.stem == "several-replicas" and block.language == "yaml"
-    )
+    compose, kubernetes = manifests()
     (server,) = (it for it in yaml.safe_load(compose)["services"].values() if "oceanmock" in str(it.get("command")))
     secret, deployment, service = yaml.safe_load_all(kubernetes)
     pod = deployment["spec"]["template"]
