@@ -1,12 +1,12 @@
 """Keep sandboxes in Redis, so that any number of replicas serve them: the only module that imports redis.
 
-Each change is one Lua script, which Redis runs as a whole or not at all: an append compares the version, and refuses an
-entry that is older than the newest one. Before it evaluates a command, a replica claims the append. Versions are
-microseconds of Redis's own clock, and only grow, so that a replica's state is never taken for that of a store that was
-emptied or restored. A replica's time is its own monotonic clock, set by Redis's ``TIME``, and never before the newest
-entry that it has read. A request costs one round trip to compare versions, one for its journal entry, and more for each
-command or count. A store that does not respond within a second is left alone for half a second, in which every request
-is refused.
+Each change is one Lua script, which Redis runs as a whole or not at all. A script first removes sandboxes whose leases
+have run out. An append compares the version, and refuses an entry that is older than the newest one. Before it
+evaluates a command, a replica claims the append. Versions are microseconds of Redis's own clock, and only grow, so that a
+replica's state is never taken for that of a store that was emptied or restored. A replica's time is its own monotonic
+clock, set by Redis's ``TIME``, and never before the newest entry that it has read. A request costs one round trip to
+compare versions, one for its journal entry, and more for each command or count. A store that does not respond within a
+second is left alone for half a second, in which every request is refused.
 
 Redis 6.2 or newer, not a cluster, with a ``maxmemory-policy`` that evicts no key.
 """
@@ -68,7 +68,6 @@ local function use(of)
   name = of
   head, log, journal = key('sandbox'), key('log'), key('journal')
 end
-use(name)
 local function now()
   local time = redis.call('TIME')
   return math.max(tonumber(redis.call('GET', root .. 'version') or '0'), time[1] * 1000000 + time[2])
@@ -107,6 +106,11 @@ local function erase()
   for _, of in ipairs({'sandboxes', 'leases'}) do redis.call('ZREM', root .. of, name) end
   redis.call('DEL', head, log, key('count'), key('attempt'), key('record'))
 end
+for _, due in ipairs(redis.call('ZRANGEBYSCORE', root .. 'leases', 0, now())) do
+  use(due)
+  erase()
+end
+use(ARGV[1])
 """
 _SCRIPTS: Final = {
     "put": """
@@ -121,10 +125,6 @@ lease(ARGV[5])
 return version
 """,
     "names": """
-for _, due in ipairs(redis.call('ZRANGEBYSCORE', root .. 'leases', 0, now())) do
-  use(due)
-  erase()
-end
 return redis.call('ZRANGE', root .. 'sandboxes', 0, -1)
 """,
     "journal": """
@@ -168,12 +168,6 @@ return 1
 """,
     "read": """
 local has = redis.call('HMGET', head, 'version', 'base', 'last', 'dropped', 'bytes')
-local left = redis.call('ZSCORE', root .. 'leases', name)
-left = left and left - now()
-if left and left <= 0 then
-  erase()
-  return false
-end
 if ARGV[3] ~= '' and not redis.call('SET', key('claim'), ARGV[3], 'NX', 'PX', 1000) then
   if redis.call('GET', key('claim')) ~= ARGV[3] then return 'claimed' end
 end
@@ -184,6 +178,8 @@ end
 if since ~= version then
   entries = redis.call('XRANGE', log, string.format('%.0f-0', since + 1), '+')
 end
+local lease = redis.call('ZSCORE', root .. 'leases', name)
+local left = lease and lease - now()
 return {has[1], has[2], spec, entries, left, has[3], has[4], has[5], redis.call('XLEN', journal), redis.call('TIME')}
 """,
     "append": """
