@@ -13,7 +13,7 @@ import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
@@ -212,16 +212,15 @@ def test_a_file_that_cannot_be_used_is_told_in_one_sentence(
 
 def test_a_file_that_may_only_be_read_is_told_in_one_sentence() -> None:
     set_user_of_files = ctypes.CDLL(None).setfsuid  # of this thread; it does nothing for others than root
-    with TemporaryDirectory() as folder:
+    with TemporaryDirectory() as folder, ExitStack() as stack:
         path = Path(folder) / "state.db"
         opened(path).close()
         path.chmod(0o444)
         path.parent.chmod(0o555)
-        before = set_user_of_files(65534)
+        stack.callback(path.parent.chmod, 0o700)
+        stack.callback(set_user_of_files, set_user_of_files(65534))
         with pytest.raises(EnvironmentProblem) as told:
             opened(path)
-        set_user_of_files(before)
-        path.parent.chmod(0o700)
 
     reason = "(Permission denied|attempt to write a readonly database)"  # of root's file, and of one's own
     assert re.fullmatch(rf"cannot keep the state in {path}: {reason}\. Give --state another file\.", str(told.value))

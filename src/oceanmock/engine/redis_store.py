@@ -2,8 +2,8 @@
 
 Each change is one Lua script, which Redis runs as a whole or not at all. A script first removes sandboxes whose leases
 have run out. An append compares the version, and refuses an entry that is older than the newest one. Before it
-evaluates a command, a replica claims the append. Versions are microseconds of Redis's own clock, and only grow, so that a
-replica's state is never taken for that of a store that was emptied or restored. A replica's time is its own monotonic
+evaluates a command, a replica claims the append. Versions are microseconds of Redis's own clock, and only grow, so that
+a replica's state is never taken for that of a store that was emptied or restored. A replica's time is its own monotonic
 clock, set by Redis's ``TIME``, and never before the newest entry that it has read. A request costs one round trip to
 compare versions, one for its journal entry, and more for each command or count. A store that does not respond within a
 second is left alone for half a second, in which every request is refused.
