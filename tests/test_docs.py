@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -146,7 +147,8 @@ def manifests() -> Iterator[str]:
     return (block.text for block in ALL if block.page.stem == "several-replicas" and block.language == "yaml")
 
 
-@pytest.mark.exhaustive  # pip install check-jsonschema kubernetes-validate, which have the schemas
+@pytest.mark.exhaustive
+@pytest.mark.skipif(not shutil.which("kubernetes-validate"), reason="pip install check-jsonschema kubernetes-validate")
 def test_the_manifests_of_replicas_are_valid_by_the_schemas_of_compose_and_kubernetes(tmp_path: Path) -> None:
     commands = (["check-jsonschema", "--builtin-schema", "vendor.compose-spec"], ["kubernetes-validate", "--strict"])
     for manifest, (command, *words) in zip(manifests(), commands, strict=True):
