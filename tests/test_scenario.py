@@ -149,7 +149,7 @@ MODEL_MISTAKES = {
     "a key there is not": (
         with_subtask("{name: One, need: []}"),
         "x.yaml:7:21: `need` is no key of subtask 'One' of task 'Upgrade' [unknown-key]\n"
-        "  Allowed: id, name, description, needs, attempts, rollback, timeout, prohibit_rollback, "
+        "  Allowed: id, name, description, needs, attempts, rollback, timeout, retries, prohibit_rollback, "
         "executor, series_id, parallel_idx, class_name. Did you mean 'needs'?",
     ),
     "a key there is not, in a mapping that may be left out": (

@@ -8,7 +8,6 @@ of a real server is test_obshell_replay's.
 from __future__ import annotations
 
 import contextlib
-from pathlib import Path
 from typing import Any, Final
 
 import httpx
@@ -18,7 +17,7 @@ from contract_file import ContractFile, component
 from obshell_world import LOCAL, operate, said, sealed, with_bodies
 from oceanmock import Obshell, Ocp
 from oceanmock.errors import InputError
-from oceanmock.library import read_scenario
+from oceanmock.library import load_scenario, read_scenario
 from oceanmock.ocp.api import API
 from served import MILLISECOND, SECOND, Ask, World
 
@@ -71,9 +70,6 @@ dags:
 """
 
 
-LIBRARY: Final = Path(__file__).parents[1] / "scenarios"
-
-
 def ocp(text: str = CREATE) -> tuple[World, Ask]:
     """A world, and a manager who asks it."""
     world = World(text)
@@ -88,7 +84,7 @@ def obshell(identity: str = "SINGLE") -> tuple[World, Ask]:
 
 def of_library(name: str, **options: Any) -> World:
     """A world of a scenario of the library."""
-    return World((LIBRARY / f"{name}.yaml").read_text("utf-8"), **options)
+    return World(load_scenario(name).source.decode(), **options)
 
 
 def tasks_of(ask: Ask) -> list[Any]:
