@@ -332,6 +332,22 @@ def test_a_wrong_lease_is_refused(admin: Ask) -> None:
     assert "`ttl` is '10', which" in error_of(admin("POST", "/sandboxes", json={"ttl": "10"}), 400)
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "message"),
+    [
+        ("/sandboxes/default/clock/advance", {"by": "5"}, 'by: "5" is not a duration such as 400ms, 1.9s, 2m or 1h30m'),
+        ("/sandboxes", {"name": "-a"}, 'name: "-a" is not a name of at most 100 letters, digits'),
+    ],
+)
+def test_a_text_of_the_wrong_form_is_explained_in_words(
+    admin: Ask, path: str, body: dict[str, str], message: str
+) -> None:
+    error = error_of(admin("POST", path, json=body), 400)
+
+    assert message in error
+    assert "^" not in error
+
+
 def test_deleting_the_default_sandbox_resets_it(admin: Ask) -> None:
     admin("POST", "/sandboxes/default/clock/advance", json={"by": "1h"})
 

@@ -43,9 +43,10 @@ class SchemaViolation:
 class Schema:
     """A compiled schema of the contract."""
 
-    __slots__ = ("_validator", "accepts")
+    __slots__ = ("_schema", "_validator", "accepts")
 
     def __init__(self, schema: Mapping[str, Any]) -> None:
+        self._schema = schema
         self._validator = _compiled(orjson.dumps(schema))
         self.accepts: Callable[[Any], bool] = self._validator.is_valid
 
@@ -53,13 +54,25 @@ class Schema:
         """Return the first violation of an invalid value, with its place."""
         first = next(iter(self._validator.iter_errors(value)))
         place = ".".join(str(part) for part in first.instance_path)
-        text = f"{place}: {first.message}" if place else str(first.message)  # which quotes the value first
+        message = str(first.message)  # which quotes the value first
+        pattern = getattr(first.kind, "pattern", "")
+        if pattern and (words := _words_for(pattern, self._schema)):
+            message = f"{message.partition(' does not match ')[0]} is not {words}"
+        text = f"{place}: {message}" if place else message
         half = MAX_MESSAGE_LENGTH // 2
         return text if len(text) <= MAX_MESSAGE_LENGTH else f"{text[:half]} … {text[-half:]}"
 
     def violations(self, value: Any) -> Iterator[SchemaViolation]:
         """Yield every violation of a value."""
         return _flattened(self._validator.iter_errors(value))
+
+
+def _words_for(pattern: str, schema: Any) -> str:
+    """Return the `x-words` beside a pattern in a schema, or ""."""
+    parts = schema.values() if isinstance(schema, Mapping) else schema if isinstance(schema, list) else ()
+    if isinstance(schema, Mapping) and schema.get("pattern") == pattern and "x-words" in schema:
+        return str(schema["x-words"])
+    return next(filter(None, (_words_for(pattern, part) for part in parts)), "")
 
 
 Resolve = Callable[[Mapping[str, Any]], Mapping[str, Any]]
