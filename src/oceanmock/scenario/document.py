@@ -70,11 +70,11 @@ class Document:
         ``root`` is the document that includes this one.
         """
         self.path = path
-        self._root = root or self
+        self._root = root
         self._folder, self._max_values = folder, max_values
         self._events: Iterator[Any] = yaml.parse(_named_stream(text, path), Loader=yaml.CSafeLoader)
         self._anchors: dict[str | None, _Node | None] = {}
-        self.files: dict[Path, Document | None] = root.files if root else {}
+        self.files: dict[Path, _Node | None] = root.files if root else {}
         self.duplicates: list[Issue] = root.duplicates if root else []
         # By the id of a list, or of a mapping: in pairs.
         self._nodes: dict[int, list[_Node]] = root._nodes if root else {}
@@ -184,8 +184,7 @@ class Document:
         if named is None:
             return _NOTHING
         try:
-            document = self._root._read(named[1])
-            (part,) = self._nodes[id(document._document.data)]
+            (part,) = self._nodes[id((self._root or self)._read(named[1]).data)]
             pair = self._find(part, named[2]) if named[2] else (key, part)
             if pair is None:
                 raise ValueError(f"it has no key {named[2]!r}")
@@ -200,8 +199,8 @@ class Document:
         nodes[2 * place : 2 * place + 2] = key._replace(data=_MERGED), part
         return part
 
-    def _read(self, file: str) -> Document:
-        """Return an included file, which is read once. Raises OSError, ValueError, ScenarioError."""
+    def _read(self, file: str) -> _Node:
+        """Return what an included file holds, which is read once. Raises OSError, ValueError, ScenarioError."""
         if self._folder is None:
             raise ValueError("only a file includes others, and this text is none; send the scenario in full")
         path = (self._folder / file).resolve()
@@ -211,11 +210,12 @@ class Document:
             if len(self.files) == MAX_INCLUDED_FILES:
                 raise ValueError(f"a scenario includes at most {MAX_INCLUDED_FILES} files")
             text, self.files[path] = read_part(path), None
-            self.files[path] = Document(text, str(self._folder / file), max_values=self._max_values, root=self)
-        document = self.files[path]
-        if document is None:
+            document = Document(text, str(self._folder / file), max_values=self._max_values, root=self)
+            self.files[path] = document._document
+        content = self.files[path]
+        if content is None:
             raise ValueError("it includes itself")
-        return document
+        return content
 
     def _anchored(self, event: Any, depth: int) -> _Node:
         """Return the value that an alias stands for."""
