@@ -266,6 +266,10 @@ class TargetApi(ABC):
         """Return what is known of a server, or of the mock that serves some scenarios."""
         return None
 
+    def opted_in(self, scenarios: Sequence[Any]) -> frozenset[str]:
+        """Return what scenarios have of the API's ``opt_ins``."""
+        return frozenset()
+
     @abstractmethod
     def actions(self, task: Any, id: str, *, is_mock: bool, knowledge: Any) -> Iterator[WalkAction]:
         """Yield every operation on a task and its parts, and how it must be answered."""

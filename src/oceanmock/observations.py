@@ -400,6 +400,9 @@ class ApiHistory:
         """Return by how much the clocks that set an item's times may differ."""
         return SKEW
 
+    opt_ins: ClassVar[frozenset[str]] = frozenset()
+    """What brings about transitions by time, and the mock has only where a scenario asks for it."""
+
     def possible_calls(self, before: Sample, calls: Sequence[Call]) -> Sequence[Call]:
         """Return the operations after an observation, with those that the server may add."""
         return calls

@@ -36,7 +36,7 @@ from oceanmock.checks import (
 from oceanmock.clock import MILLISECOND, SECOND
 from oceanmock.conformance.checks import RULES
 from oceanmock.conformance.model import TransitionCounts
-from oceanmock.engine.machine import Labels, StateMachine, in_time, labels_of, moved, takers
+from oceanmock.engine.machine import Labels, StateMachine, in_time, labels_of, moved, takers, without
 from oceanmock.observations import (
     FUTURE,
     LONGEST_WAIT,
@@ -69,18 +69,23 @@ SET_BACK: Final = 60 * SECOND
 class HistoryChecker(RuleChecker):
     """A checker that keeps observations; ``transitions`` and ``labels`` count what was observed.
 
-    ``own_ids`` are the ids of the tasks or dags without other users; None means all.
+    ``own_ids`` are the ids of the tasks or dags without other users; None means all, of the mock, whose scenarios have
+    ``opted_in`` to some transitions.
     """
 
     compares = True
 
-    def __init__(self, contract: Contract, *, own_ids: Container[str] | None = None) -> None:
+    def __init__(
+        self, contract: Contract, *, own_ids: Container[str] | None = None, opted_in: frozenset[str] = frozenset()
+    ) -> None:
         super().__init__(contract, RULES)
         self.own_ids = own_ids
         self.transitions: TransitionCounts = Counter()
         self.labels: Counter[tuple[str, str]] = Counter()
         self._api: Final = api_named(contract.api)
-        self._machines: Final[Mapping[str, StateMachine]] = self._api.states.MACHINES
+        machines: Mapping[str, StateMachine] = self._api.states.MACHINES
+        absent = frozenset() if own_ids is not None else self._api.checks.HISTORY.opt_ins - opted_in
+        self._machines: Final = {kind: without(machine, absent) for kind, machine in machines.items()}
         self._late: list[tuple[Subject, CheckResult]] = []
         self.forget()
 

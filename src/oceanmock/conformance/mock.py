@@ -174,6 +174,7 @@ def _runner(world: MockWorld, options: Options, *, server: Server, sandboxes: Sa
         is_ours=True,
         reset=partial(sandboxes.reset, name) if is_reset else None,
         knowledge=api.conformance.knowledge(version, scenarios),
+        opted_in=api.conformance.opted_in(scenarios),
     )
     tasks, stories = tuple(ids[:: max(1, step)]), scenarios if world.is_replayed else ()
     own_options = replace(options, write=True, rate=0.0, phases=world.phases, tasks=tasks, stories=stories)

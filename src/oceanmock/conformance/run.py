@@ -70,13 +70,14 @@ class Environment:
 
     The default is a real server: time runs, there are other users, and nothing can be undone. ``is_ours`` says that
     there is no other user, and that time passes in ``wait`` alone. ``knowledge`` is what the walker knows of the target
-    that its responses do not show.
+    that its responses do not show, and ``opted_in`` what its scenarios have of the API's ``opt_ins``.
     """
 
     wait: Callable[[float], None] = lambda seconds: pause(round(seconds * SECOND))
     is_ours: bool = False
     reset: Callable[[], object] | None = None
     knowledge: Any = None
+    opted_in: frozenset[str] = frozenset()
 
 
 def conform(
@@ -164,7 +165,8 @@ class Runner:
         self.environment: Final = environment
         contract = contract_for(target.api, target.version)
         self.checks: Final = ResponseChecker(contract)
-        self.memory: Final = HistoryChecker(contract, own_ids=None if environment.is_ours else options.tasks)
+        own_ids = None if environment.is_ours else options.tasks
+        self.memory: Final = HistoryChecker(contract, own_ids=own_ids, opted_in=environment.opted_in)
         self.client: Final = HttpClient(target, options, listen=listen, checkers=[self.checks, self.memory])
         self._listen = listen
         self._began = stopwatch()

@@ -91,6 +91,12 @@ def reachable(machine: StateMachine, before: Label, *, triggers: Collection[str]
     return frozenset(result)
 
 
+@lru_cache(maxsize=64)
+def without(machine: StateMachine, circumstances: frozenset[str]) -> StateMachine:
+    """Return the machine without the transitions that only these bring about."""
+    return replace(machine, transitions=tuple(e for e in machine.transitions if e.only not in circumstances))
+
+
 @lru_cache(maxsize=1024)
 def labels_of(machine: StateMachine, state: str, operation: str) -> Labels:
     """Return the possible labels; a row of a list has no operation."""

@@ -27,6 +27,7 @@ from oceanmock.observations import (
     listed_once,
     not_in_future,
 )
+from oceanmock.ocp import states
 from oceanmock.ocp.api import API
 from oceanmock.ocp.conformance import DOCUMENTED, UNDER_WAY
 
@@ -321,6 +322,7 @@ FIRST_LINE: Final = re.compile(r"#{12}\{([A-Z_]+)\}\{")
 class TaskHistory(ApiHistory):
     """Checks of tasks over time: codes, logs and skips."""
 
+    opt_ins = frozenset({states.RETRIES})
     members: ClassVar = {
         "task": Members(
             ("name", "type", "taskDefinitionId", "creator", "createTime", "startTime"),
@@ -404,7 +406,7 @@ class TaskHistory(ApiHistory):
     def possible_calls(self, before: Sample, calls: Sequence[Call]) -> Sequence[Call]:
         """Return the operations, with a possible automatic retry before and after each.
 
-        Some classes of subtasks retry (ocp-express FailedSubtaskWorker:72-88); the mock's never do.
+        Some classes of subtasks retry (ocp-express FailedSubtaskWorker:72-88).
         """
         if not self.is_shared or before.kind != "subtask":
             return calls

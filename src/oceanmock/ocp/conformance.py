@@ -18,7 +18,7 @@ from oceanmock.checks import UNDECIDED, Probe, TargetApi, WalkAction, instant
 from oceanmock.observations import Observation
 from oceanmock.ocp.api import API, TASK_PATH, TASKS_PATH
 from oceanmock.ocp.scenario import Scenario
-from oceanmock.ocp.states import MACHINES
+from oceanmock.ocp.states import MACHINES, RETRIES
 
 ILLEGAL_CODE: Final = 20003
 PROHIBITED_CODE: Final = 20004
@@ -76,6 +76,10 @@ class OcpTarget(TargetApi):
 
     def ids_in(self, scenario: Scenario) -> list[str]:
         return [str(task.id) for task in scenario.tasks if task.id is not None]
+
+    def opted_in(self, scenarios: Sequence[Scenario]) -> frozenset[str]:
+        subtasks = (subtask for scenario in scenarios for task in scenario.tasks for subtask in task.subtasks)
+        return frozenset({RETRIES} if any(subtask.retries for subtask in subtasks) else ())
 
     def unknown_ids(self, address: tuple[str, int] | None, identity: str) -> list[str | int]:
         return [2**63 - 1]
