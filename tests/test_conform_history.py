@@ -388,6 +388,16 @@ def test_a_subtask_that_retries_by_itself_is_no_finding_on_a_server_of_others() 
     assert rules("ocp", *several, ours={"35000312"}) == []
 
 
+@pytest.mark.parametrize(("opted_in", "found"), [(frozenset(), True), (frozenset({"retries"}), False)])
+def test_the_mock_retries_by_itself_only_where_a_scenario_says_so(opted_in: frozenset[str], found: bool) -> None:
+    by_itself = task(data__status="RUNNING", **{f"{INSTALL}status": "READY"})
+    memory = HistoryChecker(CONTRACTS["ocp"], opted_in=opted_in)
+
+    memory(task(data__status="RUNNING"))
+
+    assert bool(memory(changed_operation(by_itself))) is found
+
+
 OTHERWISE: Final = "2021-08-25T07:09:36.067Z"
 """The instant at which the task has ended, as a server in another zone writes it."""
 ROLLBACK_FAILED: Final = changed(FAILED_TASK, data__operation="ROLLBACK", **{f"{INSTALL}operation": "ROLLBACK"})

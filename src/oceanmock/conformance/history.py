@@ -84,14 +84,15 @@ class HistoryChecker(RuleChecker):
         self.labels: Counter[tuple[str, str]] = Counter()
         self._api: Final = api_named(contract.api)
         machines: Mapping[str, StateMachine] = self._api.states.MACHINES
-        absent = frozenset() if own_ids is not None else self._api.checks.HISTORY.opt_ins - opted_in
+        self._is_shared: Final = own_ids is not None or bool(opted_in)
+        absent = frozenset() if self._is_shared else self._api.checks.HISTORY.opt_ins
         self._machines: Final = {kind: without(machine, absent) for kind, machine in machines.items()}
         self._late: list[tuple[Subject, CheckResult]] = []
         self.forget()
 
     def forget(self) -> None:
         """Delete the observations, as after a reset of the server; the counts stay."""
-        self._own: ApiHistory = self._api.checks.HISTORY(is_shared=self.own_ids is not None)
+        self._own: ApiHistory = self._api.checks.HISTORY(is_shared=self._is_shared)
         self._last: dict[ItemKey, dict[str, Sample]] = {}
         """The last observation by each operation."""
         self._latest: dict[ItemKey, Sample] = {}
