@@ -25,8 +25,8 @@ NAMELESS: Final = tuple(
 )
 """Scenarios that leave ids out, and so go with any sandbox."""
 TEMPLATES: Final = {
-    "ocp": ({"subtasks": ["a"]}, {"id": 35000312, "subtasks": ["a"]}, {"subtask": ["a"]}),
-    "obshell": ({"nodes": ["a"]}, {"id": 4, "nodes": ["a"]}, {"node": ["a"]}),
+    "ocp": ({"subtasks": ["a"]}, *[{"id": 35000312, "subtasks": ["a"]}] * 2, {"subtask": ["a"]}),
+    "obshell": ({"nodes": ["a"]}, *[{"id": 4, "nodes": ["a"]}] * 2, {"node": ["a"]}),
 }
 
 
@@ -39,7 +39,7 @@ def map_path_parameters(_: Any, path_parameters: dict[str, Any] | None) -> dict[
     there = {
         "sandbox": chance.choice(("default", "default", "t1", "nobody")),
         "fault": chance.choice(("outage", "outage", "none")),
-        "task": chance.choice((TASKS.get(path_parameters.get("api", ""), ""), "999")),
+        "task": chance.choice((TASKS.get(path_parameters.get("api", ""), "999"), "999")),
     }
     return {name: there.get(name, value) for name, value in path_parameters.items()}
 
@@ -72,16 +72,31 @@ def map_body(context: Any, body: Any) -> Any:
     if operation == "createTask" and isinstance(body.get("template"), dict):
         return body | {"template": chance.choice(TEMPLATES.get(body.get("api", ""), ({},)))}
     if operation == "addFault" and set(body) <= FAULT_KEYS and _could_be_a_fault(body):
-        return {"name": chance.choice(("outage", *NAMES)), "delay": "0s", "calls": "1"}
+        return {"name": chance.choice(("outage", *NAMES[:4])), "delay": "0s", "calls": "1"}
     return body
 
 
 NAMES: Final = tuple(f"made-{number}" for number in range(20))
-FAULT_KEYS: Final = {"name", "caller", "calls", "delay", "jitter", "status", "reset", "empty"}
+FAULT_KEYS: Final = {
+    "name",
+    "caller",
+    "calls",
+    "delay",
+    "drop_response",
+    "empty",
+    "jitter",
+    "operation",
+    "reset",
+    "status",
+}
 
 
 def _could_be_a_fault(body: dict[str, Any]) -> bool:
-    kinds: dict[str, Any] = {"status": int, "reset": bool, "empty": bool, "calls": (str, int, list)}
+    kinds: dict[str, Any] = {
+        "status": int,
+        "calls": (str, int, list),
+        **dict.fromkeys(("drop_response", "empty", "reset"), bool),
+    }
     return all(isinstance(value, kinds.get(key, str)) for key, value in body.items())
 
 

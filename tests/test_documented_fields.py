@@ -27,7 +27,11 @@ pytestmark = pytest.mark.slow
 MANAGER, VIEWER, NOBODY = ("manager", "manager"), ("viewer", "viewer"), ("nobody", "?")
 CONTRACT = ContractFile("ocp")
 LIBRARY = sorted((Path(__file__).parents[1] / "scenarios").glob("[!_]*.yaml"))
-OF_OCP = [path.stem for path in LIBRARY if "api: ocp\n" in path.read_text("utf-8")]
+OF_OCP = [
+    path.stem
+    for path in LIBRARY
+    if "api: ocp\n" in path.read_text("utf-8") and path.stem != "take-over-cluster"  # which has no task at first
+]
 
 
 def closed(schema: Any, spec: Any) -> Any:
