@@ -302,7 +302,7 @@ def rows(subject: Subject) -> Iterator[CheckResult]:
 
 CHECKS: Final[tuple[Check, ...]] = (code, ids, times, tasks, skips, page, rows)
 
-RETRIES: Final = frozenset({"task.RETRY", "subtask.RETRY"})
+RETRY_CALLS: Final = frozenset({"task.RETRY", "subtask.RETRY"})
 """The operations that may add one to a subtask's runTime."""
 ON_A_SUBTASK: Final = frozenset({"subtask.RETRY", "subtask.SKIP", "subtask.CANCEL"})
 LONGEST_SKIP: Final = 10 * SECOND
@@ -421,7 +421,7 @@ class TaskHistory(ApiHistory):
         """
         if not self.is_shared:
             return False
-        is_half_undone = before.operation in BACKWARDS and bool(names & RETRIES)
+        is_half_undone = before.operation in BACKWARDS and bool(names & RETRY_CALLS)
         return is_half_undone or (before.kind == "task" and bool(names & ON_A_SUBTASK))
 
     def has_run_again(self, before: Sample, now: Sample, calls: Sequence[Call]) -> bool:
@@ -431,7 +431,7 @@ class TaskHistory(ApiHistory):
 
     def most_runs(self, first: Sample, calls: Sequence[Call]) -> int | None:
         """Return one more run for each retry; a subtask of a real server may retry automatically."""
-        own = sum(call.name in RETRIES and (call.kind != first.kind or call.id == first.id) for call in calls)
+        own = sum(call.name in RETRY_CALLS and (call.kind != first.kind or call.id == first.id) for call in calls)
         count = whole(first.raw.get("runTime"))
         return None if self.is_shared or count is None else count + own
 

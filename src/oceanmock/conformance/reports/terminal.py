@@ -51,7 +51,7 @@ MAX_SILENCE: Final = 15 * SECOND
 """The longest time without a plain line while requests are sent."""
 LOG_WIDTH: Final = 120
 """The width of a summary that does not go to a terminal."""
-COLOURS: Final = {INTERRUPTED: "magenta", FAILED: "red", INCOMPLETE: "yellow", PASSED: "green"}
+VERDICT_COLOURS: Final = {INTERRUPTED: "magenta", FAILED: "red", INCOMPLETE: "yellow", PASSED: "green"}
 SEVERITY_COLOURS: Final = {"error": "bold red", "warning": "bold yellow", "note": "bold"}
 UNMARKED: Final = ("·", "dim")
 STEP_MARKS: Final = {"passed": ("✓", "green"), "failed": ("✗", "red")}
@@ -83,7 +83,7 @@ def _summary(result: Result) -> Iterator[Text]:
     code = result.exit_code
     word, meaning = reports.VERDICTS[code]
     end = f"; stopped by {result.stopped}" if result.stopped else "" if code in (PASSED, FAILED) else f"; {meaning}"
-    yield Text.assemble((word, f"bold {COLOURS[code]}"), f" (exit code {code}), {reports.scope(result)}{end}.")
+    yield Text.assemble((word, f"bold {VERDICT_COLOURS[code]}"), f" (exit code {code}), {reports.scope(result)}{end}.")
 
 
 def _text(text: object, style: str = "") -> Text:
