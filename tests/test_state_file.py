@@ -112,6 +112,7 @@ def test_a_server_goes_on_with_its_sandboxes_faults_and_clocks(scenario: Path, s
         assert httpx.get(f"{server.url}/__admin/sandboxes/default").json()["now"] == clock
 
     assert (first, then) == ([200, 200], [503, 200])
+    assert [path.name for path in state.parent.glob(f"{state.name}*")] == [state.name]  # all is in the file itself
 
 
 @pytest.mark.slow

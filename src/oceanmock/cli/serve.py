@@ -301,7 +301,7 @@ def serve(
 
     from oceanmock.http.server import serve_forever
 
-    with _removed_at_the_end(ready_file):
+    with contextlib.closing(app.sandboxes.default.store), _removed_at_the_end(ready_file):
         serve_forever(app, host=host, port=port, on_ready=announce, tls=tls, uds=uds)
 
 

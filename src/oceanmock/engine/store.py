@@ -69,6 +69,9 @@ class Store(Protocol):
     def delete(self, name: str) -> None:
         """Delete a sandbox with all that belongs to it."""
 
+    def close(self) -> None:
+        """Close files and connections, after the last use."""
+
     def renew(self, name: str, span: int) -> None:
         """Delete a leased sandbox after a span, if replicas share the store; the only process does so by itself."""
 
@@ -238,6 +241,9 @@ class MemoryStore:
         del self._sandboxes[name]
 
     def renew(self, name: str, span: int) -> None:
+        pass
+
+    def close(self) -> None:
         pass
 
     def release(self, name: str) -> None:
