@@ -156,7 +156,7 @@ def wrap_line(line: str, *, width: int, indent: int = 2) -> str:
     return textwrap.fill(line, width, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False)
 
 
-def runs_text(runs: Iterable[tuple[bool, int | None]], timeout: int) -> str:
+def runs_text(runs: Sequence[tuple[bool, int | None]], timeout: int) -> str:
     """Return what runs do, in a few words: whether each fails, and how long it takes."""
     texts = []
     for fails, takes in runs:
@@ -171,9 +171,10 @@ def ends_with(lines: Sequence[str]) -> str:
     return f"; its log ends “{one_line(lines[-1])}”" if lines else ""
 
 
-def timeout_text(runs: str, timeout: int, *, is_set: bool) -> str:
-    """Return the timeout of some runs, where the file has it or a run comes to it."""
-    return f"  timeout {format_duration(timeout)}" if is_set or re.search("hangs|timeout", runs) else ""
+def timeout_text(runs: Sequence[tuple[bool, int | None]], timeout: int, *, is_set: bool) -> str:
+    """Return the timeout of such runs, where the file has it or a run takes longer; "" otherwise."""
+    is_reached = any(takes is None or takes > timeout for _, takes in runs)
+    return f"  timeout {format_duration(timeout)}" if is_set or is_reached else ""
 
 
 def plural(number: int, noun: str, nouns: str = "") -> str:

@@ -267,11 +267,12 @@ def _address_text(agent: Any) -> str:
 def _runs_text(node: Node, sub_task: SubTask, where: str) -> str:
     """Return what its runs do, and its rollbacks where the file has them."""
     limit = node.timeout * SECOND
-    does, back = (
-        runs_text(((attempt.outcome == "FAILED", attempt.takes) for attempt in attempts), limit)
+    runs, rollbacks = (
+        [(attempt.outcome == "FAILED", attempt.takes) for attempt in attempts]
         for attempts in (sub_task.runs, sub_task.rollback)
     )
+    does = runs_text(runs, limit)
     if "rollback" in sub_task.model_fields_set:
-        does += f"  ↶ {back}"
-    does += timeout_text(does, limit, is_set="timeout" in node.model_fields_set)
+        does, runs = f"{does}  ↶ {runs_text(rollbacks, limit)}", runs + rollbacks
+    does += timeout_text(runs, limit, is_set="timeout" in node.model_fields_set)
     return f"[dim]{escape(where)}{does}[/]"

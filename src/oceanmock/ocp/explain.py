@@ -255,8 +255,8 @@ def _draw_dag(task: Task, names: Sequence[str], script: TaskScript, tick: int) -
         number = f"  [dim]{task.subtasks[position].id}[/]" if task.subtasks[position].id else ""
         subtask, is_set = script.subtasks[position], "timeout" in task.subtasks[position].model_fields_set
         limit = subtask.timeout * SECOND or watchdog(tick)
-        does = runs_text(((attempt.ends == "FAILED", attempt.takes) for attempt in subtask.attempts), limit)
-        does += timeout_text(does, limit, is_set=is_set)
+        runs = [(attempt.ends == "FAILED", attempt.takes) for attempt in subtask.attempts]
+        does = runs_text(runs, limit) + timeout_text(runs, limit, is_set=is_set)
         yield f"  {' '.join(row)}  {escape(names[position])}{number}  [dim]{does}[/]"
         lanes[home], *others = downstreams[position] or (None,)
         opened = []
