@@ -267,7 +267,7 @@ class TargetApi(ABC):
         return None
 
     def opted_in(self, scenarios: Sequence[Any]) -> frozenset[str]:
-        """Return what scenarios have of the API's ``opt_ins``."""
+        """Return the API's ``opt_ins`` that some scenarios use."""
         return frozenset()
 
     @abstractmethod

@@ -363,13 +363,16 @@ class Members:
 class ApiHistory:
     """Add one API's checks over time; each ``checks.py`` has one, which may keep state.
 
-    ``is_shared`` says that there are other users, and a server that is not the mock.
+    ``is_shared`` says that there are other users and a server that is not the mock, or that the mock's scenarios use
+    ``opt_ins``.
     """
 
     members: ClassVar[Mapping[str, Members]]
     """By kind."""
     one_view: ClassVar[frozenset[str]] = frozenset()
     """Members that a view may omit, or that come late."""
+    opt_ins: ClassVar[frozenset[str]] = frozenset()
+    """Keys of a scenario without which the mock makes no transition that has them as its ``only``."""
 
     def __init__(self, *, is_shared: bool) -> None:
         self.is_shared = is_shared
@@ -399,9 +402,6 @@ class ApiHistory:
     def slack(self, sample: Sample) -> int:
         """Return by how much the clocks that set an item's times may differ."""
         return SKEW
-
-    opt_ins: ClassVar[frozenset[str]] = frozenset()
-    """What brings about transitions by time, and the mock has only where a scenario asks for it."""
 
     def possible_calls(self, before: Sample, calls: Sequence[Call]) -> Sequence[Call]:
         """Return the operations after an observation, with those that the server may add."""

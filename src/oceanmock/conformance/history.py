@@ -69,8 +69,8 @@ SET_BACK: Final = 60 * SECOND
 class HistoryChecker(RuleChecker):
     """A checker that keeps observations; ``transitions`` and ``labels`` count what was observed.
 
-    ``own_ids`` are the ids of the tasks or dags without other users; None means all, of the mock, whose scenarios have
-    ``opted_in`` to some transitions.
+    ``own_ids`` are the ids of the tasks or dags without other users. None means all, and that the server is the mock;
+    ``opted_in`` are then the ``opt_ins`` that its scenarios use.
     """
 
     compares = True

@@ -70,7 +70,7 @@ class Environment:
 
     The default is a real server: time runs, there are other users, and nothing can be undone. ``is_ours`` says that
     there is no other user, and that time passes in ``wait`` alone. ``knowledge`` is what the walker knows of the target
-    that its responses do not show, and ``opted_in`` what its scenarios have of the API's ``opt_ins``.
+    that its responses do not show, and ``opted_in`` are the API's ``opt_ins`` that its scenarios use.
     """
 
     wait: Callable[[float], None] = lambda seconds: pause(round(seconds * SECOND))

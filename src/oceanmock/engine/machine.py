@@ -92,9 +92,9 @@ def reachable(machine: StateMachine, before: Label, *, triggers: Collection[str]
 
 
 @lru_cache(maxsize=64)
-def without(machine: StateMachine, circumstances: frozenset[str]) -> StateMachine:
-    """Return the machine without the transitions that only these bring about."""
-    return replace(machine, transitions=tuple(e for e in machine.transitions if e.only not in circumstances))
+def without(machine: StateMachine, conditions: frozenset[str]) -> StateMachine:
+    """Return a machine without the transitions that never show without one of these (their ``only``)."""
+    return replace(machine, transitions=tuple(e for e in machine.transitions if e.only not in conditions))
 
 
 @lru_cache(maxsize=1024)

@@ -248,7 +248,7 @@ class Sandbox:
             self._fold(changes.spec)
             if changes.base != self.base:
                 self.base = changes.base
-                self._traces = Random(f"{changes.spec.seed}/{self.store.replica}/{self.base}")  # noqa: S311
+                self._traces = Random(f"{changes.spec.seed}/{self.store.replica}/{self.base}")  # noqa: S311 (no secret)
             self.journal = self.store.journal(self.name, changes.base)
         if changes.lease_left is not None:
             self._leased_until = self.wall() + changes.lease_left
