@@ -392,9 +392,9 @@ C: {name: C, name: D, subtasks: [c]}
     ("name", "why"),
     [
         ("_none.yaml", "No such file or directory"),
-        ("_part.yaml#Instal", "it has no key 'Instal'"),
+        ("_part.yaml#Instal", r"it has no key 'Instal'\. Allowed: Install, Again\. Did you mean 'Install'\?"),
         ("_list.yaml", "it is no mapping"),
-        ("_list.yaml#a", "it has no key 'a'"),
+        ("_list.yaml#a", r"it has no key 'a'\. It is no mapping\."),
         ("_large.yaml", "it is no file of at most 262,144 bytes"),
         ("/etc/one.yaml", "it is not in the folder of the scenario, or below"),
         ("../one.yaml", "it is not in the folder of the scenario, or below"),

@@ -187,7 +187,8 @@ class Document:
             (part,) = self._nodes[id((self._root or self)._read(named[1]).data)]
             pair = self._find(part, named[2]) if named[2] else (key, part)
             if pair is None:
-                raise ValueError(f"it has no key {named[2]!r}")
+                hint = suggest(named[2], [*map(str, part.data)]) if isinstance(part.data, dict) else "It is no mapping."
+                raise ValueError(f"it has no key {named[2]!r}. {hint}")
             part = pair[1]
             if not isinstance(part.data, dict):
                 raise ValueError("it is no mapping")
