@@ -22,7 +22,7 @@ from oceanmock.credentials import Basic, Sealed
 from oceanmock.engine.sandboxes import DEFAULT_SANDBOX, Sandboxes
 from oceanmock.http.app import App
 from oceanmock.http.server import Server
-from oceanmock.scenario.fields import BaseScenario
+from oceanmock.scenario import BaseScenario
 
 OWN_ADDRESS = ("127.0.0.1", 2886)
 

@@ -32,7 +32,7 @@ from oceanmock.library import library_names, load_scenario, read_scenario
 from oceanmock.obshell.agent import Switches as ObshellSwitches
 from oceanmock.obshell.conformance import CONFORMANCE, Knowledge
 from oceanmock.ocp.scenario import Switches as OcpSwitches
-from oceanmock.scenario.fields import BaseScenario
+from oceanmock.scenario import BaseScenario
 from served import OF_TWO_AGENTS
 
 APIS: list[ApiName] = ["ocp", "obshell"]

@@ -22,7 +22,7 @@ from oceanmock.ocp import world as ocp_world
 from oceanmock.ocp.scenario import FORMAT, Scenario, script_of
 from oceanmock.ocp.states import TaskState
 from oceanmock.ocp.world import Tasks, TaskView
-from oceanmock.scenario.fields import BaseScenario
+from oceanmock.scenario import BaseScenario
 
 FAILS_FIRST = """
 summary: The second of three steps fails on its first run

@@ -33,7 +33,7 @@ from oceanmock.obshell.world import Dags
 from oceanmock.ocp import scenario as ocp
 from oceanmock.ocp.world import Tasks
 from oceanmock.openapi import compiled, load_spec, spec_path
-from oceanmock.scenario.fields import BaseScenario
+from oceanmock.scenario import BaseScenario
 from scenario_schema import definitions, schema, validator
 from served import load_yaml
 

@@ -20,7 +20,7 @@ from oceanmock.clock import MILLISECOND, SECOND
 from oceanmock.errors import InputError, ScenarioError
 from oceanmock.library import read_scenario
 from oceanmock.ocp import scenario as ocp
-from oceanmock.scenario.fields import BaseScenario
+from oceanmock.scenario import BaseScenario
 from oceanmock.text import parse_duration
 from scenario_schema import validator
 from served import load_yaml

@@ -13,7 +13,7 @@ from oceanmock.engine.store import Store
 from oceanmock.errors import InputError
 from oceanmock.obshell.api import API as OBSHELL
 from oceanmock.ocp.api import API as OCP
-from oceanmock.scenario.fields import BaseScenario
+from oceanmock.scenario import BaseScenario
 from oceanmock.text import suggest
 
 APIS: Final[tuple[Api, ...]] = (OCP, OBSHELL)

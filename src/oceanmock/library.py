@@ -21,6 +21,7 @@ from pydantic import BaseModel, ValidationError
 from oceanmock.apis import APIS
 from oceanmock.errors import InputError, Issue, Loc, ScenarioError
 from oceanmock.openapi import compiled, data_folder
+from oceanmock.scenario import MAX_STUBS, BaseScenario, FileSchema
 from oceanmock.scenario.document import (
     INCLUDE,
     INCLUDED,
@@ -33,7 +34,6 @@ from oceanmock.scenario.document import (
     value_at,
 )
 from oceanmock.scenario.faults import Fault, check_faults, name_each, read_bodies, span_of
-from oceanmock.scenario.fields import MAX_STUBS, BaseScenario, FileSchema
 from oceanmock.scenario.story import Format, StoryDivergesError
 from oceanmock.scenario.stubs import Matches, StartsOn, Stub, unknown_placeholders
 from oceanmock.text import closest, did_you_mean, suggest

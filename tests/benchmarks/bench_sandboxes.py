@@ -26,7 +26,7 @@ from oceanmock.http.app import App
 from oceanmock.journal import MAX_JOURNAL_ENTRIES
 from oceanmock.library import load_scenario, read_scenario
 from oceanmock.ocp.world import Tasks
-from oceanmock.scenario.fields import BaseScenario
+from oceanmock.scenario import BaseScenario
 
 REQUESTS: Final = 200_000
 RETRIES: Final = 30_000

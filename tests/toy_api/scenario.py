@@ -4,8 +4,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from oceanmock.scenario import BaseScenario, Model
 from oceanmock.scenario.faults import Fault
-from oceanmock.scenario.fields import BaseScenario, Model
 
 
 class Switches(Model):

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from oceanmock.checks import CheckResult
     from oceanmock.conformance.reports.terminal import Display
     from oceanmock.conformance.target import Target
-    from oceanmock.scenario.fields import BaseScenario
+    from oceanmock.scenario import BaseScenario
 
 MAX_DIFFERENCES: Final = 20
 """The most differences of one sort that are printed."""

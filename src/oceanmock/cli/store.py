@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from oceanmock.engine.redis_store import RedisStore
     from oceanmock.engine.sandbox import Sandbox
     from oceanmock.engine.state_file import StateFile
-    from oceanmock.scenario.fields import BaseScenario
+    from oceanmock.scenario import BaseScenario
 
 
 def open_store(place: str | Path, *, replica: str) -> RedisStore | StateFile:

@@ -34,7 +34,7 @@ from oceanmock.observations import TargetKind
 from oceanmock.obshell import scenario as obshell
 from oceanmock.obshell.world import Dags, id_of
 from oceanmock.ocp.world import Tasks
-from oceanmock.scenario.fields import BaseScenario
+from oceanmock.scenario import BaseScenario
 
 WORLDS: Final = Path(__file__).parent / "worlds"
 COPIES: Final = 2

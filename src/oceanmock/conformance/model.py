@@ -25,7 +25,7 @@ from oceanmock.openapi import Operation, Spec, operations_at
 if TYPE_CHECKING:
     from oceanmock.conformance.baseline import Known
     from oceanmock.conformance.target import Target
-    from oceanmock.scenario.fields import BaseScenario
+    from oceanmock.scenario import BaseScenario
 
 ApiName = Literal["ocp", "obshell"]
 UNSELECTED: Final = ("preflight", "story", "passive")

@@ -26,8 +26,7 @@ from oceanmock.conformance.target import detail_path
 from oceanmock.errors import InputError
 from oceanmock.library import load_scenario
 from oceanmock.observations import Observation, observations
-from oceanmock.scenario import story
-from oceanmock.scenario.fields import BaseScenario
+from oceanmock.scenario import BaseScenario, story
 from oceanmock.text import format_duration, plural
 
 DIVERGES: Final = Rule(

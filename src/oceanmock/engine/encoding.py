@@ -15,8 +15,8 @@ import orjson
 
 from oceanmock.engine.log import AccessKeyPair, Accounts, Command, OperationRecord, SandboxSpec, User
 from oceanmock.journal.entries import Entry, Recorded, read_recorded
+from oceanmock.scenario import BaseScenario
 from oceanmock.scenario.faults import Fault
-from oceanmock.scenario.fields import BaseScenario
 
 _COMMANDS: Final = {command.__name__: command for command in get_args(Command)}
 

@@ -13,8 +13,8 @@ from typing import Any, Final
 
 from oceanmock.clock import Progression, machine_now
 from oceanmock.openapi import ALL_PERMISSIONS, VIEWER_PERMISSION
+from oceanmock.scenario import BaseScenario
 from oceanmock.scenario.faults import Fault
-from oceanmock.scenario.fields import BaseScenario
 
 
 @dataclass(frozen=True, slots=True)

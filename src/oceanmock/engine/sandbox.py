@@ -24,8 +24,8 @@ from oceanmock.engine.log import Command, LogEntry, Operate, OperationRecord, Sa
 from oceanmock.engine.store import MemoryStore, SandboxFull, Store, StoreUnavailable
 from oceanmock.engine.world import World
 from oceanmock.errors import CallerError, InputError, OceanmockError
+from oceanmock.scenario import MAX_STUBS, BaseScenario
 from oceanmock.scenario.faults import Fault
-from oceanmock.scenario.fields import MAX_STUBS, BaseScenario
 from oceanmock.scenario.stubs import Stub, StubRequest
 from oceanmock.text import nanoseconds_of, plural
 

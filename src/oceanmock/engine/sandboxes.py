@@ -24,7 +24,7 @@ from oceanmock.engine.store import (
     quoted_name,
 )
 from oceanmock.errors import InputError
-from oceanmock.scenario.fields import BaseScenario
+from oceanmock.scenario import BaseScenario
 from oceanmock.text import format_duration
 
 DEFAULT_SANDBOX: Final = "default"

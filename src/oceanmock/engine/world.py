@@ -20,7 +20,7 @@ from typing import Any, ClassVar, Final, Generic, NamedTuple, TypeVar
 from oceanmock.clock import Clock
 from oceanmock.engine.machine import History, next_due, next_tick, view_at
 from oceanmock.errors import InputError, NoSuchTask
-from oceanmock.scenario.fields import BaseScenario
+from oceanmock.scenario import BaseScenario
 
 
 @dataclass(frozen=True, slots=True)

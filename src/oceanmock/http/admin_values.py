@@ -30,7 +30,7 @@ from oceanmock.errors import EnvironmentProblem, InputError, TooManyValues
 from oceanmock.journal.entries import value_count
 from oceanmock.library import library_names, load_scenario, read_scenario, scenario_of
 from oceanmock.openapi import ALL_PERMISSIONS, Operation, Spec, load_spec, spec_path
-from oceanmock.scenario.fields import OUT_OF_TIME, BaseScenario
+from oceanmock.scenario import OUT_OF_TIME, BaseScenario
 from oceanmock.text import did_you_mean, format_instant, parse_duration, parse_instant, shorten, suggest
 
 if TYPE_CHECKING:

@@ -43,7 +43,7 @@ from oceanmock.http import (
 from oceanmock.http.admin_values import LOOP, ScenarioCatalog
 from oceanmock.http.pipeline import Pipeline, encode, fault_error, receive_body, render
 from oceanmock.journal.entries import Entry
-from oceanmock.scenario.fields import BaseScenario
+from oceanmock.scenario import BaseScenario
 
 if TYPE_CHECKING:
     from oceanmock.http.server import Ports

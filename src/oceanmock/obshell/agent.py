@@ -14,9 +14,9 @@ from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag,
 from pydantic_core import PydanticCustomError
 
 from oceanmock.obshell.api import API, ClientOperator, Identity, QuirkName, State, Version, contract_version
+from oceanmock.scenario import MAX_OTHERS, MAX_REFUSALS, DurationText, Model, OrOne, Reference, must
 from oceanmock.scenario.document import contradiction
 from oceanmock.scenario.faults import Calls, Fault, OperationName, ShownId
-from oceanmock.scenario.fields import MAX_OTHERS, MAX_REFUSALS, DurationText, Model, OrOne, Reference, must
 from oceanmock.scenario.stubs import BaseWhen, StartRefusal, StartsOn, Stub
 
 OLDEST_VERSION: Final = "4.2.3.0"

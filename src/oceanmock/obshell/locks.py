@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 from pydantic import Discriminator, Tag
 
-from oceanmock.scenario.fields import Model, Name
+from oceanmock.scenario import Model, Name
 
 if TYPE_CHECKING:
     from oceanmock.obshell.scenario import Dag

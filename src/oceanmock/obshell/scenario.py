@@ -33,9 +33,7 @@ from oceanmock.obshell.agent import (
 from oceanmock.obshell.api import API, ClientOperator, Identity, Operator, State
 from oceanmock.obshell.cluster import check_agents
 from oceanmock.obshell.locks import FailureExit, Maintenance, TenantLock, excludes, failure_exit_of
-from oceanmock.scenario.document import Wording, contradiction, wrong_value
-from oceanmock.scenario.faults import MAX_FAULTS
-from oceanmock.scenario.fields import (
+from oceanmock.scenario import (
     MAX_ID,
     MAX_STORY_STEPS,
     MAX_STUBS,
@@ -55,6 +53,8 @@ from oceanmock.scenario.fields import (
     lines_of,
     must,
 )
+from oceanmock.scenario.document import Wording, contradiction, wrong_value
+from oceanmock.scenario.faults import MAX_FAULTS
 from oceanmock.scenario.story import Actor, Format, ListKind, PartPath, Refusal, UntilAction, label_of
 
 MAX_PER_OWNER: Final = 99

@@ -22,9 +22,7 @@ from oceanmock.api import Json
 from oceanmock.errors import Issue, Loc
 from oceanmock.ocp import machine, states
 from oceanmock.ocp.api import API, ChangeId, SubtaskOperation, SubtaskStatus, TaskOperation, TaskStatus
-from oceanmock.scenario.document import Wording, contradiction, wrong_value
-from oceanmock.scenario.faults import MAX_FAULTS, Fault, OperationName
-from oceanmock.scenario.fields import (
+from oceanmock.scenario import (
     MAX_ID,
     MAX_OTHERS,
     MAX_REFUSALS,
@@ -45,6 +43,8 @@ from oceanmock.scenario.fields import (
     Whole,
     lines_of,
 )
+from oceanmock.scenario.document import Wording, contradiction, wrong_value
+from oceanmock.scenario.faults import MAX_FAULTS, Fault, OperationName
 from oceanmock.scenario.story import Actor, Format, ListKind, label_of
 from oceanmock.scenario.stubs import BaseWhen, StartRefusal, StartsOn, Stub
 from oceanmock.text import suggest

@@ -25,7 +25,7 @@ from oceanmock.ocp import scenario as files
 from oceanmock.ocp import states as ocp_states
 from oceanmock.ocp.api import API, Operation
 from oceanmock.ocp.scenario import Named, Scenario, Switches
-from oceanmock.scenario.fields import MAX_ID
+from oceanmock.scenario import MAX_ID
 from oceanmock.scenario.stubs import StubRequest
 
 MAX_STALE: Final = 500

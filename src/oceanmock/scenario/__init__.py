@@ -1,1 +1,348 @@
-"""The scenario language: files, fields, faults, submit calls and stories."""
+"""Define what all formats of scenario files share: durations, instants, the first keys, strictness.
+
+Models are frozen and refuse unknown keys; the docstring under a key is what an editor shows of it. Types are as strict
+as their JSON Schema: no text stands for a number or for true and false.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Self
+
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    PrivateAttr,
+    StrictInt,
+    StrictStr,
+    Tag,
+    WithJsonSchema,
+    model_validator,
+)
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+from pydantic_core.core_schema import ModelSchema, NullableSchema, WithDefaultSchema
+
+from oceanmock import clock
+from oceanmock.scenario.document import contradiction
+from oceanmock.text import DURATION_PATTERN, format_instant, nanoseconds_of, parse_duration
+
+OUT_OF_TIME: Final = f"is not between {format_instant(clock.EARLIEST)} and {format_instant(clock.LATEST)}"
+MAX_STUBS: Final = 200
+"""The most stubs of a sandbox, and tasks or dags that start on a request, which is compared with all of them."""
+MAX_REFUSALS: Final = 20
+MAX_OTHERS: Final = 100
+MAX_PATH_LENGTH: Final = 1000
+MAX_STORY_STEPS: Final = 1000
+MAX_ID: Final = 2**53 - 1
+"""Ids stay within what every JSON reader keeps exact; beyond it OCP writes strings."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """Replace the errors of a type by one error of the file format: its rule and its message."""
+
+    rule: str
+    message: str
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.custom_error_schema(handler(source), self.rule, custom_error_message=self.message)
+
+
+def must(condition: Callable[[Any], object], rule: str, message: str) -> AfterValidator:
+    """Refuse values of a type that do not meet a condition."""
+
+    def check(value: Any) -> Any:
+        if not condition(value):
+            raise PydanticCustomError(rule, message)
+        return value
+
+    return AfterValidator(check)
+
+
+@dataclass(frozen=True, slots=True)
+class OrOne:
+    """Mark a list that may be written as its only item, for the validator and the schema."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        def as_list(value: object) -> object:
+            return value if value is None or isinstance(value, list | tuple) else [value]
+
+        return core_schema.no_info_before_validator_function(as_list, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        several = handler(schema)
+        return {"anyOf": [several, several["items"]]}
+
+
+def _whole_seconds(span: int) -> int:
+    if span % clock.SECOND:
+        raise PydanticCustomError("bad_duration", "is not a whole number of seconds")
+    return span // clock.SECOND
+
+
+def _duration_schema(also: str = "") -> WithJsonSchema:
+    pattern = rf"^({DURATION_PATTERN}{also})$"
+    return WithJsonSchema({"type": "string", "pattern": pattern, "examples": ["400ms", "1.9s"]})
+
+
+def _check_instant(value: object) -> object:
+    """Refuse a number, which would silently mean 1970."""
+    if not isinstance(value, str | datetime) or (isinstance(value, str) and value.isdecimal()):
+        raise PydanticCustomError("bad_instant", "is no instant")
+    return value
+
+
+DurationText = Annotated[int, BeforeValidator(parse_duration), _duration_schema()]
+Takes = Annotated[
+    int | None,
+    BeforeValidator(lambda value: None if value == "forever" else parse_duration(value)),
+    _duration_schema("|forever"),
+]
+Timeout = Annotated[DurationText, AfterValidator(_whole_seconds)]
+"""A duration in whole seconds."""
+Tick = Annotated[DurationText, must(lambda span: span >= clock.MILLISECOND, "bad_duration", "is shorter than 1ms")]
+Instant = Annotated[
+    AwareDatetime,
+    BeforeValidator(_check_instant),
+    must(lambda value: clock.EARLIEST <= nanoseconds_of(value) <= clock.LATEST, "bad_instant", OUT_OF_TIME),
+]
+
+
+def _check_whole(value: object) -> object:
+    if isinstance(value, str | bool):
+        raise PydanticCustomError("int_type", "is not a whole number")
+    return value
+
+
+def _check_json(data: Any, *, bits: int = 53) -> Any:
+    """Refuse whole numbers that not every JSON reader keeps exact, and keys that JSON does not have."""
+    waiting: list[Any] = [data]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            waiting += value.values()
+            if not all(isinstance(key, str) for key in value):
+                raise PydanticCustomError("bad_data", "has a key that is no text")
+        elif isinstance(value, list):
+            waiting += value
+        elif isinstance(value, int) and abs(value) >= 2**bits:
+            raise PydanticCustomError("bad_data", f"holds a number beyond 2^{bits}")
+    return data
+
+
+Id = Annotated[int, Field(strict=True, ge=1, le=MAX_ID)]
+Name = Annotated[str, Field(min_length=1, max_length=500)]
+Whole = Annotated[int, BeforeValidator(_check_whole)]
+"""A whole number, which may be written as `5.0`, as JSON Schema has it."""
+Reference = Annotated[StrictInt | StrictStr, Refuse("bad_reference", "should be an id or a name")]
+"""A thing of this file, by its id or by its name."""
+PathTemplate = Annotated[
+    str,
+    Field(max_length=MAX_PATH_LENGTH, pattern=r"^(?:/(?:[A-Za-z0-9._~-]+|\{[A-Za-z][A-Za-z0-9_]*\}))+$"),
+    Refuse("bad_path", "is no path such as /api/v1/agent/join"),
+]
+"""A request's path, in which `{id}` stands for any segment."""
+JsonValue = Annotated[Any, AfterValidator(partial(_check_json, bits=63))]
+"""Any JSON; a server sends whole numbers of 64 bits."""
+JsonObject = Annotated[dict[str, Any], AfterValidator(_check_json)]
+_OWN_HEADERS: Final = frozenset(("connection", "content-length", "transfer-encoding"))
+HeaderName = Annotated[
+    str,
+    Field(pattern="^[A-Za-z0-9!#$%&'*+.^_`|~-]+$"),
+    must(lambda name: name.lower() not in _OWN_HEADERS, "bad_header", "is a header that the server sets itself"),
+]
+SentHeaders = Mapping[HeaderName, Annotated[StrictStr, Field(pattern="^[ -~]*$")]]
+
+
+class FileSchema(GenerateJsonSchema):
+    """Write a JSON Schema that reads like the file: no titles, no nulls, only useful defaults."""
+
+    def model_schema(self, schema: ModelSchema) -> JsonSchemaValue:
+        """Describe each key by the docstring under it; pydantic would read them all at every import."""
+        result = super().model_schema(schema)
+        for ancestor in reversed(schema["cls"].__mro__):
+            for name, text in _docstrings_of_keys(ancestor) if issubclass(ancestor, Model) else ():
+                key = name.rstrip("_")  # that of a key which is a word of Python
+                if key in result["properties"]:
+                    result["properties"][key]["description"] = text
+        return result
+
+    def field_title_should_be_set(self, schema: Any) -> bool:
+        """Return False: the key is the title."""
+        return False
+
+    def nullable_schema(self, schema: NullableSchema) -> JsonSchemaValue:
+        """Return the schema without null: an optional key is left out."""
+        return self.generate_inner(schema["schema"])
+
+    def default_schema(self, schema: WithDefaultSchema) -> JsonSchemaValue:
+        """Keep defaults that a reader would write; a duration's is given with its field."""
+        result = super().default_schema(schema)
+        kinds = str if "pattern" in result else str | int
+        if not isinstance(result.get("default"), kinds):
+            result.pop("default", None)
+        return result
+
+
+def _docstrings_of_keys(model: type[Model]) -> Iterator[tuple[str, str]]:
+    (definition,) = ast.parse(inspect.getsource(model)).body
+    for one, other in pairwise(getattr(definition, "body", ())):
+        if isinstance(one, ast.AnnAssign) and isinstance(one.target, ast.Name):
+            match other:
+                case ast.Expr(value=ast.Constant(value=str(text))):
+                    yield one.target.id, inspect.cleandoc(text)
+
+
+class Model(BaseModel):
+    """A mapping of the file: frozen, and strict about its keys. It is built when it is first used."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
+
+
+class Line(Model):
+    """A line of a log that is written at its own time."""
+
+    at: DurationText
+    """How long after the start of its run."""
+    text: str
+
+
+LogText = Annotated[
+    Annotated[Line, Tag("<dated>")] | Annotated[str, Tag("<text>")],
+    Discriminator(lambda value: "<dated>" if isinstance(value, dict | Line) else "<text>"),
+]
+Lines = Annotated[
+    tuple[LogText, ...], OrOne(), BeforeValidator(lambda value: value.splitlines() if isinstance(value, str) else value)
+]
+"""A text, or a list of lines, each a text or `{at: 2s, text: …}`."""
+
+
+def lines_of(lines: Iterable[Line | str]) -> tuple[Any, ...]:
+    """Return the lines of a log as the machine reads them."""
+    return tuple(line if isinstance(line, str) else (line.at, line.text) for line in lines)
+
+
+class NamedModel(Model):
+    """A mapping for which its name alone may stand."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_alone(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        description = f"A {cls.__name__.lower()}'s name."
+        return {"anyOf": [handler(core_schema), {"type": "string", "description": description}]}
+
+
+class BaseStep(Model):
+    """One step of a story; each format adds what its calls name, and the values of ``answers``.
+
+    ``keys_of_calls`` has the keys that each call requires, ``operations`` the operation of each that does not name it
+    itself; ``allowed_at_start`` is the key that a start may have too.
+    """
+
+    keys_of_calls: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    operations: ClassVar[Mapping[str, str]] = {}
+    allowed_at_start: ClassVar[str] = ""
+
+    until: Any = None
+    wait: DurationText | None = None
+    start: Name | None = None
+    """The name of a task or dag with `starts_on`, whose request comes now."""
+    call: Any = None
+
+    @model_validator(mode="after")
+    def _one_thing(self) -> Self:
+        if (self.until, self.wait, self.start, self.call).count(None) != 3:
+            raise contradiction("bad_step", "must be one of until, wait, start and call")
+        of_a_call = {"answers"}.union(*self.keys_of_calls.values())
+        if self.call is None:
+            if stray := of_a_call & self.model_fields_set - ({self.allowed_at_start} if self.start else set()):
+                step = "start" if self.start else "wait" if self.until is None else "until"
+                message = "has `{stray}` beside `{step}`, where only a call has it"
+                raise contradiction("bad_step", message, stray=min(stray), step=step)
+            return self
+        required = self.keys_of_calls[self.call]
+        for key in required:
+            if getattr(self, key) is None:
+                raise contradiction("bad_step", "calls {call} without `{key}`", call=self.call, key=key)
+        for key in of_a_call - {"answers", *required}:
+            if getattr(self, key) is not None:
+                raise contradiction("bad_step", "has a `{key}`, which {call} does not take", key=key, call=self.call)
+        return self
+
+
+class BaseScenario(Model):
+    """The keys that every scenario begins with."""
+
+    model_config = ConfigDict(title="oceanmock scenario")
+
+    summary: Annotated[str, Field(min_length=1, max_length=200)]
+    """What happens, in one sentence."""
+    api: str
+    """The API, which decides what other keys the file may have."""
+    progression: clock.Progression = "time"
+    """How time passes: `time` runs; `polls` goes to the next event each time a task or a dag
+    has been read; `immediate` runs everything due at once; `manual` stands until it is moved."""
+    starts_at: Instant | None = None
+    """The instant at which the sandbox's clock starts, with an offset; now, if left out."""
+    tick: Tick = Field(default=clock.DEFAULT_TICK, json_schema_extra={"default": "1s"})
+    """The period of the server's schedulers."""
+
+    stubs: tuple[Any, ...] = ()
+    """Responses to calls beside the task routes; the first that fits a request is sent."""
+
+    _name: str = PrivateAttr("scenario")
+    _size: int = PrivateAttr(0)
+    _source: bytes = PrivateAttr(b"")
+    _files: tuple[Path, ...] = PrivateAttr(())
+
+    if TYPE_CHECKING:  # each format declares these as its last keys
+        switches: Any
+        faults: Any
+        story: Any
+
+    @property
+    def stands_alone(self) -> bool:
+        """Return whether it cannot be served together with other scenarios."""
+        return False
+
+    @property
+    def responses(self) -> list[tuple[str, Any]]:
+        """Return each stub and each fault, with its name."""
+        items = [("stub", *item) for item in enumerate(self.stubs, 1)] + [
+            ("fault", *item) for item in enumerate(self.faults, 1)
+        ]
+        return [(item.name or f"{noun} {number}", item) for noun, number, item in items]
+
+    @property
+    def source(self) -> bytes:
+        """Return the file's content as JSON, which the loader sets."""
+        return self._source
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Return the files that its own names, which the loader sets."""
+        return self._files
+
+    @property
+    def name(self) -> str:
+        """Return the library name or the file's stem, which the loader sets."""
+        return self._name

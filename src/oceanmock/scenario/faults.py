@@ -20,8 +20,8 @@ from pydantic_core import CoreSchema, PydanticKnownError, core_schema
 
 from oceanmock import clock
 from oceanmock.errors import Issue, Loc
+from oceanmock.scenario import DurationText, Id, JsonValue, Model, Name, OrOne, Refuse, SentHeaders, must
 from oceanmock.scenario.document import Document, contradiction, read_part
-from oceanmock.scenario.fields import DurationText, Id, JsonValue, Model, Name, OrOne, Refuse, SentHeaders, must
 from oceanmock.text import closest, format_duration
 
 MAX_ITEMS: Final = 1000

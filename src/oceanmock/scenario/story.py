@@ -19,9 +19,9 @@ from typing import Any, ClassVar, Self
 
 from oceanmock.clock import SECOND
 from oceanmock.errors import CallerError, InputError, Issue, Loc
+from oceanmock.scenario import BaseScenario
 from oceanmock.scenario.document import Wording
 from oceanmock.scenario.faults import Fault
-from oceanmock.scenario.fields import BaseScenario
 from oceanmock.text import did_you_mean
 
 

@@ -22,9 +22,9 @@ from pydantic_core import CoreSchema, PydanticCustomError, SchemaError, SchemaVa
 from oceanmock.errors import Loc
 from oceanmock.journal.entries import body_value, has_values
 from oceanmock.openapi import path_matches
+from oceanmock.scenario import JsonObject, JsonValue, Model, Name, PathTemplate, Refuse, SentHeaders
 from oceanmock.scenario.document import contradiction, value_at, wrong_value
 from oceanmock.scenario.faults import Span, span_of
-from oceanmock.scenario.fields import JsonObject, JsonValue, Model, Name, PathTemplate, Refuse, SentHeaders
 from oceanmock.text import format_duration, shorten, suggest
 
 MAX_REGEX_LENGTH: Final = 200
