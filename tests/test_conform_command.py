@@ -130,10 +130,10 @@ story:
 """
 
 
-def replayed(scenario: Path | str, *words: str, at_rest: bool = True) -> Ended:
+def replayed(scenario: Path | str, *words: str, at_rest: bool = True, speed: int = 50) -> Ended:
     """Return the end of a story that is replayed on a server of the scenario, 30 seconds after its begin."""
     with Mock.start() as mock:
-        sandbox = mock.ocp(scenario, progression="time", speed=50)
+        sandbox = mock.ocp(scenario, progression="time", speed=speed)
         if at_rest:
             sandbox.clock.advance(30)
         return conform(f"{mock.url}/sandboxes/{sandbox.name}", *LOGIN, "--password", "manager", "--write", *words)
@@ -154,7 +154,7 @@ def test_a_story_begins_at_the_first_step_that_fits(
     file = tmp_path / "fails-once.yaml"
     file.write_text(FAILS_ONCE)
 
-    ended = replayed(file, "--task", "1000", "--story", str(file), "--timeout", "3s", *words)
+    ended = replayed(file, "--task", "1000", "--story", str(file), "--timeout", "1s", *words)
 
     assert line in ended.output
     assert ended.exit_code == code
@@ -163,8 +163,8 @@ def test_a_story_begins_at_the_first_step_that_fits(
 def test_a_story_submits_only_if_that_is_allowed_and_names_what_it_creates() -> None:
     words = ("--story", "create-tenant")
 
-    refused = replayed("create-tenant", *words, at_rest=False)
-    done = replayed("create-tenant", *words, "--submit", at_rest=False)
+    refused = replayed("create-tenant", *words, at_rest=False, speed=200)
+    done = replayed("create-tenant", *words, "--submit", at_rest=False, speed=200)
 
     created = "task 'Create tenant' by POST /api/v2/ob/clusters/{id}/tenants"
     assert refused.exit_code == 2

@@ -162,7 +162,8 @@ def test_a_run_at_one_of_two_agents_does_not_make_them_ask_each_other(place: int
     assert {item.status for item in result.missing} == set()
 
 
-@pytest.mark.parametrize("identity", ["CLUSTER AGENT", *(pytest.param(it, marks=SLOW) for it in ("SINGLE", "MASTER"))])
+@SLOW
+@pytest.mark.parametrize("identity", ["CLUSTER AGENT", "SINGLE", "MASTER"])
 def test_an_agent_alone_or_of_a_cluster_is_asked_for_ids_of_nothing(identity: str) -> None:
     with agents(identity) as (agent,):
         result = run(agent, PROBES)

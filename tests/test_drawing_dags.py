@@ -73,7 +73,7 @@ def test_every_kind_of_dag_node_and_sub_task(tmp_path: Path) -> None:
     assert_golden("show-every-kind-of-dag.txt", show_text(EVERY_KIND, tmp_path))
 
 
-@pytest.mark.parametrize("width", [60, 100, 200])
+@pytest.mark.parametrize("width", [60, *(pytest.param(width, marks=pytest.mark.slow) for width in (100, 200))])
 def test_all_tracks_of_a_timeline_end_in_the_same_column(width: int) -> None:
     pictures = [show(name, width=width) for name in OF_OBSHELL]
 
