@@ -1,12 +1,12 @@
 """Fail a test in which a callback holds the event loop of a mock that runs in the test's process.
 
-This pytest plugin makes uvicorn use a loop that measures its callbacks, which the steps of tasks are too, and measures
-the methods of the HTTP protocol, which uvloop calls by itself: a request that is dispatched, a repeated one, and what
-is written to the socket. It measures the CPU time of the thread, and allows more of it on a busy machine. Full passes of the
-garbage collector are left out, since the objects of the tests make them long, and so is what a process does once: it
-compiles contracts and models, imports modules, and reads a scenario of the library or the names of faker. It fails
-tests of the default run, and those that `-m` selects only with ``--watch-all``: some of them give a server all it may
-have to do.
+This pytest plugin makes uvicorn use a loop that measures its callbacks, which the steps of tasks are too, and
+measures the methods of the HTTP protocol, which uvloop calls by itself: a request that is dispatched, a repeated one,
+and what is written to the socket. It measures the CPU time of the thread, and allows more of it on a busy machine.
+Full passes of the garbage collector are left out, since the objects of the tests make them long, and so is what a
+process does once: it compiles contracts and models, imports modules, and reads a scenario of the library or the names
+of faker. It fails tests of the default run, and those that `-m` selects only with ``--watch-all``: some of them give
+a server all it may have to do.
 """
 
 from __future__ import annotations
