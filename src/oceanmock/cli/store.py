@@ -46,20 +46,19 @@ def default_sandbox(
 ) -> Sandbox:
     """Return the default sandbox of a store, or a new one where it has none, or one of other scenarios or options."""
     from oceanmock.apis import APIS
-    from oceanmock.engine.encoding import encode_spec
-    from oceanmock.engine.log import SandboxSpec
+    from oceanmock.engine.log import SandboxSpec, encode
     from oceanmock.engine.sandbox import Sandbox
     from oceanmock.engine.sandboxes import DEFAULT_SANDBOX
 
     fresh = SandboxSpec(tuple(scenarios), created=store.wall(), **settings)
-    digest = sha256(encode_spec(replace(fresh, created=0))).digest()
+    digest = sha256(encode(replace(fresh, created=0))).digest()
     while True:
         base = 0
         if DEFAULT_SANDBOX in store.names():
             changes = store.read(DEFAULT_SANDBOX, since=-1)
             kept, base = changes.spec, changes.base
             assert kept is not None
-            is_same = encode_spec(replace(fresh, created=kept.created, ports=kept.ports)) == encode_spec(kept)
+            is_same = encode(replace(fresh, created=kept.created, ports=kept.ports)) == encode(kept)
             if is_same or (store.replica and store.keep("options", lambda: digest) == digest):
                 sandbox = Sandbox(kept, APIS, store=store, wall=store.wall, is_stored=False)
                 sandbox.refresh(since=-1)
@@ -142,19 +141,19 @@ def export_store(place: str) -> None:
 
 def _lines_of(store: RedisStore | StateFile, name: str) -> Iterator[str]:
     """Yield a sandbox as lines of JSON."""
-    from oceanmock.engine import encoding
+    from oceanmock.engine.log import encode, encode_command
 
     changes, (counters, records) = store.read(name, since=-1), store.details(name)
     assert changes.spec is not None
-    yield f'{{"spec":{encoding.encode_spec(changes.spec).decode()}}}'
+    yield f'{{"spec":{encode(changes.spec).decode()}}}'
     for entry in changes.entries:
-        command = encoding.encode_command(entry.command).decode()
+        command = encode_command(entry.command).decode()
         yield f'{{"at":{entry.at},"wall":{entry.wall},"command":{command}}}'
     for counter, value in counters.items():
-        yield f'{{"counter":{encoding.encode_key(counter)},"value":{value}}}'
+        yield f'{{"counter":{encode(counter).decode()},"value":{value}}}'
     for key, kept in records.items():
-        lines = encoding.encode_records(tuple(kept)).decode()
-        yield f'{{"of":{encoding.encode_key(key)},"records":{lines}}}'
+        lines = encode(tuple(kept)).decode()
+        yield f'{{"of":{encode(key).decode()},"records":{lines}}}'
 
 
 @store_command.command("import")
@@ -162,11 +161,10 @@ def _lines_of(store: RedisStore | StateFile, name: str) -> Iterator[str]:
 @click.argument("file", type=click.File(encoding="utf-8"), default="-")
 def import_store(place: str, file: IO[str]) -> None:
     """Read sandboxes from FILE, or stdin, as `export` prints them; one of the same name is replaced."""
-    from oceanmock.engine import encoding
-    from oceanmock.engine.log import LogEntry
+    from oceanmock.engine.log import Decoder, LogEntry, decode_key, decode_records
     from oceanmock.library import read_fault, scenario_of
 
-    decoder, name, version, lines = encoding.Decoder(scenario_of, read_fault), "", 0, 0
+    decoder, name, version, lines = Decoder(scenario_of, read_fault), "", 0, 0
     with _opened(place, is_new=True) as store:
         try:
             for line in file:
@@ -182,10 +180,10 @@ def import_store(place: str, file: IO[str]) -> None:
                             raise ValueError("a server changes this sandbox; stop it, or import it elsewhere")
                         version = appended
                     case {"counter": counter, "value": value}:
-                        store.count(name, encoding.decode_key(json.dumps(counter)), by=value)
+                        store.count(name, decode_key(json.dumps(counter)), by=value)
                     case {"of": key, "records": records}:
-                        for record in encoding.decode_records(json.dumps(records).encode()):
-                            store.record(name, encoding.decode_key(json.dumps(key)), record)
+                        for record in decode_records(json.dumps(records).encode()):
+                            store.record(name, decode_key(json.dumps(key)), record)
                     case _:
                         raise ValueError("no export has such a line")
         except (InputError, CallerError, KeyError, TypeError, ValueError) as problem:

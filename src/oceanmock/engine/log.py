@@ -1,15 +1,20 @@
-"""Define a sandbox's specification, and the commands of its log.
+"""Define a sandbox's specification, and the commands of its log; write both as JSON, and read them.
 
 A sandbox is its ``SandboxSpec`` and the commands it has accepted since, in order. Everything that a client sees follows
 from these and from the clock, so a reset is an empty log, and a copy of both is a copy of the sandbox. A refused
 command changes nothing and is not logged.
+
+In JSON, for stores that outlive the process, scenarios are as their authors wrote them. Reading validates them and
+faults again, so that a store holds nothing that the admin API would refuse; nothing in it is executed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Final
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, Final, get_args
+
+import orjson
 
 from oceanmock.clock import Progression, machine_now
 from oceanmock.openapi import ALL_PERMISSIONS, VIEWER_PERMISSION
@@ -187,3 +192,83 @@ class OperationRecord:
     operation: str
     position: int | None
     refused: str = ""
+
+
+_COMMANDS: Final = {command.__name__: command for command in get_args(Command)}
+
+
+def fields_of(value: Any) -> dict[str, Any]:
+    """Return the fields of a dataclass's instance by their names."""
+    return {field.name: getattr(value, field.name) for field in fields(value)}
+
+
+def encode(value: Any) -> bytes:
+    """Return a specification, records of operations, or the key of a task, a counter or a record as JSON."""
+    return orjson.dumps(value, default=_as_json, option=orjson.OPT_PASSTHROUGH_DATACLASS)
+
+
+def encode_command(command: Command) -> bytes:
+    """Return a command as JSON."""
+    return encode({"command": type(command).__name__, **fields_of(command)})
+
+
+def _as_json(value: Any) -> Any:
+    if isinstance(value, BaseScenario):
+        return {"name": value.name, "file": orjson.Fragment(value.source)}
+    if isinstance(value, Fault):
+        return value.to_json()
+    return sorted(value) if isinstance(value, frozenset) else fields_of(value)
+
+
+def decode_records(data: bytes) -> list[OperationRecord]:
+    """Return the records that ``encode`` wrote."""
+    return [OperationRecord(**record) for record in orjson.loads(data)]
+
+
+def decode_key(data: bytes | str) -> Any:
+    """Return the key that ``encode`` wrote; lists are tuples, so that it can be hashed."""
+    return _as_key(orjson.loads(data))
+
+
+def _as_key(value: Any) -> Any:
+    return tuple(map(_as_key, value)) if isinstance(value, list) else value
+
+
+@dataclass(frozen=True, slots=True)
+class Decoder:
+    """Read what was encoded: ``scenario_of`` a mapping and its path, ``fault_of`` a mapping.
+
+    Both methods raise InputError, KeyError, TypeError or ValueError for what was not encoded by this version.
+    """
+
+    scenario_of: Callable[..., BaseScenario]
+    fault_of: Callable[[Any], Fault]
+
+    def spec(self, data: bytes) -> SandboxSpec:
+        """Return a specification."""
+        values = orjson.loads(data)
+        accounts = values["accounts"]
+        users = tuple(User(it["name"], it["password"], frozenset(it["permissions"])) for it in accounts["users"])
+        pairs = accounts["access_keys"]
+        keys = tuple(AccessKeyPair(it["id"], it["secret"], frozenset(it["permissions"])) for it in pairs)
+        values["accounts"] = Accounts(users, keys, accounts["required"])
+        values["scenarios"] = tuple(map(self._scenario, values["scenarios"]))
+        values["ports"] = tuple(values.get("ports", ()))
+        return SandboxSpec(**values)
+
+    def command(self, data: bytes) -> Command:
+        """Return a command."""
+        values = orjson.loads(data)
+        if "scenarios" in values:
+            values["scenarios"] = tuple(map(self._scenario, values["scenarios"]))
+        if "scenario" in values:
+            values["scenario"] = self._scenario(values["scenario"])
+        if "fault" in values:
+            values["fault"] = self.fault_of(values["fault"])
+        if "key" in values:
+            values["key"] = _as_key(values["key"])
+        command: Command = _COMMANDS[values.pop("command")](**values)
+        return command
+
+    def _scenario(self, value: Mapping[str, Any]) -> BaseScenario:
+        return self.scenario_of(value["file"], path=value["name"])

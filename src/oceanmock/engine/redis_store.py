@@ -28,23 +28,23 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from oceanmock.clock import MICROSECOND, MILLISECOND, SECOND, machine_now, pause, stopwatch
-from oceanmock.engine.encoding import (
+from oceanmock.engine.log import (
     Decoder,
-    decode_entry,
+    LogEntry,
+    MoveClock,
+    OperationRecord,
+    SandboxSpec,
     decode_key,
     decode_records,
+    encode,
     encode_command,
-    encode_entry,
-    encode_key,
-    encode_records,
-    encode_spec,
+    fields_of,
 )
-from oceanmock.engine.log import LogEntry, MoveClock, OperationRecord, SandboxSpec
 from oceanmock.engine.machine import MAX_OPERATIONS
 from oceanmock.engine.store import MAX_CALLERS, Attempt, LogChanges, SandboxDeleted, StoreUnavailable
 from oceanmock.errors import EnvironmentProblem
 from oceanmock.journal import MAX_JOURNAL_BYTES, MAX_JOURNAL_ENTRIES, MAX_STORE_BYTES, Journal
-from oceanmock.journal.entries import Recorded
+from oceanmock.journal.entries import Entry, Recorded, read_recorded
 
 PREFIX: Final = "oceanmock:"
 """What every key in Redis begins with."""
@@ -307,7 +307,7 @@ class RedisStore:
     def put(self, spec: SandboxSpec, *, replaces: int | None = None, if_untouched: bool = False) -> int | None:
         expected = "" if replaces is None else replaces
         lease = "" if spec.ttl is None else spec.ttl // MICROSECOND
-        version = self._run("put", spec.name, encode_spec(spec), expected, "1" if if_untouched else "", lease)
+        version = self._run("put", spec.name, encode(spec), expected, "1" if if_untouched else "", lease)
         return None if version is None else int(version)
 
     def names(self) -> list[str]:
@@ -363,7 +363,7 @@ class RedisStore:
         return kept
 
     def count(self, name: str, counter: Hashable, *, by: int = 1) -> int:
-        return int(self._run_on(name, "count", encode_key(counter), by))
+        return int(self._run_on(name, "count", encode(counter), by))
 
     def take_attempt(self, name: str, caller: str) -> Attempt:
         kept = self._run_on(name, "take", _key_of(caller))
@@ -376,16 +376,16 @@ class RedisStore:
 
     def record(self, name: str, key: Hashable, record: OperationRecord) -> None:
         with suppress(StoreUnavailable):  # the operation itself is in the log already, or refused
-            self._run_on(name, "record", encode_key(key), encode_records((record,)), MAX_OPERATIONS)
+            self._run_on(name, "record", encode(key), encode((record,)), MAX_OPERATIONS)
 
     def records(self, name: str, key: Hashable) -> tuple[OperationRecord, ...]:
-        lines = self._run_on(name, "records", encode_key(key)).splitlines()
+        lines = self._run_on(name, "records", encode(key)).splitlines()
         return tuple(record for line in lines for record in decode_records(line))
 
     def details(self, name: str) -> tuple[dict[Hashable, int], dict[Hashable, tuple[OperationRecord, ...]]]:
         """Return a sandbox's counters, and the records of its tasks."""
         fields = [self._ask(partial(self._redis.hgetall, f"{PREFIX}{kind}:{name}")) for kind in ("count", "record")]
-        counters, keys = ({decode_key(key.decode()): value for key, value in each.items()} for each in fields)
+        counters, keys = ({decode_key(key): value for key, value in each.items()} for each in fields)
         return {key: int(value) for key, value in counters.items()}, {key: self.records(name, key) for key in keys}
 
     def _run_on(self, name: str, script: str, *args: Any) -> Any:
@@ -447,7 +447,8 @@ class SharedJournal(Journal):
         self._name: Final = name
 
     def _keep(self, recorded: Recorded, size: int) -> None:
-        data = encode_entry(recorded)
+        entry = fields_of(read_recorded(recorded))
+        data = json.dumps(entry, default=lambda body: body.decode("latin-1")).encode()
         limits = (MAX_JOURNAL_ENTRIES, MAX_JOURNAL_BYTES, MAX_STORE_BYTES)
         recorded[0].number = self._run("journal", self._name, self.base, data, *limits)
 
@@ -455,7 +456,7 @@ class SharedJournal(Journal):
         while page := self._run("entries", self._name, self.base, max(after, 0) + 1, PAGE):
             for id, (_, data) in page:
                 after = int(id.partition(b"-")[0])
-                yield decode_entry(data, number=after)
+                yield _decode_entry(data, number=after)
             if len(page) < PAGE:
                 return
 
@@ -471,3 +472,13 @@ class SharedJournal(Journal):
 
 def _key_of(caller: str) -> bytes:
     return caller.encode("utf-8", "backslashreplace")
+
+
+def _decode_entry(data: bytes, *, number: int) -> Recorded:
+    values = json.loads(data) | {"number": number}
+    request, response = (
+        [(k.encode("latin-1"), v.encode("latin-1")) for k, v in values.pop(f"{side}_headers")]
+        for side in ("request", "response")
+    )
+    bodies = {key: values[key].encode("latin-1") for key in ("request_body", "response_body")}
+    return Entry(**values | bodies), request, response

@@ -16,16 +16,17 @@ from threading import Lock
 from typing import Any, Final
 
 from oceanmock.clock import machine_now
-from oceanmock.engine.encoding import (
+from oceanmock.engine.log import (
     Decoder,
+    LogEntry,
+    MoveClock,
+    OperationRecord,
+    SandboxSpec,
     decode_key,
     decode_records,
+    encode,
     encode_command,
-    encode_key,
-    encode_records,
-    encode_spec,
 )
-from oceanmock.engine.log import LogEntry, MoveClock, OperationRecord, SandboxSpec
 from oceanmock.engine.machine import MAX_OPERATIONS
 from oceanmock.engine.store import MemoryStore, StoredSandbox, StoreUnavailable
 from oceanmock.errors import EnvironmentProblem, InputError
@@ -85,7 +86,7 @@ class StateFile(MemoryStore):
             return None
         with self._writing() as execute:
             self._erase(execute, spec.name)
-            execute("INSERT INTO sandbox VALUES (?, ?, ?)", spec.name, self._last_version + 1, encode_spec(spec))
+            execute("INSERT INTO sandbox VALUES (?, ?, ?)", spec.name, self._last_version + 1, encode(spec))
         return super().put(spec)
 
     def delete(self, name: str) -> None:
@@ -110,15 +111,15 @@ class StateFile(MemoryStore):
         if by:
             value = super().count(name, counter, by=0) + by
             with self._writing() as execute:
-                execute("INSERT OR REPLACE INTO counter VALUES (?, ?, ?)", name, encode_key(counter), value)
+                execute("INSERT OR REPLACE INTO counter VALUES (?, ?, ?)", name, encode(counter).decode(), value)
         return super().count(name, counter, by=by)
 
     def record(self, name: str, key: Hashable, record: OperationRecord) -> None:
         super().record(name, key, record)
         # The operation itself is in the log already, or refused: its request is answered as if this were written.
         with suppress(StoreUnavailable), self._writing() as execute:
-            records = encode_records(self.records(name, key))
-            execute("INSERT OR REPLACE INTO record VALUES (?, ?, ?)", name, encode_key(key), records)
+            records = encode(self.records(name, key))
+            execute("INSERT OR REPLACE INTO record VALUES (?, ?, ?)", name, encode(key).decode(), records)
 
     @contextmanager
     def _writing(self) -> Iterator[Callable[..., Any]]:
