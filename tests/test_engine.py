@@ -565,7 +565,7 @@ def test_nothing_is_nameless() -> None:
 
 def test_ids_that_are_made_up_are_nobody_else_s(monkeypatch: pytest.MonkeyPatch) -> None:
     """So few to draw from that they would have to collide."""
-    monkeypatch.setattr("oceanmock.engine.fake_data.FIRST_FREE_ID", 2**31 - 40)
+    monkeypatch.setattr("oceanmock.engine.world.FIRST_FREE_ID", 2**31 - 40)
     given = ", ".join(f"{{id: {number}}}" for number in range(2**31 - 30, 2**31))
     scenario = named("a", f"[{{id: 1, subtasks: [{given}, {', '.join(['{}'] * 9)}]}}]")
 

@@ -28,7 +28,7 @@ from uvicorn import Config
 
 from oceanmock import openapi
 from oceanmock.api import Api
-from oceanmock.engine import fake_data
+from oceanmock.engine import world as engine_world
 from oceanmock.http import admin_values, pipeline
 from oceanmock.http.app import App
 from oceanmock.http.server import _HttpProtocol
@@ -45,7 +45,7 @@ _ONCE: Final = (
     (pipeline.Pipeline, "__init__"),
     (openapi, "_read_submits"),
     (admin_values, "load_scenario"),
-    (fake_data, "load_faker"),
+    (engine_world, "load_faker"),
 )
 
 _SAMPLE_NS: Final = 1_000_000

@@ -31,7 +31,7 @@ class JobState:
         return "DONE" if self.operation == "RETRY" else "BROKEN"
 
 
-class Jobs(World[int, Any, JobState, Any]):
+class Jobs(World[int, JobState]):
     """The jobs of a sandbox, by their ids."""
 
     api = API.name

@@ -285,7 +285,7 @@ def serve(
         app.on_exchange = partial(print_exchange, as_json=log_format == "json")
 
     def announce(url: str) -> None:
-        from oceanmock.engine.fake_data import load_faker
+        from oceanmock.engine.world import load_faker
 
         _reload_on_demand(app, scenarios, watches=watch)
         if as_json:

@@ -18,11 +18,10 @@ from typing import Any, Final, TypeVar
 
 from oceanmock.clock import LATEST, Clock, machine_now
 from oceanmock.engine import log as commands
-from oceanmock.engine.fake_data import FakeData
 from oceanmock.engine.faults import FaultRequest, Faults, FaultStatistics, InjectedFault
 from oceanmock.engine.log import Command, LogEntry, Operate, OperationRecord, SandboxSpec
 from oceanmock.engine.store import MemoryStore, SandboxFull, Store, StoreUnavailable
-from oceanmock.engine.world import World
+from oceanmock.engine.world import FakeData, World
 from oceanmock.errors import CallerError, InputError, OceanmockError
 from oceanmock.scenario import MAX_STUBS, BaseScenario
 from oceanmock.scenario.faults import Fault
@@ -31,7 +30,7 @@ from oceanmock.text import nanoseconds_of, plural
 
 RENEWALS: Final = 8
 """How often a replica renews a lease in the store, in its span."""
-W = TypeVar("W", bound=World[Any, Any, Any, Any])
+W = TypeVar("W", bound=World[Any, Any])
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,7 +268,7 @@ class Sandbox:
         """Move the clock on by ``by`` nanoseconds."""
         self.execute(lambda: commands.MoveClock(min(self.clock.now() + by, LATEST)))
 
-    def note_read(self, kind: type[World[Any, Any, Any, Any]], keys: Iterable[Any] | None = None) -> None:
+    def note_read(self, kind: type[World[Any, Any]], keys: Iterable[Any] | None = None) -> None:
         """Move a clock under ``polls`` to the first instant at which one of some tasks or dags, or any, changes.
 
         To be called after a read has been answered.
@@ -310,7 +309,7 @@ class Sandbox:
         )
         by_api = _by_api(scenarios)
         self._check_stubs(scenarios)
-        worlds: dict[str, World[Any, Any, Any, Any]] = {}
+        worlds: dict[str, World[Any, Any]] = {}
         for api in self.apis:
             switches = spec.switches.get(api.name, {})
             new_world = api.module("world").new_world

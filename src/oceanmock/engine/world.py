@@ -1,7 +1,7 @@
 """The state of one API in a sandbox: its tasks or dags, and the templates of further ones.
 
-A task or dag joins the data that its scenario states (names, ids, users) with the history that its machine computes on
-the clock of its sandbox. Reading changes nothing.
+A task or dag joins the data that its scenario states (names, ids, users), or that ``FakeData`` generates from a seed,
+with the history that its machine computes on the clock of its sandbox. Reading changes nothing.
 """
 
 from __future__ import annotations
@@ -11,10 +11,13 @@ import re
 from abc import ABC, abstractmethod
 from bisect import bisect_left, bisect_right, insort
 from collections import Counter
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from functools import cache
 from operator import attrgetter
+from random import Random
+from threading import Lock
 from typing import Any, ClassVar, Final, Generic, NamedTuple, TypeVar
 
 from oceanmock.clock import Clock
@@ -27,8 +30,7 @@ from oceanmock.scenario import BaseScenario
 class TaskItem:
     """A task or dag, or a part of one, as the admin API lists it.
 
-    ``number`` is that of the scenario file. ``started`` and ``stage`` are set for a task or dag that is shown with its
-    parts; ``stage`` only where an API has one.
+    ``number`` is that of the scenario file; ``started`` and ``stage``, where an API has one, are set with ``parts``.
     """
 
     id: str
@@ -41,8 +43,7 @@ class TaskItem:
     stage: int | None = None
 
 
-PLACEHOLDER: Final = "{n}"
-"""The place of its number in the name of a repeated task."""
+PLACEHOLDER: Final = "{n}"  # stands for its number in the name of a repeated task
 _ANY_PLACEHOLDER: Final = re.compile(r"\{[^{}]*\}")
 
 
@@ -101,7 +102,6 @@ class Group:
                 self.stages.append(Stage(state.at - self.tick, state, finished))
 
     def start_of(self, number: int) -> int:
-        """Return the instant at which a task starts."""
         return self.started + number * self.every
 
     def first_tick(self, number: int) -> int:
@@ -119,7 +119,7 @@ class Group:
         return self.started_before(instant - (instant - self.phase) % self.tick)
 
     def state_of(self, number: int, now: int) -> tuple[Any, int | None]:
-        """Return a task's state, with the instants of ``history``, and the instant at which it finished."""
+        """Return a task's state, with ``history``'s instants, and the instant at which it finished."""
         shift = self.first_tick(number) - self.tick
         state = view_at(self.history, now - shift)
         return state, None if state.finish_time is None else state.finish_time + shift
@@ -136,7 +136,7 @@ class Group:
         return min((due for due in dues if due > now), default=None)
 
     def end(self) -> int | None:
-        """Return the instant after which nothing is due of those that are not changed."""
+        """Return the instant after which nothing of the unchanged ones is due."""
         last = self._unchanged(len(self.ids) - 1, -1)
         return None if last < 0 else self.first_tick(last) + self.history.last.at - self.tick
 
@@ -147,7 +147,6 @@ class Group:
         return number
 
     def row(self, number: int, stage: Stage) -> Row:
-        """Return the row of a task in a stage."""
         finished = -1 if stage.finished is None else self.first_tick(number) + stage.finished
         name = self.name.replace(PLACEHOLDER, str(number + 1))
         return Row(self.ids[number], name, self.start_of(number), finished, stage.state, self.data)
@@ -172,13 +171,11 @@ MAX_BUILT: Final = 500
 """How many tasks of groups are kept built: those read last by themselves."""
 
 Key = TypeVar("Key", bound=Hashable)
-D = TypeVar("D")
 V = TypeVar("V")
-Template = TypeVar("Template")
 Setting = TypeVar("Setting")
 
 
-class World(ABC, Generic[Key, D, V, Template]):
+class World(ABC, Generic[Key, V]):
     """The tasks or dags of one API by their keys, each with its history.
 
     A subclass sets ``api``, the API's name; ``view_type``, which makes a view of the data, its state and the instant;
@@ -209,7 +206,7 @@ class World(ABC, Generic[Key, D, V, Template]):
         agreed = agreed_setting(scenarios, "switches", self.switches, "switches")
         self.switches = type(agreed).model_validate({**agreed.model_dump(), **switches}) if switches else agreed
         self.clock: Final = clock
-        self.templates: Final[list[Template]] = []
+        self.templates: Final[list[Any]] = []
         self._seed: Final = seed
         self._first_tick: Final = clock.origin
         self._data: dict[Any, Any] = {}
@@ -219,20 +216,16 @@ class World(ABC, Generic[Key, D, V, Template]):
         self._starts = Counter[int]()  # of each template
         self._built: dict[Any, tuple[Any, History[Any, Any, Any]]] = {}
 
-    # --- reading ---
-
     def __len__(self) -> int:
-        """Return the number of tasks or dags."""
         return len(self._data) + sum(len(group.ids) - len(group.changed) for group in self._groups)
 
     @abstractmethod
     def key_of(self, id: str) -> Key:
         """Return the key of the task or dag of an id, or of a number. Raises NoSuchTask."""
 
-    def data_of(self, key: Key) -> D:
+    def data_of(self, key: Key) -> Any:
         """Return the constant data of a task or dag. Raises NoSuchTask."""
-        data: D = self._find(key)[0]
-        return data
+        return self._find(key)[0]
 
     def _find(self, key: Any) -> tuple[Any, History[Any, Any, Any]]:
         """Return the data and the history of a task or dag; what is built for one of a group is kept for a while."""
@@ -244,23 +237,18 @@ class World(ABC, Generic[Key, D, V, Template]):
                 raise NoSuchTask(_number_of(key))
             if len(self._built) >= MAX_BUILT:
                 del self._built[next(iter(self._built))]
-            data = self._build(group, key - group.ids.start)
-            self._built[key] = data, self._begin_history(data, group.template)
+            self._built[key] = self._build(group, key - group.ids.start)
         return self._built[key]
 
     def group_of(self, key: Any) -> Group | None:
         """Return the group of a task, built or not, that stays as the template has it; None for any other."""
         if key in self._data:
             return None
-        place = bisect_right(self._groups, key, key=_first_id) if self._groups else 0
+        place = bisect_right(self._groups, key, key=FIRST_ID) if self._groups else 0
         return self._groups[place - 1] if place and key in self._groups[place - 1].ids else None
 
-    def _build(self, group: Group, number: int) -> Any:
-        """Return the data of a task of a group."""
-        raise NotImplementedError
-
-    def _begin_history(self, data: Any, template: Any) -> History[Any, Any, Any]:
-        """Return the history of a task or dag of a template without operations."""
+    def _build(self, group: Group, number: int) -> tuple[Any, History[Any, Any, Any]]:
+        """Return the data and the history of a task of a group; not for an API whose templates do not repeat."""
         raise NotImplementedError
 
     def view(self, key: Key, now: int | None = None) -> V:
@@ -271,10 +259,7 @@ class World(ABC, Generic[Key, D, V, Template]):
         return view
 
     def newest(self, reference: int | str) -> V | None:
-        """Return the task or dag of a scenario's name or id that has started last, if there is one.
-
-        A placeholder of the name stands for any text.
-        """
+        """Return the task or dag of a name, in which a placeholder stands for any text, or id that started last."""
         pattern = "*".join(map(glob.escape, _ANY_PLACEHOLDER.split(f"{reference}")))
         by_name = (data for data in self.all_data() if isinstance(reference, str) and fnmatchcase(data.name, pattern))
         matching = [*by_name, *(data for data in self.all_data() if reference == _number_of(data.key))]
@@ -317,22 +302,10 @@ class World(ABC, Generic[Key, D, V, Template]):
             yield self._data[key].created + history.last.at
         yield from (end for group in self._groups if (end := group.end()) is not None)
 
-    def templates_for(self, method: str, path: str) -> list[Template]:
+    def templates_for(self, method: str, path: str) -> list[Any]:
         """Return the templates that a request with this method and path may start, without those used up."""
-        templates: list[Any] = self.templates
-        return [
-            item
-            for item in templates
-            if item.starts_on.fits(method, path) and self._starts[item.number] != item.starts_on.times
-        ]
-
-    @abstractmethod
-    def items(self) -> Iterator[TaskItem]:
-        """Return every task or dag, without parts."""
-
-    @abstractmethod
-    def item(self, id: str) -> TaskItem:
-        """Return the task or dag of an id, or of a number, with its parts. Raises NoSuchTask."""
+        templates = [item for item in self.templates if item.starts_on.fits(method, path)]
+        return [item for item in templates if self._starts[item.number] != item.starts_on.times]
 
     def settings(self) -> dict[str, Any]:
         """Return the keys by which a scenario file fits this sandbox."""
@@ -342,7 +315,13 @@ class World(ABC, Generic[Key, D, V, Template]):
         """Return what else the admin API shows of the sandbox for this API."""
         return {}
 
-    # --- changing ---
+    @abstractmethod
+    def items(self) -> Iterator[TaskItem]:
+        """Return every task or dag, without parts."""
+
+    @abstractmethod
+    def item(self, id: str) -> TaskItem:
+        """Return the task or dag of an id, or of a number, with its parts. Raises NoSuchTask."""
 
     def check(self, scenarios: Sequence[Any], *, sandbox: str) -> None:
         """Raise InputError if a scenario needs other settings than those of this sandbox."""
@@ -358,12 +337,9 @@ class World(ABC, Generic[Key, D, V, Template]):
         """Add the tasks and templates of scenarios that begin at an instant. Raises InputError."""
 
     def operate(self, key: Key, operation: str, part: int | None, at: int) -> V:
-        """Operate a task or dag, or its part at a position, and return its view.
-
-        Raises what the machine refuses the operation with; then nothing has changed.
-        """
-        data, history = self._find(key)
-        before, history = history, self.machine.operate(history, operation, at - data.created, part)
+        """Operate a task or dag, or its part at a position. Raises what the machine refuses the operation with."""
+        data, before = self._find(key)
+        history = self.machine.operate(before, operation, at - data.created, part)
         self._check_operation(data, view_at(before, at - data.created), operation, part)
         if (group := self.group_of(key)) is not None:
             insort(group.changed, data.key - group.ids.start)
@@ -376,10 +352,7 @@ class World(ABC, Generic[Key, D, V, Template]):
 
     @abstractmethod
     def start(self, template: int, at: int, values: Mapping[str, Any]) -> V:
-        """Start a task or dag of the template at a position, and return its view.
-
-        Raises WrongIdentity or UnderMaintenance; then nothing has changed.
-        """
+        """Start a task or dag of the template at a position. Raises WrongIdentity or UnderMaintenance."""
 
     @abstractmethod
     def create(self, scenario: Any, at: int) -> str:
@@ -392,19 +365,14 @@ class World(ABC, Generic[Key, D, V, Template]):
         if self.clock.progression == "immediate":
             self.clock.move_to(data.created + history.last.at)
 
-    def _add_group(self, group: Group) -> None:
-        insort(self._groups, group, key=_first_id)
-        if self.clock.progression == "immediate" and (end := group.end()) is not None:
-            self.clock.move_to(end)
-
 
 def _number_of(key: Any) -> Any:
     """Return the number in a key, which is one or ends in one."""
     return key[-1] if isinstance(key, tuple) else key
 
 
-_start: Final = attrgetter("start")
-_first_id: Final = attrgetter("ids.start")
+FIRST_ID: Final = attrgetter("ids.start")
+"""The key by which groups are sorted."""
 
 
 def agreed_setting(scenarios: Iterable[BaseScenario], plural: str, default: Setting, key: str) -> Setting:
@@ -414,3 +382,119 @@ def agreed_setting(scenarios: Iterable[BaseScenario], plural: str, default: Sett
     if others.count(first) < len(others):
         raise InputError(f"scenarios {', '.join(settings)} set different {plural}. Serve them apart.")
     return first
+
+
+_start: Final = attrgetter("start")
+FIRST_FREE_ID: Final = 1_000_000
+LAST_FREE_ID: Final = 2**31
+"""OCP's ids that a scenario leaves out are drawn between these."""
+MAX_DRAWS: Final = 1000
+MAX_UNDRAWN: Final = 500
+"""How many users are drawn when one is read; where there are more, a thread of its own reads the scenario."""
+_drawing: Final = Lock()
+"""Held while faker, which a process has once, draws from one random source."""
+
+
+@cache
+def load_faker() -> Any:
+    """Return the process's faker, imported on first use, since the import is slow."""
+    from faker import Factory  # noqa: PLC0415 (a tenth of a second)
+
+    return Factory.create("en_US")
+
+
+class TakenIds:
+    """Ids in use: single ones, and ranges that have none in common."""
+
+    def __init__(self) -> None:
+        self._single: set[int] = set()
+        self._ranges: list[range] = []
+
+    def add(self, ids: range) -> None:
+        """Take an id, or a range of them."""
+        if len(ids) == 1:
+            self._single.add(ids.start)
+        else:
+            insort(self._ranges, ids, key=_start)
+
+    def first_in(self, ids: range) -> int | None:
+        """Return the lowest id in a range that is taken, if any."""
+        single: Collection[int] = self._single
+        fewer, more = (ids, single) if len(ids) < len(single) else (single, ids)
+        taken = [id for id in fewer if id in more]
+        place = bisect_right(self._ranges, ids.start, key=_start)
+        others = self._ranges[max(place - 1, 0) : place + 1]
+        taken += [first for other in others if (first := max(other.start, ids.start)) in ids and first in other]
+        return min(taken, default=None)
+
+
+class FakeData:
+    """Generate the names, users, hosts and ids that a scenario leaves out, from its seed.
+
+    Phrases and users are drawn in the order of the requests for them.
+    """
+
+    def __init__(self, seed: str, taken: TakenIds | None = None) -> None:
+        self.seed: Final = seed
+        self._random = Random(seed)  # noqa: S311 (reproducible, not secret)
+        self._words: Random | None = None
+        self._requested, self._users = 0, list[tuple[int, str]]()
+        self._taken = taken or TakenIds()
+        self.host: Final = f"192.0.2.{self._random.randint(1, 254)}"  # for documents: RFC 5737
+
+    def _faker(self) -> Any:
+        """Return the process's faker, set to draw from a random source of this object's."""
+        faker, self._words = load_faker(), self._words or Random(self.seed)  # noqa: S311 (reproducible, not secret)
+        faker.random = self._words
+        return faker
+
+    def phrase(self) -> str:
+        """Return a name."""
+        self.drawn_user(self._requested - 1)
+        with _drawing:
+            return str(self._faker().bs()).capitalize()
+
+    def user(self) -> FakeUser:
+        """Return a user; an id and a name are drawn when one is read, or a phrase is drawn."""
+        self._requested += 1
+        return FakeUser(self._requested - 1, self.seed, self)
+
+    def draw_users(self) -> None:
+        """Draw the users now, where there are so many that the first to be read would take long."""
+        if self._requested > MAX_UNDRAWN:
+            self.drawn_user(self._requested - 1)
+
+    def drawn_user(self, number: int) -> tuple[int, str]:
+        """Return the id and the name of a user, drawn after those before it."""
+        while len(self._users) <= number:
+            with _drawing:
+                faker = self._faker()
+                self._users.append((faker.random_int(100, 999), faker.user_name()))
+        return self._users[number] if self._users else (0, "")
+
+    def ids(self, count: int) -> range:
+        """Return ids, one after another, that are not taken yet. Raises InputError if none are found."""
+        for _ in range(MAX_DRAWS if FIRST_FREE_ID + count < LAST_FREE_ID else 0):
+            first = self._random.randrange(FIRST_FREE_ID, LAST_FREE_ID - count + 1)
+            drawn = range(first, first + count)
+            if self._taken.first_in(drawn) is None:
+                self._taken.add(drawn)
+                return drawn
+        raise InputError(f"there are no {count:,} free ids in a row. Let fewer tasks `repeat`.")
+
+
+@dataclass(frozen=True, slots=True)
+class FakeUser:
+    """A generated user; its id and name are drawn when they are read."""
+
+    number: int
+    seed: str
+    source: FakeData = field(compare=False, repr=False)
+
+    @property
+    def id(self) -> int:
+        return self.source.drawn_user(self.number)[0]
+
+    @property
+    def name(self) -> str:
+        return self.source.drawn_user(self.number)[1]

@@ -11,7 +11,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
 from oceanmock.clock import Clock
-from oceanmock.engine.world import D, Key, Template, V, World, agreed_setting
+from oceanmock.engine.world import Key, V, World, agreed_setting
 from oceanmock.errors import Issue, Loc
 from oceanmock.obshell import machine
 from oceanmock.obshell.agent import Agent, Makes
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from oceanmock.obshell.scenario import Scenario
 
 
-class ClusterWorld(World[Key, D, V, Template]):
+class ClusterWorld(World[Key, V]):
     """A world of one agent, or of several.
 
     ``initial_agents`` are the agents before any dag that changes them has succeeded, with ``ports`` in place of the

@@ -20,11 +20,10 @@ from itertools import count
 from typing import Any, ClassVar, Final, NoReturn
 
 from oceanmock.clock import Clock
-from oceanmock.engine.fake_data import FakeData
 from oceanmock.engine.log import Operate, Start
 from oceanmock.engine.machine import next_due
 from oceanmock.engine.sandbox import Sandbox
-from oceanmock.engine.world import TaskItem
+from oceanmock.engine.world import FakeData, TaskItem
 from oceanmock.errors import IdTaken, InputError, NoSuchTask, TaskExpired, UnderMaintenance, WrongIdentity
 from oceanmock.obshell import machine
 from oceanmock.obshell import scenario as files
@@ -126,7 +125,7 @@ class Template:
         return self.starts_on.identity or (("CLUSTER AGENT",) if self.model.scope == "cluster" else ())
 
 
-class Dags(ClusterWorld[DagKey, DagData, DagView, Template]):
+class Dags(ClusterWorld[DagKey, DagView]):
     """The dags of a sandbox, on one agent or several, and the templates of those to come."""
 
     api = API.name

@@ -1,12 +1,12 @@
 """OCP's tasks in a sandbox: view, list and operate.
 
-``Tasks`` is the state that a sandbox folds; the functions ``operate``, ``operate_subtask``, and ``start`` execute
-commands.
+``Tasks`` is the state that a sandbox folds; ``operate``, ``operate_subtask`` and ``start`` execute commands.
 """
 
 from __future__ import annotations
 
 import re
+from bisect import insort
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from heapq import heappop, heappush, merge
@@ -14,11 +14,10 @@ from operator import attrgetter
 from typing import Any, ClassVar, Final
 
 from oceanmock.clock import SECOND, Clock
-from oceanmock.engine.fake_data import FakeData, FakeUser, TakenIds
 from oceanmock.engine.listing import BY_FINISH, BY_ID, Index, Query, Sort, by_start, page_of, select
 from oceanmock.engine.log import Operate, Start
 from oceanmock.engine.sandbox import Sandbox
-from oceanmock.engine.world import PLACEHOLDER, Group, Row, TaskItem, World
+from oceanmock.engine.world import FIRST_ID, PLACEHOLDER, FakeData, FakeUser, Group, Row, TakenIds, TaskItem, World
 from oceanmock.errors import IdTaken, InputError, NoSuchSubtask
 from oceanmock.ocp import machine
 from oceanmock.ocp import scenario as files
@@ -60,7 +59,6 @@ class TaskData:
 
     @property
     def key(self) -> int:
-        """Return its id."""
         return self.id
 
 
@@ -92,7 +90,7 @@ class Template:
     creator: Named | FakeUser
 
 
-class Tasks(World[int, TaskData, TaskView, Template]):
+class Tasks(World[int, TaskView]):
     """The tasks of a sandbox by their ids, and the templates of those to come."""
 
     api = API.name
@@ -105,8 +103,6 @@ class Tasks(World[int, TaskData, TaskView, Template]):
         self._places: dict[int, tuple[int, int]] = {}
         self._taken, self._task_ids = TakenIds(), TakenIds()
         self._index, self._stale, self._dues = Index(), set[int](), list[tuple[int, int]]()
-
-    # --- reading ---
 
     def all(self) -> list[TaskView]:
         """Return all tasks, by ascending id, at one instant. This builds each."""
@@ -140,29 +136,24 @@ class Tasks(World[int, TaskData, TaskView, Template]):
         Raises NoSuchSubtask; and, where pairs are checked, NoSuchTask, and NoSuchSubtask when the subtask is another
         task's.
         """
-        checked = self.switches.subtask_pairing == "checked"
-        if checked:
+        is_checked = self.switches.subtask_pairing == "checked"
+        if is_checked:
             self.data_of(task_id)
-        owner, position = self._places.get(subtask_id) or self._repeated_place(subtask_id)
-        if owner is None or (checked and owner != task_id):
+        place = self._places.get(subtask_id)
+        for group in self._groups if place is None else ():
+            if subtask_id in group.part_ids:
+                number, position = divmod(subtask_id - group.part_ids.start, len(group.template.model.subtasks))
+                place = group.ids[number], position
+        if place is None or (is_checked and place[0] != task_id):
             raise NoSuchSubtask(subtask_id)
-        return self.view(owner), position
+        return self.view(place[0]), place[1]
 
     def view_named(self, ids: Mapping[str, str]) -> TaskView:
-        """Return the task of a path's ids, with the state of the subtask that they name."""
         if "subtask" not in ids:
             return self.view(int(ids["task"]))
         view, position = self.view_subtask(int(ids["task"]), int(ids["subtask"]))
         state: Any = view.state.subtasks[position]
         return replace(view, state=state)
-
-    def _repeated_place(self, subtask_id: int) -> tuple[int | None, int]:
-        """Return the task of a group that a subtask belongs to, if any, and its position in it."""
-        for group in self._groups:
-            if subtask_id in group.part_ids:
-                number, position = divmod(subtask_id - group.part_ids.start, len(group.template.model.subtasks))
-                return group.ids[number], position
-        return None, 0
 
     def items(self) -> Iterator[TaskItem]:
         """Return every task, without its subtasks. None of a group is built."""
@@ -170,37 +161,24 @@ class Tasks(World[int, TaskData, TaskView, Template]):
         self._refresh(now)
         kept = sorted(self._index.rows.values(), key=attrgetter("id"))
         for row in merge(kept, *(group.rows(now) for group in self._groups), key=attrgetter("id")):
-            yield TaskItem(str(row.id), row.id, row.name, row.state.status, row.state.operation)
+            yield _item(row, row.state)
 
     def key_of(self, id: str) -> int:
-        """Return the key of an id: its number. Raises ValueError."""
         return int(id)
 
     def item(self, id: str) -> TaskItem:
-        """Return the task of an id with its subtasks. Raises NoSuchTask."""
         view = self.view(int(id))
-        parts = tuple(
-            TaskItem(str(subtask.id), subtask.id, subtask.name, state.status, state.operation)
-            for subtask, state in zip(view.task.subtasks, view.state.subtasks, strict=True)
-        )
-        return replace(_item(view), started=view.task.created, parts=parts)
-
-    # --- changing ---
+        parts = tuple(map(_item, view.task.subtasks, view.state.subtasks))
+        return replace(_item(view.task, view.state), started=view.task.created, parts=parts)
 
     def populate(self, scenarios: Sequence[Scenario], *, start: int) -> None:
-        """Add the tasks and templates of scenarios that begin at ``start``.
-
-        Raises InputError when the id of a task or subtask is taken.
-        """
-        if not scenarios:
-            return
         for ids in ids_of(scenarios):
             self._taken.add(ids)
         for scenario in scenarios:
             self._populate(scenario, FakeData(f"{self._seed}/{scenario.name}", self._taken), start)
 
     def start(self, template: int, at: int, values: Mapping[str, Any]) -> TaskView:
-        """Start a task of the template at a position, and return it; ``values`` are those of ``values_of``."""
+        """Start a task of the template at a position; ``values`` are its name, and ids by ``ID_SEGMENTS``."""
         source = self.templates[template]
         model, update = source.model, {"host_id": values.get("host_id", source.model.host_id)}
         for name, target in (("cluster", model.cluster), ("tenant", model.tenant)):
@@ -212,14 +190,13 @@ class Tasks(World[int, TaskData, TaskView, Template]):
         return self.view(key, at)
 
     def create(self, scenario: Scenario, at: int) -> str:
-        """Start the task of a scenario and return its id. Raises IdTaken; then nothing has changed."""
         ids = list(ids_of([scenario]))
         taken = [id for id in map(self._taken.first_in, ids) if id is not None]
         if taken:
             raise IdTaken(f"there is a task or subtask {min(taken)} already. Leave the id out, or give it another one.")
         number = len(self)
-        for each in ids:
-            self._taken.add(each)
+        for taken_ids in ids:
+            self._taken.add(taken_ids)
         return str(self._populate(scenario, FakeData(f"{self._seed}/{number}", self._taken), at))
 
     def _populate(self, scenario: Scenario, fake_data: FakeData, start: int) -> int:
@@ -252,7 +229,6 @@ class Tasks(World[int, TaskData, TaskView, Template]):
         return ids[0] if ids else 0
 
     def _begin_group(self, template: Template, created: int, *, owner: str) -> int:
-        """Add the tasks of a template that repeats, and return the first one's id. Raises as ``_begin``."""
         model, fake_data, tick = template.model, template.fake_data, template.rules.tick
         count, every = (model.repeat.count, model.repeat.every) if model.repeat else (1, 0)
         part_ids = fake_data.ids(count * len(model.subtasks))
@@ -264,7 +240,9 @@ class Tasks(World[int, TaskData, TaskView, Template]):
         phase = self._first_tick + tick // 2
         data = self._task(template, ids.start, part_ids[: len(model.subtasks)], number=0, created=created)
         group = Group(template, data, template.name, ids, part_ids, created, every, tick, phase, history)
-        self._add_group(group)
+        insort(self._groups, group, key=FIRST_ID)
+        if self.clock.progression == "immediate" and (end := group.end()) is not None:
+            self.clock.move_to(end)
         return ids.start
 
     def _check_task_ids(self, ids: range, owner: str) -> None:
@@ -276,10 +254,11 @@ class Tasks(World[int, TaskData, TaskView, Template]):
                 "Serve them apart, or give one of the tasks another id."
             )
 
-    def _build(self, group: Group, number: int) -> TaskData:
+    def _build(self, group: Group, number: int) -> tuple[TaskData, machine.History]:
         width = len(group.template.model.subtasks)
         ids = group.part_ids[number * width : (number + 1) * width]
-        return self._task(group.template, group.ids[number], ids, number=number, created=group.start_of(number))
+        task = self._task(group.template, group.ids[number], ids, number=number, created=group.start_of(number))
+        return task, self._begin_history(task, group.template)
 
     def _begin_history(self, task: TaskData, template: Template) -> machine.History:
         rules = replace(template.rules, phase=(self._first_tick - task.created) % template.rules.tick)
@@ -290,8 +269,8 @@ class Tasks(World[int, TaskData, TaskView, Template]):
 
         Raises InputError when an id is taken; then nothing has changed.
         """
-        ids = [subtask.id or template.fake_data.id() for subtask in template.model.subtasks]
-        task_id = template.model.id or template.fake_data.id()
+        ids = [subtask.id or template.fake_data.ids(1).start for subtask in template.model.subtasks]
+        task_id = template.model.id or template.fake_data.ids(1).start
         self._check_task_ids(range(task_id, task_id + 1), owner)
         for id in ids:
             if id in self._places:
@@ -354,17 +333,13 @@ def ids_of(scenarios: Iterable[Scenario]) -> Iterator[range]:
             yield from (range(id, id + count) for id, count in counts if id is not None)
 
 
-def _contains(text: str, part: str) -> bool:
-    """Match a part of a name; that case is ignored is not verified."""
-    return part.casefold() in text.casefold()
-
-
 TASK_FILTERS: Final[Mapping[str, Callable[[TaskData, Any], bool]]] = {
     # SYS_ONECE is the reference's misspelling, which clients have copied.
     "type": lambda task, value: task.model.type == ("SYS_ONCE" if value == "SYS_ONECE" else value),
     **dict.fromkeys(
         ("clusterName", "cluterName"),
-        lambda task, part: task.model.cluster is not None and _contains(task.model.cluster.name, part),
+        # that case is ignored is not verified
+        lambda task, part: task.model.cluster is not None and part.casefold() in task.model.cluster.name.casefold(),
     ),
     "clusterId": lambda task, value: task.model.cluster is not None and task.model.cluster.id == value,
     "tenantName": lambda task, value: task.model.tenant is not None and task.model.tenant.name == value,
@@ -402,18 +377,14 @@ def query_of(params: Mapping[str, Any]) -> Query:
     )
 
 
-def _item(view: TaskView) -> TaskItem:
-    task, state = view.task, view.state
-    return TaskItem(str(task.id), task.id, task.name, state.status, state.operation)
-
-
-# --- commands -------------------------------------------------------------------------------------
+def _item(part: TaskData | SubtaskData | Row, state: Any) -> TaskItem:
+    return TaskItem(str(part.id), part.id, part.name, state.status, state.operation)
 
 
 def operate(sandbox: Sandbox, task_id: int, operation: Operation) -> TaskView:
     """Retry or roll back a task, and return it as it is right then.
 
-    Raises NoSuchTask, IllegalOperation or RollbackProhibited; then nothing has changed.
+    Raises NoSuchTask, IllegalOperation or RollbackProhibited.
     """
     sandbox.world(Tasks).data_of(task_id)
     view: TaskView = sandbox.execute(Operate(Tasks.api, task_id, operation))
@@ -423,26 +394,25 @@ def operate(sandbox: Sandbox, task_id: int, operation: Operation) -> TaskView:
 def operate_subtask(sandbox: Sandbox, task_id: int, subtask_id: int, operation: Operation) -> tuple[TaskView, int]:
     """Retry, skip or cancel a subtask; return its task right then, and its position in it.
 
-    Raises as ``Tasks.view_subtask``, and IllegalOperation; then nothing has changed.
+    Raises as ``Tasks.view_subtask``, and IllegalOperation.
     """
     view, position = sandbox.world(Tasks).view_subtask(task_id, subtask_id)
     after: TaskView = sandbox.execute(Operate(Tasks.api, view.task.id, operation, position))
     return after, position
 
 
+ID_SEGMENTS: Final = {"cluster": "clusters", "tenant": "tenants", "host_id": "hosts"}
+"""The segments of a path before the ids of what a task is about."""
+
+
 def start(sandbox: Sandbox, template: Template, request: StubRequest) -> TaskView:
-    """Start a task of a template on a request, and return it."""
-    view: TaskView = sandbox.execute(Start(Tasks.api, template.number, values_of(template, request)))
-    return view
-
-
-def values_of(template: Template, request: StubRequest) -> tuple[tuple[str, Any], ...]:
-    """Return the name of a task that a request starts, and the ids of what its path names."""
+    """Start a task of a template on a request, which may have its name and the ids of what it is about; return it."""
     path = template.starts_on.path
-    pairs: list[tuple[str, Any]] = [("name", request.fill(template.name, path))]
-    for key, segment in (("cluster", "clusters"), ("tenant", "tenants"), ("host_id", "hosts")):
+    values: list[tuple[str, Any]] = [("name", request.fill(template.name, path))]
+    for key, segment in ID_SEGMENTS.items():
         match = re.search(rf"/{segment}/\{{(\w+)\}}", path)
         id = request.values(path)["path"][match[1]] if match else ""
         if id.isdecimal() and 0 < int(id) <= MAX_ID:
-            pairs.append((key, int(id)))
-    return tuple(pairs)
+            values.append((key, int(id)))
+    view: TaskView = sandbox.execute(Start(Tasks.api, template.number, tuple(values)))
+    return view
