@@ -99,7 +99,7 @@ def view(sandbox: Sandbox) -> list[Any]:
         sandbox.world(Tasks).all(),
         [dags.all(store) for store in ("agent", "cluster")],
         dags.agent,
-        [(fault.name, fault.fault) for fault in sandbox.faults()],
+        [(fault.name, fault.fault) for fault in sandbox.faults.statistics()],
         [list(world.items()) for world in sandbox.worlds.values()],
         [scenario.name for scenario in sandbox.scenarios],
     ]
@@ -166,7 +166,7 @@ def add_fault(sandbox: Sandbox, choice: int) -> None:
 
 
 def remove_fault(sandbox: Sandbox, choice: int) -> None:
-    names = [fault.name for fault in sandbox.faults()]
+    names = [fault.name for fault in sandbox.faults.statistics()]
     if names:
         sandbox.execute(RemoveFault(names[choice % len(names)]))
     elif choice % 5 == 0:
@@ -212,14 +212,14 @@ def test_a_server_that_is_started_again_goes_on_from_its_state_file(
         wall.now += seconds * SECOND
         with suppress(OceanmockError):
             act(first, choice)
-    first.inject_fault(FaultRequest("ocp", "getTaskInstance", {}, "", ""))
+    first.faults.inject(FaultRequest("ocp", "getTaskInstance", {}, "", ""))
     store.close()
 
     second = Sandbox(first.spec, APIS, store=state_file(folder.name), wall=wall, is_stored=False)
     second.refresh(since=-1)
 
     assert view(second) == view(first)
-    assert second.faults() == first.faults()
+    assert second.faults.statistics() == first.faults.statistics()
     assert second.operations_of("ocp", TASK) == first.operations_of("ocp", TASK)
     wall.now += 100 * SECOND
     assert view(second) == view(first)
@@ -376,13 +376,13 @@ def test_the_counters_of_a_fault_survive_a_load_that_is_refused() -> None:
     sandbox = make_sandbox(SCENARIOS[:1], progression="manual")
     sandbox.execute(AddFault(read_fault({"status": 503, "calls": [2]})))
     request = FaultRequest("ocp", "getTaskInstance", {}, "", "")
-    assert sandbox.inject_fault(request) is None
+    assert sandbox.faults.inject(request) is None
 
     with pytest.raises(OceanmockError):
         sandbox.execute(Load((EXTRA, FLAWED)))
 
-    assert sandbox.inject_fault(request) is not None
-    assert [(fault.calls, fault.affected) for fault in sandbox.faults()] == [(2, 1)]
+    assert sandbox.faults.inject(request) is not None
+    assert [(fault.calls, fault.affected) for fault in sandbox.faults.statistics()] == [(2, 1)]
 
 
 def test_the_counters_of_a_fault_are_shared_by_all_processes() -> None:
@@ -391,8 +391,8 @@ def test_the_counters_of_a_fault_are_shared_by_all_processes() -> None:
     second = attached(first)
     request = FaultRequest("ocp", "getTaskInstance", {}, "", "")
 
-    assert [sandbox.inject_fault(request) is None for sandbox in (first, second)] == [True, False]
-    assert first.faults() == second.faults()
+    assert [sandbox.faults.inject(request) is None for sandbox in (first, second)] == [True, False]
+    assert first.faults.statistics() == second.faults.statistics()
 
 
 COMMANDS: Final[tuple[Command, ...]] = (

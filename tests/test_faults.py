@@ -23,7 +23,10 @@ def faults_of(*said: dict[str, Any], seed: int = 0) -> Faults:
     """The faults that the admin API would make of these."""
     store = MemoryStore()
     store.put(SandboxSpec(name="faults"))
-    return Faults([read_fault(each) for each in said], "faults", store, seed=seed)
+    faults = Faults("faults", store, seed=seed)
+    for each in said:
+        faults.add(read_fault(each))
+    return faults
 
 
 def asked(

@@ -154,7 +154,7 @@ def test_faults_of_two_replicas_have_different_numbers_and_one_count() -> None:
     before_append(one.default, lambda: two.default.execute(AddFault(read_fault({"status": 503}))))
 
     assert one.default.execute(AddFault(read_fault({"status": 503}))) == "fault 2"
-    assert two.default.faults() == one.default.faults()
+    assert two.default.faults.statistics() == one.default.faults.statistics()
 
 
 def test_a_default_sandbox_that_was_lost_is_made_again() -> None:

@@ -26,7 +26,7 @@ def fill(path: Path) -> None:
     sandboxes.default.advance(60 * SECOND)
     sandboxes.default.execute(Operate("ocp", 1000, "RETRY"))
     sandboxes.default.execute(AddFault(read_fault({"status": 503, "calls": 2})))
-    sandboxes.default.inject_fault(FaultRequest("ocp", "getTaskInstance", {}, "", ""))
+    sandboxes.default.faults.inject(FaultRequest("ocp", "getTaskInstance", {}, "", ""))
     store.close()
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass
@@ -76,15 +76,12 @@ class FaultStatistics:
 class Faults:
     """The faults of one sandbox by name, in order; its store keeps their counters and the callers' last attempts."""
 
-    def __init__(self, faults: Iterable[Fault], sandbox: str, store: Store, *, seed: int = 0) -> None:
-        """Raise InputError if two have the same name."""
+    def __init__(self, sandbox: str, store: Store, *, seed: int = 0) -> None:
         self._sandbox: Final = sandbox
         self._store: Final = store
         self._seed: Final = seed
         self._added = 0
         self.by_name: dict[str, _Fault] = {}
-        for fault in faults:
-            self.add(fault)
 
     def inject(self, request: FaultRequest) -> InjectedFault | None:
         """Return the fault to inject, if any; count the request for every fault it matches."""

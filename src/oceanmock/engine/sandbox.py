@@ -7,7 +7,7 @@ log again. One clock drives every API.
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -18,7 +18,7 @@ from typing import Any, Final, TypeVar
 
 from oceanmock.clock import LATEST, Clock, machine_now
 from oceanmock.engine import log as commands
-from oceanmock.engine.faults import FaultRequest, Faults, FaultStatistics, InjectedFault
+from oceanmock.engine.faults import Faults, InjectedFault
 from oceanmock.engine.log import Command, LogEntry, Operate, OperationRecord, SandboxSpec
 from oceanmock.engine.store import MemoryStore, SandboxFull, Store, StoreUnavailable
 from oceanmock.engine.world import FakeData, World
@@ -94,12 +94,9 @@ class Sandbox:
             self._traces = Random(self.spec.seed)  # noqa: S311 (no secret)
         return version is not None
 
-    # --- reading ---
-
     def world(self, kind: type[W]) -> W:
         """Return the state of one API, by its class."""
-        world: Any = self.worlds[kind.api]
-        return world  # type: ignore[no-any-return]
+        return self.worlds[kind.api]  # type: ignore[return-value]
 
     def operations_of(self, api: str, key: Hashable) -> tuple[OperationRecord, ...]:
         """Return the last operations requested of a task or dag, refused or not, in order."""
@@ -130,19 +127,6 @@ class Sandbox:
     def draw_trace_id(self) -> str:
         """Return the next trace id, of 16 hexadecimal digits, which follow from the seed where it was created."""
         return f"{self._traces.getrandbits(64):016x}"
-
-    def faults(self) -> tuple[FaultStatistics, ...]:
-        """Return the faults in their order, with their counters."""
-        return self._faults.statistics()
-
-    @property
-    def fault_count(self) -> int:
-        """Return the number of its faults."""
-        return len(self._faults.by_name)
-
-    def inject_fault(self, request: FaultRequest) -> InjectedFault | None:
-        """Return the fault to inject into a request, if any, and count the request."""
-        return self._faults.inject(request) if self.fault_count else None
 
     def stub_paths(self, api: str) -> list[str]:
         """Return the methods and paths of the stubs of an API."""
@@ -190,8 +174,6 @@ class Sandbox:
             return f"has answered {plural(stub.times, 'request')}"
         return "" if stub.when is None else str(stub.when.difference(view, self.started, self.clock.now()))
 
-    # --- changing ---
-
     def execute(self, asked: Command | Callable[[], Command]) -> Any:
         """Apply a command, log it, and return its result; a function returns the command for the current state.
 
@@ -219,7 +201,9 @@ class Sandbox:
 
     def _evaluate(self, command: Command) -> tuple[LogEntry, Any]:
         """Apply a command, and return the entry to append and the result. Raises as ``execute``."""
-        self._check_limits(command)
+        for kinds, limit, what in commands.MAX_ACCEPTED:
+            if isinstance(command, kinds) and sum(self._accepted[kind] for kind in kinds) >= limit:
+                raise SandboxFull(f"sandbox {self.name!r} has accepted {limit:,} {what}. Reset it, or use another one.")
         wall = self.wall()
         entry = LogEntry(self.clock.at(wall), wall, command)
         try:
@@ -233,12 +217,6 @@ class Sandbox:
             elif isinstance(command, Operate) and isinstance(error, CallerError):
                 self._record(entry.at, command, str(error))
             raise
-
-    def _check_limits(self, command: Command) -> None:
-        """Raise SandboxFull after as many commands as a sandbox accepts, apart from those that only move its clock."""
-        for kinds, limit, what in commands.MAX_ACCEPTED:
-            if isinstance(command, kinds) and sum(self._accepted[kind] for kind in kinds) >= limit:
-                raise SandboxFull(f"sandbox {self.name!r} has accepted {limit:,} {what}. Reset it, or use another one.")
 
     def refresh(self, *, since: int | None = None, claims: bool = False) -> None:
         """Apply what other processes have appended to the log; -1 folds all of it again. Raises SandboxDeleted."""
@@ -307,21 +285,14 @@ class Sandbox:
         self.clock = Clock(
             spec.agreed_progression, starts_at=self.started, speed=spec.speed, wall=self.wall, created=spec.created
         )
-        by_api = _by_api(scenarios)
         self._check_stubs(scenarios)
-        worlds: dict[str, World[Any, Any]] = {}
+        self.worlds: dict[str, World[Any, Any]] = {}
         for api in self.apis:
-            switches = spec.switches.get(api.name, {})
-            new_world = api.module("world").new_world
-            options = {"seed": spec.seed, "switches": switches, "ports": spec.ports}
-            worlds[api.name] = new_world(self.clock, by_api[api.name], **options)
-        self.worlds = worlds
+            options = {"seed": spec.seed, "switches": spec.switches.get(api.name, {}), "ports": spec.ports}
+            self.worlds[api.name] = api.module("world").new_world(self.clock, _of(api.name, scenarios), **options)
         self._stubs = list[tuple[str, str, Stub]]()
-        self._add_stubs(scenarios)
-        faults = (fault for scenario in scenarios for fault in scenario.faults)
-        self._faults = Faults(faults, self.name, self.store, seed=spec.seed)
-        for name, world in self.worlds.items():
-            world.populate(by_api[name], start=self.started)
+        self.faults = Faults(self.name, self.store, seed=spec.seed)
+        self._add(scenarios, self.started)
 
     def _apply(self, entry: LogEntry) -> Any:
         command = entry.command
@@ -341,25 +312,17 @@ class Sandbox:
                     ends = (end for world in self.worlds.values() for end in world.ends())
                     self.clock.move_to(max(ends, default=0), wall=entry.wall)
             case commands.AddFault():
-                return self._faults.add(command.fault)
+                return self.faults.add(command.fault)
             case commands.RemoveFault() | commands.ClearFaults():
-                names = [command.name] if isinstance(command, commands.RemoveFault) else [*self._faults.by_name]
-                return sum(map(self._faults.remove, names))
-            case commands.Load():
-                self._load(command.scenarios, entry.at)
+                names = [command.name] if isinstance(command, commands.RemoveFault) else [*self.faults.by_name]
+                return sum(map(self.faults.remove, names))
+            case commands.Load(scenarios):
+                self._check_stubs((*self.scenarios, *scenarios))
+                for name, world in self.worlds.items():
+                    world.check(_of(name, scenarios), sandbox=self.name)
+                self._add(scenarios, entry.at)
+                self.scenarios = (*self.scenarios, *scenarios)
         return None
-
-    def _load(self, scenarios: Sequence[BaseScenario], at: int) -> None:
-        by_api = _by_api(scenarios)
-        self._check_stubs((*self.scenarios, *scenarios))
-        for name, world in self.worlds.items():
-            world.check(by_api[name], sandbox=self.name)
-        for fault in (fault for scenario in scenarios for fault in scenario.faults):
-            self._faults.add(fault)
-        self._add_stubs(scenarios)
-        for name, world in self.worlds.items():
-            world.populate(by_api[name], start=at)
-        self.scenarios = (*self.scenarios, *scenarios)
 
     def _check_stubs(self, scenarios: Sequence[BaseScenario]) -> None:
         """Raise InputError if more tasks or dags start on a request than a sandbox may have."""
@@ -370,9 +333,11 @@ class Sandbox:
         if sum(len(scenario.stubs) for scenario in scenarios) > MAX_STUBS:
             raise InputError(f"a sandbox has at most {MAX_STUBS} stubs. Serve them apart.")
 
-    def _add_stubs(self, scenarios: Sequence[BaseScenario]) -> None:
-        """Add the stubs of scenarios behind the others, and the refusals of what starts on a request."""
+    def _add(self, scenarios: Sequence[BaseScenario], start: int) -> None:
+        """Add the faults and stubs of scenarios, the refusals of what starts on a request, and what is there then."""
         keys = {api.name: api.scripts_key for api in self.apis}
+        for fault in (fault for scenario in scenarios for fault in scenario.faults):
+            self.faults.add(fault)
         for scenario in scenarios:
             names = (stub.name or f"stub {number}" for number, stub in enumerate(scenario.stubs, start=1))
             self._stubs += zip(repeat(scenario.api), names, scenario.stubs)
@@ -380,10 +345,9 @@ class Sandbox:
                 refusals = script.starts_on.refusals if getattr(script, "starts_on", None) else ()
                 names = (f"refusal {number} of {script.name}" for number in count(1))
                 self._stubs += zip(repeat(scenario.api), names, refusals)
+        for name, world in self.worlds.items():
+            world.populate(_of(name, scenarios), start=start)
 
 
-def _by_api(scenarios: Sequence[BaseScenario]) -> defaultdict[str, list[BaseScenario]]:
-    by_api = defaultdict[str, list[BaseScenario]](list)
-    for scenario in scenarios:
-        by_api[scenario.api].append(scenario)
-    return by_api
+def _of(api: str, scenarios: Sequence[BaseScenario]) -> list[BaseScenario]:
+    return [scenario for scenario in scenarios if scenario.api == api]

@@ -327,7 +327,7 @@ class AdminHandlers:
             "started": format_instant(sandbox.started),
             "seed": sandbox.spec.seed,
             "requests": sandbox.journal.count(),
-            "faults": sandbox.fault_count,
+            "faults": len(sandbox.faults.by_name),
             "scenarios": [values.head_json(scenario) for scenario in sandbox.scenarios],
         }
         if (left := sandbox.lease_left()) is not None:
@@ -413,7 +413,7 @@ class AdminHandlers:
         return Response(200 if verdict["holds"] else VERIFICATION_FAILED, verdict, RESPONSE_HEADERS)
 
     def list_faults(self, request: Request) -> Json:
-        return {"faults": [values.fault_json(item) for item in request.sandbox.faults()]}
+        return {"faults": [values.fault_json(item) for item in request.sandbox.faults.statistics()]}
 
     def add_fault(self, request: Request) -> Json:
         sandbox, fault = request.sandbox, read_fault(request.content)
@@ -421,7 +421,7 @@ class AdminHandlers:
             name = sandbox.execute(log.AddFault(fault))
         except InputError as error:
             raise Conflict(str(error)) from None
-        return next(values.fault_json(item) for item in sandbox.faults() if item.name == name)
+        return next(values.fault_json(item) for item in sandbox.faults.statistics() if item.name == name)
 
     def remove_faults(self, request: Request) -> Json:
         return {"deleted": request.sandbox.execute(log.ClearFaults())}
@@ -430,7 +430,7 @@ class AdminHandlers:
         sandbox, name = request.sandbox, request.parameters["fault"]
 
         def command() -> log.RemoveFault:
-            names = [item.name for item in sandbox.faults()]
+            names = [item.name for item in sandbox.faults.statistics()]
             if name in names:
                 return log.RemoveFault(name)
             hint = did_you_mean(name, names) or list_existing(names)

@@ -238,9 +238,9 @@ class App:
     ) -> Encoded | None:
         """Return the response to a valid request that is sent again; None if its sandbox is another, or has faults."""
         sandbox, began = sandbox_ref(), stopwatch()
-        if sandbox is None or sandbox not in self.sandboxes or sandbox.generation != generation or sandbox.fault_count:
+        if sandbox is None or sandbox not in self.sandboxes or sandbox.generation != generation:
             return None
-        if self._pipeline_of(sandbox) is not pipeline:
+        if sandbox.faults.by_name or self._pipeline_of(sandbox) is not pipeline:
             return None
         request = template.again(sandbox, sandbox.clock.now())
         try:

@@ -364,13 +364,13 @@ def inject_fault(request: Request) -> None:
 
     The fault's effect on the response is applied by the app, outside the response check.
     """
-    if not request.sandbox.fault_count:
+    if not request.sandbox.faults.by_name:
         return
     operation = request.operation.id if request.operation else ""
     key = (request.method, request.raw_path, request.query, request.body)
     service, stub = request.service.name, request.stub
     fault_request = FaultRequest(service, operation, request.path_values, request.caller, key, stub, request.sandbox)
-    fault = request.fault = request.sandbox.inject_fault(fault_request)
+    fault = request.fault = request.sandbox.faults.inject(fault_request)
     if fault is not None and not fault.carries_out:
         raise fault_error(fault)
 

@@ -73,7 +73,7 @@ def report_of(sandbox: Sandbox, *, max_tasks: int) -> dict[str, Any]:
         ],
         "unused_faults": [
             _fault_text(fault)
-            for fault in sandbox.faults()
+            for fault in sandbox.faults.statistics()
             if not fault.affected and (fault.fault.probability == 1 or not fault.calls)
         ],
     }
