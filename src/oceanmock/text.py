@@ -7,15 +7,29 @@ scenario files have them. These are the only copies: no other module formats eit
 from __future__ import annotations
 
 import difflib
+import os
 import re
 import textwrap
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta, tzinfo
 from functools import lru_cache
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, TextIO
 
 from oceanmock.clock import MILLISECOND, SECOND
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
+COLOURS: Final = {
+    "red": "#e0301e",
+    "green": "#00882a",
+    "yellow": "#8b7300",
+    "blue": "#5f5fff",
+    "magenta": "#d700af",
+    "cyan": "#008484",
+    "dim": "#767676",
+}
+"""What the names of colours stand for: a contrast of 4.5 on black and on white (WCAG 2.2, 1.4.3)."""
 NANOSECOND_DIGITS: Final = 9
 """The digits of a fraction that Go writes; Java's Jackson writes three of them."""
 _INSTANT: Final = re.compile(
@@ -143,6 +157,16 @@ def format_elapsed(span: int) -> str:
         return f"{seconds:.1f} s"
     whole = round(seconds)
     return f"{whole // 60} min {whole % 60} s"
+
+
+def new_console(file: TextIO, **settings: Any) -> Console:
+    """Return a console with these colours; with NO_COLOR, plain text."""
+    from rich.console import Console  # noqa: PLC0415 (slow)
+    from rich.theme import Theme  # noqa: PLC0415
+
+    styles = {f"{bold}{name}": f"{bold}{colour}" for name, colour in COLOURS.items() for bold in ("", "bold ")}
+    system: Any = None if os.environ.get("NO_COLOR") else "auto"
+    return Console(file=file, highlight=False, theme=Theme(styles), color_system=system, **settings)
 
 
 SUCCESS_WORDS: Final = frozenset({"succeed", "succeeded", "successful", "success"})

@@ -23,23 +23,22 @@ from oceanmock.cli.conform_options import SECRETS
 from oceanmock.cli.printing import (
     SCENARIO_WIDTH,
     complete_scenario,
+    output_problem,
     print_items,
     print_json,
     response_table,
     scenario_json,
+    standard_output,
     wrap,
 )
 from oceanmock.cli.serve import exec_command, serve, wait
 from oceanmock.cli.store import store_command
 from oceanmock.errors import InputError, OceanmockError
-from oceanmock.terminal import new_console, output_problem, standard_output
-from oceanmock.text import escape_command, escape_unprintable, plural, suggest
+from oceanmock.text import escape_command, escape_unprintable, new_console, plural, suggest
 
 ANNOTATION_KEYS: Final = (("file", "file"), ("line", "line"), ("col", "column"), ("title", "rule"))
 RESULT_IS_EXIT_CODE: Final = frozenset({"serve", "exec", "check", "verify", "conform", "compare"})
 """Commands that have done their work even if their output could not be written."""
-
-
 WRAPPED_INDENT: Final = 17
 """Where `show` continues a line: behind its instant."""
 WRAPPED_FROM: Final = 34
@@ -61,7 +60,6 @@ class MainGroup(click.Group):
             return super().main(*args, **extra)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command."""
         try:
             result = super().invoke(ctx)
         except OceanmockError as error:
@@ -79,13 +77,12 @@ SETTINGS: Final = {
 }
 
 
-CONFIG_FILES: Final = (("oceanmock.toml", ()), ("pyproject.toml", ("tool", "oceanmock")))
-"""The files in the current folder that give options their defaults, and where in them; the first that does counts."""
-
-
 def load_config() -> dict[str, dict[str, Any]]:
-    """Return the defaults of options, by command. Raises InputError for what is no option, and for secrets."""
-    for name, keys in CONFIG_FILES:
+    """Return the defaults of options, by command, from the first file in the current folder that has any.
+
+    Raises InputError for what is no option, and for secrets.
+    """
+    for name, keys in (("oceanmock.toml", ()), ("pyproject.toml", ("tool", "oceanmock"))):
         if not Path(name).is_file():
             continue
         import tomllib
@@ -109,13 +106,13 @@ def _defaults(file: str, command: str, table: Any) -> dict[str, Any]:
     params = {param.name: param for param in known.params if isinstance(param, click.Option) and param.name}
     values = {}
     for key, value in table.items():
-        param = params.get(key.replace("-", "_"))
-        if param is None or param.name is None:
+        name = key.replace("-", "_")
+        if name not in params:
             raise InputError(f"{file}: {command} has no option {key!r}. {suggest(key, [*params])}")
-        if param.name in SECRETS or "token" in param.name:
+        if name in SECRETS or "token" in name:
             raise InputError(f"{file}: {key} is a secret: give it in the environment instead.")
-        is_joined = isinstance(value, list) and not param.multiple
-        values[param.name] = ",".join(map(str, value)) if is_joined else value
+        is_joined = isinstance(value, list) and not params[name].multiple
+        values[name] = ",".join(map(str, value)) if is_joined else value
     return values
 
 

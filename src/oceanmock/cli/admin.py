@@ -22,6 +22,7 @@ from oceanmock.cli.printing import (
     complete_operation,
     complete_scenario,
     keys_text,
+    output_problem,
     print_items,
     print_json,
     print_table,
@@ -30,7 +31,6 @@ from oceanmock.cli.printing import (
 )
 from oceanmock.clock import PROGRESSIONS
 from oceanmock.errors import InputError
-from oceanmock.terminal import output_problem
 from oceanmock.text import escape_unprintable, list_existing, plural
 
 if TYPE_CHECKING:
@@ -85,16 +85,15 @@ TOKEN_OPTIONS: Final = (
 
 def read_token(admin_token: str | None, admin_token_file: str | None) -> str | None:
     """Return the token given, or the one in a file. Raises NoAnswer and InputError."""
-    token = admin_token
     if admin_token_file is not None:
         try:
-            token = Path(admin_token_file).read_text(encoding="utf-8").strip()
+            admin_token = Path(admin_token_file).read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError) as problem:
             why = getattr(problem, "strerror", None) or str(problem)
             raise NoAnswer(f"the token file {admin_token_file} cannot be read: {why}.") from None
-    if token is not None and not re.fullmatch("[!-~]{1,1000}", token):
+    if admin_token is not None and not re.fullmatch("[!-~]{1,1000}", admin_token):
         raise InputError("an admin token is 1 to 1,000 printable ASCII characters, without a space.")
-    return token
+    return admin_token
 
 
 class ServerCommand(click.Command):
@@ -247,14 +246,8 @@ def _print_clock(clock: Json, *, as_json: bool = False) -> None:
     if as_json:
         print_json(clock, indent=2)
         return
-    print_table(
-        [
-            ("now", clock["now"]),
-            ("progression", clock["progression"]),
-            ("speed", f"{clock['speed']:g}"),
-            ("next due", clock["next_due"] or "nothing"),
-        ]
-    )
+    texts = (clock["now"], clock["progression"], f"{clock['speed']:g}", clock["next_due"] or "nothing")
+    print_table(zip(("now", "progression", "speed", "next due"), texts, strict=True))
 
 
 @clock.command("show", cls=SandboxCommand)

@@ -23,7 +23,6 @@ from oceanmock.cli.admin import AS_JSON
 from oceanmock.cli.conform_options import (
     API_CHOICES,
     ConformOptions,
-    check_patterns,
     flag_of,
     list_of,
     matching,
@@ -36,7 +35,7 @@ from oceanmock.cli.printing import print_json
 from oceanmock.clock import SECOND, stopwatch
 from oceanmock.conformance.model import INTERRUPTED, PHASES, UNTESTABLE, ApiName, Options, Result
 from oceanmock.errors import EnvironmentProblem, InputError, OceanmockError
-from oceanmock.text import escape_unprintable, plural
+from oceanmock.text import did_you_mean, escape_unprintable, plural, suggest
 
 if TYPE_CHECKING:
     from oceanmock.checks import CheckResult
@@ -88,7 +87,7 @@ def conform(ctx: click.Context, /, **values: Any) -> None:
 
             folder = ctx.with_resource(TemporaryDirectory(prefix="oceanmock-"))
             os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", folder)
-        for _, path in options.reports:
+        for _, path in options.report:
             files.check_writable(path)
         if options.update_baseline and options.own_baseline:
             files.check_writable(options.own_baseline, what="baseline")
@@ -234,7 +233,10 @@ def _run(
     for note in notes:
         click.echo(note, err=True)
     names, rules = [item.id for item in operations_of(spec_for(api, version))], list(all_rules(api))
-    check_patterns(options, operations=names, rules=rules)
+    for pattern in (*options.include, *options.exclude):
+        if not matching([pattern], [*names, *rules]):
+            hint = did_you_mean(pattern, rules) if "." in pattern else suggest(pattern, names)
+            raise click.UsageError(f"no operation or rule matches {pattern!r}. {hint}".rstrip())
     operations, rules_selected = selected(options, names), selected(options, rules)
     phases = PHASES if options.phases is None and not stories else options.phases or ()
     run_options = Options(
@@ -261,9 +263,8 @@ def _run(
         return finding.rule in rules_selected and finding.operation in ("", *operations)
 
     def reason_for(finding: CheckResult) -> str:
-        if not is_reported(finding):
-            return "left out"
-        return baseline.reason_for(finding) if baseline else ""
+        known = baseline.reason_for(finding) if baseline else ""
+        return known if is_reported(finding) else "left out"
 
     with _progress(reason_for, options.max_failures) as listen:
         result = run(run_options, listen=listen, baseline=baseline)
@@ -290,14 +291,12 @@ def _run(
 def _progress(reason_for: Callable[[CheckResult], str] = lambda _: "", max_failures: int | None = None) -> Display:
     from oceanmock.conformance.reports.terminal import Display, console_of
 
-    console = console_of(sys.stderr)
-    return Display(console, stopwatch=stopwatch, reason_for=reason_for, max_failures=max_failures)
+    return Display(console_of(sys.stderr), stopwatch=stopwatch, reason_for=reason_for, max_failures=max_failures)
 
 
 def _read_secret(options: ConformOptions, name: str, user: str) -> str:
     """Return a secret, prompted for if missing. Raises a UsageError where there is no terminal."""
-    value = getattr(options, name)
-    if value is not None:
+    if (value := getattr(options, name)) is not None:
         return str(value)
     what = f"{'secret' if name == 'secret_key' else 'password'} of {user}"
     if not is_interactive():
@@ -336,21 +335,18 @@ def _output(options: ConformOptions, results: Sequence[Result]) -> None:
     from oceanmock.conformance.reports.terminal import console_of, print_results
 
     lines, problems = [], []
-    for kind, path in options.reports:
+    for kind, path in options.report:
         try:
             write_report(kind, results, path)
             lines.append(f"{kind} report: {path}")
         except EnvironmentProblem as problem:
             problems.append(str(problem))
-    if options.format == "github":
-        token = token_hex()  # no text of a server becomes a command
+    is_github, token = options.format == "github", token_hex()  # no text of a server becomes a command
+    if is_github:
         click.echo(f"::stop-commands::{token}")
-        print_results(results, console_of(sys.stdout))
-        click.echo(f"::{token}::")
-        for command in github_annotations(results):
-            click.echo(command)
-    else:
-        print_results(results, console_of(sys.stdout))
+    print_results(results, console_of(sys.stdout))
+    for command in (f"::{token}::", *github_annotations(results)) if is_github else ():
+        click.echo(command)
     if step_summary := os.environ.get("GITHUB_STEP_SUMMARY"):
         with writing(Path(step_summary), "summary"), open(step_summary, "a", encoding="utf-8") as file:
             file.write(github_summary(results))

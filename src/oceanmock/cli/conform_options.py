@@ -10,6 +10,7 @@ import fnmatch
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final, get_args, get_origin, get_type_hints
 
@@ -19,11 +20,10 @@ from click.core import ParameterSource
 from oceanmock.checks import Phase
 from oceanmock.cli.printing import complete_scenario
 from oceanmock.conformance.model import MAX_REQUESTS, MAX_TIME, PHASES, ApiName
-from oceanmock.text import did_you_mean, format_duration, parse_duration, suggest
+from oceanmock.text import format_duration, parse_duration, suggest
 
 API_CHOICES: Final[tuple[ApiName, ...]] = get_args(ApiName)
 REPORT_KINDS: Final = ("html", "json", "junit", "sarif")
-REQUIREMENTS: Final = ("transitions", "operations")
 SECRETS: Final = ("password", "secret_key", "agent_password", "read_only_password")
 """Options that are also read from the environment, and prompted for if missing."""
 CREDENTIALS: Final[Mapping[ApiName, tuple[str, ...]]] = {
@@ -31,9 +31,6 @@ CREDENTIALS: Final[Mapping[ApiName, tuple[str, ...]]] = {
     "obshell": ("password", "agent_password"),
 }
 """The credential options that each API accepts."""
-CREDENTIAL_NAMES: Final = tuple(dict.fromkeys(name for names in CREDENTIALS.values() for name in names))
-UNTYPED_SOURCES: Final = (ParameterSource.ENVIRONMENT, ParameterSource.DEFAULT_MAP)
-"""The sources of options that are for any API, and so no mistake where an API does not have them."""
 NOT_REPEATED: Final = frozenset({"what", "mock", "connect_timeout", "format", "report", "update_baseline", *SECRETS})
 """Options that the command to repeat a run leaves out, or states elsewhere."""
 
@@ -71,8 +68,8 @@ def _story_id(text: str) -> tuple[str, str]:
 def _requirement(text: str) -> tuple[str, int]:
     """Return what is required and how often, such as ``transitions=3``."""
     name, _, number = text.partition("=")
-    if name not in REQUIREMENTS:
-        raise click.BadParameter(f"{name!r} is not allowed. {suggest(name, REQUIREMENTS)}")
+    if name not in (names := ("transitions", "operations")):
+        raise click.BadParameter(f"{name!r} is not allowed. {suggest(name, names)}")
     if number and not (number.isascii() and number.isdigit()):
         raise click.BadParameter(f"{number!r} is not a number: {name}=3.")
     return name, int(number or 1)
@@ -213,10 +210,11 @@ class ConformOptions:
     update_baseline: bool = _option(
         "Add new findings to the last FILE of --baseline, and remove entries that no longer occur."
     )
-    report: tuple[list[tuple[str, Path]], ...] = _option(
+    report: tuple[tuple[str, Path], ...] = _option(
         "Write a report: html, json, junit or sarif. Repeatable, or comma-separated.",
         metavar="KIND=PATH",
         type=_reports,
+        callback=lambda _context, _option, groups: tuple(chain.from_iterable(groups)),
     )
     format: str = _option(
         "What is printed besides the summary: text for nothing, github for an annotation per cause of deviations.",
@@ -238,24 +236,11 @@ class ConformOptions:
     )
 
     @property
-    def reports(self) -> list[tuple[str, Path]]:
-        """Return the kind and path of every report to write."""
-        return [report for group in self.report for report in group]
-
-    @property
     def own_baseline(self) -> Path | None:
         """Return the last baseline that is a file of the user's own."""
         from oceanmock.conformance.baseline import is_path
 
         return next((Path(item) for item in reversed(self.baseline) if is_path(item)), None)
-
-
-def check_patterns(options: ConformOptions, *, operations: Sequence[str], rules: Sequence[str]) -> None:
-    """Raise a UsageError for a pattern of --include or --exclude that no operation and no rule matches."""
-    for pattern in (*options.include, *options.exclude):
-        if not fnmatch.filter((*operations, *rules), pattern):
-            hint = suggest(pattern, operations) if "." not in pattern else did_you_mean(pattern, rules)
-            raise click.UsageError(f"no operation or rule matches {pattern!r}. {hint}".rstrip())
 
 
 def matching(patterns: Sequence[str], names: Sequence[str]) -> frozenset[str]:
@@ -279,14 +264,13 @@ def with_options(command: Callable[..., None]) -> Callable[..., None]:
     """
     types = get_type_hints(ConformOptions)
     for item in reversed(fields(ConformOptions)[1:]):
-        settings: dict[str, Any] = {**item.metadata, "is_flag": types[item.name] is bool}
-        settings["multiple"] = get_origin(types[item.name]) is tuple
+        kind, settings = types[item.name], dict(item.metadata)
         if item.name in SECRETS:
             settings |= {"envvar": f"OCEANMOCK_{item.name.upper()}", "show_envvar": True}
+        settings |= {"is_flag": kind is bool, "multiple": get_origin(kind) is tuple}
         command = click.option(flag_of(item.name), item.name, **settings)(command)
-    return click.argument("what", nargs=-1, metavar="[URL] | --mock [SCENARIO]...", shell_complete=complete_scenario)(
-        command
-    )
+    metavar = "[URL] | --mock [SCENARIO]..."
+    return click.argument("what", nargs=-1, metavar=metavar, shell_complete=complete_scenario)(command)
 
 
 def problems_of(options: ConformOptions) -> Iterator[str]:
@@ -295,18 +279,18 @@ def problems_of(options: ConformOptions) -> Iterator[str]:
     for name in ("story_id", "from_", "submit"):
         if getattr(options, name) and not options.story:
             yield f"{flag_of(name)} needs a story: give --story."
-    paths = [path.absolute() for _, path in options.reports]
-    again = next((path for _, path in options.reports if paths.count(path.absolute()) > 1), None)
-    is_unwritten = options.update_baseline and not options.own_baseline
-    for is_wrong, problem in (
-        (options.submit and not options.write, "--submit starts tasks, which needs --write."),
-        (options.insecure and options.ca, "--insecure and --ca exclude each other: give one of them."),
-        (again, f"two reports have the same path, {again}: give another path for one of them."),
-        ("none" in options.baseline and options.baseline[1:], "--baseline none excludes every other --baseline."),
-        (is_unwritten, "--update-baseline needs the file to write: --baseline my.yaml."),
-    ):
-        if is_wrong:
-            yield problem
+    paths = [path.absolute() for _, path in options.report]
+    again = next((path for _, path in options.report if paths.count(path.absolute()) > 1), None)
+    if options.submit and not options.write:
+        yield "--submit starts tasks, which needs --write."
+    if options.insecure and options.ca:
+        yield "--insecure and --ca exclude each other: give one of them."
+    if again:
+        yield f"two reports have the same path, {again}: give another path for one of them."
+    if "none" in options.baseline and options.baseline[1:]:
+        yield "--baseline none excludes every other --baseline."
+    if options.update_baseline and not options.own_baseline:
+        yield "--update-baseline needs the file to write: --baseline my.yaml."
 
 
 def _mock_problems(options: ConformOptions) -> Iterator[str]:
@@ -315,7 +299,7 @@ def _mock_problems(options: ConformOptions) -> Iterator[str]:
     for url in options.what:
         if "://" in url:
             yield f"--mock checks oceanmock itself, not {without_user(url)}: leave out one of them."
-    for name in _given(options, CREDENTIAL_NAMES):
+    for name in _given(options, dict.fromkeys(name for names in CREDENTIALS.values() for name in names)):
         yield f"--mock uses its own credentials: leave out {flag_of(name)}."
     writing = ("write", "task", "from_", "submit", "cancel_rollback", "unknown_ids", "story", "story_id")
     for name in _given(options, (*writing, "passive", "insecure", "ca")):
@@ -349,9 +333,8 @@ def _url_problems(options: ConformOptions) -> Iterator[str]:
         yield f"give the API: {' or '.join(f'--api {name}' for name in API_CHOICES)}."
         return
     accepted = CREDENTIALS[options.api]
-    for name in _given(options, CREDENTIAL_NAMES):
-        if name not in accepted:
-            yield f"{flag_of(name)} is not an option of --api {options.api}."
+    for name in _given(options, (name for names in CREDENTIALS.values() for name in names if name not in accepted)):
+        yield f"{flag_of(name)} is not an option of --api {options.api}."
     if "user" in accepted and options.user is None and options.access_key is None:
         yield "give --user and --password, or --access-key and --secret-key."
     if options.user is not None and options.access_key is not None:
@@ -364,7 +347,11 @@ def _given(options: ConformOptions, names: Iterable[str]) -> Iterator[str]:
     """Yield the options with a value that is neither empty nor from an environment variable or a file."""
     source = click.get_current_context().get_parameter_source
     for name in names:
-        if getattr(options, name) not in (None, False, ()) and source(name) not in UNTYPED_SOURCES:
+        is_typed = source(name) not in (
+            ParameterSource.ENVIRONMENT,
+            ParameterSource.DEFAULT_MAP,
+        )  # which any API may use
+        if is_typed and getattr(options, name) not in (None, False, ()):
             yield name
 
 
@@ -380,10 +367,8 @@ def repeat_command(options: ConformOptions) -> str:
         "rate": "{:g}".format,
     }
     source = click.get_current_context().get_parameter_source
-    for item in fields(options):
-        name, value = item.name, getattr(options, item.name)
-        if name in NOT_REPEATED:
-            continue
+    for name in [item.name for item in fields(options) if item.name not in NOT_REPEATED]:
+        value = getattr(options, name)
         if value is True:
             words.append(flag_of(name))
         elif name in ("seed", "task") or source(name) in (ParameterSource.COMMANDLINE, ParameterSource.DEFAULT_MAP):

@@ -1,6 +1,8 @@
-"""What the commands print: tables, JSON, words for a shell, and of a server its banner and its reports.
+"""The standard streams, and what the commands print: tables, JSON, words for a shell, a server's banner and log.
 
-The banner's commands are those of the ``client.py`` in each API's package.
+A text of others can neither colour, move nor reorder anything: its control, bidi and C1 characters are escaped. A
+character that the stream's encoding lacks is printed as ASCII. What cannot be written is discarded, so that a command
+still comes to its exit code. The banner's commands are those of the ``client.py`` in each API's package.
 """
 
 from __future__ import annotations
@@ -10,8 +12,9 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import click
 from click.shell_completion import CompletionItem
@@ -25,7 +28,6 @@ if TYPE_CHECKING:
 
     from oceanmock.api import Api, Json, Request
     from oceanmock.engine.sandbox import Sandbox
-    from oceanmock.http.app import App
     from oceanmock.journal.entries import Entry
 
 SCENARIO_WIDTH: Final = 32
@@ -33,8 +35,93 @@ OPERATION_WIDTH: Final = 18
 MAX_CELL_LENGTH: Final = 120
 MAX_CANDIDATES: Final = 100
 """How many tasks are searched for one with a part that fails."""
-MAX_PRINTED_TASKS: Final = 3
-"""How many tasks of a sandbox ``exec`` explains when its command fails."""
+GLYPHS: Final = "→…─│├“”·×✗–✓●○▼▒█└━▪╰╯╮╭═╌┼┴┬┤↶"
+ASCII_OF_GLYPH: Final = str.maketrans(GLYPHS, '>~-|+"".x!-+*ov%#`=*`\'.,=-++++<')
+"""One character for each that oceanmock draws with, so that columns stay in line."""
+
+
+class Output:
+    """A stream that accepts every character, and discards further text once it could not be written."""
+
+    buffer: Final = None
+    """click would use it if the encoding is ASCII."""
+
+    def __init__(self, stream: Any, report: Callable[[str], object] | None = None) -> None:
+        self._stream, self._report = stream, report
+        self.problem: OSError | None = None
+        self.encoding: Final[str] = stream.encoding or "utf-8"  # a StringIO has none
+        try:
+            GLYPHS.encode(self.encoding)
+            self._replacements = dict[int, int]()
+        except UnicodeEncodeError:
+            self._replacements = ASCII_OF_GLYPH
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        encoded = text.translate(self._replacements).encode(self.encoding, "backslashreplace")
+        with self._discards_at_failure():
+            self._stream.write(encoded.decode(self.encoding))
+        return len(text)
+
+    def flush(self) -> None:
+        with self._discards_at_failure():
+            self._stream.flush()
+
+    @contextmanager
+    def _discards_at_failure(self) -> Iterator[None]:
+        """Lead the stream, and what it has buffered, to the null device when it fails; report all but a closed pipe."""
+        try:
+            yield
+        except OSError as problem:
+            self.problem = problem
+            with suppress(OSError), open(os.devnull, "wb") as null:
+                os.dup2(null.fileno(), self.fileno())
+            if self._report is not None and not isinstance(problem, BrokenPipeError):
+                self._report(f"Error: cannot write to stdout: {problem.strerror}.\n")
+
+
+class PlainOutput:
+    """An output for plain text, whose unprintable characters are escaped, except for the ends of lines.
+
+    A console of rich unwraps ``rich_proxied_file`` (rich/console.py, ``file``): it writes escape sequences of its own.
+    """
+
+    buffer: Final = None
+
+    def __init__(self, output: Output) -> None:
+        self.rich_proxied_file: Final = output
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.rich_proxied_file, name)
+
+    def write(self, text: str) -> int:
+        return self.rich_proxied_file.write("\n".join(map(escape_unprintable, text.split("\n"))))
+
+
+@contextmanager
+def standard_output() -> Iterator[None]:
+    """Replace stdout and stderr for the length of a block; one that is closed becomes the null device.
+
+    The descriptors of closed ones are taken, since libuv aborts when it closes a socket that has one of them.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(descriptor)
+    with ExitStack() as stack:
+        null = stack.enter_context(open(os.devnull, "w", encoding="utf-8"))
+        errors = Output(sys.stderr or null)
+        output = Output(sys.stdout or null, errors.write)
+        stack.enter_context(redirect_stderr(cast("Any", PlainOutput(errors))))
+        stack.enter_context(redirect_stdout(cast("Any", PlainOutput(output))))
+        yield
+
+
+def output_problem() -> OSError | None:
+    """Return why stdout could not be written, or None."""
+    problem: OSError | None = getattr(sys.stdout, "problem", None)
+    return problem
 
 
 def complete_scenario(_ctx: click.Context, _param: click.Parameter, start: str) -> list[CompletionItem]:
@@ -111,11 +198,8 @@ def response_table(responses: Sequence[tuple[str, Any]]) -> Table:
     table = Table("stub or fault", "requests", "while", "response", box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for name, item in responses:
         keys = item.model_dump(mode="json", exclude_unset=True, by_alias=True, exclude={"name"})
-        words = [
-            " or ".join(keys.pop("operation", [])),
-            keys.pop("method", "GET" * ("path" in keys)),
-            keys.pop("path", ""),
-        ]
+        method = keys.pop("method", "GET" if "path" in keys else "")
+        words = [" or ".join(keys.pop("operation", [])), method, keys.pop("path", "")]
         response = {key: keys.pop(key) for key in [*keys] if key in {*EFFECTS, "still_executes", "data", "error"}}
         periods = {key: keys.pop(key) for key in ("from", "until") if key in keys} | (keys.pop("when", None) or {})
         requests = " ".join(filter(None, [*words, keys_text(keys)])) or "all"
@@ -149,13 +233,6 @@ def scenario_json(scenario: Any, api: Api) -> Json:
     return {**head, "responses": [{"name": name, **keys} for name, keys in dumped]}
 
 
-def ready_line(app: App, url: str) -> Json:
-    """Return what a script needs of a server that is ready."""
-    port, agents = int(url.rpartition(":")[2]), [*app.sandboxes.default.spec.ports]
-    line: Json = {"url": url, "port": port, "token": app.token, "pid": os.getpid(), "version": __version__}
-    return {**line, "agent_ports": agents} if agents else line
-
-
 def banner(sandbox: Sandbox, url: str) -> Iterator[str]:
     """Yield what is served, each operation as a command to paste, and that the server is ready."""
     from oceanmock.apis import APIS
@@ -178,17 +255,14 @@ def banner(sandbox: Sandbox, url: str) -> Iterator[str]:
             width = max(OPERATION_WIDTH, *map(len, commands))
             yield ""
             yield from (f"  {operation:<{width}} {text}" for operation, text in commands.items())
-    templates = [template for _, world in worlds for template in world.templates]
-    if templates:
-        yield ""
-    for template in templates:
+    starts = []
+    for template in (template for _, world in worlds for template in world.templates):
         request = template.starts_on
         body = "" if request.body is None else f" with {json.dumps(request.body)}"
-        yield f"  {request.method} {request.path}{body} starts {template.name!r}"
+        starts.append(f"  {request.method} {request.path}{body} starts {template.name!r}")
     stubs = dict.fromkeys(stub for api in APIS for stub in sandbox.stub_paths(api.name))
-    if stubs:
-        yield ""
-        yield from (f"  {stub} has a response in the scenario" for stub in stubs)
+    for lines in (starts, [f"  {stub} has a response in the scenario" for stub in stubs]):
+        yield from ["", *lines] if lines else ()
     yield f"\nReady on {url} (stop it with Ctrl-C)"
 
 
@@ -261,13 +335,3 @@ def _change_of(request: Request, entry: Entry) -> str:
     changes = world.history_of(world.key_of(id)).upcoming.first.changes
     moves = [(change.before, change.after) for change in changes if not change.part and change.before is not None]
     return f"{format_label(moves[0][0])} → {format_label(moves[-1][1])}" if moves else ""
-
-
-def print_reports(app: App) -> None:
-    """Print what a client has requested of each sandbox."""
-    from oceanmock.report import report_of, report_text
-
-    for sandbox in app.sandboxes:
-        if sandbox.journal.last:
-            text = report_text(report_of(sandbox, max_tasks=MAX_PRINTED_TASKS))
-            click.echo(f"oceanmock, sandbox {sandbox.name}: {text}", err=True, nl=False)

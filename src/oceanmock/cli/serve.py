@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from oceanmock import __version__
 from oceanmock.admin_client import TOKEN_VARIABLE, URL_VARIABLE, Admin, NoAnswer, new_token
 from oceanmock.cli.admin import PROGRESSION, TOKEN_OPTIONS, read_token
 from oceanmock.cli.conform_options import DURATION, mask_names
-from oceanmock.cli.printing import banner, complete_scenario, print_exchange, print_json, print_reports, ready_line
+from oceanmock.cli.printing import banner, complete_scenario, print_exchange, print_json
 from oceanmock.cli.store import default_sandbox, open_store
 from oceanmock.clock import Progression, stopwatch
 from oceanmock.errors import EnvironmentProblem, InputError, OceanmockError
@@ -30,10 +31,11 @@ from oceanmock.text import format_duration, suggest
 
 if TYPE_CHECKING:
     import ssl
-    import subprocess
 
     from oceanmock.http.app import App
 
+MAX_PRINTED_TASKS: Final = 3
+"""How many tasks of a sandbox ``exec`` explains when its command fails."""
 POLL_INTERVAL_S: Final = 0.1
 FROM_ENVIRONMENT: Final = {"auto_envvar_prefix": "OCEANMOCK"}
 """Each option of a server can be given by a variable: ``--port`` by OCEANMOCK_PORT."""
@@ -130,13 +132,11 @@ def _build(
             by_api[api_of[name].name] |= switch
         settings: dict[str, Any] = {"progression": progression, "speed": speed, "seed": seed, "switches": by_api}
         settings["accounts"] = Accounts(required=auth == "on")
-        served = {name: options.pop(name) for name in ("cors", "strict")}
         sandbox = make_sandbox(loaded, **settings) if store is None else default_sandbox(store(), loaded, settings)
-        given = read_token(**options)
-        token = given or new_token(host)
-        app = create_app(sandbox, token=token, scenarios=loaded, **served)
+        given = read_token(options.pop("admin_token"), options.pop("admin_token_file"))
+        app = create_app(sandbox, token=given or new_token(host), scenarios=loaded, **options)
         app.has_process = True
-        return app, token != given
+        return app, app.token != given
     finally:
         gc.freeze()
         gc.enable()
@@ -275,8 +275,7 @@ def serve(
     if url and state:
         raise click.UsageError("give --state or --store: a store in Redis outlives its servers, too.")
     options["store"] = partial(open_store, url or state, replica=replica) if url or state else None
-    tls = _tls_context(options.pop("tls_cert"), options.pop("tls_key"))
-    port_range = options.pop("sandbox_ports")
+    tls, port_range = _tls_context(options.pop("tls_cert"), options.pop("tls_key")), options.pop("sandbox_ports")
     app, has_new_token = _build(scenarios, host=host, **options)
     if url and has_new_token:
         raise InputError(f"replicas have one token: give each the same --admin-token, since --host is {host}.")
@@ -289,7 +288,11 @@ def serve(
 
         _reload_on_demand(app, scenarios, watches=watch)
         if as_json:
-            print_json(ready_line(app, url))
+            line = {"url": url, "port": int(url.rpartition(":")[2]), "token": app.token, "pid": os.getpid()}
+            line["version"] = __version__
+            if agents := [*app.sandboxes.default.spec.ports]:
+                line["agent_ports"] = agents
+            print_json(line)
         else:
             if has_new_token:
                 click.echo(f"admin token: {app.token}")
@@ -301,7 +304,8 @@ def serve(
 
     from oceanmock.http.server import serve_forever
 
-    with contextlib.closing(app.sandboxes.default.store), _removed_at_the_end(ready_file):
+    ready = _removed_at_the_end(ready_file) if ready_file else contextlib.nullcontext()
+    with contextlib.closing(app.sandboxes.default.store), ready:
         serve_forever(app, host=host, port=port, on_ready=announce, tls=tls, uds=uds)
 
 
@@ -309,10 +313,10 @@ def _reload_on_demand(app: App, scenarios: Sequence[str], *, watches: bool) -> N
     """Read the default sandbox's scenarios again at SIGHUP and, with ``watches``, once a changed file is complete."""
     import asyncio
 
-    from oceanmock.library import load_all
+    from oceanmock.library import expand, find_scenario, load_all
 
     loop, has_terminal = asyncio.get_running_loop(), os.isatty(0)
-    previous = loaded = _stamps(scenarios, app)
+    previous = loaded = list[tuple[str, int, int, int]]()
 
     def reload() -> None:
         try:
@@ -324,14 +328,21 @@ def _reload_on_demand(app: App, scenarios: Sequence[str], *, watches: bool) -> N
             click.echo(f"Read again: {names}", err=True)
 
     def hang_up() -> None:
-        if has_terminal and not os.isatty(0):  # it was closed
-            signal.raise_signal(signal.SIGTERM)
-        else:
-            reload()
+        is_closed = has_terminal and not os.isatty(0)
+        signal.raise_signal(signal.SIGTERM) if is_closed else reload()
+
+    def stamps() -> list[tuple[str, int, int, int]]:  # of the files given, and of those that the ones served name
+        result = []
+        with contextlib.suppress(InputError, OSError):
+            named = (path for scenario in app.sandboxes.default.scenarios for path in scenario.files)
+            for path in (*map(find_scenario, expand(scenarios)), *named):
+                status = path.stat()
+                result.append((str(path), status.st_mtime_ns, status.st_size, status.st_ino))
+        return result
 
     def look() -> None:
         nonlocal previous, loaded
-        current = _stamps(scenarios, app)
+        current = stamps()
         if current == previous != loaded:
             loaded = current
             reload()
@@ -341,31 +352,13 @@ def _reload_on_demand(app: App, scenarios: Sequence[str], *, watches: bool) -> N
     if hasattr(signal, "SIGHUP"):
         loop.add_signal_handler(signal.SIGHUP, hang_up)
     if watches:
+        previous = loaded = stamps()
         look()
 
 
-def _stamps(scenarios: Sequence[str], app: App) -> list[tuple[str, int, int, int]]:
-    """Return what changes with the files of scenarios, and those that they name; nothing of files that are not there.
-
-    What they name is known of those that are served.
-    """
-    from oceanmock.library import expand, find_scenario
-
-    stamps = []
-    with contextlib.suppress(InputError, OSError):
-        named = (path for scenario in app.sandboxes.default.scenarios for path in scenario.files)
-        for path in (*map(find_scenario, expand(scenarios)), *named):
-            status = path.stat()
-            stamps.append((str(path), status.st_mtime_ns, status.st_size, status.st_ino))
-    return stamps
-
-
 @contextlib.contextmanager
-def _removed_at_the_end(path: Path | None) -> Iterator[None]:
+def _removed_at_the_end(path: Path) -> Iterator[None]:
     """Remove a file of an earlier run first, and this run's at the end. Raises EnvironmentProblem."""
-    if path is None:
-        yield
-        return
     try:
         beside = path.with_name(f"{path.name}.{os.getpid()}")  # whoever waits for the file must not see it yet
         beside.touch()
@@ -409,38 +402,30 @@ def exec_command(ctx: click.Context, /, scenarios: tuple[str, ...], *, host: str
     import subprocess
 
     from oceanmock.http.server import Server
+    from oceanmock.report import report_of, report_text
 
-    command: list[str] = ctx.obj
-    if not command:
+    if not (command := ctx.obj):
         raise click.UsageError("give the command to run behind `--`, such as `-- pytest`.")
     app, _ = _build(scenarios, host=host, **options)
     with Server(app, host=host, port=port) as server:
-        environment = {**os.environ, URL_VARIABLE: server.url}
-        if app.token:
-            environment[TOKEN_VARIABLE] = app.token
+        environment = {**os.environ, URL_VARIABLE: server.url, **({TOKEN_VARIABLE: app.token} if app.token else {})}
         try:
             process = subprocess.Popen(command, env=environment)  # noqa: S603 (the user's own)
         except OSError as problem:
             raise EnvironmentProblem(f"cannot run {command[0]}: {problem.strerror or problem}.") from None
-        with _forwarded_signals(process):
+        # The process decides how it ends: SIGTERM is forwarded; a terminal sends SIGINT to both.
+        terminate = signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+        interrupt = signal.signal(signal.SIGINT, lambda *_: None)
+        try:
             code = process.wait()
-    if code:
-        print_reports(app)
+        finally:
+            signal.signal(signal.SIGTERM, terminate)
+            signal.signal(signal.SIGINT, interrupt)
+    for sandbox in app.sandboxes if code else ():
+        if sandbox.journal.last:
+            text = report_text(report_of(sandbox, max_tasks=MAX_PRINTED_TASKS))
+            click.echo(f"oceanmock, sandbox {sandbox.name}: {text}", err=True, nl=False)
     ctx.exit(code if code >= 0 else 128 - code)
-
-
-@contextlib.contextmanager
-def _forwarded_signals(process: subprocess.Popen[bytes]) -> Iterator[None]:
-    """Leave it to a process how it ends: SIGTERM is forwarded; a terminal sends SIGINT to both."""
-    previous = {
-        signal.SIGTERM: signal.signal(signal.SIGTERM, lambda *_: process.terminate()),
-        signal.SIGINT: signal.signal(signal.SIGINT, lambda *_: None),
-    }
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
 
 
 @click.command()
@@ -458,8 +443,8 @@ def wait(url: str, timeout: int) -> None:
             return
         except NoAnswer as problem:
             if stopwatch() > deadline:
-                text = format_duration(timeout)
-                raise EnvironmentProblem(f"no oceanmock was ready within {text}: {problem}") from None
+                text = f"no oceanmock was ready within {format_duration(timeout)}: {problem}"
+                raise EnvironmentProblem(text) from None
         Event().wait(POLL_INTERVAL_S)
 
 

@@ -77,7 +77,7 @@ PLACE: Final = click.argument("place", envvar="OCEANMOCK_STORE")
 def _opened(place: str, *, is_new: bool = False) -> Iterator[RedisStore | StateFile]:
     """Open a store that exists. Raises EnvironmentProblem."""
     path = None if "://" in place else Path(place)
-    if path is not None and not is_new and not path.exists():
+    if path and not is_new and not path.exists():
         raise EnvironmentProblem(f"there is no state file {place}. Give its path, or the URL of a Redis.")
     with closing(open_store(path or place, replica="oceanmock store")) as store:
         yield store
@@ -133,27 +133,20 @@ def export_store(place: str) -> None:
 
     Journals are not exported.
     """
-    with _opened(place) as store:
-        for name in store.names():
-            for line in _lines_of(store, name):
-                click.echo(line)
-
-
-def _lines_of(store: RedisStore | StateFile, name: str) -> Iterator[str]:
-    """Yield a sandbox as lines of JSON."""
     from oceanmock.engine.log import encode, encode_command
 
-    changes, (counters, records) = store.read(name, since=-1), store.details(name)
-    assert changes.spec is not None
-    yield f'{{"spec":{encode(changes.spec).decode()}}}'
-    for entry in changes.entries:
-        command = encode_command(entry.command).decode()
-        yield f'{{"at":{entry.at},"wall":{entry.wall},"command":{command}}}'
-    for counter, value in counters.items():
-        yield f'{{"counter":{encode(counter).decode()},"value":{value}}}'
-    for key, kept in records.items():
-        lines = encode(tuple(kept)).decode()
-        yield f'{{"of":{encode(key).decode()},"records":{lines}}}'
+    with _opened(place) as store:
+        for name in store.names():
+            changes, (counters, records) = store.read(name, since=-1), store.details(name)
+            assert changes.spec is not None
+            click.echo(f'{{"spec":{encode(changes.spec).decode()}}}')
+            for entry in changes.entries:
+                command = encode_command(entry.command).decode()
+                click.echo(f'{{"at":{entry.at},"wall":{entry.wall},"command":{command}}}')
+            for counter, value in counters.items():
+                click.echo(f'{{"counter":{encode(counter).decode()},"value":{value}}}')
+            for key, kept in records.items():
+                click.echo(f'{{"of":{encode(key).decode()},"records":{encode(tuple(kept)).decode()}}}')
 
 
 @store_command.command("import")

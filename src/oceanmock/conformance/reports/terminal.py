@@ -35,8 +35,7 @@ from oceanmock.conformance.model import (
     Waiting,
 )
 from oceanmock.credentials import AccessKey, Basic, Sealed
-from oceanmock.terminal import new_console
-from oceanmock.text import escape_unprintable, first_few, format_elapsed, plural
+from oceanmock.text import escape_unprintable, first_few, format_elapsed, new_console, plural
 
 if TYPE_CHECKING:
     from oceanmock.conformance.target import Target
