@@ -50,10 +50,7 @@ def library_names() -> list[str]:
 
 
 def load_library() -> list[BaseScenario]:
-    """Return all scenarios that come with oceanmock and can be served at once.
-
-    One whose agent differs from the others' is served alone, by its name.
-    """
+    """Return all scenarios that come with oceanmock, without those that are served alone since their agent differs."""
     return [scenario for scenario in map(load_scenario, library_names()) if not scenario.stands_alone]
 
 
@@ -67,17 +64,16 @@ def expand(references: Iterable[str]) -> list[str]:
 
     Files whose names begin with `_` are there to be included.
     """
-    expanded = dict[str, None]()
+    expanded = list[str]()
     for reference in references:
-        if not Path(reference).is_dir() or reference in library_names():
-            expanded[reference] = None
-            continue
-        found = (path for path in Path(reference).rglob("[!_]*") if path.suffix in SUFFIXES and path.is_file())
-        files = sorted(found)
+        files = [reference]
+        if Path(reference).is_dir() and reference not in library_names():
+            found = (path for path in Path(reference).rglob("[!_]*") if path.suffix in SUFFIXES and path.is_file())
+            files = [str(path) for path in sorted(found)]
         if not files:
             raise InputError(f"the folder {reference} has no scenario file, such as one.yaml")
-        expanded |= dict.fromkeys(map(str, files))
-    return list(expanded)
+        expanded += files
+    return list(dict.fromkeys(expanded))
 
 
 def find_scenario(reference: str) -> Path:
@@ -95,10 +91,9 @@ def find_scenario(reference: str) -> Path:
 
 
 def load_scenario(reference: str | Path) -> BaseScenario:
-    """Return the scenario of a library name or a path.
+    """Return the scenario of a library name or a path. Raises InputError for none, ScenarioError with all its issues.
 
-    Raises InputError when there is none, ScenarioError with all its issues when it is wrong. The rules and
-    the story of a packaged file are checked by `oceanmock check` and by the tests, not at every load.
+    The rules and the story of a packaged file are checked by `oceanmock check` and by the tests, not at every load.
     """
     path = reference if isinstance(reference, Path) else find_scenario(reference)
     try:
@@ -129,9 +124,8 @@ def read_scenario(
     document = Document(text, path, max_values=max_values, folder=folder)
     unread = [*read_bodies(document, folder)] if folder else []
     issues, scenario = _parse(document.data, document.text_at, checks_meaning and not document.duplicates)
-    issues = unread + issues
-    if issues or document.duplicates or scenario is None:
-        raise ScenarioError([*document.duplicates, *map(document.locate, issues)])
+    if unread or issues or document.duplicates or scenario is None:
+        raise ScenarioError([*document.duplicates, *map(document.locate, unread + issues)])
     scenario._name, scenario._size, scenario._files = Path(path).stem, document.size, tuple(document.files)
     return scenario
 
@@ -158,10 +152,10 @@ def read_fault(data: object) -> Fault:
     Its API is the one in ``api``, or else the one whose operation or thing it names; a fault that
     names none applies to the requests of every API.
     """
-    fields = {**data} if isinstance(data, dict) else data
-    api = fields.pop("api", None) if isinstance(fields, dict) else None
-    if isinstance(fields, dict) and not api:
-        api = _api_named(fields)
+    fields, api = data, None
+    if isinstance(data, dict):
+        fields = {**data}
+        api = fields.pop("api", None) or _api_named(fields)
     format = next((entry for entry in FORMATS if entry.api.name == api), FORMATS[0])
     parsed = _validate(fields, format.fault, format.wording, prefix=("faults", 0))
     issues = parsed.issues
@@ -199,7 +193,12 @@ def scenario_schema() -> dict[str, Any]:
         parts = whole.pop("$defs")
         definitions |= {api: whole, **{f"{api}.{name}": part for name, part in parts.items()}}
     for definition in definitions.values():
-        _allow_include(next((part for part in definition.get("anyOf", ()) if "properties" in part), definition))
+        whole = next((part for part in definition.get("anyOf", ()) if "properties" in part), definition)
+        if "properties" in whole:  # a mapping may have its keys from another file
+            text = "Keys from another file, or from a key there: `_part.yaml#key`."
+            whole["properties"][INCLUDE] = {"type": "string", "pattern": f"^{INCLUDED.pattern}$", "description": text}
+            if required := whole.pop("required", None):
+                whole["anyOf"] = [{"required": required}, {"required": [INCLUDE]}]
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "oceanmock scenario",
@@ -212,15 +211,6 @@ def scenario_schema() -> dict[str, Any]:
         ],
         "$defs": definitions,
     }
-
-
-def _allow_include(schema: dict[str, Any]) -> None:
-    """Let a mapping have its keys from another file."""
-    if "properties" in schema:
-        text = "Keys from another file, or from a key there: `_part.yaml#key`."
-        schema["properties"][INCLUDE] = {"type": "string", "pattern": f"^{INCLUDED.pattern}$", "description": text}
-        if required := schema.pop("required", None):
-            schema["anyOf"] = [{"required": required}, {"required": [INCLUDE]}]
 
 
 def _parse(
@@ -304,23 +294,19 @@ def _validate(data: Any, model: type[BaseModel], wording: Wording, *, prefix: Lo
         parsed = _Parsed(data)
     clean = parsed.data = parsed.correct(data, model, prefix)
     whole = {prefix[0]: [clean]} if prefix else clean
-    text_at = wording.text_at
-    wording = replace(
-        wording, choices={"api": _API_NAMES, **wording.choices}, text_at=lambda loc: text_at(parsed.as_written(loc))
-    )
-    foreign = {
-        key: f"It belongs to a scenario with `api: {other.api.name}`."
-        for other in FORMATS
-        for key in other.model.model_fields
-    }
+    text_at, choices = wording.text_at, {"api": _API_NAMES, **wording.choices}
+    wording = replace(wording, choices=choices, text_at=lambda loc: text_at(parsed.as_written(loc)))
+    foreign = {key: other.api.name for other in FORMATS for key in other.model.model_fields}
     for (*way, key), possible, missing in parsed.unknown:
         loc = tuple(way)
         owner, place = subject_of(loc, whole, wording), parsed.as_written(loc)
         if missing:
             parsed.issues.append(Issue(place, "missing-key", f"{owner} has no `{missing}`"))
-        hint = ("" if loc else foreign.get(str(key), "")) or suggest(key, possible)
+        hint = suggest(key, possible)
         if key == INCLUDE:
             hint = "It names another file, such as _part.yaml, and only a scenario's file has it."
+        elif not loc and key in foreign:
+            hint = f"It belongs to a scenario with `api: {foreign[key]}`."
         what = f"`{key}` is no key of {owner}"
         parsed.issues.append(Issue((*place, key), "unknown-key", what, hint, at_key=True))
     try:
@@ -352,17 +338,12 @@ def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
 
 
 def _way_in(data: Any, loc: Loc) -> Loc:
-    """Return pydantic's way to a value as the data has it.
-
-    Without the tags of a union's members (in angle brackets where they are mappings), and without
-    the position in a list that is written as its only item.
-    """
+    """Return pydantic's way to a value without a union's tags (`<…>` for a mapping) and the place of an only item."""
     way: list[int | str] = []
     for step in loc:
         holder = value_at(data, tuple(way))
-        is_key = isinstance(step, str) and not step.startswith("<")
-        in_dict = isinstance(holder, dict) and (is_key or step in holder)
-        if in_dict or isinstance(holder, list):
+        is_key = isinstance(holder, dict) and ((isinstance(step, str) and not step.startswith("<")) or step in holder)
+        if is_key or isinstance(holder, list):
             way.append(step)
     return tuple(way)
 
@@ -393,12 +374,15 @@ def _check_meaning(scenario: BaseScenario, format: Format) -> list[Issue]:
 
 def _check_path(path: str, loc: Loc, format: Format) -> Iterator[Issue]:
     """Yield what is wrong with the path of a request beside the operations."""
-    prefix = f"{format.api.prefix.rstrip('/')}/"
-    owner = next((route.id for route in format.api.routes if _may_meet(path, route.path)), None)
+    prefix, steps = f"{format.api.prefix.rstrip('/')}/", path.split("/")
     if not path.startswith(prefix):
         yield Issue(loc, "wrong-path", f"{path} is no path of this API", f"They begin with {prefix}.")
-    elif owner is not None:
-        yield Issue(loc, "wrong-path", f"{path} belongs to {owner}, which responds there itself")
+        return
+    for route in format.api.routes:
+        others = route.path.split("/")
+        if len(others) == len(steps) and all(a == b or "{" in a + b for a, b in zip(steps, others, strict=True)):
+            yield Issue(loc, "wrong-path", f"{path} belongs to {route.id}, which responds there itself")
+            return
 
 
 def _check_stubs(scenario: BaseScenario, scripts: Sequence[Any], format: Format) -> Iterator[Issue]:
@@ -412,9 +396,8 @@ def _check_stubs(scenario: BaseScenario, scripts: Sequence[Any], format: Format)
         earlier = (at for at, other in enumerate(stubs[:place]) if other.covers(stub.method, stub.path, stub.matches))
         if (first := next(earlier, None)) is not None:
             what = f"stub {name!r} can never answer: stub {names[first]!r} answers all its requests"
-            yield Issue(
-                loc, "never-answers", what, "Put that one behind, or say `when` or how many `times` it answers."
-            )
+            hint = "Put that one behind, or say `when` or how many `times` it answers."
+            yield Issue(loc, "never-answers", what, hint)
         stage = getattr(stub.when, "stage", None)
         script = next((it for it in scripts if stage and stub.when.of in (it.id, it.name)), None)
         if stage and span_of(stage)[0] > len(parts := getattr(script, format.lists[1].key)):
@@ -438,8 +421,7 @@ def _check_starts(scripts: Sequence[Any], stubs: Sequence[Stub], format: Format)
             yield Issue((format.api.scripts_key, place, "starts_on"), "too-many", what, "Serve them apart.")
             return
         loc, path = (format.api.scripts_key, place), starts_on.path
-        where = (*loc, "starts_on", "path")
-        yield from _check_path(path, where, format)
+        yield from _check_path(path, (*loc, "starts_on", "path"), format)
         # Each request that starts this one starts an earlier one as well, unless that is for another server.
         agent = getattr(script, "agent", None)
         rivals = (other for owner, other in before if owner in (None, agent))
@@ -458,16 +440,8 @@ def _check_starts(scripts: Sequence[Any], stubs: Sequence[Stub], format: Format)
         before.append((agent, starts_on))
         for way in _own_keys(script, [kind.key for kind in format.lists[1:]], loc):
             what = f"`{way[-1]}` is said of what `starts_on` a request"
-            hint = "Leave it out: each that is started gets its own."
-            if way[-1] in ("age", "repeat"):
-                hint = "Leave it out: each starts when its request comes."
-            yield Issue(way, "beside-starts-on", what, hint)
-
-
-def _may_meet(one: str, other: str) -> bool:
-    """Return whether there is a path that both templates stand for."""
-    pairs = zip(one.split("/"), other.split("/"), strict=False)
-    return one.count("/") == other.count("/") and all(a == b or "{" in a + b for a, b in pairs)
+            why = "starts when its request comes" if way[-1] in ("age", "repeat") else "that is started gets its own"
+            yield Issue(way, "beside-starts-on", what, f"Leave it out: each {why}.")
 
 
 def _own_keys(thing: Any, part_keys: Sequence[str], loc: Loc) -> Iterator[Loc]:

@@ -141,13 +141,13 @@ def pytest_configure_node(node: Any) -> None:
         return
     if _SHARED not in config.stash:
         try:
-            config.stash[_SHARED] = share_server(config, host=str(config.getini("oceanmock_host")))
+            config.stash[_SHARED] = _share_server(config)
         except (OSError, RuntimeError):  # the latter of pytest-socket
             config.stash[_SHARED] = {}
     node.workerinput[SERVER_KEY] = config.stash[_SHARED]
 
 
-def share_server(config: pytest.Config, *, host: str) -> dict[str, Any]:
+def _share_server(config: pytest.Config) -> dict[str, Any]:
     """Listen for the workers of a run until its end, and return the address.
 
     Listening costs next to nothing; a thread imports and starts the server with the first connection, so that a suite
@@ -155,6 +155,7 @@ def share_server(config: pytest.Config, *, host: str) -> dict[str, Any]:
     """
     from oceanmock.admin_client import new_token  # noqa: PLC0415 (only under xdist)
 
+    host = str(config.getini("oceanmock_host"))
     listener = socket.create_server((host, 0))
     stopped, stopping = socket.socketpair()
     name, port = listener.getsockname()

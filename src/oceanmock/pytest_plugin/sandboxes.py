@@ -57,11 +57,8 @@ _API_LINE: Final = re.compile(rf"""^(['"]?)api\1:\s*(['"]?)({"|".join(FIXTURES)}
 
 
 def check_server(option: argparse.Namespace) -> None:
-    """Raise UsageError where the required server cannot be used.
-
-    Only a fixture has the TLS context of a server over https: the first test checks that one.
-    """
-    if not option.oceanmock_url.startswith("https:"):
+    """Raise UsageError where the required server cannot be used."""
+    if not option.oceanmock_url.startswith("https:"):  # only a fixture has its TLS context: the first test checks it
         try:
             Mock.attach(option.oceanmock_url, token=option.oceanmock_token)
         except OceanmockError as error:
@@ -82,7 +79,7 @@ def session_server(session: pytest.Session, *, host: str, tls: SSLContext | None
             mock = Mock.start(host=host, tls=tls)
         if worker and not mock.is_local:
             mock.suffix = f"-{worker['workerid']}"
-        SandboxPlugin.of(session.config, mock).apis_of(mock)  # the server reads its files now: a test may hide them
+        SandboxPlugin.of(session.config, mock)
     yield mock
     with _plain_errors(session):
         for sandbox in mock.sandboxes:
@@ -95,9 +92,8 @@ def sandbox_of_test(
 ) -> Iterator[Any]:
     """Provide the sandbox of a test's fixture, as its marks say, or else the options."""
     item: pytest.Item = request.node
-    plugin = SandboxPlugin.of(request.config, mock)
     with _plain_errors(request.session):
-        scenarios, keywords = plugin.read_marks(item, api, mock)
+        scenarios, keywords = SandboxPlugin.of(request.config, mock).read_marks(item, api, mock)
         if (param := getattr(request, "param", None)) is not None:  # parametrize(…, indirect=True)
             sources = param if isinstance(param, list | tuple) else (param,)
             scenarios = tuple(locate(source, _folders(item)) for source in sources)
@@ -127,16 +123,6 @@ def sandbox_of_test(
 def _folders(item: pytest.Item) -> tuple[Path, Path]:
     """Return where a scenario's file may be, wherever pytest runs: beside the test, and in the rootdir."""
     return item.path.parent, item.config.rootpath
-
-
-def _marks(item: pytest.Item) -> list[tuple[object, pytest.Mark, list[ScenarioSource]]]:
-    """Return the marks of a test, each with its level and scenarios: the closest level first, from top to bottom."""
-    return [
-        (node, mark, [locate(source, _folders(item)) for source in mark.args])
-        for node in item.listchain()[::-1]
-        for mark in node.own_markers[::-1]
-        if mark.name == MARK
-    ]
 
 
 def option_problems(options: Mapping[str, Any]) -> Iterator[str]:
@@ -195,21 +181,20 @@ class SandboxPlugin:
     NAME: Final = "oceanmock-sandboxes"
 
     def __init__(self, recorder: CoverageRecorder | None) -> None:
-        self._apis: dict[Mock, Mapping[str, str]] = {}
-        self._recorder = recorder
-        self._mocks: list[Mock] = []
+        self._recorder, self._has_failed = recorder, False
+        self._mocks = dict[Mock, Mapping[str, str]]()  # and the API of each scenario that they have by name
         self._older: list[SandboxHandle] = []
-        self._has_failed = False
 
     @classmethod
-    def of(cls, config: pytest.Config, mock: Mock | None = None) -> Self:
+    def of(cls, config: pytest.Config, mock: Mock) -> Self:
         """Return the plugin of this run, registered on first use; it observes the sandboxes of a server."""
         manager = config.pluginmanager
         if not manager.has_plugin(cls.NAME):
             manager.register(cls(manager.get_plugin(COVERAGE_PLUGIN)), cls.NAME)
         plugin = cast("Self", manager.get_plugin(cls.NAME))
-        if mock is not None and mock not in plugin._mocks:
-            plugin._mocks.append(mock)
+        if mock not in plugin._mocks:
+            served = mock.admin.ask("GET", "/scenarios")["scenarios"]  # read now: a test may hide the server's files
+            plugin._mocks[mock] = {scenario["name"]: scenario["api"] for scenario in served}
             mock.on_close = plugin._close
         return plugin
 
@@ -225,8 +210,11 @@ class SandboxPlugin:
         options: dict[str, Any] = {}
         problems: list[str] = []
         closest = None
-        for node, mark, sources in _marks(item):
-            lines = list(option_problems(mark.kwargs))
+        marked = ((node, mark) for node in item.listchain()[::-1] for mark in node.own_markers[::-1])
+        for node, mark in marked:  # the closest level first, from top to bottom
+            if mark.name != MARK:
+                continue
+            sources, lines = [locate(source, _folders(item)) for source in mark.args], [*option_problems(mark.kwargs)]
             if not mark.args and not mark.kwargs:
                 lines.append("it says nothing\n  Name a scenario, such as 'retry-failed-subtask'.")
             own_sources = []
@@ -252,13 +240,6 @@ class SandboxPlugin:
             raise InputError("\n".join(problems))
         return tuple(scenarios), options
 
-    def apis_of(self, mock: Mock) -> Mapping[str, str]:
-        """Return the API of each scenario that a server has by name."""
-        if mock not in self._apis:
-            served = mock.admin.ask("GET", "/scenarios")["scenarios"]
-            self._apis[mock] = {scenario["name"]: scenario["api"] for scenario in served}
-        return self._apis[mock]
-
     def _api_of(self, source: ScenarioSource, mock: Mock, *, reads_files: bool) -> str:
         """Return the API of a scenario. Raises InputError for what is none."""
         if isinstance(source, Mapping):
@@ -269,7 +250,7 @@ class SandboxPlugin:
         if not isinstance(source, str | Path):
             raise InputError(f"{source!r} is no scenario: give a name, a path or a mapping.")
         if isinstance(source, str):
-            apis = self.apis_of(mock)
+            apis = self._mocks[mock]
             if source not in apis:
                 hint = did_you_mean(source, list(apis))
                 raise InputError(f"there is no scenario {source!r} on the server. {hint}".rstrip())
@@ -287,8 +268,7 @@ class SandboxPlugin:
         """Record coverage; fail a test that has passed, where strict mode finds violations."""
         if self._recorder is not None:
             self._recorder.record(sandbox)
-        is_error_under_way = sys.exc_info()[0] is not None
-        if not sandbox.strict or self._has_failed or is_error_under_way:
+        if not sandbox.strict or self._has_failed or sys.exc_info()[0] is not None:
             return
         report = sandbox.admin.ask("GET", "/report", query={"tasks": 0})
         requests, faults = report["unexpected_requests"], report["unused_faults"]
@@ -303,12 +283,9 @@ class SandboxPlugin:
             if len(texts) > MAX_LISTED_VIOLATIONS:
                 lines.append(f"  … and {len(texts) - MAX_LISTED_VIOLATIONS} more")
         if lines:
-            lines += ["all requests:", report["journal"] or "no request"]
-            lines.append(
-                f"This test is strict. @pytest.mark.{MARK}(strict=False) makes it lenient; "
-                "`journal.clear()` and `faults.clear()` remove what the test expects."
-            )
-            pytest.fail("\n".join(lines), pytrace=False)
+            hint = f"This test is strict. @pytest.mark.{MARK}(strict=False) makes it lenient; "
+            hint += "`journal.clear()` and `faults.clear()` remove what the test expects."
+            pytest.fail("\n".join([*lines, "all requests:", report["journal"] or "no request", hint]), pytrace=False)
 
     def _open(self) -> list[SandboxHandle]:
         return [sandbox for mock in self._mocks for sandbox in mock.sandboxes]
@@ -376,15 +353,13 @@ def failure_sections(
             yield f"oceanmock states ({label})", "\n".join(states)
             continue
         for task in report["tasks"]:
-            explanation, timeline = task["explanation"], task["timeline"]
-            is_shown = explanation.partition("\n")[0] in failure
-            text = timeline if is_shown else f"{explanation}\n{timeline}"
+            is_shown = task["explanation"].partition("\n")[0] in failure
+            text = task["timeline"] if is_shown else f"{task['explanation']}\n{task['timeline']}"
             yield f"oceanmock {task['title']}: {task['state']}", text
         if rest := report["other_tasks"]:
             yield f"oceanmock: {len(rest)} more {sandbox.API.root.title}s", ", ".join(rest)
     if more := sandboxes[MAX_REPORTED_SANDBOXES:]:
-        names = ", ".join(sandbox.name for sandbox in more)
-        yield f"oceanmock: {len(more)} more sandboxes", names
+        yield f"oceanmock: {len(more)} more sandboxes", ", ".join(sandbox.name for sandbox in more)
 
 
 class CoverageRecorder:
@@ -398,14 +373,10 @@ class CoverageRecorder:
         from oceanmock.apis import APIS  # noqa: PLC0415 (slow)
         from oceanmock.report import Coverage  # noqa: PLC0415
 
-        self._option, self._coverage = option, Coverage(APIS)
-        self._problem = ""
+        self._option, self._coverage, self._problem = option, Coverage(APIS), ""
 
     def record(self, sandbox: SandboxHandle) -> None:
-        """Add what the clients of a sandbox observed, and the histories of its tasks.
-
-        Each history is a request of its own; only ``MAX_EXPLAINED_TASKS`` are read.
-        """
+        """Add what the clients of a sandbox observed, and the histories of its tasks, each by a request of its own."""
         api = sandbox.API.name
         scenarios = [scenario["name"] for scenario in sandbox.json()["scenarios"]]
         page = sandbox.admin.ask("GET", "/journal", query={"limit": JOURNAL_LIMIT})
