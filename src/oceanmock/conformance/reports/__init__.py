@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from cmath import phase
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from math import degrees
@@ -20,9 +20,9 @@ from typing import Any, Final, Literal
 import orjson
 
 from oceanmock.apis import api_named
-from oceanmock.checks import CheckResult, Exchange
+from oceanmock.checks import CheckResult, Exchange, folded
 from oceanmock.conformance.model import FAILED, INCOMPLETE, INTERRUPTED, NO_RESPONSE, PASSED, Result
-from oceanmock.engine.machine import format_label, parse_label, reachable
+from oceanmock.engine.machine import StateMachine, format_label, parse_label, reachable
 from oceanmock.observations import requested_operation
 from oceanmock.text import escape_unprintable, format_elapsed, one_line, plural, shorten
 
@@ -62,7 +62,7 @@ def observed(result: Result) -> dict[str, tuple[int, int]]:
     A transition that needs a switch of a scenario does not count.
     """
     root = diagrams_of(result)[0]
-    succeeded = [any(200 <= status < 300 for status in +counts) for counts in result.statuses.values()]
+    succeeded = [any(status in range(200, 300) for status in +counts) for counts in result.statuses.values()]
     return {"operations": (sum(succeeded), len(succeeded)), "transitions": (root.observed, root.total)}
 
 
@@ -148,7 +148,6 @@ SEVERITIES: Final[Mapping[str, Severity]] = {
     "schemathesis.unfinished": "note",
 }
 """Rule or family → severity, where it is no error: a client that keeps to the contract works all the same."""
-_INDEX: Final = re.compile(r"\[[0-9]+\]")
 _VALUE: Final = re.compile(r"b?'(?:[^'\\]|\\.)*'|b?\"(?:[^\"\\]|\\.)*\"|[-+.:\w]*[0-9][-+.:\w]*")
 """A quoted value, or a word with a digit, in a message."""
 
@@ -182,11 +181,6 @@ class Cause:
         return Counter(folded(item.breadcrumb) for item in self.findings)
 
 
-def folded(path: str) -> str:
-    """Return a path with `[*]` for each index."""
-    return _INDEX.sub("[*]", path)
-
-
 def causes(findings: Iterable[CheckResult], api: str) -> list[Cause]:
     """Return findings by their cause: the most severe first, of equals those whose source has the most weight.
 
@@ -194,7 +188,7 @@ def causes(findings: Iterable[CheckResult], api: str) -> list[Cause]:
     """
 
     def key(item: CheckResult) -> tuple[str, str]:
-        member = re.split(r"[.\]]", _INDEX.sub("", item.path))[-1]
+        member = re.split(r"[.\]]", folded(item.path).replace("[*]", ""))[-1]
         if item.rule.startswith("schema."):
             return item.rule, member
         text = item.message.replace(item.path, "…") if item.path else item.message
@@ -216,7 +210,7 @@ def causes(findings: Iterable[CheckResult], api: str) -> list[Cause]:
 
 def is_accepted(exchange: Exchange) -> bool:
     """Return whether a request succeeded, so that it changed the target."""
-    return exchange.status is not None and 200 <= exchange.status < 300
+    return exchange.status in range(200, 300)
 
 
 def clean(text: str) -> str:
@@ -233,17 +227,13 @@ def latencies(result: Result) -> dict[str, tuple[int, ...]]:
     }
 
 
-def members_of(path: str) -> list[str | int]:
-    """Return the keys and indices of a JSON path."""
-    return [int(n) if n else key for key, n in re.findall(r"\.?([^.\[\]]+)|\[([0-9]+)\]", path.removeprefix("$"))]
-
-
 def marked_body(body: bytes, path: str) -> tuple[str, str, str]:
     """Return a body for reading in three parts: before the member at a JSON path, the member, and after it.
 
     The whole is the first part if there is no such member.
     """
-    *above, last = members_of(path) or [""]
+    members = re.findall(r"\.?([^.\[\]]+)|\[([0-9]+)\]", path.removeprefix("$"))
+    *above, last = [int(index) if index else key for key, index in members] or [""]
     with suppress(LookupError, TypeError, ValueError):
         data = parent = orjson.loads(body if len(body) <= MAX_SHOWN_BODY else b"")
         for key in above:
@@ -258,11 +248,8 @@ def marked_body(body: bytes, path: str) -> tuple[str, str, str]:
 def body_text(body: bytes, limit: int = MAX_SHOWN_BODY) -> str:
     """Return a body for reading: its indented JSON, else its text, else its bytes in hex."""
     cut = f"\n… {len(body) - limit:,} more bytes" if len(body) > limit else ""
-    if not cut:
-        try:
-            return clean(orjson.dumps(orjson.loads(body), option=orjson.OPT_INDENT_2).decode())
-        except (ValueError, RecursionError):
-            pass
+    with suppress(ValueError, RecursionError):
+        return clean(orjson.dumps(orjson.loads(b"" if cut else body), option=orjson.OPT_INDENT_2).decode())
     try:
         text = body[:limit].decode("utf-8", errors="ignore" if cut else "strict")
     except UnicodeDecodeError:
@@ -277,10 +264,9 @@ def request_line(exchange: Exchange) -> str:
 
 def change_line(exchange: Exchange, api: str) -> str:
     """Return the operation that a request asked for, and its target, such as `dag.PASS: POST /api/v1/task/dag/7`."""
-    try:
+    body = None
+    with suppress(ValueError):
         body = orjson.loads(exchange.request_body)
-    except ValueError:
-        body = None
     name = requested_operation(api_named(api), exchange.operation, body)
     return f"{escape_unprintable(name)}: {request_line(exchange)}" if name else request_line(exchange)
 
@@ -320,9 +306,6 @@ def status_name(status: int) -> str:
     return "none" if status == NO_RESPONSE else str(status)
 
 
-# --- state diagrams -------------------------------------------------------------------------------
-
-
 BOX: Final = complex(124, 44)
 COLUMN: Final = 150
 MARGIN: Final = 16
@@ -357,111 +340,90 @@ class Move:
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """All moves between the states of two columns, drawn as an arc: above the boxes forwards, below them backwards."""
+    """All moves between the states of two columns, drawn as an arc: above the boxes forwards, below them backwards.
+
+    ``curve`` has the start, the control point and the end of a quadratic curve, ``middle`` is its point that is
+    farthest from the boxes, and ``angle`` the direction of its tip in degrees.
+    """
 
     moves: Sequence[Move]
-    before: int
-    after: int
-
-    @property
-    def count(self) -> int:
-        """Return how often the moves were observed."""
-        return sum(move.count for move in self.moves)
-
-    @property
-    def style(self) -> str:
-        """Return how it is drawn."""
-        if any(move.is_odd for move in self.moves):
-            return "odd"
-        return ("seen" if self.count else "unseen") if any(move.triggers for move in self.moves) else "leap"
-
-    @property
-    def curve(self) -> tuple[complex, complex, complex]:
-        """Return the start, the control point and the end of a quadratic curve."""
-        side = 1 if self.after >= self.before else -1
-        start, end = self.before * COLUMN + side * PORT, self.after * COLUMN - side * PORT.conjugate()
-        return start, (start + end) / 2 - side * 1j * (30 + 44 * abs(self.after - self.before)), end
-
-    @property
-    def middle(self) -> complex:
-        """Return the point of the curve that is farthest from the boxes."""
-        start, control, end = self.curve
-        return (start + 2 * control + end) / 4
-
-    @property
-    def angle(self) -> float:
-        """Return the direction of the tip in degrees."""
-        return degrees(phase(self.curve[2] - self.curve[1]))
+    count: int
+    style: str
+    curve: tuple[complex, complex, complex]
+    middle: complex
+    angle: float
 
 
 @dataclass(frozen=True, slots=True)
 class Diagram:
-    """One kind: how often each state was observed, which are terminal, and every change.
+    """One kind: how often each state was observed, and every change.
 
-    It is drawn as a row of boxes, the states, and edges between them. Points are complex numbers: x and y, y downwards.
+    It is drawn as a row of boxes, the ``columns``, and ``edges`` between them, in their order of drawing. Points are
+    complex numbers: x and y, y downwards. ``frame`` is x, y, width and height of the whole. Of the ``total`` of the
+    contract's transitions some were ``observed``. ``known`` are the states of the contract.
     """
 
     kind: str
     states: Mapping[str, int]
     known: Sequence[str]
-    terminal: Collection[str]
     moves: Sequence[Move]
-
-    @property
-    def observed(self) -> int:
-        """Return how many of the contract's transitions were observed."""
-        return sum(move.count > 0 for move in self.moves if move.triggers)
-
-    @property
-    def total(self) -> int:
-        """Return how many transitions the contract has."""
-        return sum(bool(move.triggers) for move in self.moves)
-
-    @property
-    def columns(self) -> list[str]:
-        """Return the states as they are drawn: running ones, then terminal ones, then those unknown to the contract."""
-        known = [state for state in self.known if state in self.states]
-        unknown = [state for state in self.states if state not in known]
-        return sorted(known, key=lambda state: state in self.terminal) + unknown[:MAX_UNKNOWN_STATES]
-
-    @property
-    def edges(self) -> list[Edge]:
-        """Return the edges in the order in which they are drawn."""
-        columns = self.columns
-        groups = grouped((move for move in self.moves if {*columns} >= {*move.states}), attrgetter("states"))
-        edges = [Edge(moves, *map(columns.index, states)) for states, moves in groups.items()]
-        return sorted(edges, key=lambda edge: (EDGE_STYLES.index(edge.style), edge.count))
-
-    @property
-    def frame(self) -> tuple[int, int, int, int]:
-        """Return x, y, width and height of the whole."""
-        ys = [BOX.imag / 2, -BOX.imag / 2, *(edge.middle.imag for edge in self.edges)]
-        x, y = -int(BOX.real / 2) - MARGIN, int(min(ys)) - MARGIN
-        return x, y, len(self.columns) * COLUMN + 2 * MARGIN, int(max(ys)) + MARGIN - y
+    columns: Sequence[str]
+    edges: Sequence[Edge]
+    frame: tuple[int, int, int, int]
+    observed: int
+    total: int
 
 
 def diagrams_of(result: Result) -> list[Diagram]:
     """Return a diagram per kind of the API, then one for any other kind in the result."""
     api, diagrams = api_named(result.api), []
     for name in dict.fromkeys([*api.states.MACHINES, *(kind for kind, _, _ in result.transitions)]):
-        machine = api.states.MACHINES.get(name)
-        counts = Counter({(b, a): n for (k, b, a), n in result.transitions.items() if k == name and b != a})
-        triggers: dict[tuple[str, str], list[str]] = {}
-        for item in machine.transitions if machine else ():
-            pair = format_label(item.before), format_label(item.after)
-            if not item.only or pair in counts:  # one that needs a switch is drawn only if observed
-                triggers.setdefault(pair, []).append(item.trigger)
-        moves = []
-        for before, after in dict.fromkeys([*triggers, *sorted(counts)]):
-            is_odd = machine is None or "/" not in before or "/" not in after
-            is_odd = is_odd or parse_label(after) not in reachable(machine, parse_label(before))
-            causes = tuple(dict.fromkeys(triggers.get((before, after), ())))
-            moves.append(Move(before, after, causes, counts[before, after], is_odd))
+        moves = _moves(result, name, api.states.MACHINES.get(name))
         states = Counter({state: 0 for move in moves for state in move.states})
         for (kind, label), count in result.labels.items():
             if kind == name:
                 states[label.partition("/")[0]] += count
         record = next((item for item in api.kinds if item.name == name), None)
         known, terminal = (record.states, record.terminal_states) if record else ((), ())
-        diagrams.append(Diagram(name, states, known, terminal, moves))
+        # running states, then terminal ones, then those unknown to the contract
+        columns = sorted((state for state in known if state in states), key=lambda state: state in terminal)
+        columns += [state for state in states if state not in columns][:MAX_UNKNOWN_STATES]
+        groups = grouped((move for move in moves if {*columns} >= {*move.states}), attrgetter("states"))
+        edges = [_edge(group, *map(columns.index, pair)) for pair, group in groups.items()]
+        edges.sort(key=lambda edge: (EDGE_STYLES.index(edge.style), edge.count))
+        ys = [BOX.imag / 2, -BOX.imag / 2, *(edge.middle.imag for edge in edges)]
+        x, y = -int(BOX.real / 2) - MARGIN, int(min(ys)) - MARGIN
+        frame = x, y, len(columns) * COLUMN + 2 * MARGIN, int(max(ys)) + MARGIN - y
+        counts = [move.count for move in moves if move.triggers]
+        observed = sum(count > 0 for count in counts)
+        diagrams.append(Diagram(name, states, known, moves, columns, edges, frame, observed, len(counts)))
     return diagrams
+
+
+def _moves(result: Result, kind: str, machine: StateMachine | None) -> list[Move]:
+    """Return the changes of a kind: those of its state machine, and any other that was observed."""
+    counts = Counter({(b, a): n for (k, b, a), n in result.transitions.items() if k == kind and b != a})
+    triggers: dict[tuple[str, str], list[str]] = {}
+    for item in machine.transitions if machine else ():
+        pair = format_label(item.before), format_label(item.after)
+        if not item.only or pair in counts:  # one that needs a switch is drawn only if observed
+            triggers.setdefault(pair, []).append(item.trigger)
+    moves = []
+    for before, after in dict.fromkeys([*triggers, *sorted(counts)]):
+        is_odd = machine is None or "/" not in before or "/" not in after
+        if machine is not None and not is_odd:
+            is_odd = parse_label(after) not in reachable(machine, parse_label(before))
+        causes = tuple(dict.fromkeys(triggers.get((before, after), ())))
+        moves.append(Move(before, after, causes, counts[before, after], is_odd))
+    return moves
+
+
+def _edge(moves: Sequence[Move], before: int, after: int) -> Edge:
+    """Return the edge from one column to another."""
+    count, side = sum(move.count for move in moves), 1 if after >= before else -1
+    style = ("seen" if count else "unseen") if any(move.triggers for move in moves) else "leap"
+    style = "odd" if any(move.is_odd for move in moves) else style
+    start, end = before * COLUMN + side * PORT, after * COLUMN - side * PORT.conjugate()
+    control = (start + end) / 2 - side * 1j * (30 + 44 * abs(after - before))
+    middle = (start + 2 * control + end) / 4
+    return Edge(moves, count, style, (start, control, end), middle, degrees(phase(end - control)))

@@ -29,7 +29,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from oceanmock import __version__
-from oceanmock.checks import CheckResult, Exchange, HeaderFields, Rule
+from oceanmock.checks import CheckResult, Exchange, HeaderFields, Rule, folded
 from oceanmock.clock import SECOND
 from oceanmock.conformance import reports
 from oceanmock.conformance.checks import all_rules
@@ -413,7 +413,7 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[tupl
     names = [{item["operation"] for item in run["operations"]} for run in (old, new)]
     texts: dict[str, Callable[[Mapping[str, Any]], Iterable[str]]] = {
         "deviations": lambda run: (
-            f"{item['rule']} at {reports.folded(item['breadcrumb'])}" for item in (*run["findings"], *run["known"])
+            f"{item['rule']} at {folded(item['breadcrumb'])}" for item in (*run["findings"], *run["known"])
         ),
         "version": lambda run: [run["version"]],
         "operations": lambda run: (item["operation"] for item in run["operations"]),
