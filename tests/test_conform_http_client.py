@@ -116,7 +116,7 @@ def allowing(client: HttpClient, *ids: str) -> HttpClient:
     for id in ids:
         client.guard.may_change(id)
     if not ids:
-        client.guard.may_change_everything()
+        client.guard.allows_everything = True
     return client
 
 
@@ -317,7 +317,7 @@ def test_nor_is_one_that_an_obshell_reads_as_another(obshell: Logged, id: str) -
 
 def test_on_a_mock_of_ones_own_everything_may_be_changed(ocp: Logged) -> None:
     client = client_to(ocp, write=True)
-    client.guard.may_change_everything()
+    client.guard.allows_everything = True
 
     client.send("DELETE", TASKS)
 
@@ -349,7 +349,7 @@ OTHERS: Final = [
 @pytest.mark.parametrize("id", OTHERS)
 def test_an_id_of_another_agent_is_never_sent(obshell: Logged, id: str) -> None:
     client = wire_to_obshell(obshell, write=True)
-    client.guard.may_change_everything()
+    client.guard.allows_everything = True
 
     for method in ("GET", "POST", "HEAD"):
         for place in (f"dag/{id}", f"node/{id}", f"sub_task/{id}", f"sub_task/{id}/logs"):
@@ -880,7 +880,7 @@ def test_no_secret_gets_into_anything_that_is_kept(echoing: Logged, auth: str) -
     told: list[Event] = []
     target = Target(echoing.url, api, credentials, own_address=OWN)
     client = HttpClient(target, Options(write=True), listen=told.append)
-    client.guard.may_change_everything()
+    client.guard.allows_everything = True
 
     path = {"ocp": f"{TASK}/retry", "obshell": DAG}[api]
     exchange = client.send("POST", f"{path}?token={HUSH}", json={"password": HUSH, "a": 1})

@@ -13,6 +13,7 @@ import re
 from abc import ABC, abstractmethod
 from collections import Counter, defaultdict
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from typing import Any, ClassVar, Final, Literal
@@ -33,7 +34,6 @@ UNAVAILABLE: Final = frozenset({429, 502, 503, 504})
 """Statuses of a response that does not depend on the request: the server is busy or away."""
 UNREADABLE: Final = (LookupError, TypeError, ValueError, AttributeError)
 """The exceptions of reading a body of another shape than the contract's."""
-_PLACE: Final = re.compile(r"\[[0-9]+\]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +65,9 @@ class Exchange:
 
     def json(self) -> Any:
         """Return the response's JSON, or None."""
-        try:
+        with suppress(ValueError):
             return orjson.loads(self.response_body)
-        except ValueError:
-            return None
+        return None
 
     def header(self, name: str) -> str | None:
         """Return the first response header of this name, in any case."""
@@ -124,7 +123,12 @@ class CheckResult:
     @property
     def cause(self) -> tuple[str, str, int | None, str]:
         """Return the key without the places in lists."""
-        return self.rule, self.operation, self.status, _PLACE.sub("[*]", self.path)
+        return self.rule, self.operation, self.status, folded(self.path)
+
+
+def folded(path: str) -> str:
+    """Return a path with `[*]` for each index."""
+    return re.sub(r"\[[0-9]+\]", "[*]", path)
 
 
 def check(rule: str, passed: bool, path: str = "$", message: str = "") -> CheckResult:
@@ -296,9 +300,8 @@ class Contract:
 
     def definition_of(self, operation: Operation) -> Mapping[str, Any]:
         """Return an operation's object in the contract."""
-        item: Mapping[str, Any] = self.spec["paths"][operation.path]
-        definition: Mapping[str, Any] = item[operation.method.lower()]
-        return definition
+        item: Mapping[str, Mapping[str, Any]] = self.spec["paths"][operation.path]
+        return item[operation.method.lower()]
 
     def resolved(self, node: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return the object that a reference stands for; any other object as it is."""
@@ -353,35 +356,43 @@ class Subject:
         return tuple(unquote(part) for template, part in pairs if template.startswith("{"))
 
     @property
+    def envelope(self) -> Mapping[str, Any]:
+        """Return the body if it is an object, else an empty one."""
+        return self.body if isinstance(self.body, dict) else {}
+
+    @property
     def data(self) -> Any:
         """Return the envelope's data, or None."""
-        return self.body.get("data") if isinstance(self.body, dict) else None
+        return self.envelope.get("data")
 
     @property
     def error(self) -> Mapping[str, Any]:
         """Return the envelope's error, or an empty mapping."""
-        error = self.body.get("error") if isinstance(self.body, dict) else None
+        error = self.envelope.get("error")
         return error if isinstance(error, dict) else {}
 
     @property
     def at(self) -> int | None:
         """Return the instant that the response's timestamp names, or None."""
-        return instant(self.body.get("timestamp")) if isinstance(self.body, dict) else None
+        return instant(self.envelope.get("timestamp"))
 
     @cached_property
     def request_json(self) -> Mapping[str, Any]:
-        """Return the request's JSON object, its keys in lower case; empty for anything else."""
-        try:
-            sent = orjson.loads(self.exchange.request_body)
-        except ValueError:
-            return {}
-        return {str(key).lower(): value for key, value in sent.items()} if isinstance(sent, dict) else {}
+        return fields_of(self.exchange.request_body)
 
 
 Check = Callable[[Subject], Iterable[CheckResult]]
 Probes = Generator[Probe | tuple[Subject, CheckResult], Subject | None, None]
 """Probes in their order, and results of comparing their responses. Each probe is answered with its response; with None
 if it was not sent, or not answered."""
+
+
+def fields_of(body: bytes) -> dict[str, Any]:
+    """Return the JSON object in a request's body, its keys in lower case, as Go reads them; empty for anything else."""
+    fields = None
+    with suppress(ValueError):
+        fields = orjson.loads(body)
+    return {str(key).lower(): value for key, value in fields.items()} if isinstance(fields, dict) else {}
 
 
 def objects(value: Any) -> list[dict[str, Any]]:
@@ -437,7 +448,15 @@ class RuleChecker:
     def results(self, subject: Subject) -> Iterator[CheckResult]:
         """Yield the result of every check of one exchange."""
         for entry in self.checks:
-            yield from guarded(entry, subject)
+            yield from self.guarded(entry, subject)
+
+    def guarded(self, check: Check, subject: Subject) -> Iterator[CheckResult]:
+        """Yield the results of a check; if it raises, a failed ``answer.unforeseen``."""
+        try:
+            yield from check(subject)
+        except Exception as problem:  # a response of any shape may come; none may end the run
+            detail = f"{type(problem).__name__}: {problem}"[:200]
+            yield CheckResult("answer.unforeseen", "$", f"no check can read this answer ({detail}).")
 
     def failures(self, subject: Subject, results: Iterable[CheckResult]) -> list[CheckResult]:
         """Count results, and return the failed ones, complete: the first of a kind, whatever their places in a list."""
@@ -450,7 +469,7 @@ class RuleChecker:
             if result.passed:
                 continue
             count.broken += 1
-            paths = self._similar[result.rule, subject.id, status, _PLACE.sub("[*]", result.path)]
+            paths = self._similar[result.rule, subject.id, status, folded(result.path)]
             if len(paths) < MAX_SIMILAR_RESULTS:
                 paths.add(result.path)
             if result.path in paths and (result.rule, result.path) not in failed:
@@ -459,12 +478,3 @@ class RuleChecker:
                     result, operation=subject.id, status=status, source=source, exchange=subject.exchange
                 )
         return list(failed.values())
-
-
-def guarded(check: Check, subject: Subject) -> Iterator[CheckResult]:
-    """Yield the results of a check; if it raises, a failed ``answer.unforeseen``."""
-    try:
-        yield from check(subject)
-    except Exception as problem:  # a response of any shape may come; none may end the run
-        detail = f"{type(problem).__name__}: {problem}"[:200]
-        yield CheckResult("answer.unforeseen", "$", f"no check can read this answer ({detail}).")

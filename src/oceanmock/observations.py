@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final, Literal
 
 from oceanmock.api import Api, Json
-from oceanmock.checks import CheckResult, Subject, check, instant, numbered, objects
+from oceanmock.checks import CheckResult, Exchange, Subject, check, instant, numbered, objects
 from oceanmock.clock import SECOND
 
 SKEW: Final = 2 * SECOND
@@ -53,12 +53,11 @@ class Observation:
 
     @property
     def label(self) -> tuple[str, str]:
-        """Return state and operation."""
+        """Return state and operation; ``words`` are both as the transition tables write them."""
         return self.state, self.operation
 
     @property
     def words(self) -> str:
-        """Return state and operation, as the transition tables write them."""
         return f"{self.state}/{self.operation}" if self.operation else self.state
 
 
@@ -75,25 +74,27 @@ def observations(api: Api, operation: str, body: Any) -> Iterator[Observation]:
     for path, item in numbered(rows, "$.data.contents") if isinstance(rows, list) else [("$.data", data)]:
         for level, kind in enumerate(api.kinds):
             if kind.name == shows or (not shows and kind.own_key in item):
-                top = _observation(api, level, item, path)
-                yield from top.all() if top is not None else ()
+                for top in _observed(api, level, [(path, item)]):
+                    yield from top.all()
                 break
 
 
-def _observation(
-    api: Api, level: int, item: Json, path: str, *, parent: str = "", root: str = ""
-) -> Observation | None:
-    """Return the observation of an item of a kind; its parts are of the next one."""
-    kind, id, state = api.kinds[level], id_text(item.get("id")), item.get(api.state_key)
-    if not id or not isinstance(state, str):
-        return None
-    key, root = kind.parts_key, root if level else id
-    children = (
-        _observation(api, level + 1, part, place, parent=id, root=root)
-        for place, part in numbered(item.get(key), f"{path}.{key}")
-    )
-    name, operation, parts = text_at(item, "name"), text_at(item, api.operation_key), tuple(filter(None, children))
-    return Observation(kind.name, id, name, state, operation, parent, root, path, item, parts)
+def _observed(
+    api: Api, level: int, items: Iterable[tuple[str, Json]], *, parent: str = "", root: str = ""
+) -> Iterator[Observation]:
+    """Yield the observations of items of a kind; their parts are of the next one."""
+    for path, item in items:
+        kind, id, state = api.kinds[level], id_text(item.get("id")), item.get(api.state_key)
+        if id and isinstance(state, str):
+            name, operation, whole = text_at(item, "name"), text_at(item, api.operation_key), root if level else id
+            members = numbered(item.get(kind.parts_key), f"{path}.{kind.parts_key}")
+            parts = tuple(_observed(api, level + 1, members, parent=id, root=whole))
+            yield Observation(kind.name, id, name, state, operation, parent, whole, path, item, parts)
+
+
+def items_in_response(api: Api, exchange: Exchange) -> list[Observation]:
+    """Return the items of a response with 200."""
+    return [*observations(api, exchange.operation, exchange.json())] if exchange.status == 200 else []
 
 
 def requested_operation(api: Api, operation: str, body: Any) -> str:
@@ -117,9 +118,6 @@ def text_at(body: Mapping[str, Any], key: str) -> str:
     """Return a text of an object, or an empty one."""
     value = body.get(key)
     return value if isinstance(value, str) else ""
-
-
-# --- checks of items ------------------------------------------------------------------------------
 
 
 def items_in(subject: Subject, api: Api, kind: str) -> Iterator[tuple[str, Json]]:
@@ -189,24 +187,16 @@ def check_parts(api: Api, subject: Subject) -> Iterator[CheckResult]:
             for part in item.all()
         )
         for part in item.parts:
-            if part.state in api.kind(part.kind).terminal_states and "CANCEL" not in (item.operation, part.operation):
-                if is_first_run:
-                    yield from _within(item, part, api.start_key, before=item, after=part)
-                if item.state in table.settled:
-                    yield from _within(item, part, api.end_key, before=part, after=item)
-
-
-def _within(
-    item: Observation, part: Observation, key: str, *, before: Observation, after: Observation
-) -> Iterator[CheckResult]:
-    """Check that a time of one is no later than that of the other."""
-    first, then = instant(before.raw.get(key)), instant(after.raw.get(key))
-    if first and then:  # neither absent nor the epoch
-        wrong = f"{key} is {part.raw[key]}, and that of {item.kind} {item.id} is {item.raw[key]}."
-        yield check("parent.times", first <= then + SKEW, f"{part.path}.{key}", wrong)
-
-
-# --- the items of a target ------------------------------------------------------------------------
+            if part.state not in api.kind(part.kind).terminal_states or "CANCEL" in (item.operation, part.operation):
+                continue
+            for key, before, after, applies in (
+                (api.start_key, item, part, is_first_run),
+                (api.end_key, part, item, item.state in table.settled),
+            ):
+                first, then = instant(before.raw.get(key)), instant(after.raw.get(key))
+                if applies and first and then:  # neither absent nor the epoch
+                    wrong = f"{key} is {part.raw[key]}, and that of {item.kind} {item.id} is {item.raw[key]}."
+                    yield check("parent.times", first <= then + SKEW, f"{part.path}.{key}", wrong)
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,8 +249,6 @@ class Required:
     since: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
 
-# --- observations over time -----------------------------------------------------------------------
-
 View = Literal["list", "detail", "part"]
 """A row of a list; a whole task or dag, or a part within it; a part requested by itself."""
 
@@ -283,11 +271,6 @@ class Sample(Observation):
         """Return kind and id."""
         return self.kind, self.id
 
-    @property
-    def operation_id(self) -> str:
-        """Return the operation whose response it is of."""
-        return self.subject.id
-
 
 def is_same_end(before: Sample, now: Sample) -> bool:
     """Return whether both show the same end, so that nothing happened in between."""
@@ -307,10 +290,9 @@ def view_rule(*samples: Sample) -> str:
 
 def is_alike(one: Any, other: Any) -> bool:
     """Return whether two values are equal; OCP's response to a submit has a user's name alone."""
-    if isinstance(one, dict) and isinstance(other, str):
-        return bool(one.get("name") == other)
-    if isinstance(one, str) and isinstance(other, dict):
-        return bool(other.get("name") == one)
+    for user, name in ((one, other), (other, one)):
+        if isinstance(user, dict) and isinstance(name, str):
+            return bool(user.get("name") == name)
     return bool(plain(one) == plain(other))
 
 
@@ -332,17 +314,14 @@ def plain(value: Any) -> Any:
 class Call:
     """An operation that was, or may have been, accepted: ``task.RETRY`` on task 7."""
 
+    kind: str
+    """The kind of its target."""
     name: str
     id: str
     roots: frozenset[str]
     """The tasks or dags it may have changed; empty means any."""
     is_sure: bool
     """True if it was accepted; False if there was no response, or an inconclusive one."""
-
-    @property
-    def kind(self) -> str:
-        """Return the kind of its target."""
-        return self.name.partition(".")[0]
 
 
 @dataclass(frozen=True, slots=True)

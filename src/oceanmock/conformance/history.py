@@ -21,18 +21,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
 from oceanmock.apis import api_named
-from oceanmock.checks import (
-    CheckResult,
-    Contract,
-    Exchange,
-    RuleChecker,
-    Subject,
-    check,
-    guarded,
-    instant,
-    objects,
-    whole,
-)
+from oceanmock.checks import CheckResult, Contract, Exchange, RuleChecker, Subject, check, instant, objects, whole
 from oceanmock.clock import MILLISECOND, SECOND
 from oceanmock.conformance.checks import RULES
 from oceanmock.conformance.model import TransitionCounts
@@ -93,8 +82,7 @@ class HistoryChecker(RuleChecker):
     def forget(self) -> None:
         """Delete the observations, as after a reset of the server; the counts stay."""
         self._own: ApiHistory = self._api.checks.HISTORY(is_shared=self._is_shared)
-        self._last: dict[ItemKey, dict[str, Sample]] = {}
-        """The last observation by each operation."""
+        self._last: dict[ItemKey, dict[str, Sample]] = {}  # by each operation
         self._latest: dict[ItemKey, Sample] = {}
         self._roots: dict[ItemKey, str] = {}
         self._calls: list[Call] = []
@@ -121,20 +109,18 @@ class HistoryChecker(RuleChecker):
     def results(self, subject: Subject) -> Iterator[CheckResult]:
         """Yield the result of every check of one exchange."""
         for item in (self._clock, self._dates, self._trace_id, self._still_there, self._call):
-            yield from guarded(item, subject)
+            yield from self.guarded(item, subject)
         samples = self._samples(subject)
         lines = self._own.log_lines(subject) if subject.status == 200 and subject.path_ids else None
         key = [*self._api.ids_of(subject.id)][-1] if lines is not None else "", (subject.path_ids or ("",))[-1]
         if lines is not None and key in self._latest:
             self._logs[key] = subject, lines, self._latest[key]
-        yield from guarded(lambda _: self._compare(samples), subject)
-        yield from guarded(lambda _: self._own.results(subject, samples, self._latest), subject)
+        yield from self.guarded(lambda _: self._compare(samples), subject)
+        yield from self.guarded(lambda _: self._own.results(subject, samples, self._latest), subject)
 
     def _samples(self, subject: Subject) -> list[Sample]:
         """Return a response's observations; a part has the task or dag of an earlier one."""
-        if subject.status != 200:
-            return []
-        items = list(observations(self._api, subject.id, subject.body))
+        items = list(observations(self._api, subject.id, subject.body)) if subject.status == 200 else []
         view: View = "list" if items and items[0].path != "$.data" else "detail"
         if view == "detail" and items and items[0].kind != self._api.root.name:
             view = "part"
@@ -157,18 +143,14 @@ class HistoryChecker(RuleChecker):
             for item in items
         ]
 
-    # --- the server -------------------------------------------------------------------------------
-
     def _clock(self, subject: Subject) -> Iterator[CheckResult]:
         """Check that a clock does not go back."""
         at = subject.at
-        clock = None if at is None else self._own.clock_of(subject)
-        if at is None or clock is None:
-            return
-        latest = self._timestamps.setdefault(clock, at)
-        wrong = f"timestamp is {subject.body['timestamp']}, before that of an earlier answer."
-        yield check("envelope.went-back", at >= latest - SET_BACK, "$.timestamp", wrong)
-        self._timestamps[clock] = max(latest, at)
+        if at is not None and (clock := self._own.clock_of(subject)) is not None:
+            latest = self._timestamps.setdefault(clock, at)
+            wrong = f"timestamp is {subject.body['timestamp']}, before that of an earlier answer."
+            yield check("envelope.went-back", at >= latest - SET_BACK, "$.timestamp", wrong)
+            self._timestamps[clock] = max(latest, at)
 
     def _dates(self, subject: Subject) -> Iterator[CheckResult]:
         """Check that the timestamp is in the zone of the header Date, and the duration against the client's.
@@ -186,7 +168,7 @@ class HistoryChecker(RuleChecker):
                 wrong = f"timestamp is {subject.body['timestamp']}, and the header Date is {date}: another zone."
                 passed = not zones or rest > 2 * FUTURE or abs(at - sent) > most + FUTURE
                 yield check("envelope.date", passed, "$.timestamp", wrong)
-        took = whole(subject.body.get("duration")) if isinstance(subject.body, dict) else None
+        took = whole(subject.envelope.get("duration"))
         if took is not None:
             wrong = f"duration is {took}, and the answer came after {exchange.took // MILLISECOND} ms."
             passed = took * MILLISECOND <= exchange.took + LONGEST_GAP
@@ -194,7 +176,7 @@ class HistoryChecker(RuleChecker):
 
     def _trace_id(self, subject: Subject) -> Iterator[CheckResult]:
         """Check that no two answers have one traceId; a request may bring its own."""
-        id = subject.body.get("traceId") if isinstance(subject.body, dict) else None
+        id = subject.envelope.get("traceId")
         is_brought = any("trace" in name.lower() for name, _ in subject.exchange.request_headers)
         if isinstance(id, str) and id.strip() and not is_brought:
             self._trace_ids[id] += 1
@@ -215,8 +197,6 @@ class HistoryChecker(RuleChecker):
 
     def _is_ours(self, root: str) -> bool:
         return self.own_ids is None or (bool(root) and root in self.own_ids)
-
-    # --- operations -------------------------------------------------------------------------------
 
     def _call(self, subject: Subject) -> Iterator[CheckResult]:
         """Check an operation against the observations before it, and record it.
@@ -245,7 +225,7 @@ class HistoryChecker(RuleChecker):
                 roots.add(self._roots.get(key, ""))
                 if root in self._api.ids_of(subject.id):  # ocp-express ignores the task of a pair
                     roots.add(subject.path_ids[0])
-            self._calls.append(Call(name, key[1], frozenset(roots - {""}), is_sure))
+            self._calls.append(Call(kind, name, key[1], frozenset(roots - {""}), is_sure))
 
     def _calls_since(self, before: Sample) -> list[Call]:
         """Return the operations since an observation that may have changed its task or dag, or a part of it."""
@@ -273,8 +253,6 @@ class HistoryChecker(RuleChecker):
             labels = after if is_certain and call.is_sure and is_own and after else labels | after
         return in_time(machine, labels)
 
-    # --- observations -----------------------------------------------------------------------------
-
     def _compare(self, samples: list[Sample]) -> Iterator[CheckResult]:
         """Check every observation of a response against the earlier ones, and record it."""
         for item in samples:
@@ -288,11 +266,11 @@ class HistoryChecker(RuleChecker):
             if (
                 latest is not None
                 and not is_waited_for
-                and (latest.operation_id, latest.calls, latest.raw) == (now.operation_id, now.calls, now.raw)
+                and (latest.subject.id, latest.calls, latest.raw) == (now.subject.id, now.calls, now.raw)
             ):
                 yield check("terminal.moved" if now.is_terminal else "transition.illegal", True)
                 continue
-            same = by_operation.get(now.operation_id)
+            same = by_operation.get(now.subject.id)
             if same is not None:
                 yield from against(same, now, self._transition(same, now))
             if latest is not None and latest is not same:
@@ -311,12 +289,12 @@ class HistoryChecker(RuleChecker):
                     passed = now.end >= (latest.subject.at or 0) - SKEW
                     yield check("time.not-renewed", passed, f"{now.path}.{self._api.end_key}", wrong)
         for now in samples:
-            before = self._last[now.key].get(now.operation_id)
+            before = self._last[now.key].get(now.subject.id)
             if now.operation:
                 self.labels[now.kind, now.words] += 1
                 if before is not None and before.words != now.words:
                     self.transitions[now.kind, before.words, now.words] += 1
-            self._latest[now.key] = self._last[now.key][now.operation_id] = now
+            self._latest[now.key] = self._last[now.key][now.subject.id] = now
 
     def _transition(self, before: Sample, now: Sample) -> Iterator[CheckResult]:
         """Check that an item could become what it is; the schema's checks report other labels."""
@@ -340,25 +318,24 @@ class HistoryChecker(RuleChecker):
     def _between(self, now: Sample) -> Iterator[CheckResult]:
         """Check that other operations show the same between two equal answers of one operation."""
         by_operation = self._last[now.key]
-        same = by_operation.get(now.operation_id)
-        if same is None or not (is_same_end(same, now) or self._is_still(same, now)):
+        same = by_operation.get(now.subject.id)
+        if same is None:
             return
+        if not is_same_end(same, now):
+            is_sure = self._is_ours(now.root) or now.end is not None  # else it may have run, and run again
+            if not is_sure or same.raw != now.raw or self._calls_since(same):
+                return
         for other in by_operation.values():
             rule = view_rule(other, now)
             if other.subject.exchange.number > same.subject.exchange.number:
                 yield check(rule, True)
                 for name in self._shared(other, now) if same.raw == now.raw else [self._api.state_key]:
                     if not is_alike(other.raw[name], now.raw[name]):
-                        wrong = f"{name} is {other.raw[name]!r} here, and {now.raw[name]!r} in {now.operation_id},"
+                        wrong = f"{name} is {other.raw[name]!r} here, and {now.raw[name]!r} in {now.subject.id},"
                         there = same.subject.exchange, f"{same.path}.{name}"
                         path = f"{other.path}.{name}"
                         result = CheckResult(rule, path, f"{wrong} before and after.", earlier=there)
                         self._late.append((other.subject, result))
-
-    def _is_still(self, before: Sample, now: Sample) -> bool:
-        """Return whether an item, ended or not, cannot have changed, as both observations are equal."""
-        is_sure = self._is_ours(now.root) or now.end is not None  # else it may have run, and run again
-        return is_sure and before.raw == now.raw and not self._calls_since(before)
 
     def _is_unmoved(self, before: Sample, now: Sample) -> bool:
         """Return whether nothing can have happened between two observations of an ended item.
@@ -428,35 +405,28 @@ class HistoryChecker(RuleChecker):
             wrong = f"{now.kind} {now.id} is still {now.words}, long after its parts have ended."
             yield check("parent.stuck", at - since < LONGEST_WAIT, now.path, wrong)
 
-    # --- members ----------------------------------------------------------------------------------
-
     def _members(self, before: Sample, now: Sample) -> Iterator[CheckResult]:
         """Check the members that never change, times, those of an ended item, and its parts."""
-        table, path, is_view = self._own.members[now.kind], now.path, before.operation_id != now.operation_id
+        table, path, is_view = self._own.members[now.kind], now.path, before.subject.id != now.subject.id
         is_unmoved, rule = self._is_unmoved(before, now), view_rule(before, now) if is_view else "kept.changed"
-        where = f" in {before.operation_id}" if is_view else ""
+        where = f" in {before.subject.id}" if is_view else ""
         for name in self._shared(before, now):
             old, new = before.raw[name], now.raw[name]
             if is_unmoved or name in table.fixed:
                 kind = rule if is_view or name in table.fixed else "terminal.moved"
                 wrong = f"{name} is {new!r}, and was {old!r}{where}; it cannot have changed in between."
                 yield check(kind, is_alike(old, new), f"{path}.{name}", wrong)
-            elif name in table.times:
-                yield from self._renewed(name, before, now)
+            elif name in table.times and (old_at := instant(old)) and (new_at := instant(new)) and old_at != new_at:
+                # neither is absent nor the epoch, to which obshell resets
+                wrong = f"{name} was {old}, and is {new}, from before that was read."
+                least = max(old_at, (before.subject.at or 0) - SKEW) - self._own.slack(now)
+                yield check("time.went-back", new_at >= least, f"{path}.{name}", wrong)
         key = self._api.kind(now.kind).parts_key
         parts, now_parts = before.raw.get(key), now.raw.get(key)
         if isinstance(parts, list) and isinstance(now_parts, list):
             ids, now_ids = (sorted(id_text(item.get("id")) for item in objects(some)) for some in (parts, now_parts))
             wrong = f"the {key} of {now.kind} {now.id} are others than before{where}."
             yield check(rule, ids == now_ids, f"{now.path}.{key}", wrong)
-
-    def _renewed(self, name: str, before: Sample, now: Sample) -> Iterator[CheckResult]:
-        """Check that a time that has changed is later than the answer that had the old one."""
-        old, new, slack = instant(before.raw[name]), instant(now.raw[name]), self._own.slack(now)
-        if old and new and old != new:  # neither absent nor the epoch, to which obshell resets
-            wrong = f"{name} was {before.raw[name]}, and is {now.raw[name]}"
-            least = max(old, (before.subject.at or 0) - SKEW) - slack
-            yield check("time.went-back", new >= least, f"{now.path}.{name}", f"{wrong}, from before that was read.")
 
     def _counts(self, now: Sample) -> Iterator[CheckResult]:
         """Check that a count of runs grows by the runs that were requested."""

@@ -315,38 +315,36 @@ class HttpClient:
         return result
 
     def _record(self, request: Any, target: str, outcome: Reply, *, times: tuple[int, int]) -> Exchange:
-        """Count an exchange, announce it, check it and return it; secrets are masked."""
-        path, question, query = target.partition("?")
+        """Count an exchange, announce it and return it; secrets are masked."""
         request_headers = _pairs(request.headers.items())
-        in_request = {value.split(" ", 1)[-1] for name, value in request_headers if is_secret(name, value)}
-        secrets = {*self._secrets, *in_request}
+        in_request = secrets_in(request_headers)
         is_own = bool(getattr(request, "is_own", False) and self.target.auth is not None)
-        status, headers, body, problem = None, HeaderFields(), b"", ""
-        if isinstance(outcome, requests.Response):
-            # a made-up secret may be a key of the JSON
-            status, in_response = outcome.status_code, secrets if is_own else self._secrets
-            headers = mask_fields(_pairs(outcome.raw.headers.items()), in_response)
-            body = hide(mask_body(outcome.content), in_response)
-        else:
-            problem = hide(mask_text(problem_of(outcome).text), secrets)
-        operation = find_operation(self.operations, request.method, path)
+        operation = find_operation(self.operations, request.method, target.partition("?")[0])
         exchange = Exchange(
             number=self.request_count + 1,
             phase=self.phase,
             operation=operation.id if operation else "",
             method=request.method,
-            target=hide(mask_text(path) + question + mask_query(query), secrets),
-            request_headers=mask_fields(request_headers, in_request),
-            request_body=hide(mask_body(_plain_body(request)), secrets),
-            status=status,
-            response_headers=headers,
-            response_body=body,
+            target=target,
+            request_headers=request_headers,
+            request_body=_plain_body(request),
+            status=None,
+            response_headers=(),
+            response_body=b"",
             sent_at=times[0],
             took=times[1],
-            problem=problem,
             expects_refusal=self._expects_refusal,
             credentials="own" if is_own else "others" if in_request else "none",
         )
+        if isinstance(outcome, requests.Response):
+            received = _pairs(outcome.raw.headers.items())
+            status, body = outcome.status_code, outcome.content
+            exchange = replace(exchange, status=status, response_headers=received, response_body=body)
+        else:
+            exchange = replace(exchange, problem=mask_text(problem_of(outcome).text))
+        secrets = self._secrets | in_request
+        # a made-up secret may be a key of the JSON
+        exchange = masked(exchange, secrets, secrets if is_own else self._secrets)
         self._keep(exchange)
         return exchange
 
@@ -439,11 +437,26 @@ def _secrets_of(auth: Any) -> frozenset[str]:
     return frozenset(long | {quote(item) for item in long})
 
 
-def mask_fields(headers: HeaderFields, secrets: Iterable[str]) -> HeaderFields:
-    return tuple((name, hide(value, secrets)) for name, value in mask_headers(headers))
+def secrets_in(headers: HeaderFields) -> set[str]:
+    """Return the secrets in a request's headers."""
+    return {value.split(" ", 1)[-1] for name, value in headers if is_secret(name, value)}
 
 
-def hide(text: Any, secrets: Iterable[str]) -> Any:
+def masked(exchange: Exchange, in_request: Iterable[str], in_response: Iterable[str]) -> Exchange:
+    """Return an exchange with everything masked that is secret by itself, and the given secrets."""
+    path, question, query = exchange.target.partition("?")
+    return replace(
+        exchange,
+        target=_hide(mask_text(path) + question + mask_query(query), in_request),
+        request_headers=tuple((n, _hide(v, in_request)) for n, v in mask_headers(exchange.request_headers)),
+        request_body=_hide(mask_body(exchange.request_body), in_request),
+        response_headers=tuple((n, _hide(v, in_response)) for n, v in mask_headers(exchange.response_headers)),
+        response_body=_hide(mask_body(exchange.response_body), in_response),
+        problem=_hide(exchange.problem, in_request),
+    )
+
+
+def _hide(text: Any, secrets: Iterable[str]) -> Any:
     """Return a text, or bytes, with every secret masked."""
     for secret in secrets:
         if len(secret) >= MIN_SECRET:

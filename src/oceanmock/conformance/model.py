@@ -14,12 +14,10 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 from urllib.parse import unquote
 
-import orjson
-
-from oceanmock.checks import CheckResult, Contract, Exchange, Phase, RuleCount
+from oceanmock.checks import CheckResult, Contract, Exchange, Phase, RuleCount, fields_of
 from oceanmock.clock import SECOND
 from oceanmock.errors import OceanmockError
-from oceanmock.observations import Observation, observations, requested_operation
+from oceanmock.observations import items_in_response, requested_operation
 from oceanmock.openapi import Operation, Spec, operations_at
 
 if TYPE_CHECKING:
@@ -210,8 +208,6 @@ def contract_for(api: ApiName, version: str = "") -> Contract:
     return Contract(api, spec_for(api, version), version=version, newest=spec_for(api))
 
 
-# --- what a run may send --------------------------------------------------------------------------
-
 SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 """Methods that change nothing (RFC 9110, 9.2.1)."""
 REWRITING_HEADERS: Final = ("transfer-encoding", "x-http-method", "x-http-method-override", "x-method-override")
@@ -234,7 +230,8 @@ class Guard:
     responses show, and registered ids, such as those of nothing. A request that names the address of another agent is
     never sent, since the target would forward it; nor, while ``spared`` says why, one with an id that no response has
     shown; nor one that does harm which nothing undoes (``never_during`` of the API). What is not known to be allowed is
-    refused.
+    refused. ``submits`` are the methods and paths of requests that may start a task; ``allows_everything`` is for a
+    mock that nobody else uses.
     """
 
     def __init__(self, target: Target, options: Options, operations: Sequence[Operation]) -> None:
@@ -252,21 +249,13 @@ class Guard:
         self._shown = set[tuple[str, str]]()
         self._harmful, self._before_it = ("", "") if options.cancel_rollback else self._server.never_during
         self._exposed = set[str]()
-        self._allows_everything = False
-        self._submits = set[tuple[str, str]]()
+        self.allows_everything = False
+        self.submits = set[tuple[str, str]]()
         self._ids = {(self._api.root.name, str(id)) for id in options.tasks}
 
     def may_change(self, id: str | int, *, kind: str = ANY_KIND) -> None:
         """Allow changes to an id of a kind; ``ANY_KIND``, for ids of nothing, any method."""
         self._ids.add((kind, str(id)))
-
-    def may_submit(self, method: str, path: str) -> None:
-        """Allow a request that starts a task."""
-        self._submits.add((method, path))
-
-    def may_change_everything(self) -> None:
-        """Allow every change, as on a mock that nobody else uses."""
-        self._allows_everything = True
 
     def check(self, method: str, target: str, body: bytes) -> None:
         """Raise NotAllowed for a request that must not be sent; ``target`` is path and query."""
@@ -280,7 +269,7 @@ class Guard:
             raise NotAllowed(f"{refused} no response has shown {id}, and {self.spared} --unknown-ids allows it.")
         if not self._writes and method != "GET":
             raise NotAllowed(f"{refused} this run only reads. With --write it may change the tasks of --task.")
-        if method in SAFE or self._allows_everything or (method, path) in self._submits:
+        if method in SAFE or self.allows_everything or (method, path) in self.submits:
             return
         operation, ids = self._read(method, path)
         if not ids:
@@ -313,13 +302,15 @@ class Guard:
 
     def learn(self, exchange: Exchange) -> None:
         """Keep the ids that a response shows; allow changes to the parts of something that may be changed."""
-        shown = observations(self._api, exchange.operation, exchange.json()) if exchange.status == 200 else ()
         parts = set[tuple[str, str]]()
-        for item in shown:
+        for item in items_in_response(self._api, exchange):
             self._shown.add((item.kind, item.id))
             if item.kind != self._api.root.name:
                 parts.add((item.kind, item.id))
-            elif any(map(self._is_before_harm, (item, *item.parts))):
+            elif any(
+                i.operation == self._before_it and i.state not in self._api.kind(i.kind).terminal_states
+                for i in (item, *item.parts)
+            ):  # yet to be rolled back, also if that has failed, and something else runs
                 self._exposed.add(item.id)
             elif item.parts:  # else a part of it may still be
                 self._exposed.discard(item.id)
@@ -330,18 +321,9 @@ class Guard:
         if self._writes and ids and all(self._may_change(kind, id) for kind, id in ids):
             self._ids |= parts
 
-    def _is_before_harm(self, item: Observation) -> bool:
-        """Return whether an item has yet to be rolled back, also if that has failed, and something else runs."""
-        return item.operation == self._before_it and item.state not in self._api.kind(item.kind).terminal_states
-
     def _requested(self, operation: Operation | None, body: bytes) -> str:
-        """Return the requested operation, such as ``dag.CANCEL``, or ""; Go ignores the case of a key."""
-        try:
-            data = orjson.loads(body)
-        except ValueError:
-            data = {}
-        data = {key.lower(): value for key, value in data.items()} if isinstance(data, dict) else {}
-        return requested_operation(self._api, operation.id if operation else "", data)
+        """Return the requested operation, such as ``dag.CANCEL``, or ""."""
+        return requested_operation(self._api, operation.id if operation else "", fields_of(body))
 
     def unknown_id(self, method: str, path: str) -> str:
         """Return an id in a path that the server would look up and that no response has shown, or ""."""

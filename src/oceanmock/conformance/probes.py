@@ -41,7 +41,7 @@ from oceanmock.conformance.checks import RULES
 from oceanmock.conformance.http_client import HttpClient
 from oceanmock.conformance.model import NotAllowed, contract_for
 from oceanmock.conformance.target import detail_path
-from oceanmock.observations import Observation, ProbeTarget, observations
+from oceanmock.observations import Observation, ProbeTarget, items_in_response
 
 REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 """The statuses of a redirect to a login page, by a proxy in front of the server."""
@@ -163,25 +163,20 @@ def find_items(client: HttpClient) -> tuple[Observation, ...]:
     target, own = client.target, client.options.tasks
     api = api_named(target.api)
 
-    def read(path: str) -> tuple[str, Any]:
+    def read(path: str) -> list[Observation]:
         with suppress(NotAllowed):  # of an id that may not be sent to this target
-            exchange = client.send("GET", path)
-            if exchange.status == 200:
-                return exchange.operation, exchange.json()
-        return "", None
+            return items_in_response(api, client.send("GET", path))
+        return []
 
     by_state: defaultdict[str, list[str]] = defaultdict(list)
     for path in api.module("probes").list_targets(target.identity):
-        for row in observations(api, *read(path)):
+        for row in read(path):
             if row.kind == api.root.name:
                 by_state[row.state].append(row.id)
     mixed = filter(None, chain.from_iterable(zip_longest(*by_state.values())))  # of each state
     ids = [*dict.fromkeys([*own, *mixed])][: max(MAX_READ, min(MAX_CHANGEABLE, len(own)))]
-    items = [next(observations(api, *read(detail_path(target.api, id))), None) for id in ids]
-    return tuple(item for item in items if item is not None)
+    return tuple(item for id in ids for item in read(detail_path(target.api, id))[:1])
 
-
-# --- walks ----------------------------------------------------------------------------------------
 
 Pause = Literal["none", "tick", "rest"]
 """What follows a move: nothing, one read a little later, or reads until all is at rest."""
@@ -398,9 +393,8 @@ class Walk:
             exchange = self.prober.client.send("GET", path)
             if exchange.status not in UNAVAILABLE:
                 break
-        body = exchange.json() if exchange.status == 200 else None
-        task = next(observations(self.record, exchange.operation, body), None)
-        self.current = task if task is not None and all(item.operation for item in task.all()) else None
+        tasks = items_in_response(self.record, exchange)[:1]
+        self.current = next((task for task in tasks if all(item.operation for item in task.all())), None)
         self.is_over = self.is_over or self.current is None
         return self.current
 

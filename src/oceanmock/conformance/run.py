@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import MISSING, dataclass, fields, replace
 from functools import cached_property
@@ -35,7 +35,6 @@ from oceanmock.conformance.model import (
     MAX_TIME,
     PHASES,
     ApiName,
-    Event,
     Listener,
     NotAsked,
     Options,
@@ -60,10 +59,6 @@ BETWEEN_SECONDS: Final = 2.0
 """The time between two phases where it stands still otherwise."""
 
 
-def ignore(_: Event) -> None:
-    """Do nothing with an event."""
-
-
 @dataclass(frozen=True, slots=True)
 class Environment:
     """The surroundings of a run: how time passes, and whether the target can be reset.
@@ -84,7 +79,7 @@ def conform(
     target: Target,
     options: Options,
     *,
-    listen: Listener = ignore,
+    listen: Listener = lambda _: None,
     baseline: Baseline | None = None,
     environment: Environment = Environment(),
 ) -> Result:
@@ -107,7 +102,7 @@ def judge_recording(
     exchanges: Sequence[Exchange],
     options: Options,
     *,
-    listen: Listener = ignore,
+    listen: Listener = lambda _: None,
     baseline: Baseline | None = None,
 ) -> Result:
     """Return the result of checking recorded exchanges; nothing is sent, and no response is required.
@@ -159,7 +154,12 @@ class Runner:
     """A run in progress."""
 
     def __init__(
-        self, target: Target, options: Options, *, listen: Listener = ignore, environment: Environment = Environment()
+        self,
+        target: Target,
+        options: Options,
+        *,
+        listen: Listener = lambda _: None,
+        environment: Environment = Environment(),
     ) -> None:
         self.options: Final = options
         self.environment: Final = environment
@@ -191,37 +191,35 @@ class Runner:
 
     def go(self) -> None:
         """Run the selected phases; a KeyboardInterrupt ends them, and is recorded."""
-        selected = {*self.options.phases, "story"}
-        selected -= {"machine"} if not self.options.write else set()
-        selected -= {"story"} if not self.options.stories else set()
+        options, result = self.options, self._result
+        selected = [
+            phase
+            for phase in ORDER
+            if (options.stories if phase == "story" else phase in options.phases)
+            and (options.write or phase != "machine")
+        ]
         try:
-            for phase in filter(selected.__contains__, ORDER):
+            for phase in selected:
                 began = stopwatch()
                 self._listen(PhaseStarted(phase))
                 try:
                     with self.client.during(phase):
                         self._run(phase)
                 finally:
-                    self._result.phases[phase] = stopwatch() - began
+                    result.phases[phase] = stopwatch() - began
                     self._listen(PhaseEnded(phase))
                 if self.environment.is_ours:
                     self.environment.wait(BETWEEN_SECONDS)
             self._leave()
         except KeyboardInterrupt:  # a BoundReached is one; schemathesis raises one of its own instead
-            if self.client.bound:
-                self._stop(selected)
+            if bound := self.client.bound:
+                rest = [f"the rest of {[*result.phases][-1]}", *selected[len(result.phases) :]]
+                result.stopped = bound
+                result.not_asked.append(NotAsked(", ".join(rest), f"the run has reached {bound}."))
                 self._leave()
             else:
-                self._result.left |= self.memory.last_states(self.options.tasks) if self.client.changes else {}
-                self._result.interrupted = True
-
-    def _stop(self, selected: Collection[Phase]) -> None:
-        """Record that the run has reached a bound, and what was not asked."""
-        result, bound = self._result, self.client.bound
-        done = [*result.phases]
-        rest = [f"the rest of {done[-1]}", *(phase for phase in ORDER if phase in selected and phase not in done)]
-        result.stopped = bound
-        result.not_asked.append(NotAsked(", ".join(rest), f"the run has reached {bound}."))
+                result.left |= self.memory.last_states(options.tasks) if self.client.changes else {}
+                result.interrupted = True
 
     def _leave(self) -> None:
         """Bring what the run has changed to an end, if the target is not ours; no bound prevents that."""
@@ -240,7 +238,12 @@ class Runner:
         if phase == "probes":
             self._prober = probes.probe(self.client, self.items)
         elif phase == "machine":
-            self._walk()
+            settings: dict[str, Any] = {"seed": options.seed, "knowledge": environment.knowledge}
+            if environment.reset is None:
+                probes.walk_server(self._walker, options.tasks, pace=self._pace(), **settings)
+            else:
+                settings |= {"pace": probes.Pace(environment.wait), "examples": options.max_examples}
+                probes.walk_sandbox(self._walker, options.tasks, reset=self._reset, **settings)
         elif phase == "story":
             ids, timeout, stands = dict(options.story_ids), options.timeout, environment.is_ours
             first = 0 if stands else options.first
@@ -249,30 +252,18 @@ class Runner:
                     self.client, story, ids=ids, wait=environment.wait, timeout=timeout, stands=stands, first=first
                 )
         else:
-            if self._fuzzer is None:
-                self._fuzzer = fuzzing.Fuzzer(self.client, self.items)
+            self._fuzzer = self._fuzzer or fuzzing.Fuzzer(self.client, self.items)
             self._fuzzer.run(phase)
+
+    def _reset(self) -> None:
+        assert self.environment.reset is not None
+        self.environment.reset()
+        self.memory.forget()
 
     def _pace(self) -> probes.Pace:
         """Return the pace of a target that cannot be reset."""
         timeout, stands = self.options.timeout / SECOND, self.environment.is_ours
         return probes.Pace(self.environment.wait, stands=stands, poll=POLL_SECONDS, timeout=timeout)
-
-    def _walk(self) -> None:
-        """Walk through the state machine: many times with a reset, else once on each task."""
-        environment, options = self.environment, self.options
-        reset = environment.reset
-        settings: dict[str, Any] = {"seed": options.seed, "knowledge": environment.knowledge}
-        if reset is None:
-            probes.walk_server(self._walker, options.tasks, pace=self._pace(), **settings)
-            return
-
-        def reset_all() -> None:
-            reset()
-            self.memory.forget()
-
-        settings |= {"pace": probes.Pace(environment.wait), "examples": options.max_examples}
-        probes.walk_sandbox(self._walker, options.tasks, reset=reset_all, **settings)
 
     def result(self) -> Result:
         """Return what was observed so far; nothing of it is judged yet."""

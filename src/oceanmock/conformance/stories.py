@@ -13,7 +13,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -25,7 +25,7 @@ from oceanmock.conformance.model import ApiName, NotAllowed, StoryStep
 from oceanmock.conformance.target import detail_path
 from oceanmock.errors import InputError
 from oceanmock.library import load_scenario
-from oceanmock.observations import Observation, observations
+from oceanmock.observations import Observation, items_in_response
 from oceanmock.scenario import BaseScenario, story
 from oceanmock.text import format_duration, plural
 
@@ -104,7 +104,7 @@ def replay(
     in nanoseconds, is for each step.
     """
     with client.during("story"):
-        return _Replay(client, scenario, ids=ids or {}, wait=wait, timeout=timeout, stands=stands).steps(first)
+        return _Replay(client, scenario, ids or {}, wait, timeout, stands).steps(first)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,34 +117,30 @@ class _View:
     exchange: Exchange
 
 
+@dataclass
 class _Replay:
     """One story on one target, and the time that has passed in it.
 
     ``_runs`` are the story's own, of its first steps: none, one, two … ``_ids`` are those of the tasks that were found.
     """
 
-    def __init__(
-        self,
-        client: HttpClient,
-        scenario: BaseScenario,
-        *,
-        ids: Mapping[str, str],
-        wait: Callable[[float], None],
-        timeout: int,
-        stands: bool,
-    ) -> None:
-        self._client, self._scenario, self._target_ids = client, scenario, ids
-        self._wait_seconds, self._timeout, self._stands = wait, timeout, stands
-        self._api: Final = api_named(scenario.api)
-        self._server: Final = self._api.conformance
+    _client: HttpClient
+    _scenario: BaseScenario
+    _target_ids: Mapping[str, str]
+    _wait_seconds: Callable[[float], None]
+    _timeout: int
+    _stands: bool
+    _now: int = 0
+
+    def __post_init__(self) -> None:
+        self._api = api_named(self._scenario.api)
+        self._server = self._api.conformance
         format = self._api.scenario.FORMAT
-        self._steps: Final[Sequence[story.Action]] = format.steps_of(scenario)
-        self._runs: Final[Sequence[story.StoryRun]] = [
-            format.simulate(scenario, steps=count) for count in range(len(self._steps) + 1)
-        ]
-        self._scripts: Final[Sequence[Any]] = getattr(scenario, self._api.scripts_key)
+        self._steps: Sequence[story.Action] = format.steps_of(self._scenario)
+        counts = range(len(self._steps) + 1)
+        self._runs: Sequence[story.StoryRun] = [format.simulate(self._scenario, steps=count) for count in counts]
+        self._scripts: Sequence[Any] = getattr(self._scenario, self._api.scripts_key)
         self._ids: dict[int, str] = {}
-        self._now = 0
 
     def steps(self, first: int | None) -> list[StoryStep]:
         """Return every step and its outcome."""
@@ -159,26 +155,17 @@ class _Replay:
             except Diverges as why:
                 outcomes.append(StoryStep(texts[number], "failed", str(why), self._now - began))
                 outcomes += [StoryStep(text, "not reached") for text in texts[number + 1 :]]
-                exchange = why.exchange
-                self._client.found(
-                    CheckResult(
-                        rule=DIVERGES.id,
-                        operation=exchange.operation if exchange else "",
-                        status=exchange.status if exchange else None,
-                        path=f"story {self._scenario.name}",
-                        message=f"{texts[number]}: {why}",
-                        source=DIVERGES.source,
-                        exchange=exchange,
-                    )
-                )
+                path, message, exchange = f"story {self._scenario.name}", f"{texts[number]}: {why}", why.exchange
+                finding = CheckResult(DIVERGES.id, path, message, source=DIVERGES.source, exchange=exchange)
+                if exchange is not None:
+                    finding = replace(finding, operation=exchange.operation, status=exchange.status)
+                self._client.found(finding)
                 return outcomes
             outcomes.append(StoryStep(texts[number], "passed", detail, self._now - began))
         return outcomes
 
     def _name(self, actor: int, part: story.PartPath = ()) -> str:
-        """Return the name of a task or part in messages."""
-        name: str = self._runs[0].actors[actor].called(part)
-        return name
+        return str(self._runs[0].actors[actor].called(part))
 
     def _step_text(self, step: story.Action) -> str:
         if isinstance(step, story.WaitAction):
@@ -191,7 +178,7 @@ class _Replay:
         return f"{step.operation} {self._name(step.actor, step.part)}{refused}"
 
     def _do(self, step: story.Action, number: int) -> str:
-        """Do a step, and return details of it. Raises Diverges."""
+        """Do a step, and return details of it. This and what follows raises Diverges."""
         if isinstance(step, story.WaitAction):
             self._wait(step.span)
             return ""
@@ -211,11 +198,17 @@ class _Replay:
             response = _response_text(exchange)
             raise Diverges(f"{text}: the response is {response}, not {step.status}{state}.", exchange)
         if is_start and step.status == 200:
-            self._learn(step.actor, exchange)
+            try:
+                data = exchange.json()["data"]
+                id = self._ids[step.actor] = str((data["contents"][0] if "contents" in data else data)["id"])
+            except UNREADABLE:
+                why = f"{self._name(step.actor)} was started, but the response has no id."
+                raise Diverges(why, exchange) from None
+            self._client.guard.may_change(id, kind=self._api.root.name)
         return f"response {exchange.status}"
 
     def _await(self, step: story.UntilAction, number: int) -> str:
-        """Read until the step's state is observed, or was passed. Raises Diverges."""
+        """Read until the step's state is observed, or was passed."""
         began, delay, unchanged_since = self._now, FIRST_DELAY, self._now
         previous: object = None
         has_waited = not self._stands
@@ -278,28 +271,23 @@ class _Replay:
 
     def _text_at(self, run: story.StoryRun, actor: int) -> str:
         """Return the text of a task, as a view has it, at the end of a run."""
-        shown = run.actors[actor]
-
-        def words(part: story.PartPath) -> tuple[str, ...]:
-            past = [item.words for item in shown.shows(part) if shown.created + item.at <= run.ended_at]
-            return past[-1] if past else ()
-
+        shown, words = run.actors[actor], list[tuple[str, ...]]()
         places = range(len(getattr(self._scripts[actor], self._api.root.parts_key)))
-        return _text(words(()), [words((place,)) for place in places])
-
-    # --- the scenario's tasks or dags at the target ---
+        for part in ((), *((place,) for place in places)):
+            past = [item.words for item in shown.shows(part) if shown.created + item.at <= run.ended_at]
+            words.append(past[-1] if past else ())
+        return _text(words[0], words[1:])
 
     def _task(self, actor: int) -> tuple[Exchange, Observation]:
-        """Read a task. Raises Diverges."""
         exchange = self._client.send("GET", detail_path(self._api.name, self._id(actor)))
-        task = next(observations(self._api, exchange.operation, exchange.json()), None)
+        task = next(iter(items_in_response(self._api, exchange)), None)
         if task is None:
             response = _response_text(exchange)
             raise Diverges(f"{self._name(actor)} cannot be read: the response is {response}.", exchange)
         return exchange, task
 
     def _read(self, actor: int, part: story.PartPath = ()) -> _View:
-        """Return the state of a task, or of its part. Raises Diverges where it cannot be read."""
+        """Return the state of a task, or of its part."""
         exchange, task = self._task(actor)
         text = _text(_words(task), [_words(item) for item in sorted(task.parts, key=_number)])
         # at rest it has ended, and no part that can run on still does
@@ -315,7 +303,7 @@ class _Replay:
         starts_on = self._scripts[step.actor].starts_on
         path = re.sub(r"\{[^}]*\}", "1", starts_on.path)
         if self._client.options.submit:
-            self._client.guard.may_submit(starts_on.method, path)
+            self._client.guard.submits.add((starts_on.method, path))
         body = {**self._api.submit_body(starts_on.method, path), **(starts_on.body or {})}
         return self._client.send(starts_on.method, path, json=body)
 
@@ -333,15 +321,6 @@ class _Replay:
             path = path.replace(f"{{{parameter}}}", ids[name])
         body = None if route.operation else {self._api.operation_key: step.operation}
         return self._client.send("POST", path, json=body)
-
-    def _learn(self, actor: int, exchange: Exchange) -> None:
-        """Take the id of a started task from the response. Raises Diverges if it has none."""
-        try:
-            data = exchange.json()["data"]
-            self._ids[actor] = str((data["contents"][0] if "contents" in data else data)["id"])
-            self._client.guard.may_change(self._ids[actor], kind=self._api.root.name)
-        except UNREADABLE:
-            raise Diverges(f"{self._name(actor)} was started, but the response has no id.", exchange) from None
 
     def _part(self, actor: int, part: story.PartPath, task: Observation, exchange: Exchange) -> Observation:
         """Return a task's part at the scenario's position. Raises Diverges."""
@@ -398,13 +377,12 @@ class _Replay:
         yield from sorted((row.id for row in similar), key=lambda id: id not in self._client.options.tasks)
 
     def _tasks_at(self, path: str) -> list[Observation]:
-        exchange = self._client.send("GET", path)
-        items = observations(self._api, exchange.operation, exchange.json() if exchange.status == 200 else None)
+        items = items_in_response(self._api, self._client.send("GET", path))
         return [item for item in items if item.kind == self._api.root.name]
 
 
 def _is_similar(script: Any, row: Observation, key: str, *, named: bool = True) -> bool:
-    """Return whether a task has the script's name, and parts with the script's names."""
+    """Return whether a task has the script's name if ``named``, and parts with the script's names."""
     names, scripts = [part.name for part in row.parts], getattr(script, key)
     name = (script.name or "").replace("{n}", "1")
     if len(scripts) != len(names) or (named and name not in ("", row.name)):
@@ -413,7 +391,6 @@ def _is_similar(script: Any, row: Observation, key: str, *, named: bool = True) 
 
 
 def _words(item: Observation) -> tuple[str, ...]:
-    """Return what an item shows, as a story has it."""
     return (*item.label, f"stage {item.raw['stage']}") if "stage" in item.raw else item.label
 
 

@@ -12,7 +12,7 @@ import json
 import re
 import socket
 import ssl
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, cast
@@ -22,15 +22,14 @@ import requests
 
 from oceanmock.api import Api
 from oceanmock.apis import APIS, api_named
-from oceanmock.checks import UNREADABLE, Exchange, instant
+from oceanmock.checks import UNREADABLE, Exchange, HeaderFields, instant
 from oceanmock.clock import MILLISECOND, SECOND, pause, stopwatch
-from oceanmock.conformance.http_client import HttpClient, RequestAuth, hide, mask_fields
+from oceanmock.conformance.http_client import HttpClient, RequestAuth, masked, secrets_in
 from oceanmock.conformance.model import ApiName, Listener, Options, PhaseEnded, PhaseStarted, Waiting
 from oceanmock.conformance.transport import Problem, problem_of
 from oceanmock.credentials import AccessKey, Basic, Sealed
 from oceanmock.errors import InputError, OceanmockError
-from oceanmock.masking import is_secret, mask_body, mask_query, mask_text
-from oceanmock.observations import observations
+from oceanmock.observations import items_in_response
 from oceanmock.text import escape_unprintable
 
 PERMANENT: Final = frozenset({"certificate", "other name", "no TLS there", "TLS", "not sendable"})
@@ -155,10 +154,9 @@ def detail_path(api: str, id: str | int) -> str:
 def failed_tasks(target: Target) -> list[tuple[str, str]]:
     """Return id and name of each task, or dag, that is FAILED on the target. It only reads."""
     api = api_named(target.api)
-    exchange = HttpClient(target, Options()).send("GET", api.conformance.failed_path)
     return [
         (escape_unprintable(item.id), escape_unprintable(item.name))
-        for item in observations(api, exchange.operation, exchange.json())
+        for item in items_in_response(api, HttpClient(target, Options()).send("GET", api.conformance.failed_path))
         if item.kind == api.root.name and item.state == "FAILED"
     ]
 
@@ -185,9 +183,6 @@ def without_user(url: str) -> str:
     return re.sub(r"(?<=://)[^/]*@", "", url)
 
 
-# --- recordings -----------------------------------------------------------------------------------
-
-
 def read_recording(path: Path) -> dict[ApiName, list[Exchange]]:
     """Return the exchanges of a file by their API, in their order, masked. Raises InputError.
 
@@ -206,12 +201,14 @@ def read_recording(path: Path) -> dict[ApiName, list[Exchange]]:
             place = f"entry {number}" if is_har else f"line {number}"
             if not is_har and not row.strip():
                 continue
-            exchange = _of_har(row, number) if is_har else _of_journal(json.loads(row), number)
+            values = _of_har(row) if is_har else _of_journal(json.loads(row))
             for api in APIS:
-                at = exchange.target.partition("?")[0].find(f"{api.prefix.rstrip('/')}/")
+                at = values["target"].partition("?")[0].find(f"{api.prefix.rstrip('/')}/")
                 if at >= 0:
-                    exchange = _masked(replace(exchange, target=exchange.target[at:]))
-                    exchanges.setdefault(cast("ApiName", api.name), []).append(exchange)
+                    values["target"], secrets = values["target"][at:], secrets_in(values["request_headers"])
+                    exchange = Exchange(number=number, phase="passive", operation="", credentials="own", **values)
+                    of_api = exchanges.setdefault(cast("ApiName", api.name), [])
+                    of_api.append(masked(exchange, secrets, secrets))
                     break
     except (*UNREADABLE, RecursionError) as problem:
         raise InputError(
@@ -223,76 +220,48 @@ def read_recording(path: Path) -> dict[ApiName, list[Exchange]]:
     return exchanges
 
 
-def _of_har(entry: Any, number: int) -> Exchange:
+def _of_har(entry: Any) -> dict[str, Any]:
+    """Return the fields of an exchange."""
     request, response = entry["request"], entry["response"]
     parts, content = urlsplit(request["url"]), response.get("content") or {}
     text, sent = content.get("text"), (request.get("postData") or {}).get("text") or ""
-    body = base64.b64decode(text or "") if content.get("encoding") == "base64" else (text or "").encode()
-    headers = [[(item["name"], item["value"]) for item in message["headers"]] for message in (request, response)]
-    return replace(
-        _recorded(number, request["method"], parts.path, parts.query, headers),
-        request_body=sent.encode(),
-        status=int(response["status"] or 0) or None,
-        response_body=body,
-        sent_at=instant(entry["startedDateTime"]) or 0,
-        took=round((entry.get("time") or 0) * MILLISECOND),
-        problem=NO_BODY if text is None and content.get("size") else "",
-    )
+    return {
+        "method": request["method"].upper(),
+        "target": f"{parts.path}?{parts.query}".rstrip("?"),
+        "request_headers": _header_fields((item["name"], item["value"]) for item in request["headers"]),
+        "request_body": sent.encode(),
+        "status": int(response["status"] or 0) or None,
+        "response_headers": _header_fields((item["name"], item["value"]) for item in response["headers"]),
+        "response_body": _body(text, "base64" if content.get("encoding") == "base64" else "text"),
+        "sent_at": instant(entry["startedDateTime"]) or 0,
+        "took": round((entry.get("time") or 0) * MILLISECOND),
+        "problem": NO_BODY if text is None and content.get("size") else "",
+    }
 
 
-def _of_journal(entry: Any, number: int) -> Exchange:
-    def body(name: str) -> bytes:
-        value, kind = entry[name], entry[f"{name}_kind"]
-        if kind == "json":
-            return json.dumps(value, ensure_ascii=False).encode()
-        return base64.b64decode(value) if kind == "base64" else (value or "").encode()
-
-    headers = entry["request_headers"], entry["response_headers"]
-    return replace(
-        _recorded(number, entry["method"], entry["path"], entry["query"], headers),
-        request_body=body("request_body"),
-        status=int(entry["status"] or 0) or None,
-        response_body=body("response_body"),
-        sent_at=instant(entry["wall"]) or 0,
-        took=round(entry["took_ms"] * MILLISECOND),
-    )
+def _of_journal(entry: Any) -> dict[str, Any]:
+    """Return the fields of an exchange."""
+    return {
+        "method": entry["method"].upper(),
+        "target": f"{entry['path']}?{entry['query']}".rstrip("?"),
+        "request_headers": _header_fields(entry["request_headers"]),
+        "request_body": _body(entry["request_body"], entry["request_body_kind"]),
+        "status": int(entry["status"] or 0) or None,
+        "response_headers": _header_fields(entry["response_headers"]),
+        "response_body": _body(entry["response_body"], entry["response_body_kind"]),
+        "sent_at": instant(entry["wall"]) or 0,
+        "took": round(entry["took_ms"] * MILLISECOND),
+    }
 
 
-def _recorded(number: int, method: str, path: str, query: str, headers: Sequence[Any]) -> Exchange:
-    """Return an exchange whose operation is not known yet, without what its recording adds."""
-    request, response = (tuple((str(name), str(value)) for name, value in item) for item in headers)
-    return Exchange(
-        number=number,
-        phase="passive",
-        operation="",
-        method=method.upper(),
-        target=f"{path}?{query}".rstrip("?"),
-        request_headers=request,
-        request_body=b"",
-        status=None,
-        response_headers=response,
-        response_body=b"",
-        sent_at=0,
-        took=0,
-        credentials="own",
-    )
+def _header_fields(pairs: Iterable[Any]) -> HeaderFields:
+    return tuple((str(name), str(value)) for name, value in pairs)
 
 
-def _masked(exchange: Exchange) -> Exchange:
-    """Return an exchange with the secrets of its request masked everywhere."""
-    secrets = {value.split(" ", 1)[-1] for name, value in exchange.request_headers if is_secret(name, value)}
-    path, question, query = exchange.target.partition("?")
-    return replace(
-        exchange,
-        target=hide(mask_text(path) + question + mask_query(query), secrets),
-        request_headers=mask_fields(exchange.request_headers, secrets),
-        request_body=hide(mask_body(exchange.request_body), secrets),
-        response_headers=mask_fields(exchange.response_headers, secrets),
-        response_body=hide(mask_body(exchange.response_body), secrets),
-    )
-
-
-# --- the first responses --------------------------------------------------------------------------
+def _body(value: Any, kind: str) -> bytes:
+    if kind == "json":
+        return json.dumps(value, ensure_ascii=False).encode()
+    return base64.b64decode(value or "") if kind == "base64" else (value or "").encode()
 
 
 def _preflight(client: HttpClient, api: Api, *, with_auth: bool = True) -> requests.Response:

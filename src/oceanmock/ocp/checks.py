@@ -410,7 +410,7 @@ class TaskHistory(ApiHistory):
         """
         if not self.is_shared or before.kind != "subtask":
             return calls
-        retry = Call("subtask.RETRY", before.id, frozenset(), is_sure=False)
+        retry = Call("subtask", "subtask.RETRY", before.id, frozenset(), is_sure=False)
         return [retry, *(item for call in calls for item in (call, retry))]
 
     def is_undecided(self, before: Sample, names: Set[str]) -> bool:
