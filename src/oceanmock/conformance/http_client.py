@@ -3,9 +3,9 @@
 Before a byte leaves, the guard is asked; nothing goes to another host, faster than the permitted rate, or without a
 timeout; a request refused with 429 is sent again after the delay that the response states. A read that the server cuts
 off on a connection kept alive is sent once more on a new one (RFC 9112, 9.3.1), where every write goes at once. A
-redirect is a response. Bodies are read as UTF-8, whatever their encoding.
-The environment decides nothing: no proxies, no .netrc; cookies are not kept, or a request without credentials would
-carry them.
+redirect is a response. Bodies are read as UTF-8, whatever their encoding, and until a deadline: a timeout of a socket
+is for each read alone, so a server that sends byte by byte never reaches it. No proxy, .netrc or cookie is used: a
+request without credentials would carry them.
 
 Every exchange is masked, counted, given to the checkers and announced to the listener. A finding is announced once,
 with a command that reproduces it. Before a new one in the response to a GET is announced, the request is sent again on
@@ -15,22 +15,27 @@ from comparing several responses, or from a write, is announced at once.
 
 from __future__ import annotations
 
+import io
 import json as json_
 import re
+import socket
+import ssl
 import warnings
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from http import HTTPStatus
+from http.client import HTTPException, HTTPResponse, IncompleteRead
 from http.cookiejar import DefaultCookiePolicy
-from itertools import chain
+from itertools import accumulate, chain
 from threading import RLock
 from typing import TYPE_CHECKING, Any, Final, Literal
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 import requests
 import urllib3.exceptions
+from requests.adapters import HTTPAdapter
 from requests.exceptions import InvalidHeader
 
 from oceanmock.apis import api_named
@@ -44,14 +49,18 @@ from oceanmock.conformance.model import (
     Listener,
     NotAllowed,
     Options,
-    header_text,
+    header_fields,
+    masked,
+    plain_body,
+    secrets_in,
+    secrets_of,
+    sent_body,
     spec_for,
 )
 from oceanmock.conformance.reports.terminal import curl_of
-from oceanmock.conformance.transport import CUT, MAX_DEPTH, BoundedAdapter, as_utf8, depth, problem_of
 from oceanmock.credentials import Basic
 from oceanmock.errors import OceanmockError
-from oceanmock.masking import MASK, is_secret, mask_body, mask_headers, mask_query, mask_text
+from oceanmock.masking import mask_text
 from oceanmock.openapi import find_operation, operations_of
 from oceanmock.text import format_duration
 
@@ -66,13 +75,19 @@ CONNECT_SECONDS: Final = 10.0
 READ_SECONDS: Final = 60.0
 """The time in which a response has to be complete, from its first byte to its last."""
 SEEN_ONCE: Final = "Seen once: it did not occur when the request was sent again on a new connection."
+MAX_DEPTH: Final = 100
+"""The levels of nesting of a response; every library that reads one is recursive."""
+NO_BRACKETS: Final = re.compile(rb'"(?:[^"\\]|\\.)*+"?|[^"\[\]{}]+', re.DOTALL)
+"""The strings of a JSON text, and all other bytes but brackets."""
+CHARSET: Final = re.compile(
+    r"charset=\"?((?:big5|cp|euc|gb|iso|latin|shift|us|utf|windows)[a-z0-9_:-]*)", re.IGNORECASE
+)
+"""The charset in a Content-Type, if it is one in which texts are sent."""
 MAX_RESPONSE_BYTES: Final = 64 * 2**20
 MAX_TOTAL_DELAY: Final = 120 * SECOND
 """The time a run waits in all because of 429; a 429 beyond that is a response."""
 MAX_RECENT_EXCHANGES: Final = 1000
 """The number of exchanges that are kept; all are counted."""
-MIN_SECRET: Final = 8
-"""The length from which a secret is masked in responses; a shorter one may be a word."""
 
 
 class HttpClient:
@@ -108,14 +123,10 @@ class HttpClient:
         self.phase: Phase = "preflight"
         self._expects_refusal = False
         self._finding_keys: Final[set[Any]] = set()
-        self._secrets: Final = _secrets_of(target.auth) | _secrets_of(target.read_only_auth)
-        self._listen = listen
-        self._now = now
-        self._sleep = sleep
-        self._next_at = 0
-        self._remaining_delay = MAX_TOTAL_DELAY
+        self._secrets: Final = secrets_of(target.auth) | secrets_of(target.read_only_auth)
+        self._listen, self._now, self._sleep = listen, now, sleep
+        self._began, self._next_at, self._remaining_delay = now(), 0, MAX_TOTAL_DELAY
         self._is_kept_alive = False
-        self._began = now()
         self.is_bounded = True
         self._lock: Final = RLock()
 
@@ -162,12 +173,12 @@ class HttpClient:
                 request.plain_body = body or b""
                 problem = requests.RequestException(f"it could not be sent: {why}")
                 exchange = self._record(request, target, problem, times=(wall_now(), 0))
-                self._report(*self._findings(exchange, checker))
+                self.found(*chain(*self._findings(exchange, checker)))
                 return exchange
             return self.carry(signed, checker)[0]
 
     def auth(self, request: Any) -> Any:
-        """Sign a request that the session sends with the run's own credentials."""
+        """Sign a request with the run's own credentials."""
         request.is_own = True
         return request if self.target.auth is None else self.target.auth(request)
 
@@ -193,15 +204,20 @@ class HttpClient:
             operation = find_operation(self.operations, request.method, target.partition("?")[0])
             if operation is not None and operation.id in self.options.excluded:
                 raise NotAllowed(f"{request.method} {target} was not sent: --exclude names {operation.id}.")
-            self.guard.check(request.method, target, _plain_body(request))
+            self.guard.check(request.method, target, plain_body(request))
             if self.is_bounded and self.bound:
                 raise BoundReached
-            self.guard.check_headers(request.headers, _sent_body(request), host=urlsplit(self.target.url).netloc)
+            self.guard.check_headers(request.headers, sent_body(request), host=urlsplit(self.target.url).netloc)
             may_harm = bool(self.target.spared and self.guard.unknown_id(request.method, target))
             while True:
                 exchange, outcome = self._confirmed(request, target, checker, once=request.method != "GET" or may_harm)
                 if exchange.status is None and may_harm:
-                    self._spare(exchange)
+                    self.guard.spared, api = self.target.spared, api_named(self.target.api)
+                    rule = api.checks.OWN_RULES[api.conformance.spared_rule]
+                    why = f"it is not answered; {self.target.spared}"
+                    self.found(
+                        CheckResult(rule.id, "$", why, exchange.operation, source=rule.source, exchange=exchange)
+                    )
                 if exchange.status != HTTPStatus.TOO_MANY_REQUESTS:
                     return exchange, outcome
                 # openapi/ocp.yaml has RateLimit-Reset; without a delay it is a second
@@ -220,7 +236,7 @@ class HttpClient:
         is_late = exchange.status is None and exchange.took >= self.read_seconds * SECOND
         is_bound = self.is_bounded and bool(self.bound)
         if once or is_late or is_bound or all(item.key in self._finding_keys for item in single):
-            self._report(single, compared)
+            self.found(*single, *compared)
             return exchange, outcome
         self._renew()
         again, outcome = self._once(request, target)
@@ -234,27 +250,15 @@ class HttpClient:
                 for item in (*single, *single_again)
             ]
             single_again = []
-        self._report(single, single_again, compared, compared_again)
+        self.found(*single, *single_again, *compared, *compared_again)
         return again, outcome
 
     def _findings(self, exchange: Exchange, *checkers: Checker) -> tuple[list[CheckResult], list[CheckResult]]:
         """Return what the checkers find in an exchange by itself, and by comparing it with earlier ones."""
-        single, compared = list[CheckResult](), list[CheckResult]()
+        findings = list[CheckResult](), list[CheckResult]()
         for item in (*self.checkers, *checkers):
-            (compared if getattr(item, "compares", False) else single).extend(item(exchange))
-        return single, compared
-
-    def _report(self, *findings: Iterable[CheckResult]) -> None:
-        for finding in chain(*findings):
-            self.found(finding)
-
-    def _spare(self, exchange: Exchange) -> None:
-        """Report that an id of nothing did harm, and send no more of them."""
-        self.guard.spared = self.target.spared
-        api = api_named(self.target.api)
-        rule = api.checks.OWN_RULES[api.conformance.spared_rule]
-        why = f"it is not answered; {self.target.spared}"
-        self.found(CheckResult(rule.id, "$", why, exchange.operation, source=rule.source, exchange=exchange))
+            findings[getattr(item, "compares", False)].extend(item(exchange))
+        return findings
 
     def _once(self, request: Any, target: str) -> tuple[Exchange, Reply]:
         """Send an allowed request, and record its outcome."""
@@ -273,18 +277,23 @@ class HttpClient:
                 break
             self._renew()
         self._is_kept_alive = isinstance(outcome, requests.Response)
-        times = sent_at, self._now() - began
-        return self._record(request, target, outcome, times=times), outcome
+        return self._record(request, target, outcome, times=(sent_at, self._now() - began)), outcome
 
     def _renew(self) -> None:
-        """Close the connection, so that the next request has a new one."""
         self.session.close()
         self._is_kept_alive = False
 
     def _outcome(self, request: Any) -> Reply:
         """Return the complete response to a request, or why there is none."""
+        timeout = min(CONNECT_SECONDS, self.read_seconds), self.read_seconds
+        options: dict[str, Any] = {"timeout": timeout, "verify": self.target.verify, "proxies": {}}
         try:
-            return self._read(self.session.forward(request, self.target.verify))
+            with warnings.catch_warnings():
+                if self.target.verify is False:  # as the user asked
+                    warnings.simplefilter("ignore", urllib3.exceptions.InsecureRequestWarning)
+                response = requests.Session.send(self.session, request, stream=True, allow_redirects=False, **options)
+            _read(response)
+            return response
         except requests.RequestException as problem:
             return problem
         except urllib3.exceptions.HTTPError as problem:
@@ -292,34 +301,17 @@ class HttpClient:
         except ValueError:
             return InvalidHeader("a header cannot be written")
 
-    def _read(self, response: Any) -> requests.Response:
-        """Return the response, read to its end and in UTF-8. Raises RequestException beyond a limit."""
-        began, pieces, size = self._now(), list[bytes](), 0
-        try:
-            while piece := response.raw.read1(64 * 2**10, decode_content=True):
-                pieces.append(piece)
-                size += len(piece)
-                if size > MAX_RESPONSE_BYTES:
-                    raise requests.ConnectionError(f"the response is longer than {MAX_RESPONSE_BYTES} bytes")
-                if self._now() - began > self.read_seconds * SECOND:
-                    raise requests.ConnectionError("the response does not end")
-        except Exception:
-            response.close()
-            raise
-        content = as_utf8(b"".join(pieces), response.headers.get("Content-Type", ""))
-        if depth(content) > MAX_DEPTH:
-            raise requests.ConnectionError(f"the response is nested more than {MAX_DEPTH} levels deep")
-        response._content = content
-        response._content_consumed, response.encoding = True, "utf-8"
-        result: requests.Response = response
-        return result
-
     def _record(self, request: Any, target: str, outcome: Reply, *, times: tuple[int, int]) -> Exchange:
         """Count an exchange, announce it and return it; secrets are masked."""
-        request_headers = _pairs(request.headers.items())
-        in_request = secrets_in(request_headers)
-        is_own = bool(getattr(request, "is_own", False) and self.target.auth is not None)
+        request_headers = header_fields(request.headers.items())
+        is_own = getattr(request, "is_own", False) and self.target.auth is not None
         operation = find_operation(self.operations, request.method, target.partition("?")[0])
+        status, response_headers, body, problem = None, HeaderFields(), b"", ""
+        if isinstance(outcome, requests.Response):
+            status, body = outcome.status_code, outcome.content
+            response_headers = header_fields(outcome.raw.headers.items())
+        else:
+            problem = mask_text(problem_of(outcome).text)
         exchange = Exchange(
             number=self.request_count + 1,
             phase=self.phase,
@@ -327,29 +319,21 @@ class HttpClient:
             method=request.method,
             target=target,
             request_headers=request_headers,
-            request_body=_plain_body(request),
-            status=None,
-            response_headers=(),
-            response_body=b"",
+            request_body=plain_body(request),
+            status=status,
+            response_headers=response_headers,
+            response_body=body,
             sent_at=times[0],
             took=times[1],
+            problem=problem,
             expects_refusal=self._expects_refusal,
-            credentials="own" if is_own else "others" if in_request else "none",
+            credentials="own" if is_own else "others" if secrets_in(request_headers) else "none",
         )
-        if isinstance(outcome, requests.Response):
-            received = _pairs(outcome.raw.headers.items())
-            status, body = outcome.status_code, outcome.content
-            exchange = replace(exchange, status=status, response_headers=received, response_body=body)
-        else:
-            exchange = replace(exchange, problem=mask_text(problem_of(outcome).text))
-        secrets = self._secrets | in_request
-        # a made-up secret may be a key of the JSON
-        exchange = masked(exchange, secrets, secrets if is_own else self._secrets)
+        exchange = masked(exchange, self._secrets)
         self._keep(exchange)
         return exchange
 
     def _keep(self, exchange: Exchange) -> None:
-        """Count and announce an exchange."""
         with self._lock:
             self.request_count += 1
             self.exchanges.append(exchange)
@@ -364,19 +348,19 @@ class HttpClient:
     def receive(self, exchange: Exchange) -> None:
         """Count, announce and check a recorded exchange."""
         self._keep(exchange)
-        self._report(*self._findings(exchange))
+        self.found(*chain(*self._findings(exchange)))
 
-    def found(self, finding: CheckResult) -> bool:
-        """Keep and announce a finding unless its key is known; return whether it is new."""
+    def found(self, *findings: CheckResult) -> None:
+        """Keep and announce findings whose keys are new."""
         with self._lock:
-            if finding.key in self._finding_keys:
-                return False
-            self._finding_keys.add(finding.key)
-            if finding.exchange is not None and not finding.curl:
-                finding = replace(finding, curl=curl_of(finding.exchange, self.target))
-            self.findings.append(finding)
-            self._listen(finding)
-            return True
+            for finding in findings:
+                if finding.key in self._finding_keys:
+                    continue
+                self._finding_keys.add(finding.key)
+                if finding.exchange is not None and not finding.curl:
+                    finding = replace(finding, curl=curl_of(finding.exchange, self.target))  # noqa: PLW2901
+                self.findings.append(finding)
+                self._listen(finding)
 
 
 class _Session(requests.Session):
@@ -390,76 +374,127 @@ class _Session(requests.Session):
         self.headers["Accept-Encoding"] = "identity"
         self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         for scheme in ("http://", "https://"):
-            self.mount(scheme, BoundedAdapter())
+            self.mount(scheme, _BoundedAdapter())
 
     def send(self, request: requests.PreparedRequest, **_: Any) -> requests.Response:
-        """Return the complete response; the client decides how it is sent. Raises NotAllowed, RequestException."""
+        """Return the complete response. Raises NotAllowed, RequestException."""
         outcome = self._client.carry(request)[1]
         if isinstance(outcome, requests.RequestException):
             raise outcome
         return outcome
 
-    def forward(self, request: requests.PreparedRequest, verify: bool | str) -> requests.Response:
-        """Return the response, not yet read."""
-        read_seconds = self._client.read_seconds
-        timeout = (min(CONNECT_SECONDS, read_seconds), read_seconds)
-        options: dict[str, Any] = {"timeout": timeout, "verify": verify, "proxies": {}}
-        with warnings.catch_warnings():
-            if verify is False:  # as the user asked
-                warnings.simplefilter("ignore", urllib3.exceptions.InsecureRequestWarning)
-            return super().send(request, stream=True, allow_redirects=False, **options)
+
+class _BoundedReader(io.RawIOBase):
+    """The bytes of a response, which has to be complete within the time that its socket may take to read some."""
+
+    def __init__(self, raw: io.RawIOBase, sock: socket.socket) -> None:
+        self._raw, self._sock, self.is_at_end = raw, sock, False
+        self._until = stopwatch() + round((sock.gettimeout() or 0) * SECOND)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        """Read some bytes. Raises TimeoutError after the deadline."""
+        remaining = self._until - stopwatch()
+        if remaining <= 0:
+            raise TimeoutError
+        self._sock.settimeout(remaining / SECOND)
+        size = self._raw.readinto(buffer)
+        self.is_at_end = size == 0
+        return size
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
 
 
-def _plain_body(request: Any) -> bytes:
-    """Return the body before it was encrypted."""
-    plain = getattr(request, "plain_body", None)
-    return _sent_body(request) if plain is None else bytes(plain)
+class _BoundedResponse(HTTPResponse):
+    def __init__(self, sock: socket.socket, *args: Any, **options: Any) -> None:
+        super().__init__(sock, *args, **options)
+        fp: Any = self.fp
+        self._reader = _BoundedReader(fp.detach(), sock)
+        self.fp = io.BufferedReader(self._reader)
+
+    def begin(self) -> None:
+        """Read the headers. Raises IncompleteRead if they do not end; http.client takes them as complete."""
+        super().begin()
+        if self._reader.is_at_end:
+            raise IncompleteRead(b"")
 
 
-def _sent_body(request: Any) -> bytes:
-    """Return the body as it is sent. Raises NotAllowed for a stream, which cannot be checked."""
-    body = request.body
-    if isinstance(body, str):
-        return body.encode()
-    if not isinstance(body, bytes | None):
-        raise NotAllowed(f"a request was not sent: its body is a {type(body).__name__}, not bytes.")
-    return body or b""
+class _BoundedAdapter(HTTPAdapter):
+    def get_connection_with_tls_context(self, *args: Any, **options: Any) -> Any:
+        pool: Any = super().get_connection_with_tls_context(*args, **options)
+        pool.ConnectionCls = type("Bounded", (type(pool).ConnectionCls,), {"response_class": _BoundedResponse})
+        return pool
 
 
-def _pairs(headers: Iterable[tuple[str | bytes, str | bytes]]) -> HeaderFields:
-    return tuple((header_text(name), header_text(value)) for name, value in headers)
+def _read(response: Any) -> None:
+    """Read a response to its end, in UTF-8 without a byte order mark. Raises RequestException beyond a limit."""
+    read = bytearray()
+    try:
+        while piece := response.raw.read1(64 * 2**10, decode_content=True):
+            read += piece
+            if len(read) > MAX_RESPONSE_BYTES:
+                raise requests.ConnectionError(f"the response is longer than {MAX_RESPONSE_BYTES} bytes")
+    except Exception:
+        response.close()
+        raise
+    content = bytes(read)
+    stated, encoding = CHARSET.search(response.headers.get("Content-Type", "")), json_.detect_encoding(content)
+    with suppress(LookupError, ValueError):  # it does not have its charset, and stays as it is
+        content = content.decode((stated[1] if stated else encoding) if encoding == "utf-8" else encoding).encode()
+    if content.count(b"[") + content.count(b"{") > MAX_DEPTH:
+        depths = accumulate(1 if bracket in b"[{" else -1 for bracket in NO_BRACKETS.sub(b"", content))
+        if max(depths, default=0) > MAX_DEPTH:
+            raise requests.ConnectionError(f"the response is nested more than {MAX_DEPTH} levels deep")
+    response._content, response._content_consumed, response.encoding = content, True, "utf-8"
 
 
-def _secrets_of(auth: Any) -> frozenset[str]:
-    """Return the secrets of credentials, as they are and in a URL; a password may be the user's name."""
-    secrets = {getattr(auth, name, None) or "" for name in ("password", "secret", "agent_password")}
-    long = {item for item in secrets if len(item) >= MIN_SECRET} - {getattr(auth, "user", "")}
-    return frozenset(long | {quote(item) for item in long})
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """The reason why a request had no response: its kind, and a few words."""
+
+    kind: str
+    text: str
 
 
-def secrets_in(headers: HeaderFields) -> set[str]:
-    """Return the secrets in a request's headers."""
-    return {value.split(" ", 1)[-1] for name, value in headers if is_secret(name, value)}
+CUT: Final = Problem("cut", "cut off before a response")
+_PROBLEMS: Final[tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], Problem], ...]] = (
+    (socket.gaierror, Problem("no such host", "no such host")),
+    (ConnectionRefusedError, Problem("refused", "connection refused")),
+    ((TimeoutError, urllib3.exceptions.TimeoutError), Problem("timeout", "no response in time")),
+    ((ConnectionResetError, BrokenPipeError), CUT),
+    (urllib3.exceptions.DecodeError, Problem("other", "not encoded as it states")),
+    (IncompleteRead, Problem("cut", "cut off within a response")),
+    (InvalidHeader, Problem("not sendable", "a header of it cannot be written")),
+    (HTTPException, Problem("no HTTP there", "the response is not HTTP")),
+)
+"""The first type that matches decides."""
 
 
-def masked(exchange: Exchange, in_request: Iterable[str], in_response: Iterable[str]) -> Exchange:
-    """Return an exchange with everything masked that is secret by itself, and the given secrets."""
-    path, question, query = exchange.target.partition("?")
-    return replace(
-        exchange,
-        target=_hide(mask_text(path) + question + mask_query(query), in_request),
-        request_headers=tuple((n, _hide(v, in_request)) for n, v in mask_headers(exchange.request_headers)),
-        request_body=_hide(mask_body(exchange.request_body), in_request),
-        response_headers=tuple((n, _hide(v, in_response)) for n, v in mask_headers(exchange.response_headers)),
-        response_body=_hide(mask_body(exchange.response_body), in_response),
-        problem=_hide(exchange.problem, in_request),
-    )
-
-
-def _hide(text: Any, secrets: Iterable[str]) -> Any:
-    """Return a text, or bytes, with every secret masked."""
-    for secret in secrets:
-        if len(secret) >= MIN_SECRET:
-            is_bytes = isinstance(text, bytes)
-            text = text.replace(*((s.encode() if is_bytes else s) for s in (secret, MASK)))
-    return text
+def problem_of(error: BaseException) -> Problem:
+    """Return the problem behind an error; the innermost cause that is known decides."""
+    errors, waiting = list[BaseException](), [error]
+    while waiting:
+        current = waiting.pop()
+        if current not in errors:
+            errors.append(current)
+            # the libraries put causes in several places
+            causes = (current.__cause__, current.__context__, getattr(current, "reason", None), *current.args)
+            waiting += [item for item in causes if isinstance(item, BaseException)]
+    for item in reversed(errors):
+        if isinstance(item, ssl.SSLCertVerificationError):
+            # 62 and 64 are X509_V_ERR_HOSTNAME_MISMATCH and …_IP_ADDRESS_MISMATCH
+            return Problem("other name" if item.verify_code in {62, 64} else "certificate", item.verify_message)
+        if isinstance(item, ssl.SSLError):
+            reason = item.reason or str(item)
+            is_plain = reason in {"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST"}
+            return Problem("no TLS there" if is_plain else "TLS", reason.replace("_", " ").lower())
+        for kind, problem in _PROBLEMS:
+            if isinstance(item, kind):
+                return problem
+        if isinstance(item, OSError) and item.errno:
+            return Problem("other", (item.strerror or str(item)).lower())
+    return Problem("other", str(error) or type(error).__name__)

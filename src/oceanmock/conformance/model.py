@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
-from oceanmock.checks import CheckResult, Contract, Exchange, Phase, RuleCount, fields_of
+from oceanmock.checks import CheckResult, Contract, Exchange, HeaderFields, Phase, RuleCount, fields_of
 from oceanmock.clock import SECOND
 from oceanmock.errors import OceanmockError
+from oceanmock.masking import MASK, is_secret, mask_body, mask_headers, mask_query, mask_text
 from oceanmock.observations import items_in_response, requested_operation
 from oceanmock.openapi import Operation, Spec, operations_at
 
@@ -213,6 +214,8 @@ SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 REWRITING_HEADERS: Final = ("transfer-encoding", "x-http-method", "x-http-method-override", "x-method-override")
 """Headers that some servers read as another method, or as another end of the body."""
 ANY_KIND: Final = "any"
+MIN_SECRET: Final = 8
+"""The length from which a secret is masked in responses; a shorter one may be a word."""
 
 
 class BoundReached(KeyboardInterrupt):
@@ -359,6 +362,66 @@ class Guard:
         return operation, [(kinds.get(n[1:-1], n[1:-1]), unquote(id)) for n, id in pairs if n.startswith("{")]
 
 
-def header_text(value: str | bytes) -> str:
-    """Return a header's name or value as text."""
-    return value.decode("latin-1") if isinstance(value, bytes) else value
+def plain_body(request: Any) -> bytes:
+    """Return the body before it was encrypted."""
+    plain = getattr(request, "plain_body", None)
+    return sent_body(request) if plain is None else bytes(plain)
+
+
+def sent_body(request: Any) -> bytes:
+    """Return the body as it is sent. Raises NotAllowed for a stream, which cannot be checked."""
+    body = request.body
+    if isinstance(body, str):
+        return body.encode()
+    if not isinstance(body, bytes | None):
+        raise NotAllowed(f"a request was not sent: its body is a {type(body).__name__}, not bytes.")
+    return body or b""
+
+
+def header_fields(pairs: Iterable[Any]) -> HeaderFields:
+    """Return headers as texts."""
+    return tuple((header_text(name), header_text(value)) for name, value in pairs)
+
+
+def header_text(value: Any) -> str:
+    return value.decode("latin-1") if isinstance(value, bytes) else str(value)
+
+
+def secrets_of(auth: Any) -> frozenset[str]:
+    """Return the secrets of credentials, as they are and in a URL; a password may be the user's name."""
+    secrets = {getattr(auth, name, None) or "" for name in ("password", "secret", "agent_password")}
+    long = {item for item in secrets if len(item) >= MIN_SECRET} - {getattr(auth, "user", "")}
+    return frozenset(long | {quote(item) for item in long})
+
+
+def secrets_in(headers: HeaderFields) -> set[str]:
+    """Return the secrets in a request's headers."""
+    return {value.split(" ", 1)[-1] for name, value in headers if is_secret(name, value)}
+
+
+def masked(exchange: Exchange, secrets: frozenset[str] = frozenset()) -> Exchange:
+    """Return an exchange with everything masked that is secret by itself, some secrets, and those of the request.
+
+    In a response these are masked only if they are the run's own: a made-up secret may be a key of the JSON.
+    """
+    path, question, query = exchange.target.partition("?")
+    in_request = secrets | secrets_in(exchange.request_headers)
+    in_response = in_request if exchange.credentials == "own" else secrets
+    return replace(
+        exchange,
+        target=_hide(mask_text(path) + question + mask_query(query), in_request),
+        request_headers=tuple((n, _hide(v, in_request)) for n, v in mask_headers(exchange.request_headers)),
+        request_body=_hide(mask_body(exchange.request_body), in_request),
+        response_headers=tuple((n, _hide(v, in_response)) for n, v in mask_headers(exchange.response_headers)),
+        response_body=_hide(mask_body(exchange.response_body), in_response),
+        problem=_hide(exchange.problem, in_request),
+    )
+
+
+def _hide(text: Any, secrets: Iterable[str]) -> Any:
+    """Return a text, or bytes, with every secret masked."""
+    for secret in secrets:
+        if len(secret) >= MIN_SECRET:
+            is_bytes = isinstance(text, bytes)
+            text = text.replace(*((s.encode() if is_bytes else s) for s in (secret, MASK)))
+    return text

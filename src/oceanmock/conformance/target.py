@@ -12,7 +12,7 @@ import json
 import re
 import socket
 import ssl
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, cast
@@ -22,11 +22,19 @@ import requests
 
 from oceanmock.api import Api
 from oceanmock.apis import APIS, api_named
-from oceanmock.checks import UNREADABLE, Exchange, HeaderFields, instant
+from oceanmock.checks import UNREADABLE, Exchange, instant
 from oceanmock.clock import MILLISECOND, SECOND, pause, stopwatch
-from oceanmock.conformance.http_client import HttpClient, RequestAuth, masked, secrets_in
-from oceanmock.conformance.model import ApiName, Listener, Options, PhaseEnded, PhaseStarted, Waiting
-from oceanmock.conformance.transport import Problem, problem_of
+from oceanmock.conformance.http_client import HttpClient, Problem, RequestAuth, problem_of
+from oceanmock.conformance.model import (
+    ApiName,
+    Listener,
+    Options,
+    PhaseEnded,
+    PhaseStarted,
+    Waiting,
+    header_fields,
+    masked,
+)
 from oceanmock.credentials import AccessKey, Basic, Sealed
 from oceanmock.errors import InputError, OceanmockError
 from oceanmock.observations import items_in_response
@@ -205,10 +213,9 @@ def read_recording(path: Path) -> dict[ApiName, list[Exchange]]:
             for api in APIS:
                 at = values["target"].partition("?")[0].find(f"{api.prefix.rstrip('/')}/")
                 if at >= 0:
-                    values["target"], secrets = values["target"][at:], secrets_in(values["request_headers"])
+                    values["target"] = values["target"][at:]
                     exchange = Exchange(number=number, phase="passive", operation="", credentials="own", **values)
-                    of_api = exchanges.setdefault(cast("ApiName", api.name), [])
-                    of_api.append(masked(exchange, secrets, secrets))
+                    exchanges.setdefault(cast("ApiName", api.name), []).append(masked(exchange))
                     break
     except (*UNREADABLE, RecursionError) as problem:
         raise InputError(
@@ -228,10 +235,10 @@ def _of_har(entry: Any) -> dict[str, Any]:
     return {
         "method": request["method"].upper(),
         "target": f"{parts.path}?{parts.query}".rstrip("?"),
-        "request_headers": _header_fields((item["name"], item["value"]) for item in request["headers"]),
+        "request_headers": header_fields((item["name"], item["value"]) for item in request["headers"]),
         "request_body": sent.encode(),
         "status": int(response["status"] or 0) or None,
-        "response_headers": _header_fields((item["name"], item["value"]) for item in response["headers"]),
+        "response_headers": header_fields((item["name"], item["value"]) for item in response["headers"]),
         "response_body": _body(text, "base64" if content.get("encoding") == "base64" else "text"),
         "sent_at": instant(entry["startedDateTime"]) or 0,
         "took": round((entry.get("time") or 0) * MILLISECOND),
@@ -244,18 +251,14 @@ def _of_journal(entry: Any) -> dict[str, Any]:
     return {
         "method": entry["method"].upper(),
         "target": f"{entry['path']}?{entry['query']}".rstrip("?"),
-        "request_headers": _header_fields(entry["request_headers"]),
+        "request_headers": header_fields(entry["request_headers"]),
         "request_body": _body(entry["request_body"], entry["request_body_kind"]),
         "status": int(entry["status"] or 0) or None,
-        "response_headers": _header_fields(entry["response_headers"]),
+        "response_headers": header_fields(entry["response_headers"]),
         "response_body": _body(entry["response_body"], entry["response_body_kind"]),
         "sent_at": instant(entry["wall"]) or 0,
         "took": round(entry["took_ms"] * MILLISECOND),
     }
-
-
-def _header_fields(pairs: Iterable[Any]) -> HeaderFields:
-    return tuple((str(name), str(value)) for name, value in pairs)
 
 
 def _body(value: Any, kind: str) -> bytes:
