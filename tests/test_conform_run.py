@@ -505,7 +505,7 @@ def test_what_was_not_tested_to_the_end_is_told_of_its_operation(monkeypatch: py
         raise requests.ConnectionError("cut off")
 
     with fuzzed("ocp") as world:
-        monkeypatch.setattr(world.client.session, "forward", cut)
+        monkeypatch.setattr(world.client.session, "get_adapter", cut)
         world.run("examples", "stateful")
 
     rule = "schemathesis.unfinished"
