@@ -139,7 +139,7 @@ def in_a_sandbox(pipeline: Pipeline) -> Any:
     async def serve(scope: Any, receive: Any, send: Any) -> None:
         body = await receive_body(scope["headers"], receive)
         if body is not None:
-            await send_response(send, pipeline.respond(pipeline.request_of(scope, sandbox), body))
+            await send_response(pipeline.respond(pipeline.request_of(scope, sandbox), body), scope, receive, send)
 
     return serve
 

@@ -36,8 +36,11 @@ def plain_error(status: int, problem: str) -> Encoded:
     return status, [(b"content-type", JSON), (b"content-length", str(len(body)).encode())], body
 
 
-async def send_response(send: Send, response: Encoded) -> None:
-    """Send a whole response."""
+async def send_response(response: Encoded | AsgiApp, scope: Scope, receive: Receive, send: Send) -> None:
+    """Send a whole response, or let an app send it."""
+    if not isinstance(response, tuple):
+        await response(scope, receive, send)
+        return
     status, headers, body = response
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Final, TypeVar
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, urlsplit
 
 import orjson
 
@@ -21,7 +21,7 @@ from oceanmock import __version__
 from oceanmock.admin_client import VERIFICATION_FAILED
 from oceanmock.api import Api, ApiError, Headers, Json, Request, Response, Service
 from oceanmock.apis import api_named, operations_by_api
-from oceanmock.clock import LATEST, stopwatch
+from oceanmock.clock import LATEST, MILLISECOND, Clock, stopwatch
 from oceanmock.engine import log
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.engine.sandboxes import DEFAULT_SANDBOX, MAX_OWN_PORTS
@@ -91,6 +91,10 @@ def service(app: App) -> Service:
         open=values.take_text_for_json,
         is_lenient=True,  # tools that wait for a server send HEAD
     )
+
+
+def _clock_json(clock: Clock) -> Json:
+    return {"progression": clock.progression, "speed": clock.speed, "now": format_instant(clock.now())}
 
 
 def takes_long(app: App, request: Request, body: bytes | ApiError) -> bool:
@@ -183,17 +187,17 @@ class AdminHandlers:
         return (own or spec_path(name)).read_text(encoding="utf-8")
 
     def get_health(self, request: Request) -> Json:
-        uptime = (stopwatch() - self._began) // 1_000_000 * 1_000_000
-        count, journal_bytes = self.app.sandboxes.sizes()
+        sandboxes = self.app.sandboxes
+        count, journal_bytes = sandboxes.sizes()
         return {
             "status": "ok",
             "version": __version__,
             "sandboxes": count,
-            "max_sandboxes": self.app.sandboxes.limit,
+            "max_sandboxes": sandboxes.limit,
             "journal_bytes": journal_bytes,
             "max_journal_bytes": MAX_STORE_BYTES,
-            "uptime": format_duration(uptime),
-            **self.app.sandboxes.replica_details(),
+            "uptime": format_duration((stopwatch() - self._began) // MILLISECOND * MILLISECOND),
+            **sandboxes.replica_details(),
         }
 
     def get_readiness(self, request: Request) -> Json:
@@ -253,12 +257,9 @@ class AdminHandlers:
 
     def _with_ports(self, sandbox: Sandbox) -> Sandbox:
         """Return a sandbox with the ports of the servers that it stands for, which are opened. Raises Conflict."""
-        ports = self.app.ports
-        return (
-            sandbox
-            if ports is None
-            else self.app.open_ports(sandbox, lambda port: self._at_ports(partial(ports.open, port)))
-        )
+        if (ports := self.app.ports) is None:
+            return sandbox
+        return self.app.open_ports(sandbox, lambda port: self._at_ports(partial(ports.open, port)))
 
     def _close_ports(self, numbers: Iterable[int]) -> None:
         for port in numbers:
@@ -286,7 +287,9 @@ class AdminHandlers:
         def load() -> Sandbox | None:
             if fresh is not None and (replaces or (sandbox in sandboxes and sandbox.is_untouched)):
                 return sandboxes.put(fresh, if_untouched=not replaces)
-            values.check_load(scenarios, apis, sandbox=sandbox.name)
+            place = f"loaded at once into sandbox {sandbox.name!r}, which is in use."
+            fix = "Load them in parts, or into a fresh one."
+            values.check_size(scenarios, apis, values.MAX_LOADED_STEPS, f"{place} {fix}")
             return sandboxes.load(sandbox.name, scenarios)
 
         try:
@@ -316,14 +319,17 @@ class AdminHandlers:
         urls = {"path": f"{server}{values.prefix_of(request)}/sandboxes/{sandbox.name}"}
         own_ports = self._own_ports() if own_ports is None else own_ports
         if sandbox.name in own_ports:
-            urls["port"] = f"{request.scheme}://{values.host_of(server)}:{own_ports[sandbox.name]}"
+            try:
+                name = urlsplit(server).hostname or "127.0.0.1"
+            except ValueError:
+                name = "127.0.0.1"
+            at = f"[{name}]" if ":" in name else name
+            urls["port"] = f"{request.scheme}://{at}:{own_ports[sandbox.name]}"
             if self.app.is_replica:
                 urls["port_of"] = sandbox.store.replica
         body: Json = {
             "name": sandbox.name,
-            "progression": clock.progression,
-            "speed": clock.speed,
-            "now": format_instant(clock.now()),
+            **_clock_json(clock),
             "started": format_instant(sandbox.started),
             "seed": sandbox.spec.seed,
             "requests": sandbox.journal.count(),
@@ -339,12 +345,8 @@ class AdminHandlers:
 
     def get_clock(self, request: Request) -> Json:
         clock, due = request.sandbox.clock, request.sandbox.next_due()
-        return {
-            "progression": clock.progression,
-            "speed": clock.speed,
-            "now": format_instant(clock.now()),
-            "next_due": None if due is None else format_instant(due),
-        }
+        next_due = None if due is None else format_instant(due)
+        return {**_clock_json(clock), "next_due": next_due}
 
     def set_clock(self, request: Request) -> Json:
         request.sandbox.execute(log.SetClock(**request.content))

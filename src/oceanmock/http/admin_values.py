@@ -81,8 +81,7 @@ def admin_spec(apis: Sequence[Api]) -> Spec:
 
 def hint_for(spec: Spec, operation: Operation, detail: str) -> str:
     """Return a suggestion for the unknown key that a validation error names, or ""."""
-    unknown = _UNKNOWN_KEY.search(detail)
-    if unknown is None:
+    if (unknown := _UNKNOWN_KEY.search(detail)) is None:
         return ""
     within, key = unknown.groups()
     body = spec["paths"][operation.path][operation.method.lower()]["requestBody"]
@@ -156,21 +155,6 @@ def read_duration(key: str, text: str) -> int:
         raise ApiError("wrong request", f"`{key}` is {text[:100]!r}, which {error}.") from None
 
 
-def check_switches(api: Api, switches: Mapping[str, Any]) -> None:
-    """Raise InputError for a switch that an API does not have, or a wrong value."""
-    model, key = api.scenario.Switches, api.switches_key
-    for name in switches:
-        if name not in model.model_fields:
-            hint = suggest(name, list(model.model_fields))
-            raise InputError(f"{key}: {name[:200]!r} is no switch. {hint}")
-    try:
-        model.model_validate(switches)
-    except ValidationError as error:
-        problem = error.errors()[0]
-        path = ".".join(str(part) for part in (key, *problem["loc"]))
-        raise InputError(f"{path}: {problem['msg']}") from None
-
-
 class ScenarioCatalog:
     """Find scenarios by name: those the server was started with, and the library."""
 
@@ -203,7 +187,7 @@ class ScenarioCatalog:
                     f"scenario {scenario.name!r} is of {scenario.api}, and {api} is asked for: "
                     f"api={scenario.api!r} would take it."
                 )
-        _check_size(scenarios, apis)
+        check_size(scenarios, apis)
         return tuple(scenarios)
 
     def _scenario(self, source: str | Json, place: str, *, max_values: int) -> tuple[BaseScenario, int]:
@@ -228,15 +212,24 @@ def read_spec(body: Mapping[str, Any], app: App) -> log.SandboxSpec:
 
     The accounts are those of ``default`` but for what the body states.
     """
-    apis, default = app.apis, app.sandboxes.default
-    scenarios, start = app.catalog.read(body, apis), body.get("starts_at")
-    switches = {api.name: body.get(api.switches_key, {}) for api in apis}
-    for api in apis:
-        check_switches(api, switches[api.name])
+    scenarios, start = app.catalog.read(body, app.apis), body.get("starts_at")
+    switches = {api.name: body.get(api.switches_key, {}) for api in app.apis}
+    for api in app.apis:
+        model, key = api.scenario.Switches, api.switches_key
+        for name in switches[api.name]:
+            if name not in model.model_fields:
+                raise InputError(f"{key}: {name[:200]!r} is no switch. {suggest(name, list(model.model_fields))}")
+        try:
+            model.model_validate(switches[api.name])
+        except ValidationError as error:
+            problem = error.errors()[0]
+            path = ".".join(map(str, (key, *problem["loc"])))
+            raise InputError(f"{path}: {problem['msg']}") from None
     users = tuple(
         log.User(item["name"], item["password"], frozenset(item.get("permissions", ALL_PERMISSIONS)))
         for item in body.get("users", ())
     )
+    default = app.sandboxes.default
     accounts: log.Accounts = default.accounts
     return log.SandboxSpec(
         scenarios,
@@ -257,13 +250,7 @@ def steps_in(scenarios: Iterable[BaseScenario], apis: Sequence[Api]) -> int:
     return sum(api_named(item.api, apis).module("world").steps_of(item) for item in scenarios)
 
 
-def check_load(scenarios: Sequence[BaseScenario], apis: Sequence[Api], *, sandbox: str) -> None:
-    """Raise InputError where scenarios have more steps than can be added to a sandbox in use."""
-    place = f"loaded at once into sandbox {sandbox!r}, which is in use. Load them in parts, or into a fresh one."
-    _check_size(scenarios, apis, MAX_LOADED_STEPS, place)
-
-
-def _check_size(
+def check_size(
     scenarios: Iterable[BaseScenario],
     apis: Sequence[Api],
     limit: int = MAX_SCENARIO_STEPS,
@@ -284,7 +271,7 @@ def read_template(api: Api, template: Json, settings: Mapping[str, Any]) -> Base
         raise InputError(str(error).replace(f"template.{key}[0]", "template")) from None
     if any(getattr(script, "starts_on", None) for script in getattr(scenario, key)):
         raise InputError("template.starts_on: a task that is created starts at once.")
-    _check_size([scenario], [api])
+    check_size([scenario], [api])
     return scenario
 
 
@@ -294,28 +281,14 @@ def prefix_of(request: Request) -> str:
     return prefix if len(prefix) <= MAX_PREFIX_LENGTH and _PREFIX.fullmatch(prefix) else ""
 
 
-def host_of(server: str) -> str:
-    """Return the host of a URL; brackets stay around an IPv6 address."""
-    try:
-        host = urlsplit(server).hostname or "127.0.0.1"
-    except ValueError:
-        return "127.0.0.1"
-    return f"[{host}]" if ":" in host else host
-
-
 def head_json(scenario: BaseScenario) -> Json:
     """Return what a scenario is about."""
     return {"name": scenario.name, "api": scenario.api, "summary": scenario.summary}
 
 
-def fault_json(statistics: FaultStatistics) -> Json:
+def fault_json(fault: FaultStatistics) -> Json:
     """Return a fault with its counters."""
-    return {
-        "name": statistics.name,
-        "counted": statistics.calls,
-        "affected": statistics.affected,
-        "fault": statistics.fault.to_json(),
-    }
+    return {"name": fault.name, "counted": fault.calls, "affected": fault.affected, "fault": fault.fault.to_json()}
 
 
 def metrics_text(requests: Mapping[tuple[str, str, int | None], int], sizes: Mapping[str, float]) -> str:
@@ -328,8 +301,8 @@ def metrics_text(requests: Mapping[tuple[str, str, int | None], int], sizes: Map
         from prometheus_client.exposition import generate_latest  # noqa: PLC0415
     except ImportError:
         raise EnvironmentProblem("metrics need a library. Install it: pip install 'oceanmock[metrics]'") from None
-    labels = ("api", "operation", "status")
-    counted = CounterMetricFamily("oceanmock_requests", "Requests to the APIs that were recorded.", labels=labels)
+    text, labels = "Requests to the APIs that were recorded.", ("api", "operation", "status")
+    counted = CounterMetricFamily("oceanmock_requests", text, labels=labels)
     for (api, operation, status), count in [*requests.items()]:
         counted.add_metric((api, operation, f"{status or ''}"), count)
     families: list[Any] = [counted]
@@ -348,13 +321,7 @@ def task_json(api: Api, item: TaskItem) -> Json:
 
 def part_json(item: TaskItem) -> Json:
     """Return a task or a part of one, with its own parts where it has some."""
-    body: Json = {
-        "id": item.id,
-        "number": item.number,
-        "name": item.name,
-        "state": item.state,
-        "operation": item.operation,
-    }
+    body: Json = {key: getattr(item, key) for key in ("id", "number", "name", "state", "operation")}
     if item.parts is not None:
         body["parts"] = [part_json(part) for part in item.parts]
     return body

@@ -17,7 +17,7 @@ from contextlib import suppress
 from contextvars import copy_context
 from functools import cached_property, partial
 from itertools import zip_longest
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 from weakref import ref
 
 from oceanmock.api import Api, ApiError, Headers, Request
@@ -59,16 +59,11 @@ PREFLIGHT_HEADERS: Final[Headers] = (
 MAX_WORKERS: Final = 16
 """How many requests of a replica wait for the store at once."""
 _NO_SANDBOX: Final[Any] = None
+_T = TypeVar("_T")
 
 
 class TwoSandboxes(CallerError):
     """A request names two sandboxes, and can mean only one."""
-
-    def __init__(self, one: str, other: str, *_: str) -> None:
-        super().__init__(
-            f"the request names two sandboxes, {quoted_name(one)} and {quoted_name(other)}. "
-            "Its port, its header and its path must mean the same one."
-        )
 
 
 def create_app(sandbox: Sandbox, **options: Any) -> App:
@@ -164,7 +159,6 @@ class App:
 
     @cached_property
     def _admin(self) -> Pipeline:
-        """Return the app of the admin API, built on first use."""
         return Pipeline([admin.service(self)])
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -177,17 +171,15 @@ class App:
             return
         began = stopwatch()
         response = self.dispatch(scope, await receive_body(scope["headers"], receive), began=began)
-        if isinstance(response, tuple):
-            await send_response(send, response)
-        else:
-            await response(scope, receive, send)
+        await send_response(response, scope, receive, send)
 
     def dispatch(self, scope: Scope, body: bytes | ApiError | None, *, began: int | None = None) -> Encoded | AsgiApp:
         """Return the response to a request with its body, or an ASGI app that sends it with a fault.
 
         ``body`` is as ``receive_body`` returns it; ``began`` is the reading of the stopwatch when the request came.
         """
-        if self.response_headers and scope["method"] == "OPTIONS" and _is_preflight(scope["headers"]):
+        is_cors = self.response_headers and scope["method"] == "OPTIONS"
+        if is_cors and any(name == b"access-control-request-method" for name, _ in scope["headers"]):
             return 204, PREFLIGHT_HEADERS, b""
         if scope["path"].startswith(admin.ADMIN_PREFIX) or scope["path"] == "/":
             if body is None:
@@ -211,27 +203,25 @@ class App:
             return plain_error(404 if isinstance(error, NoSuchSandbox) else 400, str(error))
 
     async def _respond_in_thread(
-        self, request: Request, body: bytes | ApiError, _scope: Scope, _receive: Receive, send: Send
+        self, request: Request, body: bytes | ApiError, scope: Scope, receive: Receive, send: Send
     ) -> None:
-        """Respond to a request of the admin API while the event loop serves others; one such request at a time."""
-        loop = get_running_loop()
-        LOOP.set(loop)
-        respond = partial(copy_context().run, self._respond_uncollected, request, body)
-        await send_response(send, await loop.run_in_executor(self._executor, respond))
+        """Respond to a request of the admin API while the event loop serves others; one such request at a time.
 
-    def _respond_uncollected(self, request: Request, body: bytes | ApiError) -> Encoded:
-        """Respond without the garbage collector: what is loaded stays, and a search in it holds up every thread.
-
-        A deleted sandbox and its scenarios need no collector: they are in no cycle.
+        Meanwhile there is no garbage collector: what is loaded stays, and a search in it holds up every thread. A
+        deleted sandbox and its scenarios need none: they are in no cycle.
         """
-        gc.disable()
-        try:
-            response = self._admin.respond(request, body)
-            if self.has_process and response[0] < 400:  # an error may leave cycles, which must be collected
-                gc.freeze()
-            return response
-        finally:
-            gc.enable()
+
+        def respond() -> Encoded:
+            gc.disable()
+            try:
+                response = self._admin.respond(request, body)
+                if self.has_process and response[0] < 400:  # an error may leave cycles, which must be collected
+                    gc.freeze()
+                return response
+            finally:
+                gc.enable()
+
+        await send_response(await _run_in(self._executor, respond), scope, receive, send)
 
     def _repeat(
         self, template: Request, pipeline: Pipeline, sandbox_ref: ref[Sandbox], generation: int
@@ -251,7 +241,6 @@ class App:
         return response if isinstance(response, tuple) else None
 
     def _pipeline_of(self, sandbox: Sandbox) -> Pipeline:
-        """Return the pipeline of the contracts' variants that a sandbox's switches select."""
         variants = tuple([factory.variant_of(sandbox) for factory in self._factories])
         pipeline = self._pipelines.get(variants)
         if pipeline is None:
@@ -272,7 +261,9 @@ class App:
             scope["path"] = root + slash + rest
             names.append(name)
         if len(set(names)) > 1:
-            raise TwoSandboxes(*dict.fromkeys(names))
+            one, other, *_ = map(quoted_name, dict.fromkeys(names))
+            problem = f"the request names two sandboxes, {one} and {other}."
+            raise TwoSandboxes(f"{problem} Its port, its header and its path must mean the same one.")
         return names[0] if names else DEFAULT_SANDBOX
 
 
@@ -294,33 +285,31 @@ class Replica(App):
     async def _respond_later(
         self, body: bytes | ApiError | None, began: int, scope: Scope, receive: Receive, send: Send
     ) -> None:
-        loop, is_check = get_running_loop(), scope["path"].startswith(admin.READY_PATH)
-        executor = self._executor if is_check else self.workers  # so that a check waits for no other request
-        LOOP.set(loop)
-        respond = partial(copy_context().run, self._respond, scope, body, began)
-        response = await loop.run_in_executor(executor, respond)
-        if isinstance(response, tuple):
-            await send_response(send, response)
-        else:
-            await response(scope, receive, send)
+        dispatch, copy = super().dispatch, {**scope}  # the scope keeps no function for repeats
 
-    def _respond(self, scope: Scope, body: bytes | ApiError | None, began: int) -> Encoded | AsgiApp:
-        try:
-            with self.sandboxes.request():
-                return super().dispatch({**scope}, body, began=began)  # the scope keeps no function for repeats
-        except StoreUnavailable as error:
-            scope = {**scope}
-            sandbox = self.sandboxes.kept(self._name_of(scope))
-            return render(self._pipeline_of(sandbox).request_of(scope, sandbox), error)
+        def respond() -> Encoded | AsgiApp:
+            try:
+                with self.sandboxes.request():
+                    return dispatch({**scope}, body, began=began)
+            except StoreUnavailable as error:
+                sandbox = self.sandboxes.kept(self._name_of(copy))
+                return render(self._pipeline_of(sandbox).request_of(copy, sandbox), error)
+
+        is_check = scope["path"].startswith(admin.READY_PATH)
+        executor = self._executor if is_check else self.workers  # so that a check waits for no other request
+        await send_response(await _run_in(executor, respond), scope, receive, send)
 
     def replace_scenarios(self, scenarios: Sequence[BaseScenario]) -> None:
-        """Reset ``default`` as an app does, for every replica; the library is this one's."""
+        """Reset ``default`` for every replica; the library is this one's."""
         with self.sandboxes.request():
             super().replace_scenarios(scenarios)
 
 
-def _is_preflight(headers: Headers) -> bool:
-    return any(name == b"access-control-request-method" for name, _ in headers)
+async def _run_in(executor: ThreadPoolExecutor, respond: Callable[[], _T]) -> _T:
+    """Return the result of a function that runs in a thread, where ``LOOP`` is this event loop."""
+    loop = get_running_loop()
+    LOOP.set(loop)
+    return await loop.run_in_executor(executor, copy_context().run, respond)
 
 
 async def _send_nothing(_scope: Scope, _receive: Receive, _send: Send) -> None:
@@ -341,11 +330,8 @@ class _Exchange:
     _receive: Receive
 
     def __init__(self, app: App, pipeline: Pipeline, request: Request, began: int) -> None:
-        self._app = app
-        self._began = began
-        self._wall = wall_now()
-        self._pipeline = pipeline
-        self._request = request
+        self._app, self._pipeline, self._request = app, pipeline, request
+        self._began, self._wall = began, wall_now()
 
     def respond(self, body: bytes | ApiError | None) -> Encoded | AsgiApp:
         """Return the response, or an ASGI app that sends it with its fault; one that sends nothing without a body."""
@@ -401,14 +387,11 @@ class _Exchange:
 
     async def _wait(self, span: int) -> None:
         """Wait for nanoseconds of the machine's time. Raises _ClientDisconnected."""
-        if not span:
-            return
-        try:
-            async with timeout(span / SECOND):
-                await self._until_disconnected()
-        except TimeoutError:
-            return
-        raise _ClientDisconnected
+        if span:
+            with suppress(TimeoutError):
+                async with timeout(span / SECOND):
+                    await self._until_disconnected()
+                raise _ClientDisconnected
 
     async def _until_disconnected(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
@@ -424,11 +407,11 @@ class _Exchange:
 
     async def _record_late(self, *response: Any) -> None:
         """Record the exchange; a store that does not respond does not hold the event loop, and is not waited for."""
-        if not self._app.is_replica:
+        if self._app.is_replica:
+            with suppress(StoreUnavailable):
+                await get_running_loop().run_in_executor(self._app.workers, self._record, *response)
+        else:
             self._record(*response)
-            return
-        with suppress(StoreUnavailable):
-            await get_running_loop().run_in_executor(self._app.workers, self._record, *response)
 
     def _record(self, status: int | None = None, headers: Headers = (), body: bytes = b"") -> None:
         """Write the exchange to the sandbox's journal, with what was sent of the response."""

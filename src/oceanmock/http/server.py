@@ -185,19 +185,16 @@ class _HttpProtocol(HttpToolsProtocol):
         if self._request_timer is not None and (self._is_between_requests or self._begun):
             self._request_timer.cancel()
             self._request_timer = None
-        if self._is_between_requests:
-            if starts_request and self._begun == 1 and len(data) <= MAX_REPEATED_BYTES:
-                self._keep_repeat(key)
-        elif self._begun:
-            problem = f"The request was not complete within {MAX_REQUEST_SECONDS} seconds."
-            self._request_timer = self.loop.call_later(MAX_REQUEST_SECONDS, self._refuse, 408, problem)
-
-    def _keep_repeat(self, key: tuple[Any, bytes]) -> None:
-        repeat = cast("Repeat | None", self.scope.get(REPEAT))
-        if repeat is not None and self.cycle.keep_alive and self.scope["method"] != "HEAD":
-            if len(self._repeats) >= MAX_REPEATS:
-                del self._repeats[next(iter(self._repeats))]
-            self._repeats[key] = repeat
+        if not self._is_between_requests:
+            if self._begun:
+                problem = f"The request was not complete within {MAX_REQUEST_SECONDS} seconds."
+                self._request_timer = self.loop.call_later(MAX_REQUEST_SECONDS, self._refuse, 408, problem)
+        elif starts_request and self._begun == 1 and len(data) <= MAX_REPEATED_BYTES:
+            repeat = cast("Repeat | None", self.scope.get(REPEAT))
+            if repeat is not None and self.cycle.keep_alive and self.scope["method"] != "HEAD":
+                if len(self._repeats) >= MAX_REPEATS:
+                    del self._repeats[next(iter(self._repeats))]
+                self._repeats[key] = repeat
 
     def _repeat(self, key: tuple[Any, bytes], repeat: Repeat) -> bool:
         """Respond to a request whose bytes have come before; return False if it has to be parsed."""
@@ -214,7 +211,6 @@ class _HttpProtocol(HttpToolsProtocol):
         return True
 
     def send_400_response(self, msg: str) -> None:
-        """Respond to what is no HTTP, or to a head whose reading was stopped."""
         if self._is_too_large:
             self._refuse_head()
         else:
@@ -238,7 +234,6 @@ class _HttpProtocol(HttpToolsProtocol):
         self.transport.close()
 
     def timeout_keep_alive_handler(self) -> None:
-        """Close the connection if nothing has come on it for as long as it is kept."""
         remaining = self._last_repeat + self.timeout_keep_alive - self.loop.time()
         if remaining > 0:
             self.timeout_keep_alive_task = self.loop.call_later(remaining, self.timeout_keep_alive_handler)
@@ -252,7 +247,6 @@ class _HttpProtocol(HttpToolsProtocol):
             super()._start_asgi_task(cycle, app)
 
     def on_message_complete(self) -> None:
-        """Dispatch the request if it has waited for its body."""
         self._is_between_requests = True
         super().on_message_complete()
         cycle, self._incomplete = self._incomplete, None
@@ -268,19 +262,16 @@ class _HttpProtocol(HttpToolsProtocol):
         super()._start_asgi_task(cycle, partial(_send_late, response))
 
     def on_message_begin(self) -> None:
-        """Add the close function to a new request's scope."""
         super().on_message_begin()
         self._is_between_requests, self._is_in_head, self._head_bytes = False, True, 0
         self._begun += 1
         self.scope[CLOSE_CONNECTION] = self.close  # type: ignore[typeddict-unknown-key]
 
     def on_url(self, url: bytes) -> None:
-        """Count the bytes of the head."""
         super().on_url(url)
         self._count(len(url))
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Count the bytes of the head."""
         super().on_header(name, value)
         self._count(len(name) + len(value))
 
@@ -337,10 +328,7 @@ async def _send_late(response: Any, scope: Any, receive: Any, send: Any) -> None
     """Send what ``dispatch`` has returned, or raise what it has raised."""
     if isinstance(response, Exception):
         raise response
-    if isinstance(response, tuple):
-        await send_response(send, response)
-    else:
-        await response(scope, receive, send)
+    await send_response(response, scope, receive, send)
 
 
 def _send_whole(cycle: RequestResponseCycle, status: int, headers: Headers, body: bytes) -> bool:
@@ -360,7 +348,6 @@ def _send_whole(cycle: RequestResponseCycle, status: int, headers: Headers, body
 
 
 def _encode(default_headers: Headers, status: int, headers: Headers, body: bytes, *, keep_alive: bool = True) -> bytes:
-    """Return a response as it is sent."""
     parts = [STATUS_LINE[status]]
     for name, value in default_headers:
         parts += (name, b": ", value, b"\r\n")
@@ -389,19 +376,26 @@ class Ports:
 
     def open(self, port: int = 0) -> int:
         """Listen on a further port, any free one of the range if 0. Raises EnvironmentProblem."""
-        free = [] if port or self._range is None else [item for item in self._range if item not in self._servers]
-        for item in free:
-            with contextlib.suppress(EnvironmentProblem):
-                listener = bind(self._host, item)
-                break
+        if port or self._range is None:
+            listener = bind(self._host, port)
         else:
-            if not port and self._range is not None:
+            for free in (item for item in self._range if item not in self._servers):
+                with contextlib.suppress(EnvironmentProblem):
+                    listener = bind(self._host, free)
+                    break
+            else:
                 problem = f"none of the ports {self._range[0]} to {self._range[-1]} is free."
                 raise EnvironmentProblem(f"{problem} Delete sandboxes, or widen --sandbox-ports.")
-            listener = bind(self._host, port)
         listener.listen(128)
         port = listener.getsockname()[1]
-        self._servers[port] = asyncio.get_running_loop().create_task(self._serve(listener))
+        loop, server = asyncio.get_running_loop(), self._server
+
+        async def serve() -> asyncio.Server:
+            further = await loop.create_server(server.protocol, sock=listener, ssl=server.config.ssl)
+            server.servers.append(further)
+            return further
+
+        self._servers[port] = loop.create_task(serve())
         return port
 
     def close(self, port: int) -> None:
@@ -416,13 +410,6 @@ class Ports:
         for connection in list(self._server.server_state.connections):
             if isinstance(connection, _HttpProtocol) and (connection.server or ("", 0))[1] == port:
                 connection.shutdown()
-
-    async def _serve(self, listener: socket.socket) -> asyncio.Server:
-        server = await asyncio.get_running_loop().create_server(
-            self._server.protocol, sock=listener, ssl=self._server.config.ssl
-        )
-        self._server.servers.append(server)
-        return server
 
     def _stop(self, server: asyncio.Task[asyncio.Server]) -> None:
         server.result().close()
@@ -466,17 +453,15 @@ class _UvicornServer(uvicorn.Server):
             app.ports = Ports(self, host, getattr(app, "port_range", None))
 
     def protocol(self) -> asyncio.Protocol:
-        """Return the protocol of one connection."""
         make: Callable[..., asyncio.Protocol] = self.config.http_protocol_class
         return make(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listen, then call ``on_listening``."""
         await super().startup(sockets)
-        if self.started and self._unix_listener is not None:
-            loop = asyncio.get_running_loop()
-            self.servers.append(await loop.create_unix_server(self.protocol, sock=self._unix_listener))
         if self.started:
+            if self._unix_listener is not None:
+                loop = asyncio.get_running_loop()
+                self.servers.append(await loop.create_unix_server(self.protocol, sock=self._unix_listener))
             self._on_start()
             self._on_listening()
 

@@ -80,11 +80,6 @@ class JournalSpace:
         self.lock: Final = Lock()
         self.journals: Final[set[Journal]] = set()
 
-    def shrink(self) -> None:
-        """Let the largest journal lose its older half, until there is room."""
-        while self.bytes > self.max_bytes:
-            max(self.journals, key=attrgetter("bytes")).drop_half()
-
 
 class Journal:
     """The exchanges of one sandbox, oldest first; threads may record and read at once.
@@ -103,9 +98,7 @@ class Journal:
     ) -> None:
         """Keep the last entry whatever its size, and of the others as many as the limits allow."""
         self.last = self.dropped = self.bytes = 0
-        self._max_entries = max_entries
-        self._max_bytes = max_bytes
-        self._max_text = max_text
+        self._max_entries, self._max_bytes, self._max_text = max_entries, max_bytes, max_text
         self._entries: deque[Recorded] = deque()
         self._sizes: deque[int] = deque()
         self._space = JournalSpace() if space is None else space
@@ -127,41 +120,33 @@ class Journal:
         size = ENTRY_BYTES + 2 * path_length + refusal_length
         size += len(entry.query) + len(entry.request_body) + len(entry.response_body)
         before = size
-        for name, value in request_headers:
-            size += len(name) + len(value) + HEADER_BYTES
-        for name, value in response_headers:
+        for name, value in (*request_headers, *response_headers):
             size += len(name) + len(value) + HEADER_BYTES
         if size - before > limit:
             request_headers = cut_headers(request_headers, limit)
             response_headers = cut_headers(response_headers, limit)
             size = before + header_bytes(request_headers) + header_bytes(response_headers)
-        self._keep((entry, request_headers, response_headers), size)
-
-    def _keep(self, recorded: Recorded, size: int) -> None:
         space = self._space
         with space.lock:
             self.last += 1
-            recorded[0].number = self.last
-            self._entries.append(recorded)
+            entry.number = self.last
+            self._entries.append((entry, request_headers, response_headers))
             self._sizes.append(size)
             self.bytes += size
             space.bytes += size
             while len(self._sizes) > 1 and (self.bytes > self._max_bytes or len(self._sizes) > self._max_entries):
-                self._drop()
-            if space.bytes > space.max_bytes:
-                space.shrink()
+                self._drop(1)
+            while space.bytes > space.max_bytes:  # the largest journal loses its older half
+                largest = max(space.journals, key=attrgetter("bytes"))
+                largest._drop((len(largest._sizes) + 1) // 2)
 
-    def drop_half(self) -> None:
-        """Drop the older half of the entries, at least one; to be called under the lock of the space."""
-        for _ in range((len(self._sizes) + 1) // 2):
-            self._drop()
-
-    def _drop(self) -> None:
-        self._entries.popleft()
-        size = self._sizes.popleft()
-        self.bytes -= size
-        self._space.bytes -= size
-        self.dropped += 1
+    def _drop(self, count: int) -> None:
+        for _ in range(count):
+            self._entries.popleft()
+            size = self._sizes.popleft()
+            self.bytes -= size
+            self._space.bytes -= size
+            self.dropped += 1
 
     def entries(self, query: Query | None = None, *, after: int = 0, limit: int | None = None) -> list[Entry]:
         """Return at most ``limit`` matching entries with a number above ``after``, oldest first."""
@@ -180,11 +165,11 @@ class Journal:
 
     def count(self, query: Query | None = None) -> int:
         """Return how many entries match."""
-        return len(self._entries) if query is None else sum(1 for _ in self._matching(query, 0))
+        return len(self._entries) if query is None else sum(1 for _ in self._matching(query))
 
     def ids(self) -> set[str]:
         """Return every id that the path of a request had."""
-        return {id for entry, *_ in self._matching(None, 0) for id in entry.ids.values()}
+        return {id for entry, *_ in self._matching(None) for id in entry.ids.values()}
 
     def clear(self) -> int:
         """Delete every entry and return how many there were; the numbers go on."""
@@ -217,7 +202,7 @@ class Journal:
         if least < 0 or (at_most is not None and at_most < least):
             raise InputError(f"nothing can come at least {least} and at most {at_most} times.")
         matching, others = list[Recorded](), list[Recorded]()
-        for item in self._matching(None, 0):
+        for item in self._matching(None):
             (matching if query.matches(*item[:2]) else others).append(item)
         text = f"{query}: expected {_range_text(least, at_most)}, found {_times(len(matching))}."
         if least <= len(matching) and (at_most is None or len(matching) <= at_most):
@@ -227,7 +212,7 @@ class Journal:
     def verify_order(self, queries: Sequence[Query]) -> dict[str, Any]:
         """Return whether some entries match queries one after the other, and why not, as JSON."""
         matching, others = list[Recorded](), list[Recorded]()
-        for item in self._matching(None, 0):
+        for item in self._matching(None):
             others.append(item)
             if len(matching) < len(queries) and queries[len(matching)].matches(*item[:2]):
                 matching.append(item)
@@ -267,16 +252,13 @@ class Journal:
         numbers = [entry.number for entry, *_ in matching]
         return {"holds": holds, "found": len(numbers), "entries": numbers, "message": "\n".join(lines)}
 
-    def _matching(self, query: Query | None, after: int) -> Iterator[Recorded]:
-        for recorded in self._since(after):
-            if query is None or query.matches(*recorded[:2]):
-                yield recorded
-
-    def _since(self, after: int) -> Iterator[Recorded]:
+    def _matching(self, query: Query | None, after: int = 0) -> Iterator[Recorded]:
         with self._space.lock:
             entries = list(self._entries)
         skipped = max(0, after + 1 - entries[0][0].number) if entries else 0
-        return islice(entries, skipped, None)
+        for recorded in islice(entries, skipped, None):
+            if query is None or query.matches(*recorded[:2]):
+                yield recorded
 
 
 @dataclass(frozen=True, slots=True)
@@ -386,8 +368,6 @@ _IS_SAME: Final[Mapping[str, Callable[[str, str], bool]]] = {
     "status": lambda expected, actual: expected.lower() in (actual, f"{actual[:1]}xx"),
     **dict.fromkeys(_ID_KEYS[2:], lambda expected, actual: is_id(actual, expected)),
 }
-
-
 _READERS: Final[Mapping[str, Callable[[Any], Any]]] = {
     **dict.fromkeys(_TIME_KEYS, parse_instant),
     "query": read_query,
@@ -406,7 +386,16 @@ def _problems(key: str, data: Mapping[str, Any], routes: Routes) -> Iterator[str
             limits = f"{MAX_QUERY_VALUES} keys and values in {MAX_JOURNAL_TEXT // 2**10} KiB"
             yield f"`body` has more than can be compared: {limits}"
     elif key in _PAIR_KEYS:
-        yield from _pair_problems(key, value)
+        try:
+            pairs = _READERS[key](value)
+        except (AttributeError, ValueError):
+            pairs = {}
+        texts = [*pairs, *pairs.values()]
+        if not pairs or "" in pairs:
+            form = "`a=1&b=*`" if key == "query" else "`Name: value`, one a line"
+            yield f"`{key}` is {shorten(repr(value), 200)}: give names and values as {form}, or as an object"
+        elif len(texts) > MAX_QUERY_VALUES or max(map(len, texts)) > MAX_QUERY_TEXT:
+            yield f"`{key}` has more than {MAX_QUERY_VALUES} texts, or one longer than {MAX_QUERY_TEXT:,} characters"
     elif isinstance(value, str) and len(value) > MAX_QUERY_TEXT:
         yield f"`{key}` is longer than {MAX_QUERY_TEXT:,} characters"
     elif key == "status":
@@ -432,19 +421,6 @@ def _problems(key: str, data: Mapping[str, Any], routes: Routes) -> Iterator[str
             yield f"`operation` is {value!r}, which {subject}\n  {suggest(value, existing)}"
 
 
-def _pair_problems(key: str, value: Any) -> Iterator[str]:
-    form = "`a=1&b=*`" if key == "query" else "`Name: value`, one a line"
-    try:
-        pairs = _READERS[key](value)
-    except (AttributeError, ValueError):
-        pairs = {}
-    texts = [*pairs, *pairs.values()]
-    if not pairs or "" in pairs:
-        yield f"`{key}` is {shorten(repr(value), 200)}: give names and values as {form}, or as an object"
-    elif len(texts) > MAX_QUERY_VALUES or max(map(len, texts)) > MAX_QUERY_TEXT:
-        yield f"`{key}` has more than {MAX_QUERY_VALUES} texts, or one longer than {MAX_QUERY_TEXT:,} characters"
-
-
 def _range_text(least: int, most: int | None) -> str:
     if most is None:
         return f"at least {_times(least)}" if least else "any number of times"
@@ -467,10 +443,12 @@ def _near_miss(query: Query, recorded: Sequence[Recorded]) -> Iterator[str]:
     distances = [(sum(item.distance for item in query.compare(entry)), -entry.number) for entry in compared]
     nearest = compared[distances.index(min(distances))]
     entry = replace(read_recorded((nearest, (), ())), request_headers=nearest.request_headers)
-    rows = list[tuple[str, str, str]]()
+    rows = list[tuple[str, ...]]()
     for item in query.compare(entry):
+        texts = (printable(f"{item.name}: {_shown(item.name, it) or '(none)'}") for it in (item.expected, item.actual))
+        cells = [[text[at : at + CELL_WIDTH] for at in range(0, len(text), CELL_WIDTH)] for text in texts]
         mark = [] if item.holds else [f"  <<<<< {printable(item.name)} does not match"]
-        rows += zip_longest(_cell(item.name, item.expected), _cell(item.name, item.actual), mark, fillvalue="")
+        rows += zip_longest(*cells, mark, fillvalue="")
     heading = f"Nearest: entry {entry.number}"
     width = max(len("| Expected"), *(len(expected) for expected, _, _ in rows))
     other = max(len(heading), *(len(actual) for _, actual, _ in rows))
@@ -481,11 +459,6 @@ def _near_miss(query: Query, recorded: Sequence[Recorded]) -> Iterator[str]:
     yield from (gap, rule, f"Entry {_line(entry)}.")
     if entry.refusal:
         yield f"It was refused: {printable(entry.refusal)}"
-
-
-def _cell(name: str, value: str) -> list[str]:
-    text = printable(f"{name}: {_shown(name, value) or '(none)'}")
-    return [text[start : start + CELL_WIDTH] for start in range(0, len(text), CELL_WIDTH)]
 
 
 def _shown(name: str, value: str) -> str:
