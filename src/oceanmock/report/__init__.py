@@ -30,7 +30,6 @@ from oceanmock.clock import SECOND
 from oceanmock.engine.faults import FaultStatistics
 from oceanmock.engine.machine import TIME, Label, format_label, parse_label
 from oceanmock.engine.sandbox import Sandbox
-from oceanmock.engine.world import TaskItem
 from oceanmock.journal import Journal, Query
 from oceanmock.journal.entries import Entry, body_value
 from oceanmock.observations import observations, requested_operation
@@ -51,7 +50,9 @@ def report_of(sandbox: Sandbox, *, max_tasks: int) -> dict[str, Any]:
     items = ((api, item) for api in apis.values() for item in sandbox.worlds[api.name].items())
     tasks = [*islice(items, MAX_REPORTED_TASKS)]
     tasks.sort(key=lambda task: task[1].id not in ids)
-    max_tasks = min(max_tasks, _tasks_to_explain(sandbox, tasks[:max_tasks]))
+    # As many, and at least one, as have together no more parts than are explained.
+    sizes = (len(sandbox.worlds[api.name].item(item.id).parts or ()) for api, item in tasks[:max_tasks])
+    max_tasks = min(max_tasks, max(1, sum(size <= MAX_EXPLAINED_PARTS for size in accumulate(sizes))))
     return {
         "requests": journal.count(),
         "journal": "\n".join(_journal_lines(journal, apis, since=sandbox.started)),
@@ -77,12 +78,6 @@ def report_of(sandbox: Sandbox, *, max_tasks: int) -> dict[str, Any]:
             if not fault.affected and (fault.fault.probability == 1 or not fault.calls)
         ],
     }
-
-
-def _tasks_to_explain(sandbox: Sandbox, tasks: Sequence[tuple[Any, TaskItem]]) -> int:
-    """Return how many of the tasks, at least one, have together as many parts as are explained."""
-    sizes = (len(sandbox.worlds[api.name].item(item.id).parts or ()) for api, item in tasks)
-    return max(1, sum(size <= MAX_EXPLAINED_PARTS for size in accumulate(sizes)))
 
 
 def report_text(report: dict[str, Any]) -> str:
@@ -133,8 +128,6 @@ def _fault_text(statistics: FaultStatistics) -> str:
     return f"{statistics.name} ({escape_unprintable(', '.join(keys))}) counted {count}"
 
 
-# --- transition coverage --------------------------------------------------------------------------
-
 Sort = Literal["state", "operator", "transition"]
 Standing = Literal["seen", "happened", "requested", "never"]
 """``requested``: an operator that was requested and never accepted."""
@@ -157,19 +150,17 @@ class Item:
 
 def items_of(api: Api) -> Mapping[Item, str]:
     """Return all items of an API in order, with the opt-in that each needs, or ""."""
-    items: dict[Item, str] = {}
-    kinds = list(api.states.MACHINES)
+    several, items, kinds = list[tuple[Item, str]](), dict[Item, str](), list(api.states.MACHINES)
     for kind, machine in api.states.MACHINES.items():
-        several = [(Item(kind, "state", state), "") for state, _ in machine.initial]
+        several += [(Item(kind, "state", state), "") for state, _ in machine.initial]
         for entry in machine.transitions:
             several.append((Item(kind, "state", entry.after[0]), entry.only))
             several.append((_transition(kind, entry.before, entry.after), entry.only))
             if entry.trigger != TIME:  # it may be an operator of another kind
                 several.append((_operator(entry.trigger), entry.only))
-        for item, only in several:
-            items[item] = items.get(item, only) and only
-    in_order = sorted(items, key=lambda item: (kinds.index(item.kind), SORTS.index(item.sort)))
-    return {item: items[item] for item in in_order}
+    for item, only in several:
+        items[item] = items.get(item, only) and only
+    return dict(sorted(items.items(), key=lambda pair: (kinds.index(pair[0].kind), SORTS.index(pair[0].sort))))
 
 
 def _transition(kind: str, before: Label, after: Label) -> Item:
@@ -279,7 +270,6 @@ class Coverage:
 
     @property
     def _happened(self) -> int:
-        """Return how many items happened, seen or not."""
         return self.seen + sum(standing == "happened" for _, standing in self.missing)
 
     def to_json(self) -> dict[str, Any]:
@@ -297,13 +287,8 @@ class Coverage:
                 "kinds": kinds,
                 "not_counted": {str(item): only for item, only in self._items[api].items() if item not in standings},
             }
-        return {
-            "percent": self.percent,
-            "counted": self.counted,
-            "happened": self._happened,
-            "seen": self.seen,
-            "apis": apis,
-        }
+        figures = {"percent": self.percent, "counted": self.counted, "happened": self._happened, "seen": self.seen}
+        return {**figures, "apis": apis}
 
     def add_json(self, data: Mapping[str, Any]) -> None:
         """Add what another coverage's ``to_json`` has written, a worker's for instance; unknown items are left out."""

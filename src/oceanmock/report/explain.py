@@ -73,17 +73,17 @@ class Event(NamedTuple):
     is_refusal: bool = False
 
 
-class Reason(NamedTuple):
-    """One sentence, and its instant; without one, it holds now."""
-
-    at: int | None
-    what: str
-
-
 class Next(NamedTuple):
     """The instant at which something is due next, and the sentence."""
 
     at: int
+    what: str
+
+
+class Reason(NamedTuple):
+    """One sentence, and its instant; without one, it holds now."""
+
+    at: int | None
     what: str
 
 
@@ -120,7 +120,7 @@ class Explanation:
     progression: Progression
     speed: float
     now: int
-    stubs: tuple[str, ...] = ()
+    stubs: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
         """Return a plain dict: instants as RFC 3339 in UTC, spans as scenario files write them."""
@@ -274,7 +274,10 @@ class Explainer(ABC, Generic[HistoryState]):
         """Return why it shows what it does now; ``records`` add the refused operations, ``stubs`` what waits for it."""
         now, created = clock.now(), self.item.created
         age = now - created
-        past = _recent(states_until(self.history, age))
+        # The last states that have no more than so many events, and the one before them.
+        past = states_until(self.history, age)
+        count = bisect([*accumulate(len(state.changes) for state in reversed(past))], MAX_EVENTS)
+        past = past[-max(count, 1) - 1 :]
         events = tuple(self._events(past, records))
         state = past[-1]
         moves = (it.at for item in past for it in item.changes if not it.part and it.before != it.after)
@@ -346,8 +349,6 @@ class Explainer(ABC, Generic[HistoryState]):
     def _event(self, at: int, part: Part, before: str | None, after: str, why: str, **flags: bool) -> Event:
         id = getattr(self.item_at(part), self.number_key)
         return Event(at, part, self.api.kinds[len(part)].name, id, self.name(part), before, after, why, **flags)
-
-    # --- timelines ---
 
     @classmethod
     def draw_timeline(cls, sandbox: Sandbox, id: int | str) -> str:
@@ -473,12 +474,6 @@ class Explainer(ABC, Generic[HistoryState]):
             if texts:
                 yield f"    {_at(state.at)}  {'; '.join(texts)}"
         yield from (line for _, line in lines)
-
-
-def _recent(states: tuple[HistoryState, ...]) -> tuple[HistoryState, ...]:
-    """Return the last states that have no more than so many events, and the one before them."""
-    count = bisect([*accumulate(len(state.changes) for state in reversed(states))], MAX_EVENTS)
-    return states[-max(count, 1) - 1 :]
 
 
 def last_of(events: Sequence[Event], part: Part, *, number: int = 1) -> list[Event]:
