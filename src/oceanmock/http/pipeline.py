@@ -43,7 +43,7 @@ from oceanmock.http.validation import (
     check_width,
 )
 from oceanmock.masking import mask_error, mask_text
-from oceanmock.openapi import Operation, load_spec, operations_at, operations_of, runtime_view, spec_path
+from oceanmock.openapi import Operation, operations_at, operations_of, runtime_view
 from oceanmock.text import closest, one_line
 
 with warnings.catch_warnings():
@@ -62,8 +62,6 @@ KIND_BY_STATUS: Final = {status: kind for kind, status in STATUS_BY_KIND.items()
 
 @dataclass(frozen=True, slots=True)
 class _Compiled:
-    """One compiled operation."""
-
     operation: Operation
     verify_security: Callable[[Any], Coroutine[Any, Any, None]] | None
     parameters: Parameters
@@ -92,7 +90,6 @@ class _Contract(OpenAPISpecification):
 
 @lru_cache(maxsize=16)
 def _load_contract(contract: bytes) -> _Contract:
-    """Load a contract once per process."""
     return _Contract(orjson.loads(contract))
 
 
@@ -143,11 +140,8 @@ def _compile(service: Service, routes: _Routes) -> list[str]:
 
 
 def _security_handler(authenticate: Authenticator) -> type[AbstractSecurityHandler]:
-    """Return a handler for connexion's security map.
-
-    connexion passes no scopes of basic and apiKey schemes, so the permission that an operation needs is read from the
-    contract's ``x-permission``.
-    """
+    # connexion passes no scopes of basic and apiKey schemes, so the permission that an operation needs is read from the
+    # contract's ``x-permission``.
 
     def verify(secured: Any) -> Any:
         request: Request = secured.request
@@ -231,7 +225,7 @@ class Pipeline:
                 if compiled.body is not None:
                     request.content = compiled.body.read(request)
                 if self._is_strict:
-                    _check_names(request)
+                    check_names(request)
                 request.is_valid = True
             made = compiled.handler(request)
             response = encode(made, service)
@@ -278,11 +272,11 @@ class Pipeline:
         handler = request.service.fallback(request)
         if handler is not None and not allowed:
             inject_fault(request)
-            body = _submit_body(request.operation) if request.operation and not request.stub else None
-            if body is not None:
-                request.content = body.read(request)
-            if self._is_strict and request.operation and not request.stub:
-                _check_names(request)
+            if request.operation and not request.stub:
+                if (body := _submit_body(request.operation)) is not None:
+                    request.content = body.read(request)
+                if self._is_strict:
+                    check_names(request)
             return handler(request)
         if allowed:
             text = ", ".join(allowed)
@@ -291,10 +285,8 @@ class Pipeline:
                 f"{request.path} does not answer {request.method[:20]}. Allowed: {text}.",
                 headers=[(b"allow", text.encode())],
             )
-        line = f"{request.method} {request.path[:200]}"
+        line, operations, name = f"{request.method} {request.path[:200]}", dict[str, str](), request.service.name
         parts = line.split("/")
-        operations = {}
-        name = request.service.name
         submits = (f"{each.method} {each.path}" for each in request.service.submits())
         for operation in (*self._operations[name], *request.sandbox.stub_paths(name), *submits):
             # With the request's segments for its variables, so that ids match.
@@ -312,15 +304,6 @@ def _submit_body(operation: Operation) -> RequestBody | None:
     """Return the body of a submit, compiled on its first request; None without one, or where its API reads it."""
     body = operation.definition.get("requestBody")
     return None if body is None or "checks" in operation.definition["x-submit"] else RequestBody(body)
-
-
-def _check_names(request: Request) -> None:
-    """Raise ApiError for query parameters and keys of the body that the contract does not have."""
-    service, operation, are_submits = request.service, request.operation, request.compiled is None
-    spec = load_spec(spec_path(service.name)) if are_submits else service.spec
-    for each in operations_of(spec, are_submits=are_submits):  # as the contract has it, which runtime_view changes
-        if operation is not None and each.id == operation.id:
-            check_names(request, each, spec)
 
 
 def _finish(verification: Coroutine[Any, Any, None]) -> None:
@@ -360,9 +343,9 @@ async def receive_body(headers: Headers, receive: Receive) -> bytes | ApiError |
 
 
 def inject_fault(request: Request) -> None:
-    """Draw the fault of a request. Raises ApiError when the operation is not to be executed.
+    """Draw the fault of a request, whose effect on the response the app applies, outside the response check.
 
-    The fault's effect on the response is applied by the app, outside the response check.
+    Raises ApiError when the operation is not to be executed.
     """
     if not request.sandbox.faults.by_name:
         return

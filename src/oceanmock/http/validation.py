@@ -9,10 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import cached_property, lru_cache, reduce
 from itertools import chain
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from urllib.parse import parse_qs
 
 import orjson
@@ -20,7 +19,7 @@ from jsonschema_rs import Draft4Validator
 
 from oceanmock.api import ApiError, ErrorKind, Fragment, Headers, Request
 from oceanmock.errors import InputError
-from oceanmock.openapi import Operation, Spec
+from oceanmock.openapi import load_spec, operations_of, spec_path
 from oceanmock.text import first_few
 
 MAX_QUERY_FIELDS: Final = 1000
@@ -31,8 +30,7 @@ _NO_MARKS: Final = bytes({*range(256)} - {*b'",{['})
 MAX_MESSAGE_LENGTH: Final = 1000
 
 
-@dataclass(frozen=True, slots=True)
-class SchemaViolation:
+class SchemaViolation(NamedTuple):
     """One violation of a schema: its place, the keyword and a message."""
 
     path: tuple[str | int, ...]
@@ -41,9 +39,7 @@ class SchemaViolation:
 
 
 class Schema:
-    """A compiled schema of the contract."""
-
-    __slots__ = ("_schema", "_validator", "accepts")
+    """A compiled schema of the contract; of an object with ``data``, also those of its envelope and its data."""
 
     def __init__(self, schema: Mapping[str, Any]) -> None:
         self._schema = schema
@@ -65,6 +61,27 @@ class Schema:
     def violations(self, value: Any) -> Iterator[SchemaViolation]:
         """Yield every violation of a value."""
         return _flattened(self._validator.iter_errors(value))
+
+    @cached_property
+    def _parts(self) -> tuple[Schema, Schema] | None:
+        data = list[Any]()
+        envelope = _split(self._schema, data)
+        return None if envelope is None or not data else (Schema(envelope), Schema({"allOf": data}))
+
+    def problem_of(self, envelope: Mapping[str, Any], fragment: Fragment) -> str | None:
+        """Return the first violation, or "", of an envelope whose data is a fragment; None where it cannot be split."""
+        if self._parts is None:
+            return None
+        of_envelope, of_data = self._parts
+        whole = {**envelope, "data": None}
+        if not of_envelope.accepts(whole):
+            return of_envelope.problem(whole)
+        if of_data not in fragment.accepted_by:
+            value = orjson.loads(fragment.json)
+            if not of_data.accepts(value):
+                return f"data: {of_data.problem(value)}"
+            fragment.accepted_by.add(of_data)
+        return ""
 
 
 def _words_for(pattern: str, schema: Any) -> str:
@@ -150,7 +167,6 @@ Reader = Callable[[str], Any]
 
 
 def _reader(pattern: str, convert: Reader) -> Reader:
-    """Return a reader of the texts that match a pattern."""
     matches = re.compile(pattern).fullmatch
 
     def read(text: str) -> Any:
@@ -171,8 +187,6 @@ READERS: Final[Mapping[str, Reader]] = {
 
 
 class _Parameter:
-    """One compiled parameter of an operation."""
-
     def __init__(self, definition: Mapping[str, Any], readers: Mapping[str, Reader]) -> None:
         schema = definition["schema"]
         self.name: str = definition["name"]
@@ -287,8 +301,12 @@ class RequestBody:
         return content
 
 
-def check_names(request: Request, operation: Operation, spec: Spec) -> None:
-    """Raise ApiError for query parameters and keys of a JSON body that an operation of a contract does not have."""
+def check_names(request: Request) -> None:
+    """Raise ApiError for query parameters and keys of a JSON body that the request's operation does not have."""
+    service, are_submits = request.service, request.compiled is None
+    spec = load_spec(spec_path(service.name)) if are_submits else service.spec
+    operations = operations_of(spec, are_submits=are_submits)  # as the contract has them, which runtime_view changes
+    operation = next(each for each in operations if request.operation and each.id == request.operation.id)
 
     def resolve(node: Mapping[str, Any]) -> Mapping[str, Any]:
         while "$ref" in node:
@@ -352,35 +370,6 @@ def _split(schema: Mapping[str, Any], data: list[Any]) -> dict[str, Any] | None:
     return envelope
 
 
-class _BodySchema(Schema):
-    """The schema of a response's body; of an object with ``data``, also those of its envelope and its data."""
-
-    def __init__(self, schema: Mapping[str, Any]) -> None:
-        super().__init__(schema)
-        self._schema = schema
-
-    @cached_property
-    def _parts(self) -> tuple[Schema, Schema] | None:
-        data = list[Any]()
-        envelope = _split(self._schema, data)
-        return None if envelope is None or not data else (Schema(envelope), Schema({"allOf": data}))
-
-    def problem_of(self, envelope: Mapping[str, Any], fragment: Fragment) -> str | None:
-        """Return the first violation, or "", of an envelope whose data is a fragment; None where it cannot be split."""
-        if self._parts is None:
-            return None
-        of_envelope, of_data = self._parts
-        whole = {**envelope, "data": None}
-        if not of_envelope.accepts(whole):
-            return of_envelope.problem(whole)
-        if of_data not in fragment.accepted_by:
-            value = orjson.loads(fragment.json)
-            if not of_data.accepts(value):
-                return f"data: {of_data.problem(value)}"
-            fragment.accepted_by.add(of_data)
-        return ""
-
-
 class ResponseRules:
     """The responses that the contract allows an operation.
 
@@ -395,7 +384,7 @@ class ResponseRules:
         self._documented = {
             int(status): (
                 {
-                    media_type.lower().encode(): _BodySchema(content.get("schema", {}))
+                    media_type.lower().encode(): Schema(content.get("schema", {}))
                     for media_type, content in response.get("content", {}).items()
                 },
                 [
