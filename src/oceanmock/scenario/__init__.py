@@ -327,10 +327,8 @@ class BaseScenario(Model):
     @property
     def responses(self) -> list[tuple[str, Any]]:
         """Return each stub and each fault, with its name."""
-        items = [("stub", *item) for item in enumerate(self.stubs, 1)] + [
-            ("fault", *item) for item in enumerate(self.faults, 1)
-        ]
-        return [(item.name or f"{noun} {number}", item) for noun, number, item in items]
+        responses = (("stub", self.stubs), ("fault", self.faults))
+        return [(item.name or f"{noun} {at}", item) for noun, items in responses for at, item in enumerate(items, 1)]
 
     @property
     def source(self) -> bytes:

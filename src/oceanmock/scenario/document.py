@@ -14,7 +14,6 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from io import StringIO
-from operator import attrgetter
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -70,9 +69,10 @@ class Document:
         ``root`` is the document that includes this one.
         """
         self.path = path
-        self._root = root
-        self._folder, self._max_values = folder, max_values
-        self._events: Iterator[Any] = yaml.parse(_named_stream(text, path), Loader=yaml.CSafeLoader)
+        self._root, self._folder, self._max_values = root, folder, max_values
+        stream = StringIO(text)
+        stream.name = path  # which the places of its values have
+        self._events: Iterator[Any] = yaml.parse(stream, Loader=yaml.CSafeLoader)
         self._anchors: dict[str | None, _Node | None] = {}
         self.files: dict[Path, _Node | None] = root.files if root else {}
         self.duplicates: list[Issue] = root.duplicates if root else []
@@ -123,7 +123,7 @@ class Document:
         if isinstance(node.data, list):
             is_place = isinstance(step, int) and step < len(nodes)
             return (nodes[int(step)], nodes[int(step)]) if is_place else None
-        pairs = list(zip(nodes[::2], nodes[1::2], strict=True))
+        pairs = [*zip(nodes[::2], nodes[1::2], strict=True)]
         own = next((pair for pair in reversed(pairs) if pair[0].data == step), None)
         merged = (self._find(part, step) for key, value in pairs for part in self._merged(key, value))
         return own or next(filter(None, merged), None)
@@ -150,7 +150,7 @@ class Document:
                     is_text = item.tag is None and not (item.implicit[0] and _TYPED.fullmatch(item.value))
                     node = _Node(item, item.value if is_text else parse_scalar(item.value, item.tag))
                 elif isinstance(item, yaml.AliasEvent):
-                    node = self._anchored(item, depth + 1)
+                    node = self._anchored(item, depth)
                 else:
                     node = self._collection(item, depth + 1)
                 self._anchors[item.anchor] = node
@@ -158,7 +158,7 @@ class Document:
                 size, below = size + node.size, max(below, node.depth)
         except ValueError as problem:
             raise _error(item, str(problem)) from None
-        data: Any = list(map(_data_of, nodes))
+        data: Any = [node.data for node in nodes]
         if is_mapping:
             try:
                 pairs = dict(zip(data[::2], data[1::2], strict=True))
@@ -219,13 +219,12 @@ class Document:
         return content
 
     def _anchored(self, event: Any, depth: int) -> _Node:
-        """Return the value that an alias stands for."""
         if event.anchor not in self._anchors:
             raise _error(event, "found undefined alias")
         node = self._anchors[event.anchor]
         if node is None:
             raise _error(event, "a value cannot contain itself")
-        if depth + node.depth - 1 > MAX_DEPTH:
+        if depth + node.depth > MAX_DEPTH:
             raise _error(event, _TOO_DEEP)
         return node
 
@@ -254,16 +253,6 @@ def read_part(path: Path) -> str:
     if path.stat().st_size > MAX_PART_BYTES or not path.is_file():
         raise ValueError(f"it is no file of at most {MAX_PART_BYTES:,} bytes")
     return path.read_text(encoding="utf-8")
-
-
-def _named_stream(text: str, path: str) -> StringIO:
-    """Return a text as a stream whose name the places of its values have."""
-    stream = StringIO(text)
-    stream.name = path
-    return stream
-
-
-_data_of: Final = attrgetter("data")
 
 
 _NOTHING: Final = _Node(None, None, size=0)
@@ -422,9 +411,8 @@ def explain(error: ErrorDetails, loc: Loc, data: Any, wording: Wording) -> Issue
     text, hint = wording.text_at(loc), ""
     if kind == "literal_error":
         rule, key = "unknown-value", next((step for step in reversed(loc) if isinstance(step, str)), "")
-        reason = (
-            f"which {wording.title} does not know" if key in wording.server_words else "which is none of its values"
-        )
+        is_known = key not in wording.server_words
+        reason = "which is none of its values" if is_known else f"which {wording.title} does not know"
         words = re.findall(r"'([^']+)'|(\d+)", str(context["expected"]))
         choices = wording.choices.get(key, tuple(word or number for word, number in words))
         hint = suggest(value if isinstance(value, str) else "", choices)

@@ -45,7 +45,6 @@ def _compile(regex: str) -> SchemaValidator:
 
 
 def _check_expected(value: Any) -> Any:
-    """Refuse a regular expression that is none, or too long."""
     if _is_regex(value):
         if len(value["regex"]) > MAX_REGEX_LENGTH:
             raise PydanticCustomError("bad_regex", f"is longer than {MAX_REGEX_LENGTH} characters")
@@ -65,7 +64,7 @@ def _has_value(actual: Any, expected: Any) -> bool:
     """Return whether a value is, or has, the expected one; None is no value."""
     if not _is_regex(expected):
         return has_values(actual, expected)
-    text = actual if isinstance(actual, str) else json.dumps(actual, ensure_ascii=False)
+    text = actual if isinstance(actual, str) else _text(actual)
     is_bounded = actual is not None and len(text) <= MAX_MATCHED_LENGTH
     return is_bounded and _compile(expected["regex"]).isinstance_python(text)
 
@@ -112,10 +111,6 @@ class Matches(Model):
             if not _has_value(value_at(request.body, _steps(path)), value):
                 return f"asks for {_text(value)} at {path} of the body"
         return ""
-
-    def includes(self, other: Matches) -> bool:
-        """Return whether it asks for nothing that another does not ask for."""
-        return has_values(other.model_dump(), self.model_dump(exclude_defaults=True))
 
 
 class BaseWhen(Model):
@@ -173,11 +168,6 @@ class BaseWhen(Model):
         if self.after is not None and age < self.after:
             return f"begins {format_duration(self.after - age)} from now"
         return "has ended" if self.before is not None and age >= self.before else ""
-
-    @classmethod
-    def item_keys(cls) -> Sequence[str]:
-        """Return the keys that the JSON of a task or dag has."""
-        return [*cls.api.spec["components"]["schemas"][cls.item_schema]["properties"]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,10 +247,10 @@ class Stub(Model):
             raise contradiction("bad_stub", "has a `body` beside status {status}", status=self.status)
         more: dict[str, Sequence[str]] = {"now": ()}
         if self.when is not None and self.when.of is not None:
-            more[self.when.api.root.name] = self.when.item_keys()
-        for place, hint in unknown_placeholders(
-            [self.data, self.error, self.body, dict(self.headers)], self.path, **more
-        ):
+            api = self.when.api
+            more[api.root.name] = [*api.spec["components"]["schemas"][self.when.item_schema]["properties"]]
+        values = [self.data, self.error, self.body, dict(self.headers)]
+        for place, hint in unknown_placeholders(values, self.path, **more):
             message = "has the placeholder {place}, which stands for nothing. {hint}"
             raise contradiction("bad_placeholder", message, place=place, hint=hint)
         return self
@@ -271,7 +261,8 @@ class Stub(Model):
 
     def covers(self, method: str, path: str, matches: Matches) -> bool:
         """Return whether it always answers every request with this method, path template and more."""
-        return self.when is None and self.times is None and self.fits(method, path) and self.matches.includes(matches)
+        is_constant = self.when is None and self.times is None and self.fits(method, path)
+        return is_constant and has_values(matches.model_dump(), self.matches.model_dump(exclude_defaults=True))
 
     def render(self, request: StubRequest, now: str, item: Callable[[], Any]) -> dict[str, Any]:
         """Return `data`, `error` or `body`, and the `headers`, with values in the place of placeholders.
@@ -288,13 +279,6 @@ class Stub(Model):
         return {key: _render(getattr(self, key), value_of) for key in keys}
 
 
-def _is_about(item: Any, script: Any, name: str) -> bool:
-    """Return whether a stub or fault applies only during a part of the life of a task or dag of its scenario."""
-    if item.when is not None and (item.when.of is not None or item.when.of_request):
-        return item.when.of is not None and item.when.of in (script.id, script.name, name)
-    return script.starts_on is None and getattr(item, "is_conditional", item.when is not None)
-
-
 def _applies_at(item: Any, root: str, age: int, state: Any, at: int) -> bool:
     """Return whether a stub or fault applies in a state, at an instant of a task or dag with an age at the start."""
     view, since = SimpleNamespace(state=state, **{root: SimpleNamespace(created=0)}), at - age
@@ -308,8 +292,15 @@ def conditions_on(scenario: Any, script: Any, name: str, *, root: str) -> list[t
 
     Each has its name, and a function of a state and an instant.
     """
-    about = ((own, item) for own, item in scenario.responses if _is_about(item, script, name))
-    return [(own, partial(_applies_at, item, root, script.age)) for own, item in about]
+    conditions = list[tuple[str, Callable[[Any, int], bool]]]()
+    for own, item in scenario.responses:
+        if item.when is not None and (item.when.of is not None or item.when.of_request):
+            is_about = item.when.of is not None and item.when.of in (script.id, script.name, name)
+        else:
+            is_about = script.starts_on is None and getattr(item, "is_conditional", item.when is not None)
+        if is_about:
+            conditions.append((own, partial(_applies_at, item, root, script.age)))
+    return conditions
 
 
 class RefusalStub(Stub):
@@ -410,8 +401,7 @@ class StartsOn(Model):
 
     def asks(self, name: str) -> str:
         """Return what a request lacks that has the path and does not match."""
-        body = json.dumps(self.body, ensure_ascii=False)
-        return f"{self.method} {self.path} starts {name!r} only with a body that has {body}."
+        return f"{self.method} {self.path} starts {name!r} only with a body that has {_text(self.body)}."
 
 
 def unknown_placeholders(value: Any, path: str, **more: Sequence[str]) -> Iterator[tuple[str, str]]:
@@ -453,7 +443,6 @@ def _render(value: Any, value_of: Callable[[str], Any]) -> Any:
 
 
 def _steps(path: str) -> Loc:
-    """Return the keys and positions of a path to a value."""
     return tuple(int(place) if place else key for place, key in _STEP.findall(path))
 
 
