@@ -10,8 +10,8 @@ from in_process import REINSTALL, sandbox_of
 from oceanmock.apis import make_sandbox
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.engine.sandboxes import Sandboxes
+from oceanmock.http import ScenarioCatalog
 from oceanmock.http.admin import ADMIN_PREFIX
-from oceanmock.http.admin_values import ScenarioCatalog
 from oceanmock.http.app import App
 
 NEAR = ("127.0.0.1", 50000)

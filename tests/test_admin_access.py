@@ -17,8 +17,8 @@ from oceanmock import running
 from oceanmock.cli import main
 from oceanmock.engine.sandboxes import Sandboxes
 from oceanmock.errors import EnvironmentProblem
+from oceanmock.http import ScenarioCatalog
 from oceanmock.http.admin import service
-from oceanmock.http.admin_values import ScenarioCatalog
 from oceanmock.http.server import Server
 from oceanmock.library import library_names, read_scenario
 from oceanmock.openapi import load_spec, operations_of, spec_path

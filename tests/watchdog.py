@@ -26,10 +26,10 @@ import uvloop
 from pydantic._internal import _model_construction
 from uvicorn import Config
 
-from oceanmock import openapi
+from oceanmock import http, openapi
 from oceanmock.api import Api
 from oceanmock.engine import world as engine_world
-from oceanmock.http import admin_values, pipeline
+from oceanmock.http import pipeline
 from oceanmock.http.app import App
 from oceanmock.http.server import _HttpProtocol
 
@@ -44,7 +44,7 @@ _ONCE: Final = (
     (_model_construction, "complete_model_class"),
     (pipeline.Pipeline, "__init__"),
     (openapi, "_read_submits"),
-    (admin_values, "load_scenario"),
+    (http, "load_scenario"),
     (engine_world, "load_faker"),
 )
 

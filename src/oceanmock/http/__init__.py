@@ -1,19 +1,48 @@
-"""Serve the APIs over HTTP. Here are ASGI's types, the keys of a scope, responses, and the sockets of a server."""
+"""Serve the APIs over HTTP. Here is what the modules share: ASGI's types, sockets, and the admin API's values.
+
+A scenario comes to the admin API by name, as an object or as a text. A name is never read as a path: it means a
+scenario that the server was started with, or one of the library. An error in a text has its line and column; one in an
+object, its path (``scenarios[0].tasks[1].name``). Ids are texts, as obshell's generic ids have too many digits for many
+a JSON reader.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import copy
 import errno
 import os
+import re
 import socket
-from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from asyncio import AbstractEventLoop, run_coroutine_threadsafe
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
+from contextvars import ContextVar
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+from urllib.parse import urlsplit
 
 import orjson
+from pydantic import ValidationError
 
-from oceanmock.api import JSON, Headers
-from oceanmock.errors import EnvironmentProblem
+from oceanmock.admin_client import is_loopback
+from oceanmock.api import JSON, Api, ApiError, Headers, Json, Request
+from oceanmock.apis import api_named
+from oceanmock.clock import EARLIEST, LATEST
+from oceanmock.engine import log
+from oceanmock.engine.faults import FaultStatistics
+from oceanmock.engine.world import TaskItem
+from oceanmock.errors import EnvironmentProblem, InputError, TooManyValues
+from oceanmock.journal.entries import value_count
+from oceanmock.library import library_names, load_scenario, read_scenario, scenario_of
+from oceanmock.openapi import ALL_PERMISSIONS, Spec, load_spec, spec_path
+from oceanmock.scenario import OUT_OF_TIME, BaseScenario
+from oceanmock.text import did_you_mean, format_instant, parse_duration, parse_instant, shorten, suggest
+
+if TYPE_CHECKING:
+    from oceanmock.http.app import App
+
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -28,6 +57,29 @@ CLOSE_CONNECTION: Final = "oceanmock.close_connection"
 REPEAT: Final = "oceanmock.repeat"
 """The scope's key for a function that returns the response to the same request, sent again byte for byte: for any
 connection to the same port. It returns None once the request has to be read anew."""
+
+MAX_SCENARIO_STEPS: Final = 40_000
+"""The most attempts of subtasks or sub tasks of one request; a text with aliases needs few bytes."""
+MAX_SCENARIO_VALUES: Final = 50_000
+"""The most keys and values of the scenarios of one request: reading them blocks every other request."""
+MAX_LOADED_STEPS: Final = 500
+"""The most attempts that are added at once to a sandbox in use, which blocks every other request."""
+TEXT_TYPES: Final = (b"application/x-www-form-urlencoded", b"text/plain")
+MAX_PREFIX_LENGTH: Final = 200
+_PREFIX: Final = re.compile(r"(?:/(?!\.\.?(?:/|$))[A-Za-z0-9._~-]+)+")
+_SCENARIO_NAME: Final = re.compile(r"[^\s:{\[]+")
+METRICS: Final = {
+    "sandboxes": "Sandboxes.",
+    "journal_bytes": "What the journals take.",
+    "store_conflicts_total": "Commands that were evaluated again, since another replica's came first.",
+    "store_requests_total": "Requests to the store.",
+    "store_seconds_total": "How long they took.",
+}
+MAX_WAIT_SECONDS: Final = 10
+"""How long a thread waits for the event loop, which may have been stopped."""
+LOOP: Final = ContextVar[AbstractEventLoop | None]("oceanmock.loop", default=None)
+"""The server's event loop, in the thread that responds to a long request."""
+_T = TypeVar("_T")
 
 
 def plain_error(status: int, problem: str) -> Encoded:
@@ -97,3 +149,258 @@ def url_of(listener: socket.socket, scheme: str = "http") -> str:
     host, port = listener.getsockname()[:2]
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 (to dial)
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+
+
+def admin_spec(apis: Sequence[Api]) -> Spec:
+    """Return the contract of the admin API, with the words of these APIs."""
+    spec = load_spec(spec_path("admin"))
+    names = [api.name for api in apis]
+    if spec["components"]["schemas"]["ApiName"]["enum"] == names:
+        return spec
+    spec = copy.deepcopy(dict(spec))
+    schemas = spec["components"]["schemas"]
+    schemas["ApiName"]["enum"] = names
+    for name in ("NewSandbox", "MoreScenarios"):
+        schemas[name]["properties"]["api"]["enum"] = names
+    spec["paths"]["/__admin/openapi.yaml"]["get"]["parameters"][0]["schema"]["enum"] = ["admin", *names]
+    for api in apis:
+        schemas["Sandbox"]["properties"].setdefault(api.scripts_key, {"type": "integer"})
+        schemas["NewSandbox"]["properties"].setdefault(api.switches_key, {"type": "object"})
+    return spec
+
+
+def check_is_own(request: Request) -> None:
+    """Raise ApiError unless a request comes from this machine, and not from another site's page in its browser.
+
+    The address of the connection decides, no forwarded header. Such a page has its own Origin or, if its name leads to
+    this machine (DNS rebinding), its own Host.
+    """
+    hosts = [value.decode("latin-1") for name, value in request.headers if name == b"host"]
+    origin = (request.header(b"origin") or b"").decode("latin-1")
+    try:
+        names = [urlsplit(f"//{host}").hostname or "" for host in hosts]
+    except ValueError:
+        names = []
+    if request.client is not None and not is_loopback(request.client[0]):
+        problem = f"Without a token only the server's own machine may do this, and not {request.client[0]}."
+    elif len(names) != 1 or not is_loopback(names[0]):
+        host = shorten(", ".join(hosts), 200)
+        problem = f"Without a token the Host must be localhost or an address such as 127.0.0.1, and not {host!r}."
+    elif origin and origin != f"{request.scheme}://{hosts[0]}":
+        problem = f"Without a token the Origin must be the server's own, and not {shorten(origin, 200)!r}."
+    else:
+        return
+    raise ApiError("unauthenticated", f"{problem} Start the server with --admin-token-file to use it from elsewhere.")
+
+
+def take_text_for_json(request: Request) -> None:
+    """Read a form or a text as JSON: curl declares the body of ``-d`` as a form, ``fetch`` a string as text/plain.
+
+    A page of another site may send both without asking the server first; its requests have an Origin.
+    """
+    declared = (request.header(b"content-type") or b"").partition(b";")[0].strip().lower()
+    if declared in TEXT_TYPES and request.header(b"origin") is None:
+        request.headers = [pair for pair in request.headers if pair[0] != b"content-type"]
+
+
+def read_instant(key: str, text: str) -> int:
+    """Return an instant that a clock can show. Raises ApiError."""
+    try:
+        at = parse_instant(text)
+    except ValueError as error:
+        raise ApiError("wrong request", f"`{key}`: {error}.") from None
+    if not EARLIEST <= at <= LATEST:
+        raise ApiError("wrong request", f"`{key}` {OUT_OF_TIME}.")
+    return at
+
+
+def read_duration(key: str, text: str) -> int:
+    """Return a duration. Raises ApiError."""
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise ApiError("wrong request", f"`{key}` is {text[:100]!r}, which {error}.") from None
+
+
+class ScenarioCatalog:
+    """Find scenarios by name: those the server was started with, and the library."""
+
+    def __init__(self, served: Iterable[BaseScenario] = ()) -> None:
+        self._by_name: dict[str, BaseScenario] = {scenario.name: scenario for scenario in served}
+
+    def names(self) -> list[str]:
+        """Return all names, sorted."""
+        return sorted({*self._by_name, *library_names()})
+
+    def get(self, name: str) -> BaseScenario:
+        """Return the scenario of a name. Raises InputError with the nearest name."""
+        if name not in self._by_name:
+            if name not in library_names():
+                hint = did_you_mean(name[:200], self.names())
+                raise InputError(f"there is no scenario {name[:200]!r} here. {hint}".rstrip())
+            self._by_name[name] = load_scenario(name)
+        return self._by_name[name]
+
+    def read(self, body: Mapping[str, Any], apis: Sequence[Api]) -> tuple[BaseScenario, ...]:
+        """Return the scenarios of a request. Raises InputError with everything wrong in them."""
+        scenarios, left, api = list[BaseScenario](), MAX_SCENARIO_VALUES, body.get("api")
+        for number, source in enumerate(body.get("scenarios", ())):
+            scenario, size = self._scenario(source, f"scenarios[{number}]", max_values=left)
+            left -= size
+            scenarios.append(scenario)
+        for scenario in scenarios:
+            if api not in (None, scenario.api):
+                raise InputError(
+                    f"scenario {scenario.name!r} is of {scenario.api}, and {api} is asked for: "
+                    f"api={scenario.api!r} would take it."
+                )
+        check_size(scenarios, apis)
+        return tuple(scenarios)
+
+    def _scenario(self, source: str | Json, place: str, *, max_values: int) -> tuple[BaseScenario, int]:
+        """Return the scenario of a name, an object or a text, and its size; ``place`` is where it was given."""
+        subject = place if max_values == MAX_SCENARIO_VALUES else f"{place}, with those before it,"
+        if not isinstance(source, str):
+            size = value_count(source)
+            if size > max_values:
+                raise TooManyValues(subject, MAX_SCENARIO_VALUES)
+            return scenario_of(source, path=place), size
+        if _SCENARIO_NAME.fullmatch(source):
+            return self.get(source), 0
+        try:
+            scenario = read_scenario(source, path=place, max_values=max_values)
+        except TooManyValues:
+            raise TooManyValues(subject, MAX_SCENARIO_VALUES) from None
+        return scenario, scenario._size
+
+
+def read_spec(body: Mapping[str, Any], app: App) -> log.SandboxSpec:
+    """Return the specification that a body asks for. Raises InputError.
+
+    The accounts are those of ``default`` but for what the body states.
+    """
+    scenarios, start = app.catalog.read(body, app.apis), body.get("starts_at")
+    switches = {api.name: body.get(api.switches_key, {}) for api in app.apis}
+    for api in app.apis:
+        model, key = api.scenario.Switches, api.switches_key
+        for name in switches[api.name]:
+            if name not in model.model_fields:
+                raise InputError(f"{key}: {name[:200]!r} is no switch. {suggest(name, list(model.model_fields))}")
+        try:
+            model.model_validate(switches[api.name])
+        except ValidationError as error:
+            problem = error.errors()[0]
+            path = ".".join(map(str, (key, *problem["loc"])))
+            raise InputError(f"{path}: {problem['msg']}") from None
+    users = tuple(
+        log.User(item["name"], item["password"], frozenset(item.get("permissions", ALL_PERMISSIONS)))
+        for item in body.get("users", ())
+    )
+    default = app.sandboxes.default
+    accounts: log.Accounts = default.accounts
+    return log.SandboxSpec(
+        scenarios,
+        seed=body.get("seed", 0),
+        created=default.wall(),
+        starts_at=None if start is None else read_instant("starts_at", start),
+        ttl=None if "ttl" not in body else read_duration("ttl", body["ttl"]),
+        progression=body.get("progression"),
+        default_progression=body.get("otherwise", "time"),
+        speed=body.get("speed", 1.0),
+        switches=switches,
+        accounts=replace(accounts, required=body.get("auth", accounts.required), users=users or accounts.users),
+    )
+
+
+def steps_in(scenarios: Iterable[BaseScenario], apis: Sequence[Api]) -> int:
+    """Return how many attempts of subtasks or sub tasks scenarios have."""
+    return sum(api_named(item.api, apis).module("world").steps_of(item) for item in scenarios)
+
+
+def check_size(
+    scenarios: Iterable[BaseScenario],
+    apis: Sequence[Api],
+    limit: int = MAX_SCENARIO_STEPS,
+    place: str = "given in one request. Let tasks `repeat`: those count once.",
+) -> None:
+    """Raise InputError where scenarios have more steps than a request may bring, or than another limit."""
+    if (steps := steps_in(scenarios, apis)) > limit:
+        raise InputError(f"these scenarios have {steps:,} attempts of subtasks; at most {limit:,} can be {place}")
+
+
+def read_template(api: Api, template: Json, settings: Mapping[str, Any]) -> BaseScenario:
+    """Return the scenario of one task, with a sandbox's settings. Raises InputError with everything wrong in it."""
+    key = api.scripts_key
+    data = {"summary": "A template", "api": api.name, **settings, key: [template]}
+    try:
+        scenario = scenario_of(data, path="template")
+    except InputError as error:
+        raise InputError(str(error).replace(f"template.{key}[0]", "template")) from None
+    if any(getattr(script, "starts_on", None) for script in getattr(scenario, key)):
+        raise InputError("template.starts_on: a task that is created starts at once.")
+    check_size([scenario], [api])
+    return scenario
+
+
+def prefix_of(request: Request) -> str:
+    """Return the path under which a proxy serves this server, if X-Forwarded-Prefix has a clean one, or ""."""
+    prefix = (request.header(b"x-forwarded-prefix") or b"").decode("latin-1").removesuffix("/")
+    return prefix if len(prefix) <= MAX_PREFIX_LENGTH and _PREFIX.fullmatch(prefix) else ""
+
+
+def head_json(scenario: BaseScenario) -> Json:
+    """Return what a scenario is about."""
+    return {"name": scenario.name, "api": scenario.api, "summary": scenario.summary}
+
+
+def fault_json(fault: FaultStatistics) -> Json:
+    """Return a fault with its counters."""
+    return {"name": fault.name, "counted": fault.calls, "affected": fault.affected, "fault": fault.fault.to_json()}
+
+
+def metrics_text(requests: Mapping[tuple[str, str, int | None], int], sizes: Mapping[str, float]) -> str:
+    """Return metrics in Prometheus's text format: requests, and numbers of the store.
+
+    Raises EnvironmentProblem without the extra ``metrics``.
+    """
+    try:
+        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily  # noqa: PLC0415
+        from prometheus_client.exposition import generate_latest  # noqa: PLC0415
+    except ImportError:
+        raise EnvironmentProblem("metrics need a library. Install it: pip install 'oceanmock[metrics]'") from None
+    text, labels = "Requests to the APIs that were recorded.", ("api", "operation", "status")
+    counted = CounterMetricFamily("oceanmock_requests", text, labels=labels)
+    for (api, operation, status), count in [*requests.items()]:
+        counted.add_metric((api, operation, f"{status or ''}"), count)
+    families: list[Any] = [counted]
+    for name, value in sizes.items():
+        family = CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily
+        families.append(family(f"oceanmock_{name}", METRICS[name], value=value))
+    registry: Any = SimpleNamespace(collect=lambda: families)
+    return generate_latest(registry).decode()
+
+
+def task_json(api: Api, item: TaskItem) -> Json:
+    """Return a task with its parts."""
+    body = {"api": api.name, **part_json(item), "created": format_instant(item.started or 0)}
+    return body if item.stage is None else body | {"stage": item.stage}
+
+
+def part_json(item: TaskItem) -> Json:
+    """Return a task or a part of one, with its own parts where it has some."""
+    body: Json = {key: getattr(item, key) for key in ("id", "number", "name", "state", "operation")}
+    if item.parts is not None:
+        body["parts"] = [part_json(part) for part in item.parts]
+    return body
+
+
+def on_loop(change: Callable[[], _T]) -> _T:
+    """Return the result of what reads or changes sandboxes, which happens on the event loop alone."""
+    loop = LOOP.get()
+    if loop is None:
+        return change()
+
+    async def run() -> _T:
+        return change()
+
+    return run_coroutine_threadsafe(run(), loop).result(MAX_WAIT_SECONDS)

@@ -17,7 +17,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 import orjson
 
-from oceanmock import __version__
+from oceanmock import __version__, http
 from oceanmock.admin_client import VERIFICATION_FAILED
 from oceanmock.api import Api, ApiError, Headers, Json, Request, Response, Service
 from oceanmock.apis import api_named, operations_by_api
@@ -28,7 +28,7 @@ from oceanmock.engine.sandboxes import DEFAULT_SANDBOX, MAX_OWN_PORTS
 from oceanmock.engine.store import NoSuchSandbox, SandboxTaken, TooManySandboxes
 from oceanmock.engine.world import TaskItem
 from oceanmock.errors import CallerError, EnvironmentProblem, IdTaken, InputError, NoSuchTask
-from oceanmock.http import admin_values as values
+from oceanmock.http.validation import hint_for, resolve
 from oceanmock.journal import MAX_STORE_BYTES, Query
 from oceanmock.library import read_fault
 from oceanmock.openapi import operations_of, spec_path
@@ -88,7 +88,7 @@ def service(app: App) -> Service:
         render_error=handlers.render_error,
         security={"apiKey": handlers.authenticate, "bearer": handlers.authenticate},
         encode=orjson.dumps,
-        open=values.take_text_for_json,
+        open=http.take_text_for_json,
         is_lenient=True,  # tools that wait for a server send HEAD
     )
 
@@ -115,7 +115,7 @@ def takes_long(app: App, request: Request, body: bytes | ApiError) -> bool:
         return sandbox.journal.bytes > LARGE_JOURNAL
     is_built = part == "reset" or (name == DEFAULT_SANDBOX and request.method == "DELETE")
     is_built = is_built or (part == "scenarios" and sandbox.is_untouched)
-    return is_built and values.steps_in(sandbox.spec.scenarios, app.apis) > LARGE_SANDBOX
+    return is_built and http.steps_in(sandbox.spec.scenarios, app.apis) > LARGE_SANDBOX
 
 
 class AdminHandlers:
@@ -126,19 +126,19 @@ class AdminHandlers:
 
     def __init__(self, app: App) -> None:
         self.app = app
-        self.spec = values.admin_spec(app.apis)
+        self.spec = http.admin_spec(app.apis)
         self.methods = {
             operation.id: getattr(self, re.sub("([A-Z])", r"_\1", operation.id).lower())
             for operation in operations_of(self.spec)
         }
         self._began = stopwatch()
         parameters = self.spec["paths"]["/__admin/sandboxes/{sandbox}/journal"]["get"]["parameters"]
-        self._filters = sorted(values.resolve(self.spec, parameter)["name"] for parameter in parameters)
+        self._filters = sorted(resolve(self.spec, parameter)["name"] for parameter in parameters)
 
     def authenticate(self, request: Request) -> frozenset[str]:
         """Accept the token; where the server has none, requests of this machine's own. Raises ApiError."""
         if self.app.token is None:
-            values.check_is_own(request)
+            http.check_is_own(request)
             return PERMITTED
         tokens = []
         for name, value in request.headers:
@@ -174,7 +174,7 @@ class AdminHandlers:
         return Response(int(request.operation.statuses[0]), body, RESPONSE_HEADERS)
 
     def get_index(self, request: Request) -> Json:
-        names, root = ["admin", *(api.name for api in self.app.apis)], values.prefix_of(request) + ADMIN_PREFIX
+        names, root = ["admin", *(api.name for api in self.app.apis)], http.prefix_of(request) + ADMIN_PREFIX
         return {
             "version": __version__,
             "links": {name: f"{root}{name}" for name in ("ready", "scenarios", "sandboxes")},
@@ -206,11 +206,11 @@ class AdminHandlers:
         return self.get_health(request)
 
     def get_metrics(self, request: Request) -> str:
-        return values.metrics_text(self.app.requests, self.app.sandboxes.metrics())
+        return http.metrics_text(self.app.requests, self.app.sandboxes.metrics())
 
     def list_scenarios(self, request: Request) -> Json:
         catalog = self.app.catalog
-        return {"scenarios": [values.head_json(catalog.get(name)) for name in catalog.names()]}
+        return {"scenarios": [http.head_json(catalog.get(name)) for name in catalog.names()]}
 
     def list_sandboxes(self, request: Request) -> Json:
         self._remove_expired()
@@ -219,7 +219,7 @@ class AdminHandlers:
 
     def create_sandbox(self, request: Request) -> Json:
         self._remove_expired()
-        sandbox = self.app.sandboxes.build(request.content.get("name"), values.read_spec(request.content, self.app))
+        sandbox = self.app.sandboxes.build(request.content.get("name"), http.read_spec(request.content, self.app))
         return self._change(lambda: self._add(request, sandbox))
 
     def _remove_expired(self) -> None:
@@ -268,10 +268,10 @@ class AdminHandlers:
 
     def _change(self, change: Callable[[], _T]) -> _T:
         """Return the result of what reads or changes sandboxes: on the event loop, or in a replica's own thread."""
-        return change() if self.app.is_replica else values.on_loop(change)
+        return change() if self.app.is_replica else http.on_loop(change)
 
     def _at_ports(self, change: Callable[[], _T]) -> _T:
-        return values.on_loop(change) if self.app.is_replica else change()
+        return http.on_loop(change) if self.app.is_replica else change()
 
     def reset_sandbox(self, request: Request) -> Json:
         sandboxes = self.app.sandboxes
@@ -289,7 +289,7 @@ class AdminHandlers:
                 return sandboxes.put(fresh, if_untouched=not replaces)
             place = f"loaded at once into sandbox {sandbox.name!r}, which is in use."
             fix = "Load them in parts, or into a fresh one."
-            values.check_size(scenarios, apis, values.MAX_LOADED_STEPS, f"{place} {fix}")
+            http.check_size(scenarios, apis, http.MAX_LOADED_STEPS, f"{place} {fix}")
             return sandboxes.load(sandbox.name, scenarios)
 
         try:
@@ -316,7 +316,7 @@ class AdminHandlers:
         """Return a sandbox; its URLs are relative to the server if its host is not known."""
         clock, host = sandbox.clock, (request.header(b"host") or b"").decode("latin-1")
         server = f"{request.scheme}://{host}" if re.fullmatch(r"[A-Za-z0-9.:_\[\]-]{1,255}", host) else ""
-        urls = {"path": f"{server}{values.prefix_of(request)}/sandboxes/{sandbox.name}"}
+        urls = {"path": f"{server}{http.prefix_of(request)}/sandboxes/{sandbox.name}"}
         own_ports = self._own_ports() if own_ports is None else own_ports
         if sandbox.name in own_ports:
             try:
@@ -334,7 +334,7 @@ class AdminHandlers:
             "seed": sandbox.spec.seed,
             "requests": sandbox.journal.count(),
             "faults": len(sandbox.faults.by_name),
-            "scenarios": [values.head_json(scenario) for scenario in sandbox.scenarios],
+            "scenarios": [http.head_json(scenario) for scenario in sandbox.scenarios],
         }
         if (left := sandbox.lease_left()) is not None:
             body |= {"ttl": format_duration(sandbox.spec.ttl or 0), "ttl_left": round_duration(max(left, 0))}
@@ -353,11 +353,11 @@ class AdminHandlers:
         return self.get_clock(request)
 
     def advance_clock(self, request: Request) -> Json:
-        by = values.read_duration("by", request.content["by"])
+        by = http.read_duration("by", request.content["by"])
         return self._move(request, lambda: request.sandbox.clock.now() + by)
 
     def move_clock(self, request: Request) -> Json:
-        to = values.read_instant("to", request.content["to"])
+        to = http.read_instant("to", request.content["to"])
         return self._move(request, lambda: to)
 
     def move_clock_to_next(self, request: Request) -> Json:
@@ -415,7 +415,7 @@ class AdminHandlers:
         return Response(200 if verdict["holds"] else VERIFICATION_FAILED, verdict, RESPONSE_HEADERS)
 
     def list_faults(self, request: Request) -> Json:
-        return {"faults": [values.fault_json(item) for item in request.sandbox.faults.statistics()]}
+        return {"faults": [http.fault_json(item) for item in request.sandbox.faults.statistics()]}
 
     def add_fault(self, request: Request) -> Json:
         sandbox, fault = request.sandbox, read_fault(request.content)
@@ -423,7 +423,7 @@ class AdminHandlers:
             name = sandbox.execute(log.AddFault(fault))
         except InputError as error:
             raise Conflict(str(error)) from None
-        return next(values.fault_json(item) for item in sandbox.faults.statistics() if item.name == name)
+        return next(http.fault_json(item) for item in sandbox.faults.statistics() if item.name == name)
 
     def remove_faults(self, request: Request) -> Json:
         return {"deleted": request.sandbox.execute(log.ClearFaults())}
@@ -443,22 +443,22 @@ class AdminHandlers:
 
     def list_tasks(self, request: Request) -> Json:
         worlds = request.sandbox.worlds.items()
-        items = ({"api": name, **values.part_json(item)} for name, world in worlds for item in world.items())
+        items = ({"api": name, **http.part_json(item)} for name, world in worlds for item in world.items())
         return {"tasks": [*islice(items, MAX_LISTED_TASKS)]}
 
     def create_task(self, request: Request) -> Json:
         """Create a task; if the template repeats, return the first one."""
         sandbox, api = request.sandbox, api_named(request.content["api"], self.app.apis)
-        scenario = values.read_template(api, request.content["template"], sandbox.worlds[api.name].settings())
+        scenario = http.read_template(api, request.content["template"], sandbox.worlds[api.name].settings())
 
         def create() -> Json:
             id: str = sandbox.execute(log.Create(api.name, scenario))
-            return values.task_json(api, sandbox.worlds[api.name].item(id))
+            return http.task_json(api, sandbox.worlds[api.name].item(id))
 
         return self._change(create)
 
     def get_task(self, request: Request) -> Json:
-        return values.task_json(*self._task(request))
+        return http.task_json(*self._task(request))
 
     def explain_task(self, request: Request) -> Json | str:
         params, explain = request.parameters, self._task(request)[0].module("explain")
@@ -492,7 +492,7 @@ class AdminHandlers:
             if status == 401:
                 headers.append((b"www-authenticate", b'Bearer realm="oceanmock"'))
             if request.operation is not None:
-                text += values.hint_for(self.spec, request.operation, text)
+                text += hint_for(self.spec, request.operation, text)
         else:
             status = next((status for status, kinds in STATUSES.items() if isinstance(error, kinds)), 500)
             text = str(error) if status < 500 else "oceanmock has made a mistake."

@@ -30,17 +30,18 @@ from oceanmock.engine.store import NoSuchSandbox, SandboxDeleted, StoreUnavailab
 from oceanmock.errors import CallerError
 from oceanmock.http import (
     CLOSE_CONNECTION,
+    LOOP,
     REPEAT,
     AsgiApp,
     Encoded,
     Receive,
+    ScenarioCatalog,
     Scope,
     Send,
     admin,
     plain_error,
     send_response,
 )
-from oceanmock.http.admin_values import LOOP, ScenarioCatalog
 from oceanmock.http.pipeline import Pipeline, encode, fault_error, receive_body, render
 from oceanmock.journal.entries import Entry
 from oceanmock.scenario import BaseScenario

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from functools import cached_property, lru_cache, reduce
+from functools import cached_property, lru_cache, partial, reduce
 from itertools import chain
 from typing import Any, Final, NamedTuple
 from urllib.parse import parse_qs
@@ -19,8 +19,8 @@ from jsonschema_rs import Draft4Validator
 
 from oceanmock.api import ApiError, ErrorKind, Fragment, Headers, Request
 from oceanmock.errors import InputError
-from oceanmock.openapi import load_spec, operations_of, spec_path
-from oceanmock.text import first_few
+from oceanmock.openapi import Operation, Spec, load_spec, operations_of, spec_path
+from oceanmock.text import first_few, suggest
 
 MAX_QUERY_FIELDS: Final = 1000
 MAX_JSON_VALUES: Final = 50_000
@@ -28,6 +28,7 @@ MAX_JSON_VALUES: Final = 50_000
 MAX_JSON_DEPTH: Final = 100
 _NO_MARKS: Final = bytes({*range(256)} - {*b'",{['})
 MAX_MESSAGE_LENGTH: Final = 1000
+_UNKNOWN_KEY: Final = re.compile(r"^The body: (?:([a-z_]+): )?Additional properties are not allowed \('([^']{1,100})'")
 
 
 class SchemaViolation(NamedTuple):
@@ -301,6 +302,26 @@ class RequestBody:
         return content
 
 
+def hint_for(spec: Spec, operation: Operation, detail: str) -> str:
+    """Return a suggestion for the unknown key that a validation error names, or ""."""
+    if (unknown := _UNKNOWN_KEY.search(detail)) is None:
+        return ""
+    within, key = unknown.groups()
+    body = spec["paths"][operation.path][operation.method.lower()]["requestBody"]
+    schema = resolve(spec, body["content"]["application/json"]["schema"])
+    if within is not None:
+        schema = resolve(spec, schema["properties"].get(within, {}))
+    keys = list(schema.get("properties", ()))
+    return f". {suggest(key, keys)}" if keys else ""
+
+
+def resolve(spec: Spec, node: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a node of a contract, or what its reference points to."""
+    while "$ref" in node:
+        node = reduce(lambda value, key: value[key], node["$ref"].split("/")[1:], spec)
+    return node
+
+
 def check_names(request: Request) -> None:
     """Raise ApiError for query parameters and keys of a JSON body that the request's operation does not have."""
     service, are_submits = request.service, request.compiled is None
@@ -308,19 +329,14 @@ def check_names(request: Request) -> None:
     operations = operations_of(spec, are_submits=are_submits)  # as the contract has them, which runtime_view changes
     operation = next(each for each in operations if request.operation and each.id == request.operation.id)
 
-    def resolve(node: Mapping[str, Any]) -> Mapping[str, Any]:
-        while "$ref" in node:
-            node = reduce(lambda value, key: value[key], node["$ref"].split("/")[1:], spec)
-        return node
-
     shared = spec["paths"][operation.path].get("parameters", ())
-    parameters = map(resolve, (*operation.definition.get("parameters", ()), *shared))
+    parameters = (resolve(spec, node) for node in (*operation.definition.get("parameters", ()), *shared))
     known = {parameter["name"] for parameter in parameters if parameter["in"] == "query"}
     query = parse_qs(request.query.decode("latin-1"), keep_blank_values=True)
     unknown = [f"the query parameter {name}" for name in query if name not in known]
-    content = resolve(operation.definition.get("requestBody", {})).get("content", {})
+    content = resolve(spec, operation.definition.get("requestBody", {})).get("content", {})
     with suppress(orjson.JSONDecodeError):  # a body that is no JSON is refused by its reader, or has no keys
-        shape = Shape([media["schema"] for media in content.values()], resolve)
+        shape = Shape([media["schema"] for media in content.values()], partial(resolve, spec))
         unknown += [f"the body's {path.lstrip('$.')}" for path in shape.unknown(orjson.loads(request.body), "$")]
     if unknown:
         raise ApiError("wrong request", f"{operation.id} does not have {first_few(unknown)}.")
