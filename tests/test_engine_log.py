@@ -128,8 +128,7 @@ def operate_dag(sandbox: Sandbox, choice: int) -> None:
 
 
 def operate_node(sandbox: Sandbox, choice: int) -> None:
-    node = sandbox.world(Dags).view(("agent", 4)).dag.nodes[choice % 3]
-    obshell_world.operate_node(sandbox, ("agent", node.number), "PASS")
+    obshell_world.operate(sandbox, ("agent", 4), "PASS", choice % 3)
 
 
 def submit(sandbox: Sandbox, choice: int) -> None:
@@ -428,7 +427,6 @@ def test_versions_of_a_sandbox_grow_also_when_it_is_put_again() -> None:
 # --- records of operations ------------------------------------------------------------------------
 
 REMOVE_ALL: DagKey = ("agent", 60)
-FOLLOWER: DagKey = ("agent", 6001)
 
 
 def standing(name: str) -> Sandbox:
@@ -454,10 +452,10 @@ def test_an_operation_is_kept_with_its_instant_whether_it_was_accepted_or_not() 
 def test_an_operator_is_kept_with_its_instant_whether_it_was_accepted_or_not() -> None:
     sandbox = standing("pass-failed-node")
     with pytest.raises(IllegalOperator):
-        obshell_world.operate_node(sandbox, FOLLOWER, "PASS")
+        obshell_world.operate(sandbox, REMOVE_ALL, "PASS", 0)
     sandbox.advance(60 * SECOND)
 
-    obshell_world.operate_node(sandbox, FOLLOWER, "PASS")
+    obshell_world.operate(sandbox, REMOVE_ALL, "PASS", 0)
 
     assert sandbox.operations_of(Dags.api, REMOVE_ALL) == (
         OperationRecord(0, "PASS", 0, "Node.Operator.PassNotFailedDag"),

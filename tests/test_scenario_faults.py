@@ -21,7 +21,7 @@ from oceanmock.handles import FaultFields
 from oceanmock.library import load_scenario, read_fault, read_scenario
 from oceanmock.obshell import scenario as obshell
 from oceanmock.obshell.agent import ObshellFault
-from oceanmock.obshell.locks import excludes as locks_out
+from oceanmock.obshell.scenario import excludes as locks_out
 from oceanmock.ocp import scenario as ocp
 from oceanmock.ocp.scenario import OcpFault
 from oceanmock.openapi import load_spec, operations_of, spec_path

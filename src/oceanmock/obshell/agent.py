@@ -1,23 +1,28 @@
-"""Model the agent that a scenario of obshell is about, its versions and quirks, and the stubs of its other calls."""
+"""Model the agent that a scenario of obshell is about, its versions, quirks and locks, and the stubs of other calls."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, tzinfo
 from functools import cached_property
 from ipaddress import ip_address
-from typing import Annotated, Any, ClassVar, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal
 from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
-from oceanmock.obshell.api import API, ClientOperator, Identity, QuirkName, State, Version, contract_version
-from oceanmock.scenario import MAX_OTHERS, MAX_REFUSALS, DurationText, Model, OrOne, Reference, must
+from oceanmock.errors import Issue, Loc
+from oceanmock.obshell.api import API, ClientOperator, Identity, QuirkName, State
+from oceanmock.scenario import MAX_OTHERS, MAX_REFUSALS, DurationText, Model, Name, OrOne, Reference, must
 from oceanmock.scenario.document import contradiction
 from oceanmock.scenario.faults import Calls, Fault, OperationName, ShownId
 from oceanmock.scenario.stubs import BaseWhen, StartRefusal, StartsOn, Stub
+from oceanmock.text import plural
+
+if TYPE_CHECKING:
+    from oceanmock.obshell.scenario import Scenario
 
 OLDEST_VERSION: Final = "4.2.3.0"
 NEWEST_VERSION: Final = API.version
@@ -123,11 +128,6 @@ class Switches(Model):
     quirks_off: QuirkSelection = ()
     """The quirks that this server shall not have: names, or `all`."""
 
-    @cached_property
-    def contract(self) -> Version:
-        """Return the version of the contract."""
-        return contract_version(self.obshell_version)
-
     def has(self, quirk: QuirkName) -> bool:
         """Return whether the server has a quirk."""
         return not {"all", quirk} & set(self.quirks_off)
@@ -158,6 +158,43 @@ class Makes(Model):
     def places(self, own: int) -> set[int]:
         """Return the positions of the agents that a dag on one of them changes."""
         return {number - 1 for number in self.agents} or {own}
+
+
+FailureExit = Literal["always", "first node", "never"]
+FAILURE_EXITS: Final[Mapping[tuple[str, str], FailureExit]] = {
+    **dict.fromkeys(
+        (
+            ("POST", "/api/v1/tenant"),
+            ("DELETE", "/api/v1/tenant/{}"),
+            ("PUT", "/api/v1/tenant/{}/primary-zone"),
+            ("POST", "/api/v1/tenant/{}/replicas"),
+            ("PATCH", "/api/v1/tenant/{}/replicas"),
+            ("DELETE", "/api/v1/tenant/{}/replicas"),
+            ("POST", "/api/v1/tenant/restore"),
+            ("DELETE", "/api/v1/recyclebin/tenant/{}"),
+        ),
+        "always",
+    ),
+    **dict.fromkeys(
+        (("POST", "/api/v1/ob/scale_in"), ("POST", "/api/v1/obproxy"), ("DELETE", "/api/v1/obproxy")), "first node"
+    ),
+}
+"""By request, where the dag that it starts gives its lock back when it fails.
+
+(FAILURE_EXIT_MAINTENANCE in executor/tenant, executor/recyclebin, ob/restore.go:103, ob/scale_in.go:83,
+obproxy/add.go:523; a context of the dag is one of each node, service/task/node.go:35.)"""
+
+
+class TenantLock(Model):
+    """The maintenance of one tenant."""
+
+    tenant: Name
+
+
+Maintenance = Annotated[
+    Annotated[TenantLock, Tag("<lock>")] | Annotated[Literal["none", "global", "obproxy"], Tag("<word>")],
+    Discriminator(lambda value: "<lock>" if isinstance(value, dict | TenantLock) else "<word>"),
+]
 
 
 class OtherOperator(Model):
@@ -244,3 +281,27 @@ class ObshellStartsOn(StartsOn):
     """The identities of the agent that may start it; others refuse. Any, if left out."""
     refuses: Annotated[tuple[ObshellRefusal, ...], Field(max_length=MAX_REFUSALS)] = ()
     """Refusals of the request, in place of a start; the first whose condition holds is sent."""
+
+
+def check_agents(scenario: Scenario) -> Iterator[Issue]:
+    """Yield two agents at one port, agents beside an agent, and numbers that no agent has."""
+    if scenario.agents and "agent" in scenario.model_fields_set:
+        yield Issue(("agent",), "contradiction", "the file has `agents` too", "Put it into `agents`, or remove it.")
+    ports = [agent.port for agent in scenario.agents]
+    for place, port in enumerate(ports):
+        if port and port in ports[:place]:
+            what = f"port {port} is that of another agent"
+            yield Issue(("agents", place, "port"), "taken-port", what, "Leave it out for any free one.")
+    numbers = list[tuple[Loc, object]]()
+    for number, dag in enumerate(scenario.dags):
+        loc: Loc = ("dags", number)
+        makes = dag.makes.agents if dag.makes else ()
+        numbers += [((*loc, "agent"), dag.agent)]
+        numbers += [((*loc, "makes", "agents", place), value) for place, value in enumerate(makes)]
+        for at, node in enumerate(dag.nodes):
+            parts = enumerate(node.sub_tasks)
+            numbers += [((*loc, "nodes", at, "sub_tasks", nth, "agent"), part.agent) for nth, part in parts]
+    for where, value in numbers:
+        if isinstance(value, int) and value > len(scenario.members):
+            what = f"there is no agent {value}: the file has {plural(len(scenario.members), 'agent')}"
+            yield Issue(where, "unknown-agent", what, "Add it to `agents`, which count from 1.")

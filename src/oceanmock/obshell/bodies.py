@@ -19,11 +19,10 @@ from oceanmock.api import Json, Request
 from oceanmock.clock import MICROSECOND
 from oceanmock.errors import IllegalOperator, TaskExpired, UnderMaintenance
 from oceanmock.obshell import api
-from oceanmock.obshell.agent import Address, Agent
+from oceanmock.obshell.agent import Address, Agent, TenantLock
 from oceanmock.obshell.api import GenericId, QuirkName, Version, contract_version, parse_generic_id
 from oceanmock.obshell.errors import PANICS, ObshellError, error_of, in_chinese, not_found, not_holding, panic
 from oceanmock.obshell.gojson import BOOLEANS, Structs, Unreadable, query_value, quoted, read_struct
-from oceanmock.obshell.locks import TenantLock
 from oceanmock.obshell.machine import lines_of, task_logs_at
 from oceanmock.obshell.scenario import Dag
 from oceanmock.obshell.states import TIMED_OUT, DagState, NodeState, SubTaskState

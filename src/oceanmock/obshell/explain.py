@@ -16,10 +16,10 @@ from rich.markup import escape
 from oceanmock.clock import SECOND
 from oceanmock.engine.machine import Change, Part
 from oceanmock.obshell import machine
+from oceanmock.obshell.agent import TenantLock
 from oceanmock.obshell.api import API, ClientOperator
 from oceanmock.obshell.bodies import authority
 from oceanmock.obshell.conformance import CONFORMANCE
-from oceanmock.obshell.locks import TenantLock
 from oceanmock.obshell.scenario import Dag, Node, Scenario, SubTask, number_below
 from oceanmock.obshell.states import DagState
 from oceanmock.report.explain import MAX_EXPLAINED, Event, Explainer, Offer, last_of

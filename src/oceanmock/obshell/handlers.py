@@ -183,7 +183,8 @@ class ServiceFactory:
         is_obproxy = request.path.startswith(OBPROXY_PREFIX)
         is_obproxy_task = is_obproxy or request.path_values.get("id", "").startswith(("4", "5"))
         if dags.listens_on and dags.agent_at(place).identity == "FOLLOWER" and not is_obproxy_task:
-            request.place = dags.master_of(place)
+            masters = (at for at in dags.cluster_of(place) if dags.agent_at(at).identity == "MASTER")
+            request.place = next(masters, None)
             if request.place is None:
                 raise error_of("Request.Forward.MasterAgent.NotFound")
         if request.sandbox.accounts.required:
@@ -266,9 +267,9 @@ class ServiceFactory:
         owner = bodies.owner_of(request, id)
         if owner not in (None, place_of(request)) and has_quirk(request, "forwarded-pass-loses-its-body"):
             read_operator(replace(request, body=b""), "Node")
-        view, _ = find(request, id, dags_of(request).view_node)
+        view, place = find(request, id, dags_of(request).view_node)
         with operator_errors(view):
-            world.operate_node(request.sandbox, dags_of(request).locate(id), "PASS")
+            world.operate(request.sandbox, view.dag.key, "PASS", place)
         return self._succeed(request)
 
     def _check_id(self, text: str, view: DagView) -> None:

@@ -7,6 +7,7 @@ end; their names are stable. Words and texts are the server's own (github.com/oc
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Annotated, Any, ClassVar, Final, Literal
@@ -17,10 +18,13 @@ from oceanmock import clock
 from oceanmock.errors import IllegalOperator, Issue, Loc
 from oceanmock.obshell import machine, states
 from oceanmock.obshell.agent import (
+    FAILURE_EXITS,
     MAX_AGENTS,
     Address,
     Agent,
     AgentReference,
+    FailureExit,
+    Maintenance,
     Makes,
     Member,
     ObshellFault,
@@ -29,10 +33,10 @@ from oceanmock.obshell.agent import (
     Others,
     Place,
     Switches,
+    TenantLock,
+    check_agents,
 )
 from oceanmock.obshell.api import API, ClientOperator, Identity, Operator, State
-from oceanmock.obshell.cluster import check_agents
-from oceanmock.obshell.locks import FailureExit, Maintenance, TenantLock, excludes, failure_exit_of
 from oceanmock.scenario import (
     MAX_ID,
     MAX_STORY_STEPS,
@@ -60,7 +64,6 @@ from oceanmock.scenario.story import Actor, Format, ListKind, PartPath, Refusal,
 MAX_PER_OWNER: Final = 99
 """The most nodes of a dag, and sub tasks of a node: their ids are their owner's and two digits."""
 
-RunTimeout = Annotated[Timeout, must(bool, "bad_duration", "is shorter than 1s")]
 DagNumber = Annotated[int, Field(strict=True, ge=1, le=MAX_ID // (MAX_PER_OWNER + 1) ** 2)]
 """An id so small that those of its nodes and their sub tasks stay within ``MAX_ID``."""
 
@@ -137,7 +140,9 @@ class Node(NamedModel):
     name: Name | None = None
     can: Annotated[tuple[states.NodeFlag, ...], OrOne()] = ()
     """The operators it allows: cancel, continue, pass, retry, rollback. None, if left out."""
-    timeout: RunTimeout = Field(default=3600, json_schema_extra={"default": "1h"})
+    timeout: Annotated[Timeout, must(bool, "bad_duration", "is shorter than 1s")] = Field(
+        default=3600, json_schema_extra={"default": "1h"}
+    )
     """A run of a sub task that takes longer fails then."""
     failure_exit: bool | None = None
     """Whether its failure gives the dag's maintenance lock back; as the dag's, if left out."""
@@ -169,6 +174,19 @@ class Dag(Model):
     """Operators of other clients."""
     nodes: Annotated[tuple[Node, ...], Field(min_length=1, max_length=MAX_PER_OWNER)]
     """In the order in which they run."""
+
+
+def excludes(current: Dag, other: Dag) -> bool:
+    """Return whether a dag's maintenance lock, while it holds it, keeps another dag from taking its own.
+
+    An agent's own database keeps obproxy's apart, and OceanBase's that of each tenant
+    (ob/agent/service/task/status_maintainer.go). Which dag has a lock now follows from the states of all.
+    """
+    locks = (current.maintenance, other.maintenance)
+    if "none" in locks or current.scope != other.scope:
+        return False
+    are_alike = isinstance(locks[0], TenantLock) is isinstance(locks[1], TenantLock)
+    return locks[0] == locks[1] if current.scope == "agent" or are_alike else True
 
 
 class Until(Model):
@@ -289,44 +307,31 @@ def number_below(owner: int, position: int) -> int:
 
 def script_of(dag: Dag) -> states.DagScript:
     """Return the machine's script of a dag."""
-    exits = dag.failure_exit or (dag.starts_on and failure_exit_of(dag.starts_on.method, dag.starts_on.path))
-    nodes = [
-        states.NodeScript(
-            sub_tasks=tuple(
-                states.SubTaskScript(_run_scripts(sub_task.runs), _run_scripts(sub_task.rollback))
-                for sub_task in node.sub_tasks
-            ),
-            can=frozenset(node.can),
-            timeout=node.timeout * clock.SECOND,
-            failure_exit=exits == "always" or (exits == "first node" and place == 0)
-            if node.failure_exit is None
-            else node.failure_exit,
-        )
-        for place, node in enumerate(dag.nodes)
-    ]
+    exits, nodes = dag.failure_exit, list[states.NodeScript]()
+    if exits is None and dag.starts_on is not None:
+        exits = FAILURE_EXITS.get((dag.starts_on.method, re.sub("{[^}]*}", "{}", dag.starts_on.path)))
+    for place, node in enumerate(dag.nodes):
+        runs = [(map(_run_script, it.runs), map(_run_script, it.rollback)) for it in node.sub_tasks]
+        sub_tasks = tuple(states.SubTaskScript(tuple(attempts), tuple(rollbacks)) for attempts, rollbacks in runs)
+        gives_back = node.failure_exit
+        if gives_back is None:
+            gives_back = exits == "always" or (exits == "first node" and place == 0)
+        nodes.append(states.NodeScript(sub_tasks, frozenset(node.can), node.timeout * clock.SECOND, gives_back))
     others = [(other.at, other.operator, None) for other in dag.others]
     return states.DagScript(tuple(nodes), dag.maintenance != "none", tuple(others))
+
+
+def _run_script(attempt: Attempt) -> states.RunScript:
+    last_line = None
+    if attempt.outcome == "FAILED":  # by itself (executor/executor task.go:505-513)
+        error = attempt.error or Error(message="Unexpected error: exit status 1")
+        last_line = f"ERROR: [{error.code}]: {error.message}"
+    return states.RunScript(attempt.takes, attempt.outcome, lines_of(attempt.log), last_line)
 
 
 def rules_of(tick: int, phase: int, switches: Switches) -> states.Rules:
     """Return the machine's rules for a dag that has a tick ``phase`` after its start."""
     return states.Rules(tick, -(-phase % tick), cancels_at_stage=not switches.has("cancelled-rollback-is-stuck"))
-
-
-def _run_scripts(attempts: Sequence[Attempt]) -> tuple[states.RunScript, ...]:
-    scripts = list[states.RunScript]()
-    for attempt in attempts:
-        last_line = None
-        if attempt.outcome == "FAILED":  # by itself (executor/executor task.go:505-513)
-            error = attempt.error or Error(message="Unexpected error: exit status 1")
-            last_line = f"ERROR: [{error.code}]: {error.message}"
-        scripts.append(states.RunScript(attempt.takes, attempt.outcome, lines_of(attempt.log), last_line))
-    return tuple(scripts)
-
-
-def is_in_time(attempt: Attempt, node: Node) -> bool:
-    """Return whether the run ends before its node's timeout."""
-    return attempt.takes is not None and attempt.takes <= node.timeout * clock.SECOND
 
 
 class ObshellActor(Actor):
@@ -343,16 +348,12 @@ class ObshellActor(Actor):
 
     def start(self, instant: int, others: Sequence[ObshellActor]) -> ObshellActor | Refusal:
         """Return the dag started at an instant, if the agent's identity and locks allow it."""
-        states = [(other, machine.view_at(other.history, instant - other.created)) for other in others]
-        place = self.scenario.place_of(self.script)
-        made: list[tuple[int, Identity]] = [
-            (other.created + state.at, other.script.makes.identity)
-            for other, state in states
-            if other.script.makes is not None
-            and other.script.makes.identity is not None
-            and place in other.script.makes.places(self.scenario.place_of(other.script))
-            and machine.has_succeeded(state)
-        ]
+        place, made = self.scenario.place_of(self.script), list[tuple[int, Identity]]()
+        for other in others:
+            makes, state = other.script.makes, machine.view_at(other.history, instant - other.created)
+            is_changed = makes is not None and place in makes.places(self.scenario.place_of(other.script))
+            if makes and is_changed and makes.identity is not None and machine.has_succeeded(state):
+                made.append((other.created + state.at, makes.identity))
         identity = max(made)[1] if made else self.scenario.members[place].identity
         required = self.script.starts_on.identity
         if required and identity not in required:
@@ -427,56 +428,50 @@ def _check_times(scenario: Scenario) -> Iterator[Issue]:
 
 def _check_attempts(scenario: Scenario) -> Iterator[Issue]:
     """Yield attempts that are never reached, and those that cannot succeed in time."""
-    for node, sub_task, label, loc in _sub_tasks(scenario):
-        for nth, (before, _) in enumerate(pairwise(sub_task.runs), start=1):
-            if hint := _why_no_other_run(node, sub_task, before, nth=nth):
-                what = f"attempt {nth + 1} of {label} is never reached"
-                yield Issue((*loc, "attempts", nth), "unreachable-attempt", what, hint)
-        if sub_task.rollback[1:] and not {"retry", "rollback"} & set(node.can):
-            what = f"rollback attempt 2 of {label} is never reached"
-            hint = "Say that the node `can: [rollback]`, or remove this."
-            yield Issue((*loc, "rollback", 1), "unreachable-attempt", what, hint)
-        for key, attempts in (("attempts", sub_task.runs), ("rollback", sub_task.rollback)):
-            for nth, attempt in enumerate(attempts):
-                if attempt.ends == "SUCCEED" and not is_in_time(attempt, node):
-                    which = "rollback attempt" if key == "rollback" else "attempt"
-                    what = (
-                        f"{which} {nth + 1} of {label} cannot end SUCCEED: "
-                        f"it takes longer than the timeout of {node.timeout} s"
-                    )
-                    way = () if attempt is sub_task else (key, nth)
-                    hint = "Raise the timeout."
-                    yield Issue((*loc, *way, "ends"), "impossible-outcome", what, hint)
-
-
-def _sub_tasks(scenario: Scenario) -> Iterator[tuple[Node, SubTask, str, Loc]]:
-    """Yield each sub task with its node, what messages call it, and the way to it."""
     for number, dag in enumerate(scenario.dags):
         for place, node in enumerate(dag.nodes):
             for nth, sub_task in enumerate(node.sub_tasks):
                 loc: Loc = ("dags", number, "nodes", place, "sub_tasks", nth)
-                label = f"sub task {nth + 1} of node {label_of(node, place)!r}"
-                yield node, sub_task, label, loc
+                yield from _check_runs(node, sub_task, f"sub task {nth + 1} of node {label_of(node, place)!r}", loc)
 
 
-def _why_no_other_run(node: Node, sub_task: SubTask, before: Attempt, *, nth: int) -> str:
-    """Return why nothing runs it again, or "".
+def _check_runs(node: Node, sub_task: SubTask, label: str, loc: Loc) -> Iterator[Issue]:
+    """Yield the issues of a sub task's attempts.
 
-    Only a RETRY does, if it failed, was cancelled, or failed to roll back. A rollback is repeated
-    whenever another sub task fails to roll back, so nothing is said of that.
+    Only a RETRY runs it again, if it failed, was cancelled, or failed to roll back. A rollback is repeated whenever
+    another sub task fails to roll back, so nothing is said of that.
     """
-    if "retry" not in node.can:
-        return "Only a retry runs it again; say that the node `can: [retry]`, or remove this."
-    rolls_back_badly = any(_fails(attempt, node) for attempt in sub_task.rollback)
-    is_left = "cancel" in node.can or ("rollback" in node.can and rolls_back_badly)
-    if is_left or _fails(before, node):
-        return ""
-    return f"Attempt {nth} succeeds; say `ends: FAILED` there, or remove this."
 
+    def is_late(attempt: Attempt) -> bool:
+        return attempt.takes is None or attempt.takes > node.timeout * clock.SECOND
 
-def _fails(attempt: Attempt, node: Node) -> bool:
-    """Return whether the attempt fails unless it is cancelled."""
-    return attempt.outcome == "FAILED" or not is_in_time(attempt, node)
+    def fails(attempt: Attempt) -> bool:
+        return attempt.outcome == "FAILED" or is_late(attempt)
+
+    is_left = "cancel" in node.can or ("rollback" in node.can and any(map(fails, sub_task.rollback)))
+    for nth, (before, _) in enumerate(pairwise(sub_task.runs), start=1):
+        hint = ""
+        if "retry" not in node.can:
+            hint = "Only a retry runs it again; say that the node `can: [retry]`, or remove this."
+        elif not is_left and not fails(before):
+            hint = f"Attempt {nth} succeeds; say `ends: FAILED` there, or remove this."
+        if hint:
+            what = f"attempt {nth + 1} of {label} is never reached"
+            yield Issue((*loc, "attempts", nth), "unreachable-attempt", what, hint)
+    if sub_task.rollback[1:] and not {"retry", "rollback"} & set(node.can):
+        what = f"rollback attempt 2 of {label} is never reached"
+        hint = "Say that the node `can: [rollback]`, or remove this."
+        yield Issue((*loc, "rollback", 1), "unreachable-attempt", what, hint)
+    for key, which, attempts in (
+        ("attempts", "attempt", sub_task.runs),
+        ("rollback", "rollback attempt", sub_task.rollback),
+    ):
+        for nth, attempt in enumerate(attempts):
+            if attempt.ends == "SUCCEED" and is_late(attempt):
+                why = f"it takes longer than the timeout of {node.timeout} s"
+                what = f"{which} {nth + 1} of {label} cannot end SUCCEED: {why}"
+                way = () if attempt is sub_task else (key, nth)
+                yield Issue((*loc, *way, "ends"), "impossible-outcome", what, "Raise the timeout.")
 
 
 FORMAT: Final = Format(

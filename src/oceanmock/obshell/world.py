@@ -1,8 +1,7 @@
-"""obshell's dags in a sandbox: view, list and operate.
+"""obshell's agents and their dags in a sandbox: view, list and operate.
 
 Dags, nodes and sub tasks are found by number, each kind counted apart, and apart again in each store: the database of
-each agent, and OceanBase for the dags of the cluster. As with OCP's tasks every call is atomic, and reads change
-nothing but, under `polls`, the clock.
+each agent, and OceanBase for the dags of the cluster.
 
 A number that a scenario leaves out: a dag gets the smallest that none has, a node its dag's number times 100 plus its
 place, a sub task its node's in the same way; so they stay the same whatever else is served. (obshell counts them up;
@@ -13,25 +12,24 @@ do: a number is one more than the largest there is of its kind.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import count
-from typing import Any, ClassVar, Final, NoReturn
+from itertools import chain, count
+from operator import itemgetter
+from typing import Any, ClassVar, Final
 
 from oceanmock.clock import Clock
 from oceanmock.engine.log import Operate, Start
 from oceanmock.engine.machine import next_due
 from oceanmock.engine.sandbox import Sandbox
-from oceanmock.engine.world import FakeData, TaskItem
+from oceanmock.engine.world import FakeData, TaskItem, World, agreed_setting
 from oceanmock.errors import IdTaken, InputError, NoSuchTask, TaskExpired, UnderMaintenance, WrongIdentity
 from oceanmock.obshell import machine
 from oceanmock.obshell import scenario as files
-from oceanmock.obshell.agent import Address, Agent, ObshellStartsOn, Switches
+from oceanmock.obshell.agent import Address, Agent, Makes, ObshellStartsOn, Switches, TenantLock
 from oceanmock.obshell.api import API, ClientOperator, GenericId, Identity, IdKind, local_id, parse_generic_id
-from oceanmock.obshell.cluster import ClusterWorld
-from oceanmock.obshell.locks import TenantLock, excludes
-from oceanmock.obshell.scenario import Scenario
+from oceanmock.obshell.scenario import Scenario, excludes
 from oceanmock.obshell.states import DagState
 from oceanmock.scenario.stubs import StubRequest
 
@@ -82,12 +80,10 @@ class DagData:
 
     @property
     def store(self) -> Store:
-        """Return where it is kept."""
         return _store_of(self.model, self.place)
 
     @property
     def key(self) -> DagKey:
-        """Return its store and number."""
         return self.store, self.number
 
     @property
@@ -125,17 +121,32 @@ class Template:
         return self.starts_on.identity or (("CLUSTER AGENT",) if self.model.scope == "cluster" else ())
 
 
-class Dags(ClusterWorld[DagKey, DagView]):
-    """The dags of a sandbox, on one agent or several, and the templates of those to come."""
+class Dags(World[DagKey, DagView]):
+    """The dags of a sandbox, on one agent or several, and the templates of those to come.
+
+    ``initial_agents`` are the agents before any dag that changes them has succeeded, with ``ports`` in place of the
+    scenario's where the server has opened some.
+    """
 
     api = API.name
     view_type = DagView
     machine: ClassVar = machine
     switches = Switches()
 
-    def __init__(self, clock: Clock, scenarios: Sequence[Scenario], **options: Any) -> None:
+    def __init__(
+        self, clock: Clock, scenarios: Sequence[Scenario], *, ports: Sequence[int] = (), **options: Any
+    ) -> None:
+        """Raise InputError also if the scenarios differ in their agents."""
         super().__init__(clock, scenarios, **options)
+        self._members: Final[tuple[Agent, ...]] = agreed_setting(scenarios, "agents", (Agent(),), "members")
+        stated: tuple[Agent, ...] = agreed_setting(scenarios, "agents", (), "agents")
+        self.listens_on = tuple(agent.port for agent in stated)
+        opened = zip(self._members, [*ports[: len(stated)], *(0 for _ in self._members)], strict=False)
+        self.initial_agents: Final = tuple(
+            agent.model_copy(update={"port": port or agent.port}) for agent, port in opened
+        )
         self.stores: Final = (AGENT, *(f"{AGENT} {n}" for n in range(2, len(self.initial_agents) + 1)), CLUSTER)
+        self._makers: list[tuple[DagData, Makes, set[int]]] = []  # dags, and whom they change
         self._nodes: dict[DagKey, tuple[DagKey, int]] = {}
         self._sub_tasks: dict[DagKey, tuple[DagKey, int, int]] = {}
         self._unfinished: set[DagKey] = set()  # and those that have finished since it was last read
@@ -145,7 +156,46 @@ class Dags(ClusterWorld[DagKey, DagView]):
         self._last_holder: dict[tuple[Store, tuple[int, str]], DagKey] = {}  # of each lock
         self._released: set[DagKey] = set()  # the dags whose lock another one's PASS has released
 
-    # --- reading ---
+    @property
+    def agent(self) -> Agent:
+        return self.agent_at(0)
+
+    @property
+    def agents(self) -> list[Agent]:
+        return [self.agent_at(place) for place in range(len(self.initial_agents))]
+
+    def agent_at(self, place: int) -> Agent:
+        """Return the agent at a position, as the dags that have succeeded have made it."""
+        agent, changes = self.initial_agents[place], self._changes(place)
+        return agent.model_copy(update=changes) if changes else agent
+
+    def version_at(self, place: int) -> str:
+        """Return the version of the agent at a position."""
+        version: str = self._changes(place).get("obshell_version", self.switches.obshell_version)
+        return version
+
+    def _changes(self, place: int) -> dict[str, Any]:
+        """Return what the dags that have succeeded have made of an agent, in their order."""
+        if not self._makers:  # as in each GET
+            return {}
+        now = self.clock.now()
+        made = [
+            (dag.created + state.at, makes)
+            for dag, makes, places in self._makers
+            if place in places
+            and machine.has_succeeded(state := machine.view_at(self.history_of(dag.key), now - dag.created))
+        ]
+        return dict(chain.from_iterable(makes.changes.items() for _, makes in sorted(made, key=itemgetter(0))))
+
+    def place_at(self, port: int, ip: str | None = None) -> int | None:
+        """Return the position of the agent that listens at a port, if there is one."""
+        matching = (place for place, it in enumerate(self.initial_agents) if (it.port, ip or it.ip) == (port, it.ip))
+        return next(matching, None)
+
+    def cluster_of(self, place: int) -> list[int]:
+        """Return the positions of an agent and of those that are in its cluster: all that are not SINGLE."""
+        places = [n for n, agent in enumerate(self.agents) if agent.identity != "SINGLE"]
+        return places if place in places else [place]
 
     def locate(self, id: GenericId) -> DagKey:
         """Return the store and the number of an id; of an unknown agent, those of the first one."""
@@ -154,16 +204,19 @@ class Dags(ClusterWorld[DagKey, DagView]):
 
     def view_node(self, key: DagKey) -> tuple[DagView, int]:
         """Return the dag a node belongs to, now, and its position. Raises NoSuchTask."""
-        owner, position = self._nodes.get(key) or _unknown(key)
+        if key not in self._nodes:
+            raise NoSuchTask(key[1])
+        owner, position = self._nodes[key]
         return self.view(owner), position
 
     def view_sub_task(self, key: DagKey) -> tuple[DagView, int, int]:
         """Return the dag a sub task belongs to, now, its node's position and its own. Raises NoSuchTask."""
-        owner, node, position = self._sub_tasks.get(key) or _unknown(key)
+        if key not in self._sub_tasks:
+            raise NoSuchTask(key[1])
+        owner, node, position = self._sub_tasks[key]
         return self.view(owner), node, position
 
     def view_named(self, ids: Mapping[str, str]) -> DagView:
-        """Return the dag of a path's id, with the state of the node or sub task that it names."""
         ((kind, text),) = ids.items()
         key = self.locate(parse_generic_id(text))
         if kind == "dag":
@@ -208,13 +261,11 @@ class Dags(ClusterWorld[DagKey, DagView]):
         return None if newest is None else self.view(newest)
 
     def items(self) -> Iterator[TaskItem]:
-        """Return every dag, those of the agents first, without its nodes."""
         for store in self.stores:
             for view in self.all(store):
                 yield _item(view.dag, view.dag, view.state)
 
     def item(self, id: str) -> TaskItem:
-        """Return the dag of a generic id, or else of a number, with its parts. Raises NoSuchTask."""
         view = self.view(self.key_of(id))
         dag, state = view.dag, view.state
         nodes = []
@@ -228,10 +279,11 @@ class Dags(ClusterWorld[DagKey, DagView]):
         keys: list[DagKey] = sorted(self._data)
         by_id = (key for key in keys if id_of(self._data[key], key[1]) == id)
         by_number = (key for key in keys if str(key[1]) == id)
-        return next(by_id, None) or next(by_number, None) or _unknown(("agent", 0))
+        if (key := next(by_id, None) or next(by_number, None)) is None:
+            raise NoSuchTask(0)
+        return key
 
     def settings(self) -> dict[str, Any]:
-        """Return the keys by which a scenario file fits this sandbox: its agents."""
         agents = [agent.model_dump(mode="json", exclude_defaults=True) for agent in self.agents]
         return {"agents": agents} if self.listens_on else {"agent": agents[0]}
 
@@ -241,10 +293,7 @@ class Dags(ClusterWorld[DagKey, DagView]):
         agents = [agent.model_dump(include=keys) for agent in self.initial_agents]
         return {"agent": agents[0], **({"agents": agents} if self.listens_on else {})}
 
-    # --- changing ---
-
     def check(self, scenarios: Sequence[Scenario], *, sandbox: str) -> None:
-        """Raise InputError if a scenario sets other switches or is of another agent."""
         super().check(scenarios, sandbox=sandbox)
         for scenario in scenarios:
             if scenario.members not in (self._members, (Agent(),)):
@@ -372,13 +421,10 @@ class Dags(ClusterWorld[DagKey, DagView]):
                 sub_tasks.append(SubTaskData(sub_task_number, entry.name or node_name, agent, entry.additional_data))
             node_places[store, node_number] = (key, node_place)
             nodes.append(NodeData(node_number, node_name, tuple(sub_tasks)))
-        added: tuple[tuple[str, Set[DagKey], Set[DagKey]], ...] = (
-            ("dag", self._data.keys(), {key}),
-            ("node", self._nodes.keys(), node_places.keys()),
-            ("sub task", self._sub_tasks.keys(), sub_task_places.keys()),
-        )
-        for kind, taken, numbers in added:
-            if twice := taken & numbers:
+        added = {"dag": {key}, "node": set(node_places), "sub task": set(sub_task_places)}
+        present: tuple[Mapping[DagKey, Any], ...] = (self._data, self._nodes, self._sub_tasks)
+        for (kind, numbers), others in zip(added.items(), present, strict=True):
+            if twice := numbers & others.keys():
                 raise InputError(
                     f"dag {name!r} has a {kind} {min(twice)[1]}, and so has another dag. "
                     f"Serve them apart, or give the {kind} another id."
@@ -388,8 +434,8 @@ class Dags(ClusterWorld[DagKey, DagView]):
         dag = DagData(number, own, name, model, tuple(nodes), created, place)
         rules = files.rules_of(scenario.tick, self._first_tick + scenario.phase_of(place) - created, self.switches)
         self._add(key, dag, machine.start(files.script_of(model), rules))
-        for kind, _, numbers in added:
-            self._highest[kind, store] = max([self._highest[kind, store], *(number for _, number in numbers)])
+        for kind, numbers in added.items():
+            self._highest[kind, store] = max(self._highest[kind, store], *(number for _, number in numbers))
         if model.id is None:
             self._lowest_free[store] = number
         if model.maintenance != "none":
@@ -429,29 +475,14 @@ def _item(dag: DagData, part: DagData | NodeData | SubTaskData, state: Any) -> T
     return TaskItem(id_of(dag, part.number), part.number, part.name, state.state, state.operator)
 
 
-def _unknown(key: DagKey) -> NoReturn:
-    raise NoSuchTask(key[1])
-
-
-# --- commands -------------------------------------------------------------------------------------
-
-
-def operate(sandbox: Sandbox, key: DagKey, operator: ClientOperator) -> DagView:
-    """Roll back, retry, cancel or pass a dag, and return it as it is right then.
+def operate(sandbox: Sandbox, key: DagKey, operator: ClientOperator, node: int | None = None) -> DagView:
+    """Roll back, retry, cancel or pass a dag, or pass the node at a position, and return the dag as it is right then.
 
     Raises NoSuchTask or IllegalOperator; then nothing has changed.
     """
-    sandbox.world(Dags).data_of(key)
-    view: DagView = sandbox.execute(Operate(Dags.api, key, operator))
+    sandbox.world(Dags).data_of(key)  # raises NoSuchTask before anything is noted
+    view: DagView = sandbox.execute(Operate(Dags.api, key, operator, node))
     return view
-
-
-def operate_node(sandbox: Sandbox, key: DagKey, operator: ClientOperator) -> DagView:
-    """Pass a node, and return its dag as it is right then. Raises as ``operate``."""
-    view, position = sandbox.world(Dags).view_node(key)
-    dag = view.dag
-    after: DagView = sandbox.execute(Operate(Dags.api, dag.key, operator, position))
-    return after
 
 
 def start(sandbox: Sandbox, template: Template, request: StubRequest, *, place: int = 0) -> DagView:
@@ -459,13 +490,11 @@ def start(sandbox: Sandbox, template: Template, request: StubRequest, *, place: 
 
     Raises WrongIdentity or UnderMaintenance; then nothing has changed.
     """
-    values = (*values_of(template, request), *((("agent", place),) if place else ()))
-    view: DagView = sandbox.execute(Start(Dags.api, template.number, values))
-    return view
-
-
-def values_of(template: Template, request: StubRequest) -> tuple[tuple[str, Any], ...]:
-    """Return the name and the tenant of a dag that a request starts."""
     path, lock = template.starts_on.path, template.model.maintenance
-    name = ("name", request.fill(template.name, path))
-    return (name, ("tenant", request.fill(lock.tenant, path))) if isinstance(lock, TenantLock) else (name,)
+    values: list[tuple[str, Any]] = [("name", request.fill(template.name, path))]
+    if isinstance(lock, TenantLock):
+        values.append(("tenant", request.fill(lock.tenant, path)))
+    if place:
+        values.append(("agent", place))
+    view: DagView = sandbox.execute(Start(Dags.api, template.number, tuple(values)))
+    return view
