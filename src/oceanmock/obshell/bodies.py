@@ -26,7 +26,7 @@ from oceanmock.obshell.gojson import BOOLEANS, Structs, Unreadable, query_value,
 from oceanmock.obshell.machine import lines_of, task_logs_at
 from oceanmock.obshell.scenario import Dag
 from oceanmock.obshell.states import TIMED_OUT, DagState, NodeState, SubTaskState
-from oceanmock.obshell.world import CLUSTER, DagData, DagKey, Dags, DagView, NodeData, Store, SubTaskData, id_of
+from oceanmock.obshell.world import CLUSTER, DagData, DagKey, Dags, DagView, NodeData, SubTaskData, id_of
 from oceanmock.text import format_instant
 
 Place = TypeVar("Place")
@@ -52,16 +52,6 @@ def agent_of(request: Request) -> Agent:
 def time_of(request: Request, instant: int) -> str:
     """Return an instant in the time zone of the agent that responds, as Go writes it (lib/http/response.go:147-153)."""
     return format_instant(instant, dags_of(request).initial_agents[place_of(request)].zone)
-
-
-def cluster_of(request: Request) -> list[int]:
-    """Return the positions of the agents in the cluster of the one that responds."""
-    return dags_of(request).cluster_of(place_of(request))
-
-
-def store_of(request: Request) -> Store:
-    """Return the store of the agent that responds."""
-    return dags_of(request).stores[place_of(request)]
 
 
 def has_quirk(request: Request, quirk: QuirkName) -> bool:
@@ -90,9 +80,9 @@ def target_of(request: Request) -> str:
     return f"{target}?{request.query.decode('latin-1')}" if request.query else target
 
 
-def authority(ip: str, port: int) -> str:
-    """Return an address and a port as a URL has them."""
-    return f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}"
+def authority(agent: Address | GenericId) -> str:
+    """Return the address and the port of an agent, or of the one that an id names, as a URL has them."""
+    return f"[{agent.ip}]:{agent.port}" if ":" in str(agent.ip) else f"{agent.ip}:{agent.port}"
 
 
 def read_id(request: Request) -> GenericId:
@@ -112,31 +102,16 @@ def find(request: Request, id: GenericId, view: Callable[[DagKey], Place], *, is
         if owner_place is None and not has_quirk(request, "unreachable-owner-is-500"):
             raise not_found()
         if owner_place is None:
-            owner = authority(str(id.ip), id.port)
-            url = f'{request.method.capitalize()} "http://{owner}{target_of(request)}"'
-            raise ObshellError(500, "Common.Unexpected", f"{url}: dial tcp {owner}: connect: connection refused")
+            url = f'{request.method.capitalize()} "http://{authority(id)}{target_of(request)}"'
+            raise ObshellError(
+                500, "Common.Unexpected", f"{url}: dial tcp {authority(id)}: connect: connection refused"
+            )
         request.place = owner_place
     if id.ip is None and not holds_oceanbase(request):
         if has_quirk(request, "unheld-cluster-id-is-500"):
             raise not_holding(is_task=is_task)
         raise not_found()
     return view(dags_of(request).locate(id))
-
-
-def for_coordinator(request: Request, id: GenericId) -> GenericId:
-    """Forward a SCALING OUT agent's request for the dag of its cluster, and return the id (dag.go:90-93, 206-229).
-
-    The real one has the dag's id from its last maintenance dag, taken here to be that of the cluster's last.
-    """
-    if id.ip is None and agent_of(request).identity == "SCALING OUT":
-        dags = dags_of(request)
-        if dags.last_maintenance(store_of(request)) is None:
-            raise panic()
-        last, agents = dags.last_maintenance(CLUSTER), [agent.identity for agent in dags.agents]
-        if last is None or last.dag.number != id.number or "CLUSTER AGENT" not in agents:
-            raise error_of("Common.Unexpected", why="coordinate cluster agent is not found or not match")
-        request.place = agents.index("CLUSTER AGENT")
-    return id
 
 
 def owner_of(request: Request, id: GenericId) -> int | None:
@@ -219,7 +194,7 @@ def operator_errors(view: DagView) -> Iterator[None]:
 def under_maintenance(dag: Dag, own: Address, error: UnderMaintenance, outer: str) -> ObshellError:
     """Return the error of a dag that cannot take its lock."""
     if dag.scope == "agent":
-        return error_of("Agent.UnderMaintenance", outer=outer, agent=authority(own.ip, own.port))
+        return error_of("Agent.UnderMaintenance", outer=outer, agent=authority(own))
     if isinstance(dag.maintenance, TenantLock) and error.tenant is not None:
         return error_of("OB.Tenant.UnderMaintenance", outer=outer, tenant=error.tenant)
     return error_of("OB.Cluster.UnderMaintenanceWithDag", outer=outer, dag=error.dag)
@@ -308,7 +283,6 @@ def _with_number(line: str, sub_task: SubTaskData) -> str:
 # observer/info); what a CLUSTER AGENT adds is read in ob/param/obcluster.go and bo/obcluster.go, its numbers made up.
 
 GIT_INFO: Final = dict.fromkeys(("branch", "commitId", "shortCommitId", "commitTime"), "")
-"""A build without git information."""
 HOME: Final = "/home/admin/oceanbase"
 ZERO_TIME: Final = "0001-01-01T00:00:00Z"
 _STATS: Final = {
@@ -322,11 +296,6 @@ _STATS: Final = {
 }
 
 
-def version_of(request: Request) -> str:
-    """Return the agent's version and build."""
-    return f"{dags_of(request).version_at(place_of(request))}-1"
-
-
 def zone_of(request: Request, place: int | None = None) -> str:
     """Return the zone of the agent at a position, by default of the one that responds; a SINGLE has none."""
     place = place_of(request) if place is None else place
@@ -334,24 +303,23 @@ def zone_of(request: Request, place: int | None = None) -> str:
 
 
 def address_json(agent: Address) -> Json:
-    """Return an agent's address."""
     return {"ip": agent.ip, "port": agent.port}
 
 
 def info_json(request: Request) -> Json:
     """Return the agent's identity and versions (ob/agent/meta/agent.go:399)."""
-    agent = agent_of(request)
+    agent, version = agent_of(request), dags_of(request).version_at(place_of(request))
     return {
         "pid": request.sandbox.pid,
         "state": 2,
         "startAt": request.sandbox.started,
         "homePath": HOME,
-        "obVersion": dags_of(request).version_at(place_of(request)) if holds_oceanbase(request) else "",
+        "obVersion": version if holds_oceanbase(request) else "",
         "architecture": "x86_64",
         **address_json(agent),
         "zone": zone_of(request),
         "identity": agent.identity,
-        "version": version_of(request),
+        "version": f"{version}-1",
         "isObproxyAgent": False,
         "security": agent.agent_password is not None,
         **({"supportedAuth": ["v2"]} if contract_of(request) >= api.SUPPORTED_AUTH_SINCE else {}),
@@ -360,8 +328,10 @@ def info_json(request: Request) -> Json:
 
 def all_status_json(request: Request) -> Json:
     """Return the state of every agent of the cluster."""
-    states = [status_json(request, place) for place in cluster_of(request)]
-    return {authority(state["agent"]["ip"], state["port"]): state for state in states}
+    dags = dags_of(request)
+    return {
+        authority(dags.agent_at(place)): status_json(request, place) for place in dags.cluster_of(place_of(request))
+    }
 
 
 def status_json(request: Request, place: int | None = None) -> Json:
@@ -371,7 +341,7 @@ def status_json(request: Request, place: int | None = None) -> Json:
     return {
         "agent": {**address_json(agent), "identity": agent.identity},
         "state": 2,
-        "version": version_of(request),
+        "version": f"{dags.version_at(place_of(request))}-1",
         "pid": request.sandbox.pid,
         "startAt": request.sandbox.started,
         "port": agent.port,
@@ -383,15 +353,15 @@ def status_json(request: Request, place: int | None = None) -> Json:
 def ob_info_json(request: Request) -> Json:
     """Return the agents and their cluster (ob/agent/executor/ob/info.go:38-78)."""
     held, agents, topology = holds_oceanbase(request), list[Json](), dict[str, list[Json]]()
-    version = dags_of(request).version_at(place_of(request)) if held else ""
-    for place in cluster_of(request):
-        agent, zone = dags_of(request).agent_at(place), zone_of(request, place)
+    dags, own_place = dags_of(request), place_of(request)
+    version = dags.version_at(own_place)
+    for place in dags.cluster_of(own_place):
+        agent, zone = dags.agent_at(place), zone_of(request, place)
         server = {"svr_ip": agent.ip, "svr_port": 2882, "sql_port": 2881, "agent_port": agent.port}
         with_root = "NO" if topology else "YES"
         topology[zone] = [server | {"with_rootserver": with_root, "status": "ACTIVE", "build_version": version}]
-        own = {**address_json(agent), "zone": zone, "identity": agent.identity}
-        agents.append(own | {"version": version_of(request)})
-    cluster: Json = {"id": int(held), "name": "obcluster" if held else "", "version": version}
+        agents.append({**address_json(agent), "zone": zone, "identity": agent.identity, "version": f"{version}-1"})
+    cluster: Json = {"id": int(held), "name": "obcluster" if held else "", "version": version if held else ""}
     cluster |= {"topology": topology if held else None, "is_shared_storage": False}
     return {"agent_info": agents, "obcluster_info": cluster}
 

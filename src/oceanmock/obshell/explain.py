@@ -8,7 +8,7 @@ where it is not RUN, and a sub task where it is not as its node.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Final
+from typing import Final
 
 from rich.cells import cell_len, set_cell_size
 from rich.markup import escape
@@ -63,7 +63,7 @@ class DagExplainer(Explainer[DagState]):
             return super().name(part)
         node, sub_task = self.item_at(part[:1]), self.item_at(part)
         name = f" “{one_line(sub_task.name)}”" if sub_task.name != node.name else ""
-        where = f" on {_address_text(sub_task.agent)}" if len(node.sub_tasks) > 1 else ""
+        where = f" on {authority(sub_task.agent)}" if len(node.sub_tasks) > 1 else ""
         return f"sub task {sub_task.number}{name}{where}"
 
     def offers(self, state: DagState, instant: int) -> Iterator[Offer]:
@@ -182,7 +182,7 @@ class DagExplainer(Explainer[DagState]):
     def labels(self) -> list[list[str]]:
         """Return the name of each sub task, or the address of its agent."""
         return [
-            [_address_text(item.agent) if item.name == node.name else one_line(item.name) for item in node.sub_tasks]
+            [authority(item.agent) if item.name == node.name else one_line(item.name) for item in node.sub_tasks]
             for node in self.item.nodes
         ]
 
@@ -211,12 +211,12 @@ class DagExplainer(Explainer[DagState]):
             title += f"  maintenance {script.maintenance}"
         if script.starts_on:
             title += f"  on {script.starts_on.method} {script.starts_on.path}"
-        places = [[_address_text(scenario.address_of(it, script)) for it in node.sub_tasks] for node in script.nodes]
+        places = [[authority(scenario.address_of(it, script)) for it in node.sub_tasks] for node in script.nodes]
         labels = [
             [item.name or place for item, place in zip(node.sub_tasks, row, strict=True)]
             for node, row in zip(script.nodes, places, strict=True)
         ]
-        where = ["" if row[0] == _address_text(agent) else f"on {row[0]}  " for row in places]
+        where = ["" if row[0] == authority(agent) else f"on {row[0]}  " for row in places]
         return title, _draw_nodes(script, actor.names, labels, where), labels
 
 
@@ -258,10 +258,6 @@ def _draw_nodes(dag: Dag, names: Sequence[str], labels: Sequence[Sequence[str]],
 
 def _number_text(number: int | None) -> str:
     return "" if number is None else f"[dim]{number}[/]"
-
-
-def _address_text(agent: Any) -> str:
-    return authority(agent.ip, agent.port)
 
 
 def _runs_text(node: Node, sub_task: SubTask, where: str) -> str:

@@ -16,62 +16,13 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
-from oceanmock.api import (
-    JSON,
-    ApiError,
-    Handler,
-    Json,
-    Request,
-    Response,
-    Service,
-    stub_for,
-    template_for,
-    unknown_start,
-)
+from oceanmock.api import JSON, ApiError, Handler, Request, Response, Service, stub_for, template_for, unknown_start
 from oceanmock.clock import MILLISECOND, SECOND, wall_now
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.errors import CallerError, NoSuchTask, UnderMaintenance, WrongIdentity
-from oceanmock.obshell import api, bodies, errors, world
-from oceanmock.obshell.api import (
-    API,
-    LOGIN_PATH,
-    LONG_KEYS_SINCE,
-    STATUS_PATH,
-    Version,
-    contract_version,
-    parse_generic_id,
-)
-from oceanmock.obshell.auth import (
-    AES_BYTES,
-    OLD_RSA_BITS,
-    RSA_BITS,
-    ServerKey,
-    access_error,
-    find_header,
-    make_private_key,
-    open_body,
-    open_header,
-    read_key,
-    seal_body,
-    session_error,
-)
-from oceanmock.obshell.bodies import (
-    agent_of,
-    dag_json,
-    dags_of,
-    find,
-    has_err_codes,
-    has_quirk,
-    holds_oceanbase,
-    operator_errors,
-    place_of,
-    read_fields,
-    read_id,
-    read_operator,
-    read_show_details,
-    time_of,
-    under_maintenance,
-)
+from oceanmock.obshell import api, auth, bodies, errors, world
+from oceanmock.obshell.api import API, LOGIN_PATH, STATUS_PATH, Version, contract_version, parse_generic_id
+from oceanmock.obshell.bodies import agent_of, dag_json, dags_of, find, has_quirk, holds_oceanbase, place_of, read_id
 from oceanmock.obshell.errors import error_of, not_found, not_holding, panic
 from oceanmock.obshell.submits import Call, call_at, is_needed, wrong_identity
 from oceanmock.obshell.world import CLUSTER, Dags, DagView, Store, Template, id_of
@@ -92,7 +43,7 @@ class ServiceFactory:
 
     def __init__(self, *, wall: Callable[[], int] = wall_now) -> None:
         self.wall = wall
-        self._keys: dict[tuple[int, int], ServerKey] = {}
+        self._keys: dict[tuple[int, int], auth.ServerKey] = {}
         self._others: dict[tuple[str, str], Handler] = {
             ("GET", f"{api.PREFIX}/ob/info"): self._reader(bodies.ob_info_json),
             ("GET", f"{api.PREFIX}/observer/info"): self._reader(bodies.observer_json),
@@ -128,7 +79,7 @@ class ServiceFactory:
             "getSecret": self._reader(
                 lambda request: bodies.address_json(agent_of(request)) | {"public_key": self.key_of(request).public_key}
             ),
-            "getTime": self._reader(lambda request: time_of(request, request.sandbox.clock.now())),
+            "getTime": self._reader(lambda request: bodies.time_of(request, request.sandbox.clock.now())),
             "getGitInfo": self._reader(lambda _: bodies.GIT_INFO),
             "getStatus": self._reader(bodies.status_json),
         }
@@ -146,19 +97,18 @@ class ServiceFactory:
         )
 
     def _reader(self, json_of: Callable[[Request], Any]) -> Handler:
-        """Return the handler of a read that always succeeds, with this data."""
         return lambda request: self._succeed(request, json_of(request))
 
-    def key_of(self, request: Request) -> ServerKey:
+    def key_of(self, request: Request) -> auth.ServerKey:
         """Return the key of a request's store, for the agents at the position of the one that responds.
 
         An agent that is upgraded replaces a short one (ob/agent/secure/crypto.go:115-155).
         """
-        bits = RSA_BITS if bodies.contract_of(request) >= LONG_KEYS_SINCE else OLD_RSA_BITS
+        bits = auth.RSA_BITS if bodies.contract_of(request) >= api.LONG_KEYS_SINCE else auth.OLD_RSA_BITS
         place = place_of(request), bits
         if place not in self._keys:
             name = "obshell key {}, {} bits".format(*place)
-            self._keys[place] = read_key(request.sandbox.store.keep(name, partial(make_private_key, bits)))
+            self._keys[place] = auth.read_key(request.sandbox.store.keep(name, partial(auth.make_private_key, bits)))
         return self._keys[place]
 
     def open(self, request: Request) -> None:
@@ -168,11 +118,11 @@ class ServiceFactory:
             routes = errors.redirected_routes(bodies.contract_of(request)).get(request.method)
             if routes is not None and routes.fullmatch(request.path):
                 raise errors.Redirect
-        chosen = find_header(request.headers) if request.sandbox.accounts.required else None
+        chosen = auth.find_header(request.headers) if request.sandbox.accounts.required else None
         if chosen is not None:
             name, sealed = chosen
-            request.credentials = open_header(self.key_of(request), sealed, name)
-            request.body = open_body(request.body, request.credentials.keys)
+            request.credentials = auth.open_header(self.key_of(request), sealed, name)
+            request.body = auth.open_body(request.body, request.credentials.keys)
 
     def verify(self, request: Request) -> frozenset[str]:
         """Check the credentials (middleware.go:724-814). Raises ObshellError.
@@ -194,13 +144,15 @@ class ServiceFactory:
             now_s = self.wall() // SECOND
             is_logged_in = header is not None and holds_oceanbase(request) and request.path != LOGIN_PATH
             session_id = header.session_id if is_logged_in else ""
-            asked, target = (
-                None if session_id else agent,
-                bodies.target_of(request),
-            )  # a session is in place of a password
-            error = access_error(asked, header, target=target, now_s=now_s, is_obproxy_task=is_obproxy_task)
+            error = auth.access_error(
+                None if session_id else agent,  # a session is in place of a password
+                header,
+                target=bodies.target_of(request),
+                now_s=now_s,
+                is_obproxy_task=is_obproxy_task,
+            )
             if error is None and session_id:
-                error = session_error(header, self._session_end(request, session_id), now_s=now_s)
+                error = auth.session_error(header, self._session_end(request, session_id), now_s=now_s)
             if error is not None:
                 raise error
             if session_id:
@@ -209,28 +161,40 @@ class ServiceFactory:
         return frozenset()
 
     def get_dag(self, request: Request) -> Response:
-        """Return a dag (dag.go:56-128)."""
-        view = find(request, bodies.for_coordinator(request, read_id(request)), dags_of(request).view)
+        """Return a dag (dag.go:56-128).
+
+        A SCALING OUT agent forwards the request for the dag of its cluster to the coordinator (dag.go:90-93, 206-229).
+        The real one has the dag's id from its last maintenance dag, taken here to be that of the cluster's last.
+        """
+        id, dags = read_id(request), dags_of(request)
+        if id.ip is None and agent_of(request).identity == "SCALING OUT":
+            if dags.last_maintenance(dags.stores[place_of(request)]) is None:
+                raise panic()
+            last, identities = dags.last_maintenance(CLUSTER), [agent.identity for agent in dags.agents]
+            if last is None or last.dag.number != id.number or "CLUSTER AGENT" not in identities:
+                raise error_of("Common.Unexpected", why="coordinate cluster agent is not found or not match")
+            request.place = identities.index("CLUSTER AGENT")
+        view = find(request, id, dags.view)
         self._check_id(request.parameters["id"], view)
-        return self._read(request, [view], dag_json(request, view, details=read_show_details(request)))
+        return self._succeed(request, dag_json(request, view, details=bodies.read_show_details(request)), [view])
 
     def get_node(self, request: Request) -> Response:
         """Return a node (node.go:48-119); without details the server fails, or omits sub tasks."""
         id = read_id(request)
         view, place = find(request, id, dags_of(request).view_node)
-        details = read_show_details(request)
+        details = bodies.read_show_details(request)
         if details:
             bodies.check_kind(id, view, "node")
         elif has_quirk(request, "node-without-details-is-500"):
             raise panic()
-        return self._read(request, [view], bodies.node_json(view, place, details=details))
+        return self._succeed(request, bodies.node_json(view, place, details=details), [view])
 
     def get_sub_task(self, request: Request) -> Response:
         """Return a sub task (sub_task.go:45-113)."""
         id = read_id(request)
         view, place, position = find(request, id, dags_of(request).view_sub_task)
         bodies.check_kind(id, view, "sub task")
-        return self._read(request, [view], bodies.sub_task_json(view, place, position))
+        return self._succeed(request, bodies.sub_task_json(view, place, position), [view])
 
     def get_logs(self, request: Request) -> Response:
         """Return the log lines of a sub task; of an unknown one none, or 404."""
@@ -241,18 +205,18 @@ class ServiceFactory:
             if not has_quirk(request, "logs-of-nothing-are-empty"):
                 raise
             return self._succeed(request, {"contents": []})
-        return self._read(request, [view], {"contents": bodies.log_lines_json(request, view, place, position)})
+        return self._succeed(request, {"contents": bodies.log_lines_json(request, view, place, position)}, [view])
 
     def operate_dag(self, request: Request) -> Response:
         """Roll back, retry, cancel or pass a dag (dag.go:283-356)."""
         id = read_id(request)
-        body = read_operator(request, "Dag")
+        body = bodies.read_operator(request, "Dag")
         view = find(request, id, dags_of(request).view)
         body_id = body.get("id", "") if has_quirk(request, "body-id-overrules-path") else ""
         self._check_id(body_id or request.parameters["id"], view)
         match body["operator"].upper():
             case "ROLLBACK" | "RETRY" | "CANCEL" | "PASS" as operator:
-                with operator_errors(view):
+                with bodies.operator_errors(view):
                     world.operate(request.sandbox, view.dag.key, operator)
             case _:
                 raise error_of("Task.Dag.Operator.NotSupport", operator=body["operator"])
@@ -261,14 +225,14 @@ class ServiceFactory:
     def operate_node(self, request: Request) -> Response:
         """Pass a node; the operator is checked first, an id in the body never (node.go:151)."""
         id = read_id(request)
-        operator = read_operator(request, "Node")["operator"]
+        operator = bodies.read_operator(request, "Node")["operator"]
         if operator.upper() != "PASS":
             raise error_of("Task.Node.Operator.NotSupport", operator=operator)
         owner = bodies.owner_of(request, id)
         if owner not in (None, place_of(request)) and has_quirk(request, "forwarded-pass-loses-its-body"):
-            read_operator(replace(request, body=b""), "Node")
+            bodies.read_operator(replace(request, body=b""), "Node")
         view, place = find(request, id, dags_of(request).view_node)
-        with operator_errors(view):
+        with bodies.operator_errors(view):
             world.operate(request.sandbox, view.dag.key, "PASS", place)
         return self._succeed(request)
 
@@ -296,21 +260,20 @@ class ServiceFactory:
         """Return the handler of the stub that responds, else why none does."""
         item = partial(dag_json, request, details=True)
 
-        def envelope(request: Request, status: int) -> Json:
+        def envelope(request: Request, status: int) -> dict[str, Any]:
             return {**self._envelope(request, status), **({"data": None} if null else {})}
 
-        return stub_for(request, envelope=envelope, item=item, time=partial(time_of, request), refusals=refusals)
+        return stub_for(request, envelope=envelope, item=item, time=partial(bodies.time_of, request), refusals=refusals)
 
     def _submit(self, request: Request, *, call: Call | None, templates: Sequence[Template], why: str) -> Response:
         """Check a call as its handler does, start the dag of the first template that fits, and return it.
 
-        It is returned without details (agent_handler.go:116, NewDagDetailDTO). A real server would start a dag where no
-        template does. Raises ApiError, ObshellError.
+        It is returned without details (agent_handler.go:116, NewDagDetailDTO). Raises ApiError, ObshellError.
         """
         asked, own = StubRequest.of(request), agent_of(request)
         template: Template | None = template_for(templates, asked.body or {})
         if call is None and templates:
-            read_fields(request, "param.Body", {"param.Body": {}})
+            bodies.read_fields(request, "param.Body", {"param.Body": {}})
         elif call is not None and not is_needed(request, call, template.identities if template else call.identity):
             return Response(204, b"", media_type=None)
         if template is None:
@@ -325,7 +288,7 @@ class ServiceFactory:
         except WrongIdentity as error:
             raise wrong_identity(own, error.identity, *error.expected) from None
         except UnderMaintenance as error:
-            locked = under_maintenance(template.model, own, error, f"Create task '{name}' failed: ")
+            locked = bodies.under_maintenance(template.model, own, error, f"Create task '{name}' failed: ")
             raise replace(locked, null=null) from None
         return self._succeed(request, dag_json(request, view, details=False))
 
@@ -335,32 +298,31 @@ class ServiceFactory:
         The server's error on another agent is not sent (dag.go:146-149), but before 4.3.1 it was.
         """
         if store == "cluster" and not holds_oceanbase(request):
-            if has_err_codes(request) and has_quirk(request, "refusal-is-never-sent"):
+            if bodies.has_err_codes(request) and has_quirk(request, "refusal-is-never-sent"):
                 raise error_of("Common.Unexpected", why="ocsagent cannot build response body")
             agent, dags = agent_of(request), "cluster unfinished dags" if unfinished else "all cluster dags"
             refusal = wrong_identity(agent, agent.identity, "CLUSTER AGENT")
             raise replace(refusal, old_message=f"Bad request: only cluster agent can get {dags}")
-        store = store if store == CLUSTER else bodies.store_of(request)
+        store = store if store == CLUSTER else dags_of(request).stores[place_of(request)]
         if unfinished:
             return self._list_unfinished(request, store)
         return self._list(request, dags_of(request).all(store))
 
     def list_unfinished(self, request: Request) -> Response:
         """Return all unfinished dags, of a CLUSTER AGENT those of every agent, null for none (dag.go:481-508)."""
-        identity = agent_of(request).identity
+        identity, dags, own = agent_of(request).identity, dags_of(request), place_of(request)
         if identity in {"SCALING OUT", "SCALING IN", "UNIDENTIFIED"}:
             raise error_of("Agent.Identify.Unknown", identity=identity)
         if not holds_oceanbase(request):
-            return self._list_unfinished(request, bodies.store_of(request))
-        stores = [dags_of(request).stores[place] for place in bodies.cluster_of(request)]
-        return self._list_unfinished(request, *stores, CLUSTER)
+            return self._list_unfinished(request, dags.stores[own])
+        return self._list_unfinished(request, *(dags.stores[place] for place in dags.cluster_of(own)), CLUSTER)
 
     def _list_unfinished(self, request: Request, *stores: Store) -> Response:
         """Return unfinished dags, null for none of two stores; show_details is read even where there are none."""
-        details = read_show_details(request)
+        details = bodies.read_show_details(request)
         views = [view for store in stores for view in dags_of(request).unfinished(store)]
         contents = [dag_json(request, view, details=details) for view in views]
-        return self._read(request, views, {"contents": contents or ([] if len(stores) == 1 else None)})
+        return self._succeed(request, {"contents": contents or ([] if len(stores) == 1 else None)}, views)
 
     def list_maintenance(self, request: Request) -> Response:
         """Return the last maintenance dag of every agent, those of others with details (dag.go:434-468)."""
@@ -375,7 +337,11 @@ class ServiceFactory:
 
         Their ids are in the details of the last maintenance dags.
         """
-        details, place, (own, others) = read_show_details(request), place_of(request), self._last_of_agents(request)
+        details, place, (own, others) = (
+            bodies.read_show_details(request),
+            place_of(request),
+            self._last_of_agents(request),
+        )
         main, last = dict[str, DagView](), [*own, *others]
         for view in last if details else others:
             data = dag_json(request, view, details=True)["additional_data"] if view.state.state != "SUCCEED" else None
@@ -387,12 +353,12 @@ class ServiceFactory:
                     self._check_id(id, dag)
                     main.setdefault(id, dag)
         contents = [dag_json(request, view, details=True) for view in main.values()]
-        return self._read(request, [*last, *main.values()], {"contents": contents})
+        return self._succeed(request, {"contents": contents}, [*last, *main.values()])
 
     def _last_of_agents(self, request: Request) -> tuple[list[DagView], list[DagView]]:
         """Return the last maintenance dag of the agent, and of the others; without an own one the server fails."""
         dags, own = dags_of(request), place_of(request)
-        last = {place: dags.last_maintenance(dags.stores[place]) for place in bodies.cluster_of(request)}
+        last = {place: dags.last_maintenance(dags.stores[place]) for place in dags.cluster_of(own)}
         if last[own] is None and has_quirk(request, "never-maintained-is-500"):
             raise panic()
         views = [(place == own, view) for place, view in last.items() if view is not None]
@@ -403,34 +369,35 @@ class ServiceFactory:
 
         The master sends a FOLLOWER's request for its own dag back.
         """
-        if store == "cluster" and not holds_oceanbase(request) and has_quirk(request, "no-oceanbase-is-500"):
-            raise not_holding()
+        dags = dags_of(request)
         if store != CLUSTER:
             request.place = None
-        view = dags_of(request).last_maintenance(store if store == CLUSTER else bodies.store_of(request))
+        elif not holds_oceanbase(request) and has_quirk(request, "no-oceanbase-is-500"):
+            raise not_holding()
+        view = dags.last_maintenance(CLUSTER if store == CLUSTER else dags.stores[place_of(request)])
         if view is None:
             raise not_found(f"{store.capitalize()} is not under maintenance")
-        return self._read(request, [view], dag_json(request, view, details=read_show_details(request)))
+        return self._succeed(request, dag_json(request, view, details=bodies.read_show_details(request)), [view])
 
     def _list(self, request: Request, views: Sequence[DagView]) -> Response:
         """Return dags; show_details is read for each of them (dag.go:145-204), so not for none."""
         is_read = bool(views) or not has_quirk(request, "unreadable-show-details-is-500")
-        details = is_read and read_show_details(request)
+        details = is_read and bodies.read_show_details(request)
         contents = [dag_json(request, view, details=details) for view in views]
-        return self._read(request, views, {"contents": contents})
+        return self._succeed(request, {"contents": contents}, views)
 
     def log_in(self, request: Request) -> Response:
         """Begin a session and return its id, sealed with the header's keys (ob/agent/executor/session/login.go)."""
         keys = request.credentials.keys if request.credentials else b""
-        if len(keys) != 2 * AES_BYTES:
+        if len(keys) != 2 * auth.AES_BYTES:
             raise error_of("Request.AESKey.NotFound")
         id = "".join(request.sandbox.draw_trace_id() for _ in range(4))
         self._session_end(request, id, at_s=self.wall() // SECOND + SESSION_S)
-        return self._succeed(request, seal_body(id.encode(), keys).decode())
+        return self._succeed(request, auth.seal_body(id.encode(), keys).decode())
 
     def log_out(self, request: Request) -> Response:
         """End the session of the body; a request in a session ends no other (ob/agent/executor/session/logout.go)."""
-        id = read_fields(request, LOGOUT, {LOGOUT: {"session_id": "string"}}).get("session_id")
+        id = bodies.read_fields(request, LOGOUT, {LOGOUT: {"session_id": "string"}}).get("session_id")
         if not id:
             raise bodies.missing_fields("LogoutSessionParam.SessionID")
         own = request.credentials.session_id if request.credentials and holds_oceanbase(request) else ""
@@ -445,15 +412,12 @@ class ServiceFactory:
         end_s: int = count(by=0)
         return end_s if at_s is None else count(by=at_s - end_s)
 
-    def _read(self, request: Request, views: Iterable[DagView], data: Any) -> Response:
-        response = self._succeed(request, data)
-        request.sandbox.note_read(Dags, (view.dag.key for view in views))
-        return response
-
-    def _succeed(self, request: Request, data: Any = None) -> Response:
+    def _succeed(self, request: Request, data: Any = None, views: Iterable[DagView] = ()) -> Response:
+        """Return a response with this data; ``views`` are the dags that it reads."""
         body = self._envelope(request, 200)
         if data is not None:
             body["data"] = data
+        request.sandbox.note_read(Dags, (view.dag.key for view in views))
         return Response(200, body)
 
     def render_error(self, request: Request, error: Exception) -> Response:
@@ -461,11 +425,11 @@ class ServiceFactory:
         if isinstance(error, errors.Redirect):
             return errors.redirect(request.method, bodies.target_of(request))
         problem = errors.without_quirks(errors.response_error(error), partial(has_quirk, request))
-        if not has_err_codes(request):
+        if not bodies.has_err_codes(request):
             problem = errors.in_old_format(problem)
         body = self._envelope(request, problem.status, is_traced=problem.stage == "handler")
         if problem.stage in errors.PANICS:
-            body |= {"timestamp": time_of(request, request.sandbox.started), "duration": 0}
+            body |= {"timestamp": bodies.time_of(request, request.sandbox.started), "duration": 0}
         if problem.null:
             body["data"] = {"contents": None} if problem.null == "contents" else None
         pairs = {"code": problem.code, "errCode": problem.err_code, "message": bodies.message_of(request, problem)}
@@ -477,7 +441,7 @@ class ServiceFactory:
         early = b"application/json; charset=utf-8"
         return Response(problem.status, body, media_type=early if problem.stage in errors.DECRYPTION else JSON)
 
-    def _envelope(self, request: Request, status: int, *, is_traced: bool = True) -> Json:
+    def _envelope(self, request: Request, status: int, *, is_traced: bool = True) -> dict[str, Any]:
         """Return the keys of every response; the trace id is the caller's X-OBSHELL-Trace-ID, or 16 hex digits.
 
         (lib/trace/header.go:25-46.)
@@ -489,7 +453,7 @@ class ServiceFactory:
             trace = header.decode("latin-1") if header else request.sandbox.draw_trace_id()
         return {
             "successful": status < 400,
-            "timestamp": time_of(request, now),
+            "timestamp": bodies.time_of(request, now),
             "duration": (now - request.received_at) // MILLISECOND,
             "status": status,
             "traceId": trace,
