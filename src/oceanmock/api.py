@@ -114,12 +114,12 @@ class Api:
     def operation_names(self) -> tuple[str, ...]:
         """Return the names of all operations: the ids and aliases of the routes, and the ids of the submits."""
         names = [name for route in self.routes for name in (route.id, route.alias) if name]
-        return (*names, *(each.id for each in self.submits))
+        return (*names, *(submit.id for submit in self.submits))
 
     def operation_id(self, name: object) -> str | None:
         """Return the id of an operation by either of its names, or of a submit; None where there is none."""
         ids = (route.id for route in self.routes if name in (route.id, route.alias))
-        return next(ids, None) or next((each.id for each in self.submits if each.id == name), None)
+        return next(ids, None) or next((submit.id for submit in self.submits if submit.id == name), None)
 
     @property
     def spec(self) -> Spec:
@@ -139,8 +139,8 @@ class Api:
         """Return the contract's example of the body of a submit; {} without one."""
         from oceanmock.openapi import load_spec, operations_at, spec_path  # noqa: PLC0415 (slow)
 
-        found = next((each for each in operations_at(self.submits, path) if each.method == method), None)
-        body = found.definition.get("requestBody") if found else None
+        at_path = operations_at(self.submits, path)
+        body = next((it.definition.get("requestBody") for it in at_path if it.method == method), None)
         schema = body["content"]["application/json"]["schema"] if body else {}
         if "$ref" in schema:
             schema = load_spec(spec_path(self.name))["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
@@ -402,17 +402,14 @@ def stub_for(
                 raise ApiError("unknown path", other)
             return other(request)
         parts = stub.render(found.request, time(sandbox.clock.now()), lambda: item(found.views[-1]))
-        headers = [(name.lower(), _HEADER_GAP.sub("?", f"{text}")) for name, text in parts.pop("headers", {}).items()]
-        encoded = [(name.encode(), text.encode()) for name, text in headers]
+        headers = []
+        for name, text in parts.pop("headers", {}).items():  # a request may have what no header of a response has
+            headers.append((name.lower().encode(), re.sub("[^ -~]", "?", f"{text}").encode()))
         body = parts.get("body", "") if stub.is_raw else {**envelope(request, stub.status), **parts}
         media_type: bytes | None = b"text/plain; charset=utf-8" if isinstance(body, str) else JSON
-        if body == "" or "content-type" in dict(headers):
+        if body == "" or b"content-type" in dict(headers):
             media_type = None
         request.fault = sandbox.delay_stub(found, request.fault)
-        return Response(stub.status, body.encode() if isinstance(body, str) else body, encoded, media_type)
+        return Response(stub.status, body.encode() if isinstance(body, str) else body, headers, media_type)
 
     return respond
-
-
-_HEADER_GAP: Final = re.compile("[^ -~]")
-"""What a request may have, and no header of a response."""

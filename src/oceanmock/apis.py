@@ -24,8 +24,7 @@ def api_named(name: str, apis: Sequence[Api] = APIS) -> Api:
     for api in apis:
         if api.name == name:
             return api
-    hint = suggest(name, [api.name for api in apis])
-    raise InputError(f"there is no API {name[:100]!r}. {hint}")
+    raise InputError(f"there is no API {name[:100]!r}. {suggest(name, [api.name for api in apis])}")
 
 
 def make_sandbox(
@@ -40,8 +39,7 @@ def make_sandbox(
 
     Raises InputError when the scenarios cannot be served together.
     """
-    spec = SandboxSpec(tuple(scenarios), created=wall(), **settings)
-    return Sandbox(spec, apis, wall=wall, store=store)
+    return Sandbox(SandboxSpec(tuple(scenarios), created=wall(), **settings), apis, wall=wall, store=store)
 
 
 def operations_by_api(

@@ -113,19 +113,14 @@ class Clock:
         wall: Callable[[], int] = machine_now,
         created: int | None = None,
     ) -> None:
-        self.progression = progression
-        self.speed = speed
-        self._wall = wall
+        self.progression, self.speed, self._wall = progression, speed, wall
         self._wall_origin = wall() if created is None else created
         self.origin = self._wall_origin if starts_at is None else starts_at
 
     def set(
         self, *, progression: Progression | None = None, speed: float | None = None, wall: int | None = None
     ) -> None:
-        """Change how time passes from now on; the instant stays, and so does what is left out.
-
-        ``wall`` is the machine's time at which it changes; now, if left out.
-        """
+        """Change how time passes from a time of the machine on, by default now; what is left out stays."""
         wall = self._wall() if wall is None else wall
         self.origin, self._wall_origin = self.at(wall), wall
         self.progression = self.progression if progression is None else progression
@@ -142,10 +137,7 @@ class Clock:
         return min(self.origin + int((wall - self._wall_origin) * self.speed), LATEST)
 
     def move_to(self, instant: int, *, wall: int | None = None) -> None:
-        """Move to ``instant``, unless it is later already; a running clock runs on from there.
-
-        ``wall`` is as for ``set``.
-        """
+        """Move to ``instant``, unless it is later already; a running clock runs on. ``wall`` is as for ``set``."""
         wall = self._wall() if wall is None else wall
         self.origin, self._wall_origin = min(max(self.at(wall), instant), LATEST), wall
 

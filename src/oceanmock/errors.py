@@ -73,10 +73,8 @@ class TooManyValues(InputError):
     """A text or an object has more values than may be read."""
 
     def __init__(self, path: str, limit: int) -> None:
-        super().__init__(
-            f"{path} has more than {limit:,} values, each alias counted as what it stands for. "
-            "Let tasks `repeat`, or give it in parts."
-        )
+        problem = f"{path} has more than {limit:,} values, each alias counted as what it stands for."
+        super().__init__(f"{problem} Let tasks `repeat`, or give it in parts.")
 
 
 class EnvironmentProblem(OceanmockError):
@@ -100,7 +98,6 @@ class NoSuchSubtask(CallerError):
 
     def __init__(self, subtask_id: int) -> None:
         super().__init__(f"there is no subtask {subtask_id}")
-        self.subtask_id = subtask_id
 
 
 class IllegalOperation(CallerError):
@@ -112,9 +109,7 @@ class IllegalOperation(CallerError):
 
     def __init__(self, operation: str, *, state: str, allowed: tuple[str, ...]) -> None:
         super().__init__(f"{operation} is not allowed in state {state}; allowed: {', '.join(allowed) or 'none'}")
-        self.operation = operation
-        self.state = state
-        self.allowed = allowed
+        self.state, self.allowed = state, allowed
 
 
 class IllegalOperator(CallerError):
@@ -126,8 +121,7 @@ class IllegalOperator(CallerError):
 
     def __init__(self, reason: str, *, node: int | None = None) -> None:
         super().__init__(reason if node is None else f"{reason}: node {node + 1}")
-        self.reason = reason
-        self.node = node
+        self.reason, self.node = reason, node
 
 
 class RollbackProhibited(CallerError):
@@ -143,8 +137,7 @@ class UnderMaintenance(CallerError):
 
     def __init__(self, dag: str, *, tenant: str | None = None) -> None:
         super().__init__(f"dag {dag!r} is not finished, and has the maintenance lock")
-        self.dag = dag
-        self.tenant = tenant
+        self.dag, self.tenant = dag, tenant
 
 
 class TaskExpired(CallerError):
@@ -152,9 +145,7 @@ class TaskExpired(CallerError):
 
     def __init__(self, tenant: str, last: Any, dag: Any) -> None:
         super().__init__(f"another dag has maintained tenant {tenant!r} since")
-        self.tenant = tenant
-        self.last = last
-        self.dag = dag
+        self.tenant, self.last, self.dag = tenant, last, dag
 
 
 class WrongIdentity(CallerError):
@@ -162,5 +153,4 @@ class WrongIdentity(CallerError):
 
     def __init__(self, identity: str, expected: tuple[str, ...]) -> None:
         super().__init__(f"the agent is {identity}, instead of {' or '.join(expected)}")
-        self.identity = identity
-        self.expected = expected
+        self.identity, self.expected = identity, expected

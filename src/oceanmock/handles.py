@@ -51,10 +51,7 @@ def send_scenarios(
     scenarios: Sequence[ScenarioSource],
     folders: Sequence[Path] = (),
 ) -> Json:
-    """Send scenarios to a path of the admin API; return the response.
-
-    Raises InputError with everything wrong in them, each under the name of its file.
-    """
+    """Send scenarios to the admin API; return the response. Raises InputError, in which each has its file's name."""
     contents: list[str | Json] = []
     files: dict[str, str] = {}
     for number, source in enumerate(locate(item, folders) for item in scenarios):
@@ -85,8 +82,7 @@ def _in_full(text: str, path: Path) -> Json:
     document = Document(text, str(path), folder=path.parent)
     if issues := document.duplicates + [document.locate(issue) for issue in read_bodies(document, path.parent)]:
         raise ScenarioError(issues)
-    scenario: Json = document.data
-    return scenario
+    return cast("Json", document.data)
 
 
 def succeeds(takes: TimeSpan | None = None, *, log: str | Sequence[str] | None = None) -> RunSource:
@@ -101,8 +97,7 @@ def fails(
     error: Mapping[str, Any] | str | None = None,
 ) -> RunSource:
     """Return a run that fails. ``error`` is obshell's: its message, or a mapping of the format."""
-    details = {"message": error} if isinstance(error, str) else error
-    return _attempt(takes, ends="FAILED", log=log, error=details)
+    return _attempt(takes, ends="FAILED", log=log, error={"message": error} if isinstance(error, str) else error)
 
 
 def hangs(*, log: str | Sequence[str] | None = None) -> RunSource:
@@ -205,9 +200,7 @@ class SandboxFaults:
         """Add a fault after the others. Raises InputError with everything wrong in it."""
         check_keywords(fields, FaultFields.__annotations__, of="a fault")
         body: Json = {key.rstrip("_"): value for key, value in fields.items()}
-        for key in ("delay", "jitter", "from", "until"):
-            if key in body:
-                body[key] = duration_text(body[key])
+        body |= {key: duration_text(body[key]) for key in ("delay", "jitter", "from", "until") if key in body}
         return AddedFault(self._admin, self._admin.ask("POST", "/faults", body)["name"])
 
     def all(self) -> list[AddedFault]:
@@ -321,10 +314,7 @@ class SandboxHandle:
         return [row for row in self.admin.ask("GET", "/tasks")["tasks"] if row["api"] == self.API.name]
 
     def _find_or_add(self, id_or_name: int | str, parts: Sequence[PartSource] | None, rest: Json) -> Json:
-        """Return the task or dag of an id, a number or a name; or, with parts, a new one.
-
-        Raises InputError for none, or with everything wrong in the new one.
-        """
+        """Return the task or dag of an id, a number or a name; or, with parts, a new one. Raises InputError."""
         if parts is None:
             return find(self.rows(), id_or_name, what=self.API.root.title, where=f"in sandbox {self.name!r}")
         template = {"name": id_or_name, f"{self.API.kinds[1].name}s": list(parts), **rest}
@@ -342,12 +332,11 @@ class SandboxHandle:
 
 def find(parts: Sequence[Json], id_or_name: int | str, *, what: str, where: str) -> Json:
     """Return the part of an id, a number or a name. Raises InputError with the nearest part."""
-    expected = str(id_or_name)
+    expected, hint = str(id_or_name), "It is empty."
     for key in ("id", "number", "name"):
         for part in parts:
             if str(part[key]) == expected:
                 return part
-    hint = "It is empty."
     if parts:
         names = first_few([f"{part['number']} {part['name']!r}" for part in parts], 10)
         texts = [str(part[key]) for key in ("name", "number") for part in parts[:500]]

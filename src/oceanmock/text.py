@@ -1,7 +1,7 @@
-"""Read and write what people read: instants, durations, counts, shortened texts and suggestions.
+"""Read and write what people read: instants, durations, counts, colours, shortened texts and suggestions.
 
-Instants are nanoseconds since the epoch, written in RFC 3339; spans are nanoseconds, written as
-scenario files have them. These are the only copies: no other module formats either.
+Instants are nanoseconds since the epoch, written in RFC 3339; spans are nanoseconds, written as scenario files have
+them. No other module formats either.
 """
 
 from __future__ import annotations
@@ -33,9 +33,7 @@ COLOURS: Final = {
 NANOSECOND_DIGITS: Final = 9
 """The digits of a fraction that Go writes; Java's Jackson writes three of them."""
 _INSTANT: Final = re.compile(
-    r"([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt]([0-9]{2}:[0-9]{2}:[0-9]{2})(?:\.([0-9]{1,9}))?"
-    r"([Zz]|[+-][0-9]{2}:[0-9]{2})",
-    re.ASCII,
+    r"([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt]([0-9]{2}:[0-9]{2}:[0-9]{2})(?:\.([0-9]{1,9}))?([Zz]|[+-][0-9]{2}:[0-9]{2})"
 )
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -48,8 +46,7 @@ def format_instant(instant: int, zone: tzinfo = UTC, *, digits: int = NANOSECOND
     second, rest = divmod(instant, SECOND)
     start, offset = _second(second, zone)
     fraction = f"{rest:09d}"[:digits]
-    if not padded:
-        fraction = fraction.rstrip("0")
+    fraction = fraction if padded else fraction.rstrip("0")
     return f"{start}.{fraction}{offset}" if fraction else start + offset
 
 
@@ -61,10 +58,7 @@ def _second(second: int, zone: tzinfo) -> tuple[str, str]:
 
 
 def parse_instant(text: str) -> int:
-    """Return the nanoseconds since the epoch of a text in RFC 3339, to the last of nine digits.
-
-    Raises ValueError for anything else.
-    """
+    """Return the nanoseconds since the epoch of a text in RFC 3339, to nine digits. Raises ValueError for any other."""
     parts = _INSTANT.fullmatch(text)
     if parts is None:
         raise ValueError(f"{text[:100]!r} is no instant such as 2024-01-10T06:00:00Z")
@@ -88,8 +82,7 @@ MAX_DURATION: Final = 3650 * _UNITS["d"]
 def parse_duration(text: object) -> int:
     """Return the nanoseconds in a duration such as ``400ms``, ``1.9s``, ``2m`` or ``1h30m``.
 
-    Raises ValueError for anything else, and for more than ten years; its message continues a
-    sentence that begins with the value.
+    Raises ValueError for anything else, and for more than ten years; its message continues one that begins with it.
     """
     if isinstance(text, str) and len(text) <= MAX_DURATION_LENGTH and re.fullmatch(DURATION_PATTERN, text):
         span = 0
@@ -155,8 +148,7 @@ def format_elapsed(span: int) -> str:
         return f"{seconds * 1000:.{1 if seconds < 0.01 else 0}f} ms"
     if seconds < 59.95:
         return f"{seconds:.1f} s"
-    whole = round(seconds)
-    return f"{whole // 60} min {whole % 60} s"
+    return "{} min {} s".format(*divmod(round(seconds), 60))
 
 
 def new_console(file: TextIO, **settings: Any) -> Console:
@@ -269,9 +261,8 @@ def closest(word: object, choices: Sequence[str], *, cutoff: float = 0.6) -> str
     by_lower = {choice.lower(): choice for choice in choices}
     lower = str(word)[:MAX_WORD_LENGTH].lower()
     near = [choice for choice in by_lower if {lower, choice} <= SUCCESS_WORDS]
-    near = near or sorted(
-        (it for it in by_lower if len(lower) > 5 and it.startswith(lower) and "/" not in lower), key=len
-    )
+    if not near and len(lower) > 5 and "/" not in lower:
+        near = sorted((choice for choice in by_lower if choice.startswith(lower)), key=len)
     if near:
         return by_lower[near[0]]
     matcher, best = difflib.SequenceMatcher(b=lower), (cutoff, "")
