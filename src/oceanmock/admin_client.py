@@ -8,7 +8,6 @@ server, or Refused, which is an InputError too.
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -67,14 +66,6 @@ def is_loopback(host: str) -> bool:
 def new_token(host: str) -> str | None:
     """Return a token for a server at a host, or None where only this machine can connect."""
     return None if is_loopback(host) else token_urlsafe()
-
-
-def check_threads() -> None:
-    """Raise EnvironmentProblem where gevent has replaced threads: a server in one of them would never respond."""
-    monkey = sys.modules.get("gevent.monkey")
-    if monkey is not None and monkey.is_module_patched("threading"):
-        problem = "gevent has replaced the threads of this process (monkey.patch_all), so no server can run in it."
-        raise EnvironmentProblem(f"{problem} Start one with `oceanmock serve` and give its URL, as --oceanmock-url.")
 
 
 def raise_if_blocked(error: RuntimeError, *, host: str) -> None:

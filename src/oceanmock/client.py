@@ -10,6 +10,7 @@ import asyncio
 import os
 import socket
 import ssl
+import sys
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from datetime import datetime
@@ -22,13 +23,12 @@ from oceanmock.admin_client import (
     Admin,
     check_keywords,
     check_progression,
-    check_threads,
     new_token,
     raise_if_blocked,
 )
 from oceanmock.api import Json
 from oceanmock.clock import Progression
-from oceanmock.errors import InputError
+from oceanmock.errors import EnvironmentProblem, InputError
 from oceanmock.handles import MANAGER_LOGIN, VIEWER_LOGIN, SandboxHandle, ScenarioSource, send_scenarios
 from oceanmock.obshell.client import Obshell
 from oceanmock.ocp.client import Ocp
@@ -90,8 +90,11 @@ class Mock:
         from oceanmock.http.app import create_app  # noqa: PLC0415
         from oceanmock.http.server import Server  # noqa: PLC0415
 
-        check_threads()
-        token = new_token(host)
+        monkey, token = sys.modules.get("gevent.monkey"), new_token(host)
+        if monkey is not None and monkey.is_module_patched("threading"):  # a server in a thread would never respond
+            problem = "gevent has replaced the threads of this process (monkey.patch_all), so no server can run in it."
+            fix = "Start one with `oceanmock serve` and give its URL, as --oceanmock-url."
+            raise EnvironmentProblem(f"{problem} {fix}")
         try:
             server = Server(create_app(make_sandbox(), token=token), host=host, port=port, tls=tls).start()
         except RuntimeError as error:
@@ -282,4 +285,3 @@ def running(
 
 
 HANDLES: Final[dict[str, type[Ocp] | type[Obshell]]] = {kind.API.name: kind for kind in (Ocp, Obshell)}
-"""The class of handles of each API."""

@@ -124,7 +124,7 @@ def read_scenario(
     document = Document(text, path, max_values=max_values, folder=folder)
     unread = [*read_bodies(document, folder)] if folder else []
     issues, scenario = _parse(document.data, document.text_at, checks_meaning and not document.duplicates)
-    if unread or issues or document.duplicates or scenario is None:
+    if unread or document.duplicates or scenario is None:
         raise ScenarioError([*document.duplicates, *map(document.locate, unread + issues)])
     scenario._name, scenario._size, scenario._files = Path(path).stem, document.size, tuple(document.files)
     return scenario
@@ -136,7 +136,7 @@ def scenario_of(data: Mapping[str, Any], *, path: str) -> BaseScenario:
     Places are ``path`` and the way from there: `scenarios[0].tasks[0].name`.
     """
     issues, scenario = _parse(data)
-    if issues or scenario is None:
+    if scenario is None:
         lines = list[str]()
         for issue in issues:
             steps = (f"[{step}]" if isinstance(step, int) else f".{step}" for step in issue.loc)
@@ -216,13 +216,11 @@ def scenario_schema() -> dict[str, Any]:
 def _parse(
     data: Any, text_at: Callable[[Loc], str] = lambda _: "", checks_meaning: bool = True
 ) -> tuple[list[Issue], BaseScenario | None]:
-    """Return all issues of structure or, where there are none, of meaning, and the scenario.
-
-    The format is the one that ``api`` names, or else the one whose tasks or dags the file has.
-    """
+    """Return all issues of structure or, where there are none, of meaning, and the scenario."""
     if not isinstance(data, dict):
         what = "a scenario is a mapping: `summary: …`, `api: ocp`, `tasks: …`"
         return [Issue((), "wrong-type", what)], None
+    # The format is the one that `api` names, or else the one whose tasks or dags the file has.
     format = max(FORMATS, key=lambda it: (it.api.name == data.get("api"), it.api.scripts_key in data))
     parsed = _validate(data, format.model, replace(format.wording, text_at=text_at))
     issues = parsed.issues
@@ -284,10 +282,7 @@ class _Parsed:
 
 
 def _validate(data: Any, model: type[BaseModel], wording: Wording, *, prefix: Loc = ()) -> _Parsed:
-    """Return what a model makes of data, or all that is wrong with its keys and values.
-
-    ``prefix`` is the way to the only fault.
-    """
+    """Return what a model makes of data, or all that is wrong with it; ``prefix`` is the way to the only fault."""
     try:
         return _Parsed(data, model.model_validate(data))
     except ValidationError:
@@ -351,9 +346,7 @@ def _way_in(data: Any, loc: Loc) -> Loc:
 def _check_meaning(scenario: BaseScenario, format: Format) -> list[Issue]:
     """Return what the rules find or, where that is nothing, whether the story cannot happen."""
     scripts = getattr(scenario, format.api.scripts_key)
-    issues = list[Issue]()
-    for rule in format.rules:
-        issues += rule(scenario)
+    issues = [issue for rule in format.rules for issue in rule(scenario)]
     if scenario.faults:
         issues += check_faults(scenario.faults)
     issues += _check_stubs(scenario, scripts, format)

@@ -30,8 +30,7 @@ COLOURS: Final = {
     "dim": "#767676",
 }
 """What the names of colours stand for: a contrast of 4.5 on black and on white (WCAG 2.2, 1.4.3)."""
-NANOSECOND_DIGITS: Final = 9
-"""The digits of a fraction that Go writes; Java's Jackson writes three of them."""
+NANOSECOND_DIGITS: Final = 9  # of a fraction that Go writes; Java's Jackson writes three
 _INSTANT: Final = re.compile(
     r"([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt]([0-9]{2}:[0-9]{2}:[0-9]{2})(?:\.([0-9]{1,9}))?([Zz]|[+-][0-9]{2}:[0-9]{2})"
 )
@@ -82,7 +81,7 @@ MAX_DURATION: Final = 3650 * _UNITS["d"]
 def parse_duration(text: object) -> int:
     """Return the nanoseconds in a duration such as ``400ms``, ``1.9s``, ``2m`` or ``1h30m``.
 
-    Raises ValueError for anything else, and for more than ten years; its message continues one that begins with it.
+    Raises ValueError for anything else, and for more than ten years; its message continues a sentence with the value.
     """
     if isinstance(text, str) and len(text) <= MAX_DURATION_LENGTH and re.fullmatch(DURATION_PATTERN, text):
         span = 0
@@ -161,10 +160,8 @@ def new_console(file: TextIO, **settings: Any) -> Console:
     return Console(file=file, highlight=False, theme=Theme(styles), color_system=system, **settings)
 
 
-SUCCESS_WORDS: Final = frozenset({"succeed", "succeeded", "successful", "success"})
-"""Words of several APIs, and their users, for one state."""
-MAX_WORD_LENGTH: Final = 500
-"""How many characters of a word are compared for a suggestion."""
+SUCCESS_WORDS: Final = frozenset({"succeed", "succeeded", "successful", "success"})  # of several APIs and their users
+MAX_WORD_LENGTH: Final = 500  # that is compared for a suggestion
 
 
 def wrap_line(line: str, *, width: int, indent: int = 2) -> str:

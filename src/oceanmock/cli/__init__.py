@@ -39,10 +39,8 @@ from oceanmock.text import escape_command, escape_unprintable, new_console, plur
 ANNOTATION_KEYS: Final = (("file", "file"), ("line", "line"), ("col", "column"), ("title", "rule"))
 RESULT_IS_EXIT_CODE: Final = frozenset({"serve", "exec", "check", "verify", "conform", "compare"})
 """Commands that have done their work even if their output could not be written."""
-WRAPPED_INDENT: Final = 17
-"""Where `show` continues a line: behind its instant."""
-WRAPPED_FROM: Final = 34
-"""Where the tracks of a drawing begin, which have no letters."""
+WRAPPED_INDENT: Final = 17  # where `show` continues a line: behind its instant
+WRAPPED_FROM: Final = 34  # where the tracks of a drawing begin, which have no letters
 
 
 class CommandFailed(click.ClickException):

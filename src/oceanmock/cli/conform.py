@@ -43,8 +43,7 @@ if TYPE_CHECKING:
     from oceanmock.conformance.target import Target
     from oceanmock.scenario import BaseScenario
 
-MAX_DIFFERENCES: Final = 20
-"""The most differences of one sort that are printed."""
+MAX_DIFFERENCES: Final = 20  # of one sort that are printed
 EPILOG: Final = """\
 \b
 Examples:

@@ -33,11 +33,9 @@ if TYPE_CHECKING:
 SCENARIO_WIDTH: Final = 32
 OPERATION_WIDTH: Final = 18
 MAX_CELL_LENGTH: Final = 120
-MAX_CANDIDATES: Final = 100
-"""How many tasks are searched for one with a part that fails."""
+MAX_CANDIDATES: Final = 100  # tasks that are searched for one with a part that fails
 GLYPHS: Final = "→…─│├“”·×✗–✓●○▼▒█└━▪╰╯╮╭═╌┼┴┬┤↶"
-ASCII_OF_GLYPH: Final = str.maketrans(GLYPHS, '>~-|+"".x!-+*ov%#`=*`\'.,=-++++<')
-"""One character for each that oceanmock draws with, so that columns stay in line."""
+ASCII_OF_GLYPH: Final = str.maketrans(GLYPHS, '>~-|+"".x!-+*ov%#`=*`\'.,=-++++<')  # for columns in line
 
 
 class Output:

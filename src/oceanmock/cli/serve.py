@@ -34,11 +34,9 @@ if TYPE_CHECKING:
 
     from oceanmock.http.app import App
 
-MAX_PRINTED_TASKS: Final = 3
-"""How many tasks of a sandbox ``exec`` explains when its command fails."""
+MAX_PRINTED_TASKS: Final = 3  # of a sandbox, when the command of ``exec`` fails
 POLL_INTERVAL_S: Final = 0.1
-FROM_ENVIRONMENT: Final = {"auto_envvar_prefix": "OCEANMOCK"}
-"""Each option of a server can be given by a variable: ``--port`` by OCEANMOCK_PORT."""
+FROM_ENVIRONMENT: Final = {"auto_envvar_prefix": "OCEANMOCK"}  # ``--port`` is OCEANMOCK_PORT
 
 SERVER_OPTIONS: Final = (
     click.Argument(

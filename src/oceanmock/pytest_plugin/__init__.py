@@ -25,9 +25,7 @@ if TYPE_CHECKING:
     from oceanmock.ocp.client import Ocp
 
 COVERAGE_PLUGIN: Final = "oceanmock-coverage"
-"""The name of the plugin that records coverage, where an option asks for it."""
 MARK: Final = "oceanmock"
-"""The name of the mark."""
 MARK_HELP: Final = (
     "(*scenarios, progression=…, speed=…, seed=…, starts_at=…, ttl=…, switches=…, auth=…, "
     "strict=…): the scenarios and options of the sandbox of the fixtures `ocp` and `obshell`. A "
@@ -40,10 +38,7 @@ MARK_HELP: Final = (
     'fixture replaces the names: `parametrize("ocp", ["rollback"], indirect=True)`. A test that '
     "uses neither fixture may have any mark."
 )
-
-
-SERVER_KEY: Final = "oceanmock_server"
-"""The key of a worker's input that has the host, the URL and the token of the server that workers share, or nothing."""
+SERVER_KEY: Final = "oceanmock_server"  # of a worker's input: the host, URL and token of the shared server, or nothing
 _SHARED: Final = pytest.StashKey[dict[str, Any]]()
 
 

@@ -42,16 +42,12 @@ MAX_LISTED_VIOLATIONS: Final = 10
 MAX_EXPLAINED_TASKS: Final = 100
 MISTAKES: Final = (InputError, NameError, ImportError, SyntaxError, pytest.FixtureLookupError)
 """The errors of a test itself, whatever its sandboxes did."""
-FIXTURES: Final = tuple(HANDLES)
-"""The names of the fixtures, which are those of the APIs."""
+FIXTURES: Final = tuple(HANDLES)  # and the names of the APIs
 MARK_KEYWORDS: Final = tuple(key for key in SandboxOptions.__annotations__ if key != "name")
 """The keywords of a mark; the plugin names a sandbox after its test."""
-WORKER_KEY: Final = "oceanmock_coverage"
-"""The key of a worker's output that has its coverage."""
-_SANDBOXES: Final = pytest.StashKey[list[SandboxHandle]]()
-"""The sandboxes of a test's own fixtures while they are open."""
-_MARKED_APIS: Final = pytest.StashKey[dict[str, pytest.Mark]]()
-"""The APIs of the scenarios that a test's own marks name, each with its mark."""
+WORKER_KEY: Final = "oceanmock_coverage"  # of a worker's output
+_SANDBOXES: Final = pytest.StashKey[list[SandboxHandle]]()  # of a test's own fixtures while they are open
+_MARKED_APIS: Final = pytest.StashKey[dict[str, pytest.Mark]]()  # of the scenarios that its own marks name
 _API_LINE: Final = re.compile(rf"""^(['"]?)api\1:\s*(['"]?)({"|".join(FIXTURES)})\2\s*(?:#.*)?$""", re.MULTILINE)
 """The line of a scenario's file that names its API, as nearly every file writes it."""
 
