@@ -62,14 +62,10 @@ class Sandbox:
         apis: Sequence[Any],
         *,
         store: Store | None = None,
-        log: Iterable[LogEntry] = (),
         wall: Callable[[], int] = machine_now,
         is_stored: bool = True,
     ) -> None:
-        """Create the sandbox in the store, with the commands of a log replayed.
-
-        Raises InputError if its scenarios cannot be served together; then nothing is stored.
-        """
+        """Create the sandbox in the store. Raises InputError if its scenarios cannot be served together."""
         self.name: Final = spec.name
         self.apis: Final = apis
         self.store: Final[Store] = MemoryStore() if store is None else store
@@ -81,9 +77,6 @@ class Sandbox:
         self._fold(spec)
         if is_stored:
             self.put()
-        for entry in log:
-            self._append(entry)
-            self._apply(entry)
 
     def put(self, **conditions: Any) -> bool:
         """Create the sandbox in the store on the conditions of ``Store.put``; return whether they hold."""
@@ -243,7 +236,7 @@ class Sandbox:
         self.store.record(self.name, (command.api, command.key), record)
 
     def advance(self, by: int) -> None:
-        """Move the clock on by ``by`` nanoseconds."""
+        """Move the clock on by a span."""
         self.execute(lambda: commands.MoveClock(min(self.clock.now() + by, LATEST)))
 
     def note_read(self, kind: type[World[Any, Any]], keys: Iterable[Any] | None = None) -> None:

@@ -42,8 +42,7 @@ class Sandboxes:
     """The sandboxes of one server, by their names; ``ports`` maps further ports to them.
 
     They share a store and nothing else. ``default`` always exists: it is the sandbox of a request that names none.
-    Creating one costs no more than its scenarios' histories, so that each test can have its own. Their number is
-    bounded; a sandbox stays until it is deleted, or its lease has run out.
+    Their number is bounded; a sandbox stays until it is deleted, or its lease has run out.
     """
 
     def __init__(self, default: Sandbox, *, limit: int = MAX_SANDBOXES) -> None:
@@ -61,7 +60,7 @@ class Sandboxes:
 
     @property
     def default(self) -> Sandbox:
-        """Return the one that is always there."""
+        """Return the sandbox that is always there."""
         return self._by_name[DEFAULT_SANDBOX]
 
     def __iter__(self) -> Iterator[Sandbox]:
@@ -93,11 +92,7 @@ class Sandboxes:
         return self.free_ports()
 
     def create(self, name: str | None, spec: SandboxSpec) -> Sandbox:
-        """Create a sandbox of a name, by default the next free one.
-
-        Raises InputError for an invalid name or specification, SandboxTaken, TooManySandboxes; then nothing has
-        changed.
-        """
+        """Create a sandbox of a name, by default the next free one. Raises as ``build`` and ``add``."""
         return self.add(self.build(name, spec))
 
     def _restore(self, name: str) -> Sandbox:
@@ -113,12 +108,15 @@ class Sandboxes:
         """Add a sandbox that was built. Raises SandboxTaken, TooManySandboxes."""
         self._check(sandbox.name)
         if not sandbox.put(replaces=0):
-            raise self._taken(sandbox.name)
+            raise SandboxTaken(sandbox.name)
         self._by_name[sandbox.name] = sandbox
         return sandbox
 
     def build(self, name: str | None, spec: SandboxSpec) -> Sandbox:
-        """Return the sandbox that ``create`` adds, which changes nothing: any thread may build one."""
+        """Return a sandbox that ``add`` adds; any thread may build one, since it changes nothing.
+
+        Raises InputError for an invalid name or specification, SandboxTaken, TooManySandboxes.
+        """
         if name is None:
             names = self._names()
             name = next(n for n in map("sandbox-{}".format, self._numbers) if n not in names)
@@ -135,14 +133,10 @@ class Sandboxes:
         if len(names) >= self.limit:
             raise TooManySandboxes(f"there are {self.limit:,} sandboxes already. Delete those that are done with.")
         if name in names:
-            raise self._taken(name)
+            raise SandboxTaken(name)
 
     def _names(self) -> Collection[str]:
         return self._by_name
-
-    @staticmethod
-    def _taken(name: str) -> SandboxTaken:
-        return SandboxTaken(f"there is a sandbox {name!r} already. Delete it, or choose another name.")
 
     def reset(self, name: str) -> Sandbox:
         """Create a sandbox again by its specification. Raises NoSuchSandbox."""
@@ -181,7 +175,7 @@ class Sandboxes:
         return freed
 
     def replica_details(self) -> dict[str, str]:
-        """Return what the store tells of this replica and its clock, as JSON."""
+        """Return this replica's name, and by how much its clock may differ from the store's, if several share one."""
         return {}
 
     def metrics(self) -> dict[str, float]:
@@ -213,7 +207,7 @@ class Sandboxes:
         return sandbox
 
     def check(self) -> None:
-        """Raise StoreUnavailable where the store cannot be used."""
+        """Raise StoreUnavailable where the store cannot be read and written."""
 
     def sizes(self) -> tuple[int, int]:
         """Return the number of sandboxes, and the bytes of their journals."""
@@ -237,7 +231,6 @@ class SharedSandboxes(Sandboxes):
         self._shared: Final[Any] = default.store
         self._locks: Final = [RLock() for _ in range(MAX_LOCKS)]
         self._thread: Final = local()
-        self._last_sizes = (1, 0)
         self._max_kept = MIN_KEPT
 
     @contextmanager
@@ -249,7 +242,6 @@ class SharedSandboxes(Sandboxes):
 
     @property
     def default(self) -> Sandbox:
-        """Return the one that is always there."""
         return self.get(DEFAULT_SANDBOX)
 
     def kept(self, name: str) -> Sandbox:
@@ -262,20 +254,15 @@ class SharedSandboxes(Sandboxes):
                 yield self._refreshed(name)
 
     def sizes(self) -> tuple[int, int]:
-        """Return what ``check`` last read."""
-        return self._last_sizes
+        return max(self._shared.sandboxes, 1), self._shared.journal_bytes  # as `check` last read them
 
     def check(self) -> None:
-        """Raise StoreUnavailable where the store cannot be read and written."""
         self._shared.ping()
-        self._last_sizes = (max(self._shared.sandboxes, 1), self._shared.journal_bytes)
 
     def replica_details(self) -> dict[str, str]:
-        """Return the replica's name, and by how much its clock may differ from the store's."""
         return {"replica": self._shared.replica, "clock_skew": format_duration(self._shared.clock_error())}
 
     def metrics(self) -> dict[str, float]:
-        """Return the numbers of the sandboxes and the store, by the names of metrics."""
         with suppress(StoreUnavailable):
             self.check()
         return super().metrics() | self._shared.metrics()  # type: ignore[no-any-return]
@@ -288,8 +275,7 @@ class SharedSandboxes(Sandboxes):
         return self._refreshed(name)
 
     def remove_expired(self) -> list[int]:
-        """Return the ports of sandboxes that were deleted, or whose leases have run out, which the store removes."""
-        return self.free_ports()
+        return self.free_ports()  # the store removes them
 
     def _lock_of(self, name: str) -> AbstractContextManager[Any]:
         return self._locks[hash(name) % MAX_LOCKS]
@@ -317,14 +303,11 @@ class SharedSandboxes(Sandboxes):
     def _forget_deleted(self) -> None:
         """Forget sandboxes that other replicas have deleted, now and then."""
         if len(self._by_name) > self._max_kept:
-            names = set(self._store.names())
-            for name in [*self._by_name]:
-                if name not in names:
-                    self._by_name.pop(name, None)
+            for name in {*self._by_name} - {*self._store.names()}:
+                self._by_name.pop(name, None)
             self._max_kept = 2 * len(self._by_name) + MIN_KEPT
 
     def add(self, sandbox: Sandbox) -> Sandbox:
-        """Add a sandbox that was built. Raises SandboxTaken, TooManySandboxes."""
         self._forget_deleted()
         return super().add(sandbox)
 

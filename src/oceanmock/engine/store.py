@@ -133,6 +133,9 @@ class SandboxDeleted(NoSuchSandbox):
 class SandboxTaken(CallerError):
     """There is a sandbox of this name already."""
 
+    def __init__(self, name: str) -> None:
+        super().__init__(f"there is a sandbox {name!r} already. Delete it, or choose another name.")
+
 
 class TooManySandboxes(CallerError):
     """There are as many sandboxes as allowed."""
@@ -159,7 +162,6 @@ class _Log:
     operations: dict[Operate, Operate] = field(default_factory=dict)
 
     def append(self, version: int, entry: LogEntry) -> None:
-        """Append an entry, or replace the last one where both move the clock."""
         command = entry.command
         if isinstance(command, Operate):
             command = self.operations.setdefault(command, command)
@@ -175,15 +177,10 @@ class _Log:
 
     def since(self, version: int) -> list[LogEntry]:
         """Return the entries that are newer than a version."""
-        start = bisect_right(range(len(self.commands)), version, key=lambda place: self._head(place)[0])
-        entries = []
-        for place in range(start, len(self.commands)):
-            _, at, wall = self._head(place)
-            entries.append(LogEntry(at, wall, self.commands[place]))
-        return entries
-
-    def _head(self, place: int) -> tuple[int, ...]:
-        return _HEAD.unpack_from(self.heads, place * _HEAD.size)
+        places, size = range(len(self.commands)), _HEAD.size
+        start = bisect_right(places, version, key=lambda place: _HEAD.unpack_from(self.heads, place * size)[0])
+        newer = zip(_HEAD.iter_unpack(self.heads[start * size :]), self.commands[start:], strict=True)
+        return [LogEntry(at, wall, command) for (_, at, wall), command in newer]
 
 
 @dataclass(slots=True)
@@ -240,14 +237,11 @@ class MemoryStore:
         self._sandboxes[name].journal.close()
         del self._sandboxes[name]
 
-    def renew(self, name: str, span: int) -> None:
-        pass
+    def renew(self, name: str, span: int) -> None: ...
 
-    def close(self) -> None:
-        pass
+    def close(self) -> None: ...
 
-    def release(self, name: str) -> None:
-        pass
+    def release(self, name: str) -> None: ...
 
     def read(self, name: str, *, since: int, claims: bool = False) -> LogChanges:
         stored = self._sandboxes[name]
