@@ -46,9 +46,6 @@ class Transition:
     source: str
     only: str = ""
 
-    def __str__(self) -> str:
-        return f"{format_label(self.before)} → {format_label(self.after)}"
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StateMachine:
@@ -77,17 +74,15 @@ class StateMachine:
 def reachable(machine: StateMachine, before: Label, *, triggers: Collection[str] | None = None) -> frozenset[Label]:
     """Return all labels that a client may see some time after ``before``, itself too.
 
-    Any number of transitions may lie between them, by time or by one of ``triggers``, each as often as needed; None
-    stands for any operation.
+    Any number of transitions, by time or by one of ``triggers`` (None: by any operation), may lie between them.
     """
+    possible = [e for e in machine.transitions if e.trigger == TIME or triggers is None or e.trigger in triggers]
     result, waiting = {before}, [before]
     while waiting:
         current = waiting.pop()
-        for entry in machine.transitions:
-            may = entry.trigger == TIME or triggers is None or entry.trigger in triggers
-            if may and entry.before == current and entry.after not in result:
-                result.add(entry.after)
-                waiting.append(entry.after)
+        following = {entry.after for entry in possible if entry.before == current} - result
+        result |= following
+        waiting += following
     return frozenset(result)
 
 
@@ -124,8 +119,8 @@ def takers(machine: StateMachine, name: str, *, switched: bool) -> Labels:
 def transitions(table: str) -> tuple[Transition, ...]:
     """Return the transitions of a table: in each line a trigger, a move, its source and maybe what it needs (``only``).
 
-    Two spaces or more end a column. A move is written ``FAILED/RUN → READY/RUN``; ``FAILED/RUN|CANCEL → READY/=``
-    stands for one from each operation, which stays the same.
+    Two spaces or more end a column. ``FAILED/RUN|CANCEL → READY/=`` stands for a move from each operation, which stays
+    the same.
     """
     result = list[Transition]()
     for line in table.strip().splitlines():
@@ -183,8 +178,7 @@ class Dated(Protocol):
     def labels(self) -> Iterable[tuple[Part, Label]]:
         """Return the label of the whole and of each part, always in the same order."""
 
-    def label_of(self, part: Part) -> Label:
-        """Return the label of the whole, or of a part."""
+    def label_of(self, part: Part) -> Label: ...
 
     def moves_since(self, before: Self) -> Iterable[tuple[Part, Label, Label]]:
         """Return each part with another label than ``before``, both labels too, in the order of ``labels``."""
@@ -201,8 +195,8 @@ _BLOCK: Final = 64
 class Parts(Sequence[T]):
     """The parts of a state, of which later states replace a few.
 
-    They are stored in blocks, and a copy shares with its original every block in which nothing was replaced.
-    So a replacement, and finding it again, costs one block and the list of blocks, in time and in memory.
+    They are stored in blocks, and a copy shares with its original every block in which nothing was replaced: so a
+    replacement costs one block and the list of blocks, in time and in memory.
     """
 
     __slots__ = ("_blocks", "_length")
@@ -217,7 +211,9 @@ class Parts(Sequence[T]):
         parts: Parts[T] = Parts.__new__(Parts)
         blocks = self._blocks.copy()
         for place, item in items.items():
-            blocks[place // _BLOCK] = put(blocks[place // _BLOCK], place % _BLOCK, item)
+            block = list(blocks[place // _BLOCK])
+            block[place % _BLOCK] = item
+            blocks[place // _BLOCK] = tuple(block)
         parts._length, parts._blocks = self._length, blocks
         return parts
 
@@ -273,12 +269,6 @@ class Upcoming(Generic[S]):
             yield state
             state = self.after(state.at)
 
-    def __eq__(self, other: object) -> bool:
-        return [*self] == [*other] if isinstance(other, Upcoming) else NotImplemented
-
-    def __hash__(self) -> int:
-        return hash(self.first)
-
     @property
     def first(self) -> S:
         """Return the state that the last operation, or the start, led to."""
@@ -310,7 +300,6 @@ class Upcoming(Generic[S]):
         return bisect_right(self._known, instant, key=_at)
 
     def _compute(self, instant: int | None) -> None:
-        """Compute the states up to the first one after an instant, or all."""
         with self._lock:
             while instant is None or self._known[-1].at <= instant:
                 state = next(self._more, None)
@@ -336,7 +325,7 @@ class History(Generic[C, R, S]):
 
     @property
     def states(self) -> tuple[S, ...]:
-        """Return all states. This costs as much as there are."""
+        """Return all states."""
         return (*chain.from_iterable(self.past), *self.upcoming)
 
     @property
@@ -417,13 +406,6 @@ def changed(before: S, after: S, cause: str, *, target: Part | None = None) -> S
         if part != target:
             changes.append(Change(after.at, part, old, label, cause, target))
     return replace(after, changes=tuple(changes))
-
-
-def put(items: tuple[T, ...], place: int, item: T) -> tuple[T, ...]:
-    """Return the items with one of them replaced."""
-    replaced = list(items)
-    replaced[place] = item
-    return tuple(replaced)
 
 
 def next_tick(instant: int, period: int, phase: int) -> int:
