@@ -42,7 +42,7 @@ from oceanmock.ocp import api, world
 from oceanmock.ocp.api import API, TASK_PATH, UNDOCUMENTED_TASK_PATH
 from oceanmock.ocp.auth import authenticators
 from oceanmock.ocp.machine import log_lines_at
-from oceanmock.ocp.scenario import Cluster, Tenant
+from oceanmock.ocp.scenario import Cluster
 from oceanmock.ocp.states import SubtaskState, TaskState
 from oceanmock.ocp.world import SubtaskData, TaskData, Tasks, TaskView, Template
 from oceanmock.openapi import MANAGER_PERMISSION
@@ -61,10 +61,7 @@ TRACE_ID: Final = re.compile("[!-~]{1,128}")
 
 
 class ServiceFactory:
-    """Build OCP's services: the operations, with a cache of encoded tasks for each sandbox.
-
-    A variant is whether the undocumented path is served too.
-    """
+    """Build OCP's services, with a cache of encoded tasks; a variant is whether the undocumented path is served too."""
 
     def __init__(self, *, wall: Callable[[], int] = wall_now) -> None:
         self._authenticators = authenticators(wall=wall)
@@ -97,7 +94,6 @@ class ServiceFactory:
         )
 
     def list_tasks(self, request: Request) -> Response:
-        """Return a page of the tasks that match every filter; empty beyond the last page."""
         params, number, size = request.parameters, request.parameters["page"], request.parameters["size"]
         tasks, now = _tasks(request), request.sandbox.clock.now()
         if "tenantName" in params and "clusterId" not in params:
@@ -114,7 +110,6 @@ class ServiceFactory:
         return replace(response, sample={**response.body, "data": {"contents": [*samples.values()], "page": page}})
 
     def get_task(self, request: Request) -> Response:
-        """Return a task with all its subtasks."""
         view = _tasks(request).view(request.parameters["taskInstanceId"])
         response = self._respond(request, self._task(request, view))
         request.sandbox.note_read(Tasks, (view.task.id,))
@@ -133,10 +128,7 @@ class ServiceFactory:
         return self._respond(request, _subtask(view.task, subtask, state))
 
     def get_log(self, request: Request) -> Response:
-        """Return all that a subtask has logged so far.
-
-        Where pairs of ids are not checked, an unknown subtask has an empty log (ocp-express TaskService.java:103-133).
-        """
+        """Return a log; empty for an unknown subtask, where pairs are not checked (TaskService.java:103-133)."""
         now = request.sandbox.clock.now()
         try:
             view, position = _tasks(request).view_subtask(*_pair(request))
@@ -160,22 +152,20 @@ class ServiceFactory:
         if granted is None and request.path != TIME_PATH:
             raise ApiError("unauthenticated", "The call brings no credentials.")
         stub = self._stub(request)
-        other = self._other_response(request) if request.method in ("GET", "HEAD") and isinstance(stub, str) else None
-        if other is not None:
+        is_read = request.method in ("GET", "HEAD")
+        if is_read and isinstance(stub, str) and (other := self._other_response(request)) is not None:
             return lambda _: other
         if not templates and not stub and request.operation is None:
             return None
-        if MANAGER_PERMISSION not in (granted or ()) and request.method not in ("GET", "HEAD"):
+        if MANAGER_PERMISSION not in (granted or ()) and not is_read:
             raise ApiError("forbidden", f"A call that is no read needs the permission {MANAGER_PERMISSION}.")
         return partial(self._submit, templates=templates, why=stub) if isinstance(stub, str) else stub
 
     def _stub(self, request: Request, refusals: Sequence[Stub] | None = None) -> Handler | str:
-        """Return the handler of the stub that responds, else why none does."""
         item = partial(_task_json, form="full")
         return stub_for(request, envelope=self._envelope, item=item, time=format_timestamp, refusals=refusals)
 
     def _other_response(self, request: Request) -> Response | None:
-        """Return what a read beside the task routes is answered; None for none."""
         path = request.path.removesuffix("/")
         if path == TIME_PATH:
             time = format_timestamp(request.sandbox.clock.now()).encode()
@@ -190,7 +180,7 @@ class ServiceFactory:
     def _submit(self, request: Request, *, templates: Sequence[Template], why: str) -> Response:
         """Start the task of the first template that fits, and return it where the real operation has it.
 
-        That is the data, or a list. A real server would start a task where no template does. Raises ApiError.
+        That is the data, or a list. A real server would start a task where no template does.
         """
         try:
             body = orjson.loads(request.body) if request.body.strip() else None
@@ -234,7 +224,6 @@ class ServiceFactory:
         return Response(status, {**self._envelope(request, status), "error": details}, headers)
 
     def _respond(self, request: Request, data: Any = None) -> Response:
-        """Return the envelope with data, if there are any."""
         body = self._envelope(request, 200)
         if isinstance(data, Fragment):
             return Response(200, body, fragment=data)
@@ -331,8 +320,7 @@ def _row(tasks: Tasks, id: int, now: int, samples: dict[Any, Any]) -> Any:
 
     ``samples`` gets the first row of each format: the others differ from it only in numbers and in times.
     """
-    group = tasks.group_of(id)
-    if group is None:
+    if (group := tasks.group_of(id)) is None:
         return samples.setdefault(id, _task_json(tasks.view(id, now), "row"))
     number, width = id - group.ids.start, len(group.data.subtasks)
     state, finished = group.state_of(number, now)
@@ -364,7 +352,7 @@ def _subtask(task: TaskData, subtask: SubtaskData, state: SubtaskState) -> Json:
     """Return a SubtaskInstance (SubtaskInstance.java:36-73).
 
     Executor and times appear once it has started: of 189 public samples those that never ran have none of them, those
-    that ran have all. That a RUNNING one has its createTime is not verified; no public sample shows one.
+    that ran have all. That a RUNNING one has its createTime is not verified.
     """
     body: Json = {
         "id": subtask.id,
@@ -433,20 +421,17 @@ def read_long(text: str) -> int:
     It ignores blanks, and reads hexadecimals and the digits of any script. (Spring Security refuses line feeds.)
     """
     match = _LONG.fullmatch(re.sub(r"[^\S\r\n]", "", text))
-    if match is None:
-        raise ValueError(text)
-    value = int(match["sign"] + match["hex"], 16) if match["hex"] else int(match[0])
-    if not -(2**63) <= value < 2**63:
-        raise ValueError(text)
-    return value
+    if match is not None:
+        value = int(match["sign"] + match["hex"], 16) if match["hex"] else int(match[0])
+        if -(2**63) <= value < 2**63:
+            return value
+    raise ValueError(text)
 
 
-# --- OCP itself, and the clusters and tenants that tasks name ------------------------------------------
-
-# Facts: the public API reference (github.com/oceanbase/ocp-doc, en-US/600.api-reference: 1600.other/100 and 200,
-# 300.cluster-information/100, 400.tenant-information/100 and 300). Keys that a scenario says nothing of are left out;
-# that a cluster is RUNNING and a tenant NORMAL is made up.
-
+# OCP itself, and the clusters and tenants that tasks name. Facts: the public API reference
+# (github.com/oceanbase/ocp-doc, en-US/600.api-reference: 1600.other/100 and 200, 300.cluster-information/100,
+# 400.tenant-information/100 and 300). Keys that a scenario says nothing of are left out; that a cluster is RUNNING and a
+# tenant NORMAL is made up.
 INFO_PATH: Final = "/api/v2/info"
 TIME_PATH: Final = "/api/v2/time"
 INFO: Final = {
@@ -475,7 +460,9 @@ def named_by_tasks(tasks: Tasks, path: str) -> Any:
     cluster = clusters.get(int(match[1]))
     if cluster is None or match[2] is None:
         return cluster and _cluster_json(cluster, tenants.keys())
-    own = {id: _tenant_json(tenant, cluster) for (owner, id), tenant in tenants.items() if owner == cluster.id}
+    shared = {"clusterId": cluster.id, "clusterName": cluster.name, "clusterType": cluster.type}
+    shared |= {"obClusterId": cluster.ob_cluster_id, "status": "NORMAL"}
+    own = {id: {**it.as_json, **shared} for (owner, id), it in tenants.items() if owner == cluster.id}
     return [own[id] for id in sorted(own)] if match[3] is None else own.get(int(match[3]))
 
 
@@ -491,8 +478,3 @@ def page_of(items: list[Json], query: str) -> Json:
 def _cluster_json(cluster: Cluster, tenants: Iterable[tuple[int, int]]) -> Json:
     count = sum(owner == cluster.id for owner, _ in tenants)
     return {**cluster.as_json, "status": "RUNNING", "tenantCount": count}
-
-
-def _tenant_json(tenant: Tenant, cluster: Cluster) -> Json:
-    owner = {"clusterId": cluster.id, "clusterName": cluster.name, "clusterType": cluster.type}
-    return {**tenant.as_json, **owner, "obClusterId": cluster.ob_cluster_id, "status": "NORMAL"}

@@ -1,8 +1,7 @@
 """The state machine of an OCP task: pure, over integer time.
 
 A task is a DAG of subtasks. Its *script* says what each attempt of each subtask does and how long it takes; its
-*history* is every state it passes through, each with its instant and the changes that led to it. It is computed at the
-start and again at every operation, so reading changes nothing.
+*history* is every state that it passes through, computed at the start and again at every operation.
 
 Instants are nanoseconds since the task's start. Two schedulers move a task on, once a period each: at the task
 scheduler's tick subtasks become READY and the task gets its verdict; at the subtask scheduler's, half a period later,
@@ -12,8 +11,7 @@ ended.)
 
 Facts come from oceanbase/ocp-express at eb6f2117, the open-source sibling of OCP
 (task/task-service/src/main/java/com/oceanbase/ocp/task/engine); each rule names its class. What no public text decides
-is a field of ``Rules``, or is marked "not verified". What may follow what is the table of ``transitions``. This module
-reads no clock and does no I/O.
+is a field of ``Rules``, or is marked "not verified".
 """
 
 from __future__ import annotations
@@ -50,11 +48,8 @@ from oceanmock.ocp.states import (
 History = engine.History[TaskScript, Rules, TaskState]
 view_at = engine.view_at
 next_due = engine.next_due
-_Positions = tuple[tuple[int, ...], ...]
 _status = attrgetter("status")
 _NONE: Final = dict.fromkeys(get_args(SubtaskStatus), 0)
-_QUEUED: Final = ("READY", "CANCELING")
-"""The statuses on which the subtask scheduler acts, besides what is FAILED and runs again by itself."""
 
 
 @lru_cache(maxsize=1024)
@@ -82,7 +77,7 @@ def start(script: TaskScript, rules: Rules = Rules()) -> History:
 
 
 def log_lines_at(run: Run, instant: int) -> tuple[str, ...]:
-    """Return the lines a run has logged by ``instant``, evenly over the time it should take."""
+    """Return the lines a run has logged by ``instant``."""
     return tuple([line for _, line in engine.lines_logged(run, instant)])
 
 
@@ -99,10 +94,9 @@ def allowed_operations(
 
 
 def operate(history: History, operation: Operation, instant: int, subtask: int | None = None) -> History:
-    """Return the history that follows an operation on the task, or one subtask, at ``instant``.
+    """Return the history that follows an operation on the task, or the subtask at a position, at ``instant``.
 
-    ``subtask`` is a position in the task. Raises IllegalOperation when the state does not allow it, RollbackProhibited
-    when the task forbids rollback; ``history`` is then still valid.
+    Raises IllegalOperation when the state does not allow it, RollbackProhibited when the task forbids rollback.
     """
     return engine.with_others(
         _continued(history, operation, instant, subtask), history.script.others, instant, _continued
@@ -122,8 +116,7 @@ def _continued(history: History, operation: Operation, instant: int, subtask: in
     if operation == "ROLLBACK" and state.prohibit_rollback:
         raise RollbackProhibited("the task, or a subtask that has run, forbids rollback")
     after = effects[operation](script, rules, replace(state, at=instant), subtask or 0)
-    target = () if subtask is None else (subtask,)
-    after = engine.changed(state, after, f"{kind}.{operation}", target=target)
+    after = engine.changed(state, after, f"{kind}.{operation}", target=() if subtask is None else (subtask,))
     return history.continued(instant, _unfold(script, rules, after))
 
 
@@ -153,13 +146,12 @@ _ACCEPTED_MOVES: Final = {
 
 def _retry_task(script: TaskScript, rules: Rules, state: TaskState, _: int) -> TaskState:
     """Make every FAILED subtask READY to run once more; the old finish times still show."""
-    subtasks = Parts(
-        item._replace(status="READY", operation="RETRY", run_time=item.run_time + 1)
+    again = {
+        place: item._replace(status="READY", operation="RETRY", run_time=item.run_time + 1)
+        for place, item in enumerate(state.subtasks)
         if item.status == "FAILED"
-        else item
-        for item in state.subtasks
-    )
-    return _with_subtasks(script, state, subtasks, status="RUNNING", operation="RETRY")
+    }
+    return _with_subtasks(script, state, state.subtasks.replaced(again), status="RUNNING", operation="RETRY")
 
 
 def _roll_back(script: TaskScript, rules: Rules, state: TaskState, _: int) -> TaskState:
@@ -172,10 +164,8 @@ def _roll_back(script: TaskScript, rules: Rules, state: TaskState, _: int) -> Ta
     for place, item in enumerate(state.subtasks):
         if item.status == "PENDING":
             continue
-        if not _all_are(state, downstreams[place], "PENDING"):
-            subtasks[place] = item._replace(operation="ROLLBACK")
-            continue
-        subtasks[place] = _ready(item, "ROLLBACK", state.at)
+        is_first = all(state.subtasks[other].status == "PENDING" for other in downstreams[place])
+        subtasks[place] = _ready(item, "ROLLBACK", state.at) if is_first else item._replace(operation="ROLLBACK")
     return _with_subtasks(script, state, Parts(subtasks), status="RUNNING", operation="ROLLBACK")
 
 
@@ -257,11 +247,10 @@ def _unfold(script: TaskScript, rules: Rules, state: TaskState) -> Iterator[Task
 
 
 class _Unfolding:
-    """A task on its way from state to state, and what its schedulers look for.
+    """A task on its way from state to state; a move costs the same however many subtasks there are.
 
-    Every move brings this up to date, so that a move costs the same however many subtasks there are. ``turn`` has the
-    subtasks that the task scheduler may make READY, in their listed order; ``queue`` those on which the subtask
-    scheduler acts; ``ends`` the ends of runs, a heap.
+    ``turn`` has the subtasks that the task scheduler may make READY, in their listed order; ``queue`` those on which
+    the subtask scheduler acts; ``ends`` the ends of runs, a heap.
     """
 
     def __init__(self, script: TaskScript, state: TaskState) -> None:
@@ -284,7 +273,6 @@ class _Unfolding:
         heapify(self.ends)
 
     def state(self) -> TaskState:
-        """Return the state now."""
         self._parts, self._replaced = self._parts.replaced(self._replaced), {}
         return TaskState(
             self.at,
@@ -305,13 +293,11 @@ class _Unfolding:
         return self.ends[0][0] if self.ends else None
 
     def decide(self, status: TaskStatus, cause: Cause) -> None:
-        """Give the task another status."""
         operation = self._first.operation
         self.changes.append(Change(self.at, (), (self.status, operation), (status, operation), cause))
         self.status = status
 
     def move(self, place: int, item: SubtaskState, cause: Cause) -> None:
-        """Bring a subtask into another state."""
         script, before = self.script.subtasks[place], self.subtasks[place]
         status, previous = item.status, before.status
         self.subtasks[place] = self._replaced[place] = item
@@ -355,7 +341,7 @@ def _end_run(subtask: SubtaskState, instant: int) -> SubtaskState:
 def _is_queued(script: SubtaskScript, item: SubtaskState) -> bool:
     """Return whether the subtask scheduler acts on a subtask."""
     runs_again = script.retries >= item.run_time and item.status == "FAILED" and item.operation in ("EXECUTE", "RETRY")
-    return item.status in _QUEUED or runs_again
+    return item.status in ("READY", "CANCELING") or runs_again
 
 
 def _verdict(task: _Unfolding) -> TaskStatus | None:
@@ -388,8 +374,7 @@ def _task_tick(task: _Unfolding) -> None:
     scheduler is lost. (The sibling leaves the operation as it was, which differs only after a cancelled rollback run is
     retried: it would then repeat that subtask for ever. That OCP does so too is not verified.)
     """
-    verdict = _verdict(task)
-    if verdict is not None:
+    if (verdict := _verdict(task)) is not None:
         task.decide(verdict, "task tick")
         task.finish_time = task.at
         return
@@ -419,10 +404,9 @@ def _subtask_tick(task: _Unfolding, tick: int) -> None:
 
 def _start_run(script: SubtaskScript, subtask: SubtaskState, instant: int, tick: int) -> SubtaskState:
     """Start a run: the first start time stays, the finish time goes (SubtaskAccessor:54-61)."""
-    attempt = _attempt_of(script, subtask)
-    limit = script.timeout * SECOND or watchdog(tick)
-    in_time = attempt.takes is not None and attempt.takes <= limit
-    takes = attempt.takes if attempt.takes is not None and in_time else limit
+    attempt, limit = _attempt_of(script, subtask), script.timeout * SECOND or watchdog(tick)
+    takes = limit if attempt.takes is None else min(attempt.takes, limit)
+    in_time = takes == attempt.takes
     is_attempt, is_rollback = subtask.operation in ("EXECUTE", "RETRY"), subtask.operation == "ROLLBACK"
     attempts, rollbacks = subtask.attempts + is_attempt, subtask.rollbacks + is_rollback
     number = attempts if is_attempt else rollbacks if is_rollback else 0
@@ -449,17 +433,13 @@ def _attempt_of(script: SubtaskScript, subtask: SubtaskState) -> RunScript:
     return script.attempts[min(subtask.attempts, len(script.attempts) - 1)]
 
 
-def downstreams_of(script: TaskScript) -> _Positions:
+def downstreams_of(script: TaskScript) -> tuple[tuple[int, ...], ...]:
     """Return, for each subtask, the positions of those that need it."""
     downstreams: list[list[int]] = [[] for _ in script.subtasks]
     for position, subtask in enumerate(script.subtasks):
         for upstream in subtask.needs:
             downstreams[upstream].append(position)
     return tuple(map(tuple, downstreams))
-
-
-def _all_are(state: TaskState, positions: tuple[int, ...], status: SubtaskStatus) -> bool:
-    return {state.subtasks[position].status for position in positions} <= {status}
 
 
 def _with_subtasks(
