@@ -28,18 +28,8 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from oceanmock.clock import MICROSECOND, MILLISECOND, SECOND, machine_now, pause, stopwatch
-from oceanmock.engine.log import (
-    Decoder,
-    LogEntry,
-    MoveClock,
-    OperationRecord,
-    SandboxSpec,
-    decode_key,
-    decode_records,
-    encode,
-    encode_command,
-    fields_of,
-)
+from oceanmock.engine import log
+from oceanmock.engine.log import LogEntry, MoveClock, OperationRecord, SandboxSpec
 from oceanmock.engine.machine import MAX_OPERATIONS
 from oceanmock.engine.store import MAX_CALLERS, Attempt, LogChanges, SandboxDeleted, StoreUnavailable
 from oceanmock.errors import EnvironmentProblem
@@ -238,9 +228,8 @@ class RedisStore:
         self.replica = replica
         self.sandboxes = self.journal_bytes = 0
         self.skew = SECOND
-        self._decoder: Final = Decoder(scenario_of, fault_of)
-        self._command: Final = lru_cache(1024)(self._decoder.command)
-        self._spec: Final = lru_cache(128)(self._decoder.spec)
+        decoder = log.Decoder(scenario_of, fault_of)
+        self._command, self._spec = lru_cache(1024)(decoder.command), lru_cache(128)(decoder.spec)
         self._offset = self._measured = self._latest = self._retry_at = 0
         self._problem, self._lock = "", Lock()
         self._requests = self._waited = self._conflicts = 0
@@ -260,9 +249,20 @@ class RedisStore:
             ) from None
         try:
             self.ping()
-            self._check()
+            format = self.keep("format", lambda: STORE_FORMAT)
+            info = self._ask(lambda: self._redis.info("memory"))
         except StoreUnavailable as problem:
             raise EnvironmentProblem(f"{problem} Start it, or give --store another one.") from None
+        if format != STORE_FORMAT:
+            raise EnvironmentProblem(
+                f"{self.address} has sandboxes of format {format.decode()}; this oceanmock has {STORE_FORMAT.decode()}."
+            )
+        policy = info.get("maxmemory_policy", "noeviction")
+        if info.get("maxmemory") and policy.startswith("allkeys"):
+            raise EnvironmentProblem(
+                f"{self.address} would evict sandboxes when its memory is full ({policy}). "
+                "Set its maxmemory-policy to noeviction."
+            )
 
     def __str__(self) -> str:
         return self.address
@@ -275,21 +275,6 @@ class RedisStore:
         """Write to the store, and read what it has. Raises StoreUnavailable."""
         self.sandboxes, journal_bytes, _ = self._run("ping", "")
         self.journal_bytes = int(journal_bytes)
-
-    def _check(self) -> None:
-        """Raise EnvironmentProblem for a store of another format, or one that may lose keys."""
-        format = self.keep("format", lambda: STORE_FORMAT)
-        if format != STORE_FORMAT:
-            raise EnvironmentProblem(
-                f"{self.address} has sandboxes of format {format.decode()}; this oceanmock has {STORE_FORMAT.decode()}."
-            )
-        info = self._ask(lambda: self._redis.info("memory"))
-        policy = info.get("maxmemory_policy", "noeviction")
-        if info.get("maxmemory") and policy.startswith("allkeys"):
-            raise EnvironmentProblem(
-                f"{self.address} would evict sandboxes when its memory is full ({policy}). "
-                "Set its maxmemory-policy to noeviction."
-            )
 
     def wall(self) -> int:
         """Return the time that the replicas agree on, which never goes back."""
@@ -307,7 +292,7 @@ class RedisStore:
     def put(self, spec: SandboxSpec, *, replaces: int | None = None, if_untouched: bool = False) -> int | None:
         expected = "" if replaces is None else replaces
         lease = "" if spec.ttl is None else spec.ttl // MICROSECOND
-        version = self._run("put", spec.name, encode(spec), expected, "1" if if_untouched else "", lease)
+        version = self._run("put", spec.name, log.encode(spec), expected, "1" if if_untouched else "", lease)
         return None if version is None else int(version)
 
     def names(self) -> list[str]:
@@ -330,21 +315,21 @@ class RedisStore:
         journal = self._journals.get(name)
         if journal is not None and journal.base == int(base):
             journal.last, journal.dropped, journal.bytes, journal.length = map(int, (last, dropped, size, count))
-        log, lease_left = [self._entry(fields) for _, fields in entries], None if left is None else left * MICROSECOND
-        changes = LogChanges(int(version), log, spec and self._spec(spec), int(base), lease_left)
+        newer = [
+            LogEntry(int(at) - _BIAS, int(wall) - _BIAS, self._command(command))
+            for _, (_, at, _, wall, _, command) in entries
+        ]
+        lease_left = None if left is None else left * MICROSECOND
+        changes = LogChanges(int(version), newer, spec and self._spec(spec), int(base), lease_left)
         if changes.spec is not None:
             self._not_before(changes.spec.created)
         if changes.entries:
             self._not_before(changes.entries[-1].wall)
         return changes
 
-    def _entry(self, fields: list[bytes]) -> LogEntry:
-        _, at, _, wall, _, command = fields
-        return LogEntry(int(at) - _BIAS, int(wall) - _BIAS, self._command(command))
-
     def append(self, name: str, entry: LogEntry, *, expected_version: int) -> int | None:
         instants = (f"{instant + _BIAS:020d}" for instant in (entry.at, entry.wall))
-        moves, command = int(isinstance(entry.command, MoveClock)), encode_command(entry.command)
+        moves, command = int(isinstance(entry.command, MoveClock)), log.encode_command(entry.command)
         args = (expected_version, *instants, moves, command, self.replica)
         version = int(self._run_on(name, "append", *args) or 0)
         self._conflicts += not version
@@ -363,30 +348,32 @@ class RedisStore:
         return kept
 
     def count(self, name: str, counter: Hashable, *, by: int = 1) -> int:
-        return int(self._run_on(name, "count", encode(counter), by))
+        return int(self._run_on(name, "count", log.encode(counter), by))
 
     def take_attempt(self, name: str, caller: str) -> Attempt:
-        kept = self._run_on(name, "take", _key_of(caller))
+        kept = self._run_on(name, "take", caller.encode("utf-8", "backslashreplace"))
         digest, numbers = json.loads(kept) if kept else ("", ())
         return digest, dict(numbers)
 
     def keep_attempt(self, name: str, caller: str, attempt: Attempt) -> None:
         value = orjson.dumps([attempt[0], [*attempt[1].items()]])
-        self._run_on(name, "keep", _key_of(caller), value, MAX_CALLERS)
+        self._run_on(name, "keep", caller.encode("utf-8", "backslashreplace"), value, MAX_CALLERS)
 
     def record(self, name: str, key: Hashable, record: OperationRecord) -> None:
         with suppress(StoreUnavailable):  # the operation itself is in the log already, or refused
-            self._run_on(name, "record", encode(key), encode((record,)), MAX_OPERATIONS)
+            self._run_on(name, "record", log.encode(key), log.encode((record,)), MAX_OPERATIONS)
 
     def records(self, name: str, key: Hashable) -> tuple[OperationRecord, ...]:
-        lines = self._run_on(name, "records", encode(key)).splitlines()
-        return tuple(record for line in lines for record in decode_records(line))
+        lines = self._run_on(name, "records", log.encode(key)).splitlines()
+        return tuple(record for line in lines for record in log.decode_records(line))
 
     def details(self, name: str) -> tuple[dict[Hashable, int], dict[Hashable, tuple[OperationRecord, ...]]]:
         """Return a sandbox's counters, and the records of its tasks."""
-        fields = [self._ask(partial(self._redis.hgetall, f"{PREFIX}{kind}:{name}")) for kind in ("count", "record")]
-        counters, keys = ({decode_key(key): value for key, value in each.items()} for each in fields)
-        return {key: int(value) for key, value in counters.items()}, {key: self.records(name, key) for key in keys}
+        counts, records = [
+            self._ask(partial(self._redis.hgetall, f"{PREFIX}{kind}:{name}")) for kind in ("count", "record")
+        ]
+        counters = {log.decode_key(key): int(value) for key, value in counts.items()}
+        return counters, {key: self.records(name, key) for key in map(log.decode_key, records)}
 
     def _run_on(self, name: str, script: str, *args: Any) -> Any:
         """Run a script on a sandbox. Raises SandboxDeleted, StoreUnavailable."""
@@ -429,8 +416,11 @@ class RedisStore:
 
     def metrics(self) -> dict[str, float]:
         """Return how often commands were evaluated again, and requests of the store with their seconds."""
-        counts = (self._conflicts, self._requests, self._waited / SECOND)
-        return dict(zip(("store_conflicts_total", "store_requests_total", "store_seconds_total"), counts, strict=True))
+        return {
+            "store_conflicts_total": self._conflicts,
+            "store_requests_total": self._requests,
+            "store_seconds_total": self._waited / SECOND,
+        }
 
 
 class SharedJournal(Journal):
@@ -447,7 +437,7 @@ class SharedJournal(Journal):
         self._name: Final = name
 
     def _keep(self, recorded: Recorded, size: int) -> None:
-        entry = fields_of(read_recorded(recorded))
+        entry = log.fields_of(read_recorded(recorded))
         data = json.dumps(entry, default=lambda body: body.decode("latin-1")).encode()
         limits = (MAX_JOURNAL_ENTRIES, MAX_JOURNAL_BYTES, MAX_STORE_BYTES)
         recorded[0].number = self._run("journal", self._name, self.base, data, *limits)
@@ -461,17 +451,11 @@ class SharedJournal(Journal):
                 return
 
     def count(self, query: Any = None) -> int:
-        """Return how many entries match."""
         return self.length if query is None else super().count(query)
 
     def clear(self) -> int:
-        """Delete every entry and return how many there were; the numbers go on."""
         self.length = self.bytes = self.dropped = 0
         return int(self._run("clear", self._name, self.base))
-
-
-def _key_of(caller: str) -> bytes:
-    return caller.encode("utf-8", "backslashreplace")
 
 
 def _decode_entry(data: bytes, *, number: int) -> Recorded:

@@ -12,17 +12,10 @@ from threading import RLock, local
 from typing import Any, Final
 
 from oceanmock.engine import log as commands
+from oceanmock.engine import store
 from oceanmock.engine.log import SandboxSpec
 from oceanmock.engine.sandbox import Sandbox
-from oceanmock.engine.store import (
-    MAX_NAME_LENGTH,
-    NoSuchSandbox,
-    SandboxDeleted,
-    SandboxTaken,
-    StoreUnavailable,
-    TooManySandboxes,
-    quoted_name,
-)
+from oceanmock.engine.store import NoSuchSandbox, SandboxDeleted, SandboxTaken, StoreUnavailable, TooManySandboxes
 from oceanmock.errors import InputError
 from oceanmock.scenario import BaseScenario
 from oceanmock.text import format_duration
@@ -31,7 +24,7 @@ DEFAULT_SANDBOX: Final = "default"
 MAX_SANDBOXES: Final = 10_000
 MAX_OWN_PORTS: Final = 500
 """The most further ports of a server; each is an open file, of which a process often has 1,024."""
-SANDBOX_NAME: Final = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{MAX_NAME_LENGTH - 1}}}")
+SANDBOX_NAME: Final = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{store.MAX_NAME_LENGTH - 1}}}")
 """The names that can stand in paths and headers as they are."""
 MAX_LOCKS: Final = 64
 """How many sandboxes of a replica can be requested at once; some share a lock."""
@@ -122,8 +115,8 @@ class Sandboxes:
             name = next(n for n in map("sandbox-{}".format, self._numbers) if n not in names)
         if not SANDBOX_NAME.fullmatch(name):
             raise InputError(
-                f"{quoted_name(name)} is no name for a sandbox: letters, digits, dots, dashes and "
-                f"underscores, at most {MAX_NAME_LENGTH}, a letter or digit first."
+                f"{store.quoted_name(name)} is no name for a sandbox: letters, digits, dots, dashes and "
+                f"underscores, at most {store.MAX_NAME_LENGTH}, a letter or digit first."
             )
         self._check(name)
         return self._build(replace(spec, name=name))

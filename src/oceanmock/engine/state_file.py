@@ -16,17 +16,8 @@ from threading import Lock
 from typing import Any, Final
 
 from oceanmock.clock import machine_now
-from oceanmock.engine.log import (
-    Decoder,
-    LogEntry,
-    MoveClock,
-    OperationRecord,
-    SandboxSpec,
-    decode_key,
-    decode_records,
-    encode,
-    encode_command,
-)
+from oceanmock.engine import log
+from oceanmock.engine.log import LogEntry, MoveClock, OperationRecord, SandboxSpec
 from oceanmock.engine.machine import MAX_OPERATIONS
 from oceanmock.engine.store import MemoryStore, StoredSandbox, StoreUnavailable
 from oceanmock.errors import EnvironmentProblem, InputError
@@ -60,7 +51,7 @@ class StateFile(MemoryStore):
         self._lock: Final = Lock()
         self._connection: Final = _open(path)
         try:
-            self._ahead = max(self._restore(Decoder(scenario_of, fault_of)) - machine_now(), 0)
+            self._ahead = max(self._restore(log.Decoder(scenario_of, fault_of)) - machine_now(), 0)
         except (InputError, KeyError, TypeError, ValueError) as problem:
             self.close()
             raise _unusable(path, f"it was written by another version of oceanmock ({problem})", is_ours=True) from None
@@ -86,7 +77,7 @@ class StateFile(MemoryStore):
             return None
         with self._writing() as execute:
             self._erase(execute, spec.name)
-            execute("INSERT INTO sandbox VALUES (?, ?, ?)", spec.name, self._last_version + 1, encode(spec))
+            execute("INSERT INTO sandbox VALUES (?, ?, ?)", spec.name, self._last_version + 1, log.encode(spec))
         return super().put(spec)
 
     def delete(self, name: str) -> None:
@@ -103,7 +94,7 @@ class StateFile(MemoryStore):
         with self._writing() as execute:
             if isinstance(entry.command, MoveClock) and stored.log.ends_with_move:
                 execute("DELETE FROM entry WHERE version = ?", stored.version)
-            row = (version, name, entry.at, entry.wall, encode_command(entry.command))
+            row = (version, name, entry.at, entry.wall, log.encode_command(entry.command))
             execute("INSERT INTO entry VALUES (?, ?, ?, ?, ?)", *row)
         return super().append(name, entry, expected_version=expected_version)
 
@@ -111,15 +102,15 @@ class StateFile(MemoryStore):
         if by:
             value = super().count(name, counter, by=0) + by
             with self._writing() as execute:
-                execute("INSERT OR REPLACE INTO counter VALUES (?, ?, ?)", name, encode(counter).decode(), value)
+                execute("INSERT OR REPLACE INTO counter VALUES (?, ?, ?)", name, log.encode(counter).decode(), value)
         return super().count(name, counter, by=by)
 
     def record(self, name: str, key: Hashable, record: OperationRecord) -> None:
         super().record(name, key, record)
         # The operation itself is in the log already, or refused: its request is answered as if this were written.
         with suppress(StoreUnavailable), self._writing() as execute:
-            records = encode(self.records(name, key))
-            execute("INSERT OR REPLACE INTO record VALUES (?, ?, ?)", name, encode(key).decode(), records)
+            records = log.encode(self.records(name, key))
+            execute("INSERT OR REPLACE INTO record VALUES (?, ?, ?)", name, log.encode(key).decode(), records)
 
     @contextmanager
     def _writing(self) -> Iterator[Callable[..., Any]]:
@@ -138,7 +129,7 @@ class StateFile(MemoryStore):
         for table in _OF_SANDBOX:
             execute(f"DELETE FROM {table} WHERE sandbox = ?", name)  # noqa: S608 (a constant)
 
-    def _restore(self, decoder: Decoder) -> int:
+    def _restore(self, decoder: log.Decoder) -> int:
         """Read every sandbox into memory, and return the latest time of the machine."""
         read, latest = self._connection.execute, 0
         for name, base, spec in read("SELECT name, version, spec FROM sandbox ORDER BY version"):
@@ -151,9 +142,9 @@ class StateFile(MemoryStore):
             stored.version = version
             latest = max(latest, wall)
         for name, key, value in read("SELECT * FROM counter"):
-            self._sandboxes[name].counters[decode_key(key)] = value
+            self._sandboxes[name].counters[log.decode_key(key)] = value
         for name, key, records in read("SELECT * FROM record"):
-            self._sandboxes[name].records[decode_key(key)] = deque(decode_records(records), MAX_OPERATIONS)
+            self._sandboxes[name].records[log.decode_key(key)] = deque(log.decode_records(records), MAX_OPERATIONS)
         self._last_version = max((stored.version for stored in self._sandboxes.values()), default=0)
         return latest
 

@@ -12,27 +12,14 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from typing import Any, ClassVar, Final
 
+from oceanmock import observations
 from oceanmock.api import Json
 from oceanmock.checks import Check, CheckResult, Rule, Subject, check, instant, numbered, objects, whole
 from oceanmock.clock import SECOND
-from oceanmock.observations import (
-    FUTURE,
-    SKEW,
-    ApiHistory,
-    Call,
-    Members,
-    Sample,
-    in_order,
-    items_in,
-    listed_once,
-    not_in_future,
-)
+from oceanmock.observations import FUTURE, SKEW, ApiHistory, Call, Members, Sample
 from oceanmock.ocp import states
 from oceanmock.ocp.api import API
 from oceanmock.ocp.conformance import DOCUMENTED, UNDER_WAY
-
-Subtasks = Sequence[tuple[str, Json]]
-"""The subtasks of a task, each with its JSON path."""
 
 LIST: Final = "listTaskInstances"
 ENDED: Final = frozenset({"FAILED", "SUCCESSFUL"})
@@ -93,11 +80,11 @@ def times(subject: Subject) -> Iterator[CheckResult]:
     """
     now = subject.at
     for kind in ("task", "subtask"):
-        for path, item in items_in(subject, API, kind):
+        for path, item in observations.items_in(subject, API, kind):
             # The database's clock sets createTime, the server's startTime.
-            yield from in_order(item, path, "createTime", "startTime", slack=FUTURE)
-            yield from in_order(item, path, "startTime", "finishTime")
-            yield from not_in_future(item, path, ("createTime", "startTime", "finishTime"), now)
+            yield from observations.in_order(item, path, "createTime", "startTime", slack=FUTURE)
+            yield from observations.in_order(item, path, "startTime", "finishTime")
+            yield from observations.not_in_future(item, path, ("createTime", "startTime", "finishTime"), now)
             status, required = str(item.get("status")), dict[str, bool]()
             never_ran = (status, item.get("operation")) == ("PENDING", "EXECUTE")
             if whole(item.get("runTime")) is not None:
@@ -115,22 +102,22 @@ def times(subject: Subject) -> Iterator[CheckResult]:
 
 def tasks(subject: Subject) -> Iterator[CheckResult]:
     """Check each task with its subtasks."""
-    for path, task in items_in(subject, API, "task"):
+    for path, task in observations.items_in(subject, API, "task"):
         subtasks = list(numbered(task.get("subtasks"), f"{path}.subtasks"))
-        yield from _parent(path, task, subtasks)
-        yield from listed_once(task.get("subtasks"), f"{path}.subtasks")
+        yield from _parent(path, task, [item for _, item in subtasks])
+        yield from observations.listed_once(task.get("subtasks"), f"{path}.subtasks")
         for at, item in subtasks:
             first, then = instant(task.get("createTime")), instant(item.get("createTime"))
             wrong = f"createTime is {item.get('createTime')}, and that of its task is {task.get('createTime')}."
             yield check("parent.times", not first or not then or first <= then + FUTURE, f"{at}.createTime", wrong)
-        by_id = {id: item for _, item in subtasks if (id := whole(item.get("id"))) is not None}
+        by_id: dict[int | None, Json] = {id: item for _, item in subtasks if (id := whole(item.get("id"))) is not None}
         if any("upstreams" in item for item in by_id.values()):
             yield from _graph(path, subtasks, by_id)
         for at, item in subtasks if "operation" in task else ():
             if task["operation"] == "ROLLBACK":
                 yield from _undone_last_first(at, item, by_id)
             elif item.get("status") != "PENDING":  # its upstreams have succeeded (AbstractTaskWorker:59-87)
-                for upstream in _neighbours(item, by_id, "upstreams"):
+                for upstream in (by_id[id] for id in _numbers(item, "upstreams") if id in by_id):
                     status = upstream.get("status")
                     wrong = f"it is {item.get('status')} while its upstream {upstream.get('id')} is {status}."
                     yield check("order.forward", status == "SUCCESSFUL", f"{at}.status", wrong)
@@ -143,19 +130,18 @@ def tasks(subject: Subject) -> Iterator[CheckResult]:
 
 def skips(subject: Subject) -> Iterator[CheckResult]:
     """Check that no skipped subtask has failed (JavaSubtaskRunner.java:32-108)."""
-    for path, subtask in items_in(subject, API, "subtask"):
+    for path, subtask in observations.items_in(subject, API, "subtask"):
         if subtask.get("operation") in ("SKIP", "ROLLBACK_SKIP"):
             status = subtask.get("status")
             wrong = f"a subtask is {status}/{subtask['operation']}."
             yield check("call.skip-runs", status != "FAILED", f"{path}.status", wrong)
 
 
-def _parent(path: str, task: Json, subtasks: Subtasks) -> Iterator[CheckResult]:
+def _parent(path: str, task: Json, items: Sequence[Json]) -> Iterator[CheckResult]:
     """Check that an ended task agrees with its subtasks (RunningTaskWorker:86-119,143-176).
 
     A subtask that has run and prohibits rollback prohibits that of its task (:160-174).
     """
-    items = [item for _, item in subtasks]
     statuses = {str(item.get("status")) for item in items}
     words = " and ".join(sorted(statuses))
     if items and task.get("status") == "SUCCESSFUL":
@@ -182,13 +168,12 @@ def _parent(path: str, task: Json, subtasks: Subtasks) -> Iterator[CheckResult]:
         yield check("parent.prohibit-rollback", passed, f"{path}.prohibitRollback", wrong)
 
 
-def _graph(path: str, subtasks: Subtasks, by_id: Mapping[int, Json]) -> Iterator[CheckResult]:
+def _graph(path: str, subtasks: Sequence[tuple[str, Json]], by_id: Mapping[int | None, Json]) -> Iterator[CheckResult]:
     """Check that upstreams and downstreams are of one task, and agree."""
     for at, item in subtasks:
         for there, back in (("upstreams", "downstreams"), ("downstreams", "upstreams")):
-            numbers = item.get(there)
-            for other in map(whole, numbers if isinstance(numbers, list) else ()):
-                ends = by_id.get(other, {}).get(back) if other is not None else None
+            for other in _numbers(item, there):
+                ends = by_id.get(other, {}).get(back)
                 passed = isinstance(ends, list) and item.get("id") in ends
                 wrong = f"{item.get('id')} has {other} among its {there}, which does not name it"
                 yield check("graph.one-way", passed, f"{at}.{there}", f"{wrong} back.")
@@ -197,18 +182,17 @@ def _graph(path: str, subtasks: Subtasks, by_id: Mapping[int, Json]) -> Iterator
     yield check("graph.series", series == list(range(len(by_id))), f"{path}.subtasks[*].seriesId", wrong)
 
 
-def _neighbours(subtask: Json, by_id: Mapping[int, Json], name: str) -> list[Json]:
+def _numbers(subtask: Json, name: str) -> list[int | None]:
     numbers = subtask.get(name)
-    ids = map(whole, numbers if isinstance(numbers, list) else ())
-    return [by_id[id] for id in ids if id is not None and id in by_id]
+    return [whole(number) for number in numbers] if isinstance(numbers, list) else []
 
 
-def _undone_last_first(path: str, subtask: Json, by_id: Mapping[int, Json]) -> Iterator[CheckResult]:
+def _undone_last_first(path: str, subtask: Json, by_id: Mapping[int | None, Json]) -> Iterator[CheckResult]:
     """Check that its downstreams were undone before a subtask (AbstractTaskWorker:89-115)."""
     is_undone = subtask.get("status") in ("PENDING", "READY", "RUNNING", "FAILED")
     if subtask.get("operation") not in BACKWARDS or not is_undone:
         return
-    for item in _neighbours(subtask, by_id, "downstreams"):
+    for item in (by_id[id] for id in _numbers(subtask, "downstreams") if id in by_id):
         wrong = f"it is undone while its downstream {item.get('id')} is {item.get('status')}."
         yield check("rollback.order", item.get("status") == "PENDING", f"{path}.status", wrong)
         both = (subtask, item)
@@ -221,14 +205,11 @@ def _undone_last_first(path: str, subtask: Json, by_id: Mapping[int, Json]) -> I
 
 def page(subject: Subject) -> Iterator[CheckResult]:
     """Check that a page is the requested one, and that its numbers agree with its rows."""
-    data = subject.data
-    if not isinstance(data, dict):
-        return
-    yield from listed_once(data.get("contents"), "$.data.contents")
+    data = subject.data if isinstance(subject.data, dict) else {}
     actual, rows = data.get("page"), data.get("contents")
-    if subject.id != LIST or subject.status != 200:
-        return
-    if not isinstance(actual, dict) or not isinstance(rows, list):
+    yield from observations.listed_once(rows, "$.data.contents")
+    is_list = subject.id == LIST and subject.status == 200
+    if not is_list or not isinstance(actual, dict) or not isinstance(rows, list):
         return
     number, size = whole(actual.get("number")), whole(actual.get("size"))
     total, pages = whole(actual.get("totalElements")), whole(actual.get("totalPages"))
@@ -253,12 +234,6 @@ PLAIN_NAME: Final = r"[A-Za-z0-9 .:-]+"
 """A name without wildcards, and without letters that have equivalents."""
 
 
-def _has_name(task: Json, requested: str) -> bool:
-    """Return whether a task matches a filter by name, if a database compares the text literally."""
-    is_plain = re.fullmatch(PLAIN_NAME, requested.strip())
-    return not is_plain or requested.strip().lower() in str(task.get("name")).lower()
-
-
 def _has_id(value: Any, requested: str) -> bool:
     """Return whether an object matches a filter; a server may ignore 0, or text that is no id."""
     id = value.get("id") if isinstance(value, dict) else None
@@ -271,7 +246,10 @@ FILTERS: Final[Mapping[str, Callable[[Json, str], bool]]] = {
         str(task.get("status")) in text.split(",")
         or not set(text.split(",")) <= DOCUMENTED  # ocp-express ignores case, and has no tasks of an unknown status
     ),
-    "name": _has_name,
+    "name": lambda task, text: (
+        text.strip().lower() in str(task.get("name")).lower()
+        or not re.fullmatch(PLAIN_NAME, text.strip())  # which a database may not compare literally
+    ),
     "clusterId": lambda task, text: _has_id(task.get("cluster"), text),
     "tenantId": lambda task, text: _has_id(task.get("tenant"), text),
 }
@@ -286,7 +264,7 @@ def rows(subject: Subject) -> Iterator[CheckResult]:
     """Check that the rows of a list match the filters, and are in the requested order."""
     if subject.id != LIST:
         return
-    items = list(items_in(subject, API, "task"))
+    items = list(observations.items_in(subject, API, "task"))
     for name, matches in FILTERS.items():
         text = subject.parameter(name)
         for path, task in items if text else ():
@@ -347,16 +325,7 @@ class TaskHistory(ApiHistory):
     def results(
         self, subject: Subject, samples: Sequence[Sample], latest: Mapping[tuple[str, str], Sample]
     ) -> Iterator[CheckResult]:
-        """Check codes, logs and skips."""
-        yield from self._code(subject)
-        for sample in samples:
-            if sample.kind == "subtask":
-                yield from self._skip(sample)
-        if subject.id == "getSubtaskLog" and subject.status == 200 and subject.path_ids:
-            yield from self._log(subject, latest.get(("subtask", subject.path_ids[-1])))
-
-    def _code(self, subject: Subject) -> Iterator[CheckResult]:
-        """Check that an unknown task always has the same code; OCP's codes are not public."""
+        """Check codes, logs and skips: an unknown task always has the same code, of which OCP's are not public."""
         number = subject.error.get("code")
         is_plain = all(id.isascii() and id.isdigit() for id in subject.path_ids)
         is_unknown = subject.id in ABOUT_A_TASK and subject.status == 404 and is_plain
@@ -364,6 +333,11 @@ class TaskHistory(ApiHistory):
             first = self._codes.setdefault(subject.id, number)
             wrong = f"code is {number}, and was {first} the last time this was answered 404."
             yield check("error.code-differs", number == first, "$.error.code", wrong)
+        for sample in samples:
+            if sample.kind == "subtask":
+                yield from self._skip(sample)
+        if subject.id == "getSubtaskLog" and subject.status == 200 and subject.path_ids:
+            yield from self._log(subject, latest.get(("subtask", subject.path_ids[-1])))
 
     def _skip(self, subtask: Sample) -> Iterator[CheckResult]:
         """Check that a skipped subtask ends within a few ticks of the scheduler."""
@@ -397,53 +371,42 @@ class TaskHistory(ApiHistory):
         return text.splitlines() if isinstance(text, str) else None
 
     def acceptance(self, name: str, before: Sample, *, is_certain: bool) -> Iterator[CheckResult]:
-        """Check that an accepted rollback was not prohibited."""
         if name == "task.ROLLBACK" and before.state == "FAILED" and is_certain:
             wrong = f"a rollback is accepted of task {before.id}, whose prohibitRollback is true."
             passed = before.raw.get("prohibitRollback") is not True
             yield check("call.prohibited-accepted", passed, "$", wrong)
 
     def possible_calls(self, before: Sample, calls: Sequence[Call]) -> Sequence[Call]:
-        """Return the operations, with a possible automatic retry before and after each.
-
-        Some classes of subtasks retry (ocp-express FailedSubtaskWorker:72-88).
-        """
+        # Some classes of subtasks retry by themselves (ocp-express FailedSubtaskWorker:72-88).
         if not self.is_shared or before.kind != "subtask":
             return calls
         retry = Call("subtask", "subtask.RETRY", before.id, frozenset(), is_sure=False)
         return [retry, *(item for call in calls for item in (call, retry))]
 
     def is_undecided(self, before: Sample, names: Set[str]) -> bool:
-        """Return whether no public source states the operations' effect on a real server.
-
-        These are a retry after a failed rollback (only OCP 4.2.2's user guide has it), and the operation of a task of
-        which one subtask is retried, skipped or cancelled.
-        """
+        # No public source states the effect on a real server of a retry after a failed rollback (only OCP 4.2.2's user
+        # guide has it), and the operation of a task of which one subtask is retried, skipped or cancelled.
         if not self.is_shared:
             return False
         is_half_undone = before.operation in BACKWARDS and bool(names & RETRY_CALLS)
         return is_half_undone or (before.kind == "task" and bool(names & ON_A_SUBTASK))
 
     def has_run_again(self, before: Sample, now: Sample, calls: Sequence[Call]) -> bool:
-        """Return whether a FAILED subtask's task was retried first of all."""
         was_failed = before.state == "FAILED" and before.operation != "ROLLBACK"
         return was_failed and bool(calls) and calls[0].is_sure and calls[0].name == "task.RETRY"
 
     def most_runs(self, first: Sample, calls: Sequence[Call]) -> int | None:
-        """Return one more run for each retry; a subtask of a real server may retry automatically."""
         own = sum(call.name in RETRY_CALLS and (call.kind != first.kind or call.id == first.id) for call in calls)
         count = whole(first.raw.get("runTime"))
-        return None if self.is_shared or count is None else count + own
+        return None if self.is_shared or count is None else count + own  # a real server may retry by itself
 
     def is_waiting(self, sample: Sample) -> bool:
-        """Return whether a RUNNING task runs no subtask and has a certain outcome."""
         statuses = {str(item.get("status")) for item in objects(sample.raw.get("subtasks"))}
         goal = "PENDING" if sample.operation == "ROLLBACK" else "SUCCESSFUL"
         is_decided = "FAILED" in statuses or statuses == {goal}
         return sample.state == "RUNNING" and is_decided and statuses.isdisjoint(UNDER_WAY)
 
     def is_refused_for_state(self, subject: Subject, before: Sample) -> bool:
-        """Return whether neither a body, which it should not have, nor a prohibition refuses it."""
         is_allowed = before.raw.get("prohibitRollback") is False
         return not subject.exchange.request_body and (subject.id != "rollbackTask" or is_allowed)
 

@@ -5,18 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
+from oceanmock import handles
 from oceanmock.admin_client import HIDE_FRAMES
 from oceanmock.api import Json
-from oceanmock.handles import (
-    MANAGER_LOGIN,
-    VIEWER_LOGIN,
-    PartHandle,
-    PartSource,
-    RunSource,
-    SandboxHandle,
-    TaskHandle,
-    attempts_of,
-)
+from oceanmock.handles import PartHandle, PartSource, SandboxHandle, TaskHandle
 from oceanmock.ocp.api import API
 from oceanmock.ocp.auth import AccessKey, Basic
 from oceanmock.openapi import VIEWER_PERMISSION, Operation
@@ -31,18 +23,18 @@ def server_title(world: Any) -> str:
 
 def command(operation: Operation, url: str, world: Any, *, authenticates: bool) -> str:
     """Return the command of curl for an operation at its URL."""
-    user = VIEWER_LOGIN if operation.permission == VIEWER_PERMISSION else MANAGER_LOGIN
+    user = handles.VIEWER_LOGIN if operation.permission == VIEWER_PERMISSION else handles.MANAGER_LOGIN
     login = f" -u {':'.join(user)}" if authenticates else ""
     method = "" if operation.method == "GET" else f" -X {operation.method}"
     return f"curl -s{login}{method} {url}"
 
 
-def subtask(name: str, *attempts: RunSource, **rest: Any) -> Json:
+def subtask(name: str, *attempts: handles.RunSource, **rest: Any) -> Json:
     """Return a subtask of the file format from its runs; the last run repeats.
 
     subtask("Install", fails("2s", log="disk full"), succeeds(), timeout="30m")
     """
-    return {"name": name, **attempts_of(attempts), **rest}
+    return {"name": name, **handles.attempts_of(attempts), **rest}
 
 
 class Ocp(SandboxHandle):
@@ -59,12 +51,12 @@ class Ocp(SandboxHandle):
     @property
     def auth(self) -> Basic:
         """A manager's user and password, ready for httpx and requests."""
-        return Basic(*MANAGER_LOGIN)
+        return Basic(*handles.MANAGER_LOGIN)
 
     @property
     def viewer(self) -> Basic:
         """The user and password of a read-only user."""
-        return Basic(*VIEWER_LOGIN)
+        return Basic(*handles.VIEWER_LOGIN)
 
     @property
     def access_key(self) -> AccessKey:

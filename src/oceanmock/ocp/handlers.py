@@ -430,8 +430,8 @@ def read_long(text: str) -> int:
 
 # OCP itself, and the clusters and tenants that tasks name. Facts: the public API reference
 # (github.com/oceanbase/ocp-doc, en-US/600.api-reference: 1600.other/100 and 200, 300.cluster-information/100,
-# 400.tenant-information/100 and 300). Keys that a scenario says nothing of are left out; that a cluster is RUNNING and a
-# tenant NORMAL is made up.
+# 400.tenant-information/100 and 300). Keys that a scenario says nothing of are left out; that a cluster is RUNNING and
+# a tenant NORMAL is made up.
 INFO_PATH: Final = "/api/v2/info"
 TIME_PATH: Final = "/api/v2/time"
 INFO: Final = {

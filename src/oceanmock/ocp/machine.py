@@ -29,21 +29,9 @@ from oceanmock.clock import SECOND
 from oceanmock.engine import machine as engine
 from oceanmock.engine.machine import Change, Parts
 from oceanmock.errors import IllegalOperation, RollbackProhibited
+from oceanmock.ocp import states
 from oceanmock.ocp.api import Operation, SubtaskOperation, SubtaskStatus, TaskOperation, TaskStatus
-from oceanmock.ocp.states import (
-    MACHINES,
-    NO_OP_TAKES,
-    RETRY_AFTER_ROLLBACK,
-    Cause,
-    Rules,
-    Run,
-    RunScript,
-    SubtaskScript,
-    SubtaskState,
-    TaskScript,
-    TaskState,
-    watchdog,
-)
+from oceanmock.ocp.states import Rules, SubtaskScript, SubtaskState, TaskScript, TaskState
 
 History = engine.History[TaskScript, Rules, TaskState]
 view_at = engine.view_at
@@ -76,7 +64,7 @@ def start(script: TaskScript, rules: Rules = Rules()) -> History:
     return engine.with_others(history, script.others, -1, _continued)
 
 
-def log_lines_at(run: Run, instant: int) -> tuple[str, ...]:
+def log_lines_at(run: states.Run, instant: int) -> tuple[str, ...]:
     """Return the lines a run has logged by ``instant``."""
     return tuple([line for _, line in engine.lines_logged(run, instant)])
 
@@ -129,7 +117,7 @@ def _refusal(operation: Operation, state: TaskState, rules: Rules, subtask: int 
         return state.status
     it, kind = (state, "task") if subtask is None else (state.subtasks[subtask], "subtask")
     switch = _ACCEPTED_MOVES.get((f"{kind}.{operation}", (it.status, it.operation)))
-    if switch == "" or (switch == RETRY_AFTER_ROLLBACK and rules.retry_after_failed_rollback):
+    if switch == "" or (switch == states.RETRY_AFTER_ROLLBACK and rules.retry_after_failed_rollback):
         return None
     is_undone = it.status == "FAILED" and it.operation == "ROLLBACK"
     return it.operation if is_undone and operation == "RETRY" else it.status
@@ -137,7 +125,7 @@ def _refusal(operation: Operation, state: TaskState, rules: Rules, subtask: int 
 
 _ACCEPTED_MOVES: Final = {
     (move.trigger, move.before): move.only
-    for kind, machine in MACHINES.items()
+    for kind, machine in states.MACHINES.items()
     for move in machine.transitions
     if move.trigger.startswith(f"{kind}.")
 }
@@ -292,12 +280,12 @@ class _Unfolding:
             heappop(self.ends)
         return self.ends[0][0] if self.ends else None
 
-    def decide(self, status: TaskStatus, cause: Cause) -> None:
+    def decide(self, status: TaskStatus, cause: states.Cause) -> None:
         operation = self._first.operation
         self.changes.append(Change(self.at, (), (self.status, operation), (status, operation), cause))
         self.status = status
 
-    def move(self, place: int, item: SubtaskState, cause: Cause) -> None:
+    def move(self, place: int, item: SubtaskState, cause: states.Cause) -> None:
         script, before = self.script.subtasks[place], self.subtasks[place]
         status, previous = item.status, before.status
         self.subtasks[place] = self._replaced[place] = item
@@ -397,20 +385,20 @@ def _subtask_tick(task: _Unfolding, tick: int) -> None:
             count = item.run_time + 1
             after = item._replace(status="READY", operation="RETRY", run_time=count, finish_time=None)
         else:
-            due = task.at + NO_OP_TAKES
+            due = task.at + states.NO_OP_TAKES
             after = item._replace(status="RUNNING", operation="CANCEL", due=due, will_end="FAILED", ending="interrupt")
         task.move(place, after, "subtask tick")
 
 
 def _start_run(script: SubtaskScript, subtask: SubtaskState, instant: int, tick: int) -> SubtaskState:
     """Start a run: the first start time stays, the finish time goes (SubtaskAccessor:54-61)."""
-    attempt, limit = _attempt_of(script, subtask), script.timeout * SECOND or watchdog(tick)
+    attempt, limit = _attempt_of(script, subtask), script.timeout * SECOND or states.watchdog(tick)
     takes = limit if attempt.takes is None else min(attempt.takes, limit)
     in_time = takes == attempt.takes
     is_attempt, is_rollback = subtask.operation in ("EXECUTE", "RETRY"), subtask.operation == "ROLLBACK"
     attempts, rollbacks = subtask.attempts + is_attempt, subtask.rollbacks + is_rollback
     number = attempts if is_attempt else rollbacks if is_rollback else 0
-    run = Run(subtask.operation, instant, attempt.takes or 0, attempt.log, number=number)
+    run = states.Run(subtask.operation, instant, attempt.takes or 0, attempt.log, number=number)
     return subtask._replace(
         status="RUNNING",
         start_time=instant if subtask.start_time is None else subtask.start_time,
@@ -424,10 +412,10 @@ def _start_run(script: SubtaskScript, subtask: SubtaskState, instant: int, tick:
     )
 
 
-def _attempt_of(script: SubtaskScript, subtask: SubtaskState) -> RunScript:
+def _attempt_of(script: SubtaskScript, subtask: SubtaskState) -> states.RunScript:
     """Return what the run about to start does: the next attempt, the last one repeating."""
     if subtask.operation.endswith("SKIP"):
-        return RunScript(takes=NO_OP_TAKES)
+        return states.RunScript(takes=states.NO_OP_TAKES)
     if subtask.operation == "ROLLBACK":
         return script.rollbacks[min(subtask.rollbacks, len(script.rollbacks) - 1)]
     return script.attempts[min(subtask.attempts, len(script.attempts) - 1)]

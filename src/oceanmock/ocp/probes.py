@@ -142,10 +142,7 @@ def _short(id: str) -> str:
 
 
 def _ids(task: str) -> Iterator[Probe]:
-    """Yield reads of tasks and logs by invalid and by unknown ids.
-
-    ocp-express ignores the task of a subtask (TaskService.java:103-133).
-    """
+    """Yield reads by invalid and unknown ids; ocp-express ignores the task of a subtask (TaskService.java:103-133)."""
     yield _get("an unknown task", f"{TASKS_PATH}/{NOBODYS}", UNKNOWN)
     log = f"{TASKS_PATH}/{task}/subtasks/{{}}/log"
     yield _get("the log of an unknown subtask", log.format(NOBODYS), OK | UNKNOWN)
@@ -173,16 +170,16 @@ def _reads(tasks: Sequence[Observation]) -> Iterator[Probe]:
         yield _get("a task", f"{TASKS_PATH}/{task.id}", OK, wrong=False)
 
 
-def _on_nothing() -> Iterator[tuple[str, str]]:
-    """Yield each operation, on an unknown id."""
-    for route in API.routes:
-        path = route.path.format_map(dict.fromkeys(route.ids.values(), NOBODYS))
-        yield "POST" if route.changes else "GET", path
+ON_NOTHING: Final = [
+    ("POST" if route.changes else "GET", route.path.format_map(dict.fromkeys(route.ids.values(), NOBODYS)))
+    for route in API.routes
+]
+"""Each operation, on an unknown id."""
 
 
 def _credentials(target: ProbeTarget) -> Iterator[Probe]:
     """Yield requests without and with wrong credentials; few, as OCP locks after twenty."""
-    for method, path in _on_nothing():
+    for method, path in ON_NOTHING:
         if method == "GET" or target.writes:
             what, rule = "a request without credentials", "auth.missing-accepted"
             yield Probe(what, method, path, UNAUTHORIZED, accepted=rule, auth=None)
@@ -199,8 +196,7 @@ def _credentials(target: ProbeTarget) -> Iterator[Probe]:
 
 
 def _operations(target: ProbeTarget) -> Iterator[Probe]:
-    """Yield operations on unknown and on invalid ids, of a read-only user, and other methods."""
-    paths = [path for method, path in _on_nothing() if method == "POST"]
+    paths = [path for method, path in ON_NOTHING if method == "POST"]
     for path in paths:
         yield Probe("a call on an unknown task", "POST", path, UNKNOWN)
         for id, statuses in [*IDS.items()][:6]:
@@ -229,18 +225,13 @@ def _illegal_operations(tasks: Sequence[Observation]) -> Iterator[Probe]:
                 yield Probe(what, "POST", f"{path}/{change}", REFUSED, accepted=rule)
 
 
-Page = Generator[Probe, Subject | None, Subject | None]
-
-
-def _page(query: str) -> Page:
-    """Request a page, and return its response."""
+def _page(query: str) -> Generator[Probe, Subject | None, Subject | None]:
     response = yield _get("a page", f"{TASKS_PATH}?{query}", OK, wrong=False)
     return response if response is not None and response.status == 200 else None
 
 
 def _rows(page: Subject | None) -> Rows:
-    has_data = page is not None and isinstance(page.data, dict)
-    return objects(page.data.get("contents")) if page is not None and has_data else []
+    return objects(page.data.get("contents")) if page is not None and isinstance(page.data, dict) else []
 
 
 def _ids_of(page: Subject | None) -> list[Any]:
@@ -333,17 +324,13 @@ def _filters(rows: Rows, tasks: Sequence[Observation]) -> Iterator[tuple[str, Ma
             yield f"name={quote(part, safe='')}", _among(ids, [])
     for type in TYPES:
         known = [(whole(task.raw.get("id")), task.raw.get("type")) for task in tasks]
-        ids, others = (
-            [id for id, own in known if own == type],
-            [id for id, own in known if own in TYPES and own != type],
-        )
-        yield f"type={type}", _among(ids, others)
+        others = [id for id, own in known if own in TYPES and own != type]
+        yield f"type={type}", _among([id for id, own in known if own == type], others)
     for key in ("clusterId", "tenantId", "hostId"):
         yield f"{key}={NOBODYS}", _having(id=[])
 
 
 def _having(**values: Sequence[Any]) -> Matches:
-    """Return a predicate of rows with one of some values for each key."""
     return lambda row: all(_value(row, key) in several for key, several in values.items())
 
 
