@@ -126,11 +126,15 @@ class Journal:
             request_headers = cut_headers(request_headers, limit)
             response_headers = cut_headers(response_headers, limit)
             size = before + header_bytes(request_headers) + header_bytes(response_headers)
+        self._keep((entry, request_headers, response_headers), size)
+
+    def _keep(self, recorded: Recorded, size: int) -> None:
+        """Keep an entry, and number it; a shared journal keeps it in its store."""
         space = self._space
         with space.lock:
             self.last += 1
-            entry.number = self.last
-            self._entries.append((entry, request_headers, response_headers))
+            recorded[0].number = self.last
+            self._entries.append(recorded)
             self._sizes.append(size)
             self.bytes += size
             space.bytes += size
@@ -253,12 +257,16 @@ class Journal:
         return {"holds": holds, "found": len(numbers), "entries": numbers, "message": "\n".join(lines)}
 
     def _matching(self, query: Query | None, after: int = 0) -> Iterator[Recorded]:
+        for recorded in self._since(after):
+            if query is None or query.matches(*recorded[:2]):
+                yield recorded
+
+    def _since(self, after: int) -> Iterator[Recorded]:
+        """Return the entries with a number above ``after``; a shared journal reads them from its store."""
         with self._space.lock:
             entries = list(self._entries)
         skipped = max(0, after + 1 - entries[0][0].number) if entries else 0
-        for recorded in islice(entries, skipped, None):
-            if query is None or query.matches(*recorded[:2]):
-                yield recorded
+        return islice(entries, skipped, None)
 
 
 @dataclass(frozen=True, slots=True)
