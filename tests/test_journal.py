@@ -17,8 +17,8 @@ from oceanmock.admin_client import JournalFilters
 from oceanmock.apis import operations_by_api
 from oceanmock.clock import MILLISECOND, SECOND
 from oceanmock.errors import InputError
-from oceanmock.journal import MAX_COMPARED_ENTRIES, MAX_JOURNAL_TEXT, QUERY_KEYS, Journal, JournalSpace, Query
-from oceanmock.journal.entries import Entry
+from oceanmock.journal import MAX_COMPARED_ENTRIES, Journal, JournalSpace
+from oceanmock.journal.entries import MAX_JOURNAL_TEXT, QUERY_KEYS, Entry, Query
 from oceanmock.openapi import load_spec, operations_of, spec_path
 
 OPERATIONS = operations_by_api()

@@ -13,8 +13,8 @@ import time
 import tracemalloc
 from typing import Any
 
-from oceanmock.journal import MAX_JOURNAL_ENTRIES, Journal, Query
-from oceanmock.journal.entries import Entry
+from oceanmock.journal import MAX_JOURNAL_ENTRIES, Journal
+from oceanmock.journal.entries import Entry, Query
 
 ROUNDS = 20
 

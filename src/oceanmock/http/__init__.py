@@ -52,7 +52,7 @@ AsgiApp = Callable[..., Awaitable[None]]
 Encoded = tuple[int, Headers, bytes]
 """The status, the headers and the body of a response."""
 
-CLOSE_CONNECTION: Final = "oceanmock.close_connection"
+CLOSE: Final = "oceanmock.close_connection"
 """The scope's key for a function that closes the connection, where the server offers one."""
 REPEAT: Final = "oceanmock.repeat"
 """The scope's key for a function that returns the response to the same request, sent again byte for byte: for any

@@ -29,7 +29,8 @@ from oceanmock.engine.store import NoSuchSandbox, SandboxTaken, TooManySandboxes
 from oceanmock.engine.world import TaskItem
 from oceanmock.errors import CallerError, EnvironmentProblem, IdTaken, InputError, NoSuchTask
 from oceanmock.http.validation import hint_for, resolve
-from oceanmock.journal import MAX_STORE_BYTES, Query
+from oceanmock.journal import MAX_STORE_BYTES
+from oceanmock.journal.entries import Query
 from oceanmock.library import read_fault
 from oceanmock.openapi import operations_of, spec_path
 from oceanmock.report import report_of, report_text

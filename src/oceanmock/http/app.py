@@ -29,7 +29,7 @@ from oceanmock.engine.sandboxes import DEFAULT_SANDBOX, Sandboxes, SharedSandbox
 from oceanmock.engine.store import NoSuchSandbox, SandboxDeleted, StoreUnavailable, quoted_name
 from oceanmock.errors import CallerError
 from oceanmock.http import (
-    CLOSE_CONNECTION,
+    CLOSE,
     LOOP,
     REPEAT,
     AsgiApp,
@@ -382,7 +382,7 @@ class _Exchange:
             request.error = request.error or "The client did not wait for the answer."
             await self._record_late(status, headers, body)
         except CancelledError:
-            if CLOSE_CONNECTION not in self._scope:
+            if CLOSE not in self._scope:
                 raise
             await self._close(reset=False)  # the server stops
 
@@ -400,7 +400,7 @@ class _Exchange:
 
     async def _close(self, *, reset: bool) -> None:
         """Close or reset the connection; raise ConnectionResetError if the server cannot."""
-        close = self._scope.get(CLOSE_CONNECTION)
+        close = self._scope.get(CLOSE)
         if close is None:
             raise ConnectionResetError("the connection was cut on purpose")
         close(reset=reset)

@@ -29,17 +29,7 @@ from uvicorn.protocols.http.httptools_impl import HEADER_VALUE_RE, STATUS_LINE, 
 
 from oceanmock.api import Headers
 from oceanmock.errors import EnvironmentProblem
-from oceanmock.http import (
-    CLOSE_CONNECTION,
-    REPEAT,
-    AsgiApp,
-    Encoded,
-    bind,
-    bind_unix,
-    plain_error,
-    send_response,
-    url_of,
-)
+from oceanmock.http import CLOSE, REPEAT, AsgiApp, Encoded, bind, bind_unix, plain_error, send_response, url_of
 from oceanmock.masking import mask_error, mask_text
 
 Repeat = Callable[[], Encoded | None]
@@ -144,7 +134,7 @@ class _HttpProtocol(HttpToolsProtocol):
     An app with a method ``dispatch(scope, body)`` is called without a task when the whole of a request has arrived; it
     returns the response, which is sent with one write, or an ASGI app that sends it. Where it has put a function into
     the scope, as ``REPEAT``, that returns the response to the same bytes when they come again, so that a client that
-    polls is parsed once. Each request's scope has a function that closes the connection, ``CLOSE_CONNECTION``. Of
+    polls is parsed once. Each request's scope has a function that closes the connection, ``CLOSE``. Of
     pipelined requests, each receives ``http.disconnect``; uvicorn notifies only the newest (0.54: httptools_impl.py,
     connection_lost). Subclassed, since uvicorn has no hook for any of these.
     """
@@ -265,7 +255,7 @@ class _HttpProtocol(HttpToolsProtocol):
         super().on_message_begin()
         self._is_between_requests, self._is_in_head, self._head_bytes = False, True, 0
         self._begun += 1
-        self.scope[CLOSE_CONNECTION] = self.close  # type: ignore[typeddict-unknown-key]
+        self.scope[CLOSE] = self.close  # type: ignore[typeddict-unknown-key]
 
     def on_url(self, url: bytes) -> None:
         super().on_url(url)

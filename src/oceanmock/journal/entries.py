@@ -1,11 +1,12 @@
-"""One exchange of a sandbox, as the journal keeps it and as JSON shows it, and how far its values are from others."""
+"""One exchange of a sandbox, as the journal keeps it and as JSON shows it, and the queries that it is compared with."""
 
 from __future__ import annotations
 
 import base64
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from difflib import SequenceMatcher
 from fnmatch import fnmatchcase
 from functools import lru_cache
@@ -14,8 +15,9 @@ from urllib.parse import parse_qsl
 
 import orjson
 
-from oceanmock.masking import mask_body, mask_headers, mask_text
-from oceanmock.text import escape_unprintable, exchange_text, format_instant, shorten
+from oceanmock.errors import InputError
+from oceanmock.masking import MASK, is_secret, mask_body, mask_headers, mask_text
+from oceanmock.text import escape_unprintable, exchange_text, format_instant, parse_instant, shorten, suggest
 
 RawHeaders = Sequence[tuple[bytes, bytes]]
 TextHeaders = tuple[tuple[str, str], ...]
@@ -26,6 +28,13 @@ HEADER_BYTES: Final = 130
 """What a header takes beside its characters."""
 MAX_ALIGNED: Final = 100
 """The length of two texts together from which only their characters are compared, and not their order."""
+MAX_JOURNAL_TEXT: Final = 64 * 2**10
+"""Where a body and every other text of an entry is cut."""
+MAX_QUERY_VALUES: Final = 200
+MAX_QUERY_TEXT: Final = 1000
+
+Routes = Mapping[str, Mapping[str, Mapping[str, str]]]
+"""Each API's operations, and of each the path parameter of every kind: task, dag, node, …"""
 
 
 @dataclass(slots=True)  # frozen, each would take four times as long to make
@@ -281,3 +290,168 @@ def read_recorded(recorded: Recorded) -> Entry:
         response_headers=mask_headers(decode_headers(response)),
         response_body=mask_body(entry.response_body),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """The values that matching entries have; None matches any.
+
+    ``path`` is a pattern in which ``*`` is any text, slashes too. ``status`` is a status such as 200, or a class such
+    as 4xx. ``query`` and ``header`` map the names of parameters and headers to patterns; secrets are masked before they
+    are compared. ``since`` and ``until``, which is not included, are instants of the sandbox's clock. ``dag``, ``node``
+    and ``sub_task`` are obshell's generic ids, or the bare number at their end. ``body`` is JSON that the request's
+    body has: of an object these members, of a list all the items. ``routes`` tell which parameter has the id of a kind.
+    """
+
+    api: str | None = None
+    operation: str | None = None
+    method: str | None = None
+    path: str | None = None
+    status: int | str | None = None
+    caller: str | None = None
+    fault: str | None = None
+    stub: str | None = None
+    task: int | str | None = None
+    subtask: int | str | None = None
+    dag: int | str | None = None
+    node: int | str | None = None
+    sub_task: int | str | None = None
+    query: Mapping[str, str] | None = None
+    header: Mapping[str, str] | None = None
+    since: int | None = None
+    until: int | None = None
+    body: Any = None
+    routes: Routes = field(default_factory=dict, repr=False, compare=False, kw_only=True)
+
+    @classmethod
+    def of(cls, data: Mapping[str, Any], routes: Routes) -> Query:
+        """Return the query of a mapping. Raises InputError with everything wrong in it."""
+        problems = [text for key in data for text in _problems(key, data, routes)]
+        if problems:
+            raise InputError("\n".join(problems))
+        read = {key: _READERS[key](value) for key, value in data.items() if key in _READERS and value is not None}
+        return cls(**{**data, **read}, routes=routes)
+
+    def matches(self, entry: Entry, headers: RawHeaders = ()) -> bool:
+        """Return whether an entry, with the headers of its request, has all the values."""
+        entry = self.with_headers(entry, headers)
+        if not all(item.holds for item in self._compare_texts(entry)):
+            return False
+        if self.body is None:
+            return True
+        kind, body = body_value(entry.request_body)
+        return kind == "json" and has_values(body, self.body)
+
+    def with_headers(self, entry: Entry, headers: RawHeaders) -> Entry:
+        """Return the entry with the headers of its request, if they are compared."""
+        return entry if self.header is None else replace(entry, request_headers=mask_headers(decode_headers(headers)))
+
+    def compare(self, entry: Entry) -> Iterator[ComparedItem]:
+        """Yield each expected value beside the entry's; the body's last."""
+        yield from self._compare_texts(entry)
+        if self.body is not None:
+            kind, body = body_value(entry.request_body)
+            if kind in ("text", "base64"):
+                yield ComparedItem("body", "JSON", f"not JSON: {body}", holds=False)
+            yield from compare_values("body", self.body, body if kind == "json" else NO_VALUE)
+
+    def _compare_texts(self, entry: Entry) -> Iterator[ComparedItem]:
+        for name in _COMPARED_KEYS:
+            value = getattr(self, name)
+            if value is not None:
+                if name in _ID_KEYS:
+                    parameters = self.routes.get(entry.api, {}).get(entry.operation, {})
+                    actual = entry.ids.get(parameters.get(name, ""), "")
+                else:
+                    actual = "" if (item := getattr(entry, name)) is None else str(item)
+                is_same = _IS_SAME.get(name, str.__eq__)
+                yield ComparedItem(name, str(value), actual, is_same(str(value), actual))
+        at = microseconds_text(entry.at)
+        if self.since is not None:
+            yield ComparedItem("since", microseconds_text(self.since), at, entry.at >= self.since)
+        if self.until is not None:
+            yield ComparedItem("until", microseconds_text(self.until), at, entry.at < self.until)
+        if self.query is not None:
+            yield from compare_pairs("query", self.query, parse_qsl(entry.query, keep_blank_values=True))
+        if self.header is not None:
+            yield from compare_pairs("header", self.header, entry.request_headers)
+
+    def __str__(self) -> str:
+        values = {name: getattr(self, name) for name in _COMPARED_KEYS if name != "operation"}
+        parts = [f"{name} {value}" for name, value in values.items() if value is not None]
+        parts += [f"{name} {microseconds_text(at)}" for name in _TIME_KEYS if (at := getattr(self, name)) is not None]
+        for key in _PAIR_KEYS:
+            parts += [f"{key} {name}: {shown_value(name, text)}" for name, text in (getattr(self, key) or {}).items()]
+        if self.body is not None:
+            parts.append(f"body {mask_text(json_text(self.body))}")
+        subject = "a request" if self.operation is None else self.operation or "no operation"
+        return printable(f"{subject} with {', '.join(parts)}" if parts else subject)
+
+
+QUERY_KEYS: Final = tuple(key.name for key in fields(Query) if key.name != "routes")
+_ID_KEYS: Final = ("task", "subtask", "dag", "node", "sub_task")
+_COMPARED_KEYS: Final = ("api", "operation", "method", "path", *_ID_KEYS, "status", "caller", "fault", "stub")
+_TIME_KEYS: Final = ("since", "until")
+_PAIR_KEYS: Final = ("query", "header")
+_IS_SAME: Final[Mapping[str, Callable[[str, str], bool]]] = {
+    "method": lambda expected, actual: expected.upper() == actual.upper(),
+    "path": lambda expected, actual: fnmatchcase(actual, expected),
+    "status": lambda expected, actual: expected.lower() in (actual, f"{actual[:1]}xx"),
+    **dict.fromkeys(_ID_KEYS[2:], lambda expected, actual: is_id(actual, expected)),
+}
+_READERS: Final[Mapping[str, Callable[[Any], Any]]] = {
+    **dict.fromkeys(_TIME_KEYS, parse_instant),
+    "query": read_query,
+    "header": read_header,
+}
+
+
+def _problems(key: str, data: Mapping[str, Any], routes: Routes) -> Iterator[str]:  # noqa: PLR0912 (one for each key)
+    value = data[key]
+    if key not in QUERY_KEYS:
+        yield f"`{key}` is no key of a query of the journal\n  {suggest(key, QUERY_KEYS)}"
+    elif value is None:
+        return
+    elif key == "body":
+        if value_count(value) > MAX_QUERY_VALUES or len(json_text(value)) > MAX_JOURNAL_TEXT:
+            limits = f"{MAX_QUERY_VALUES} keys and values in {MAX_JOURNAL_TEXT // 2**10} KiB"
+            yield f"`body` has more than can be compared: {limits}"
+    elif key in _PAIR_KEYS:
+        try:
+            pairs = _READERS[key](value)
+        except (AttributeError, ValueError):
+            pairs = {}
+        texts = [*pairs, *pairs.values()]
+        if not pairs or "" in pairs:
+            form = "`a=1&b=*`" if key == "query" else "`Name: value`, one a line"
+            yield f"`{key}` is {shorten(repr(value), 200)}: give names and values as {form}, or as an object"
+        elif len(texts) > MAX_QUERY_VALUES or max(map(len, texts)) > MAX_QUERY_TEXT:
+            yield f"`{key}` has more than {MAX_QUERY_VALUES} texts, or one longer than {MAX_QUERY_TEXT:,} characters"
+    elif isinstance(value, str) and len(value) > MAX_QUERY_TEXT:
+        yield f"`{key}` is longer than {MAX_QUERY_TEXT:,} characters"
+    elif key == "status":
+        if isinstance(value, bool) or not re.fullmatch(r"(?i)[1-5](?:[0-9]{2}|xx)", str(value)):
+            yield f"`status` is {value!r}, which is no status such as 200, and no class such as 4xx"
+    elif key in _ID_KEYS:
+        if isinstance(value, bool) or not isinstance(value, int | str):
+            yield f"`{key}` is {value!r}, which is no id"
+    elif not isinstance(value, str):
+        yield f"`{key}` is {value!r}, which is no text"
+    elif key in _TIME_KEYS:
+        try:
+            parse_instant(value)
+        except ValueError as error:
+            yield f"`{key}`: {error}"
+    elif key == "api" and value not in routes:
+        yield f"`api` is {value!r}, which oceanmock does not know\n  {suggest(value, list(routes))}"
+    elif key == "operation" and value:
+        api = data.get("api")
+        existing = [id for name, ids in routes.items() if name == api or api not in routes for id in ids]
+        if value not in existing:
+            subject = f"{api} does not know" if api in routes else "neither API knows"
+            yield f"`operation` is {value!r}, which {subject}\n  {suggest(value, existing)}"
+
+
+def shown_value(name: str, value: str) -> str:
+    """Return a value as messages show it, without secrets."""
+    return f'"{MASK}"' if is_secret(name, value) else mask_text(value)

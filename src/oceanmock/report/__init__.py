@@ -30,8 +30,8 @@ from oceanmock.clock import SECOND
 from oceanmock.engine.faults import FaultStatistics
 from oceanmock.engine.machine import TIME, Label, format_label, parse_label
 from oceanmock.engine.sandbox import Sandbox
-from oceanmock.journal import Journal, Query
-from oceanmock.journal.entries import Entry, body_value
+from oceanmock.journal import Journal
+from oceanmock.journal.entries import Entry, Query, body_value
 from oceanmock.observations import observations, requested_operation
 from oceanmock.text import escape_unprintable, plural
 
