@@ -124,9 +124,11 @@ class Api:
     @property
     def spec(self) -> Spec:
         """Return the contract without its submits, read once; one of somebody else's is checked. Raises InputError."""
-        from oceanmock.openapi import load_checked_spec, load_task_spec, spec_path  # noqa: PLC0415 (slow)
+        from oceanmock.openapi import load_checked_spec, load_spec, spec_path  # noqa: PLC0415 (slow)
 
-        return load_task_spec(spec_path(self.name)) if self.contract is None else load_checked_spec(self.contract)
+        if self.contract is not None:
+            return load_checked_spec(self.contract)
+        return load_spec(spec_path(self.name), without_submits=True)
 
     @property
     def submits(self) -> tuple[Operation, ...]:

@@ -25,6 +25,7 @@ from typing import Any, Final, TypeVar
 from oceanmock.errors import EnvironmentProblem, InputError
 
 Spec = Mapping[str, Any]
+Loaded = TypeVar("Loaded")
 
 METHODS: Final = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
 INTEGER_BOUNDS: Final = {"int32": (-(2**31), 2**31 - 1), "int64": (-(2**63), 2**63 - 1)}
@@ -53,8 +54,7 @@ def data_folder(name: str) -> Path:
     """Return the folder ``openapi`` or ``scenarios`` of the checkout, else of the wheel."""
     package = Path(__file__).parent
     checkout = package.parents[1]
-    homes = (checkout, package) if (checkout / "pyproject.toml").is_file() else (package,)
-    for home in homes:
+    for home in (checkout, package) if (checkout / "pyproject.toml").is_file() else (package,):
         if (home / name).is_dir():
             return home / name
     raise EnvironmentProblem(
@@ -90,17 +90,14 @@ def spec_path(api: str) -> Path:
     return data_folder("openapi") / f"{api}.yaml"
 
 
-def load_spec(path: Path) -> Spec:
+def load_spec(path: Path, *, without_submits: bool = False) -> Spec:
     """Return the contract in a file, read once per version of the file; do not change it.
 
-    Raises InputError with the place if it is not YAML or not an OpenAPI document.
+    ``without_submits`` leaves out what is marked ``x-submit``: the operations that start something. That part is kept
+    apart, so that a server that is sent no submit does not hold the rest. Raises InputError with the place if it is not
+    YAML or not an OpenAPI document.
     """
-    return _load(_read_spec, path)
-
-
-def load_task_spec(path: Path) -> Spec:
-    """Return the contract in a file without what is marked ``x-submit``: the operations that start something."""
-    return _load(_read_task_spec, path)
+    return _load(_read_spec, path, without_submits)
 
 
 def load_submits(path: Path) -> tuple[Operation, ...]:
@@ -108,41 +105,32 @@ def load_submits(path: Path) -> tuple[Operation, ...]:
     return _load(_read_submits, path)
 
 
-Loaded = TypeVar("Loaded")
-
-
-def _load(read: Callable[[Path, int], Loaded], path: Path) -> Loaded:
+def _load(read: Callable[..., Loaded], path: Path, *options: bool) -> Loaded:
     try:
-        return read(path, path.stat().st_mtime_ns)
+        return read(path, path.stat().st_mtime_ns, *options)
     except OSError as problem:
         raise EnvironmentProblem(f"cannot read the contract {path}: {problem.strerror}") from None
 
 
 @lru_cache(maxsize=16)
-def _read_spec(path: Path, _version: int) -> Spec:
+def _read_spec(path: Path, _version: int, without_submits: bool) -> Spec:
     content = path.read_bytes()
-    spec: Spec = compiled(path, content, lambda: _parse_spec(path, content))
+
+    def parse() -> Spec:
+        spec = _parse_spec(path, content)
+        if not without_submits:
+            return spec
+        paths = {at: item for at, own in spec["paths"].items() if set(item := _without_submits(own)) & {*METHODS}}
+        components = {kind: _without_submits(named) for kind, named in spec.get("components", {}).items()}
+        return {**_without_submits(spec), "paths": paths, **({"components": components} if components else {})}
+
+    spec: Spec = compiled(path, content, parse, "tasks." if without_submits else "")
     return spec
 
 
 @lru_cache(maxsize=16)
 def _read_submits(path: Path, version: int) -> tuple[Operation, ...]:
-    return operations_of(_read_spec(path, version), are_submits=True)
-
-
-@lru_cache(maxsize=16)
-def _read_task_spec(path: Path, _version: int) -> Spec:
-    """Return a part that is kept apart, so that a server that is sent no submit does not hold the rest."""
-    content = path.read_bytes()
-
-    def parse() -> Spec:
-        spec = _parse_spec(path, content)
-        paths = {at: item for at, own in spec["paths"].items() if set(item := _without_submits(own)) & {*METHODS}}
-        components = {kind: _without_submits(named) for kind, named in spec.get("components", {}).items()}
-        return {**_without_submits(spec), "paths": paths, **({"components": components} if components else {})}
-
-    spec: Spec = compiled(path, content, parse, "tasks.")
-    return spec
+    return operations_of(_read_spec(path, version, False), are_submits=True)
 
 
 def _without_submits(node: Spec) -> dict[str, Any]:
@@ -185,10 +173,8 @@ def operations_of(spec: Spec, *, are_submits: bool = False) -> tuple[Operation, 
     operations = list[Operation]()
     for path, item in spec["paths"].items():
         for method in METHODS:
-            if method not in item:
-                continue
-            definition = item[method]
-            if ("x-submit" in definition) is not are_submits:
+            definition = item.get(method)
+            if definition is None or ("x-submit" in definition) is not are_submits:
                 continue
             if "operationId" not in definition:
                 raise InputError(f"{method.upper()} {path} has no operationId. Give it one.")
@@ -239,9 +225,8 @@ def check_spec(path: Path) -> list[str]:
         return [str(mistake)]
     if not str(spec.get("openapi", "")).startswith("3.0."):
         return [f"{path}: 'openapi' must be 3.0.x; connexion does not read {spec.get('openapi')!r}."]
-    errors = OpenAPIV30SpecValidator(copy.deepcopy(spec)).iter_errors()
     lines = list[str]()
-    for error in errors:
+    for error in OpenAPIV30SpecValidator(copy.deepcopy(spec)).iter_errors():
         steps = (str(step).replace("~", "~0").replace("/", "~1") for step in error.path)
         lines.append(f"{path}: #/{'/'.join(steps)}: {error.message.splitlines()[0]}")
     return lines
