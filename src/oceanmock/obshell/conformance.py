@@ -9,6 +9,7 @@ operator may be accepted or refused.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, Literal
 from urllib.parse import unquote
@@ -17,21 +18,8 @@ import orjson
 
 from oceanmock.checks import UNDECIDED, Exchange, Probe, TargetApi, WalkAction
 from oceanmock.observations import Observation
-from oceanmock.obshell.api import (
-    API,
-    DAG_PATH,
-    ERR_CODES_SINCE,
-    INFO_PATH,
-    OB_AVAILABLE,
-    PREFIX,
-    STATUS_PATH,
-    TASK_PREFIX,
-    GenericId,
-    InvalidGenericId,
-    contract_version,
-    local_id,
-    parse_generic_id,
-)
+from oceanmock.obshell import api
+from oceanmock.obshell.api import API, TASK_PREFIX, GenericId, InvalidGenericId, local_id, parse_generic_id
 from oceanmock.obshell.scenario import Scenario
 from oceanmock.text import plural
 
@@ -81,7 +69,7 @@ _RECORDED_FLAGS: Final[Mapping[str, Mapping[str, str]]] = {
 class ObshellTarget(TargetApi):
     """An agent of obshell."""
 
-    preflight_path = INFO_PATH
+    preflight_path = api.INFO_PATH
     is_preflight_open = True
     read_path = f"{TASK_PREFIX}/dag/agent/unfinish"
     failed_path = f"{TASK_PREFIX}/dag/unfinish?show_details=false"
@@ -124,8 +112,7 @@ class ObshellTarget(TargetApi):
         }
 
     def list_path(self, script: Any) -> str:
-        store = "ob" if script.scope == "cluster" else "agent"
-        return f"{TASK_PREFIX}/dags/{store}?show_details=true"
+        return f"{TASK_PREFIX}/dags/{'ob' if script.scope == 'cluster' else 'agent'}?show_details=true"
 
     def own_id(self, script: Any, address: tuple[str, int] | None) -> str | None:
         if script.id is None:
@@ -154,11 +141,12 @@ class ObshellTarget(TargetApi):
         if identity == "SINGLE":
             return ""
         if identity == CLUSTER_AGENT:
-            state = (_object(read(STATUS_PATH))).get("obState", OB_AVAILABLE)
-            return "" if state == OB_AVAILABLE else f"the target is a CLUSTER AGENT whose obState is {state}: {why}."
+            state = _object(read(api.STATUS_PATH)).get("obState", api.OB_AVAILABLE)
+            is_connected = state == api.OB_AVAILABLE
+            return "" if is_connected else f"the target is a CLUSTER AGENT whose obState is {state}: {why}."
         if identity != "MASTER":
             return f"the target's identity is {identity or 'not known'}, so that it is not alone: {why}."
-        responses = [read(f"{PREFIX}/{path}") for path in COMPANY]
+        responses = [read(f"{api.PREFIX}/{path}") for path in COMPANY]
         own = values["own_address"]
         others = {address for item in responses for address in _addresses(_object(item)) if address != own}
         if others:
@@ -168,11 +156,7 @@ class ObshellTarget(TargetApi):
         return "" if responses[0].status in (200, 400, 404) else f"who is beside the MASTER could not be read: {why}."
 
     def is_looked_up(self, id: str) -> bool:
-        try:
-            parse_generic_id(id)
-        except InvalidGenericId:
-            return False
-        return True
+        return _parsed(id) is not None
 
     def unknown_ids(self, address: tuple[str, int] | None, identity: str) -> list[str | int]:
         ids: list[str | int] = []
@@ -190,20 +174,13 @@ class ObshellTarget(TargetApi):
             data = None
         members = data.items() if isinstance(data, dict) else ()
         ids = [value for key, value in members if key.lower() == "id" and isinstance(value, str)]
-        for text in (*path.split("/"), *ids):
-            try:
-                id = parse_generic_id(unquote(text))
-            except InvalidGenericId:
-                continue
-            if id.ip is not None:
+        for id in map(_parsed, map(unquote, (*path.split("/"), *ids))):
+            if id is not None and id.ip is not None:
                 yield str(id.ip), id.port
 
     def equivalent_ids(self, id: str) -> set[str]:
         """Return an id and its canonical form."""
-        try:
-            return {id, str(parse_generic_id(id))}
-        except InvalidGenericId:
-            return {id}
+        return {id, str(_parsed(id) or id)}
 
     def knowledge(self, version: str, scenarios: Sequence[Any] | None = None) -> Knowledge:
         """Return the flags of some scenarios' dags, by number or nodes; without any, the recorded ones."""
@@ -232,11 +209,11 @@ class ObshellTarget(TargetApi):
         if not isinstance(stage, int) or not 1 <= stage <= len(task.parts):
             return
         flags = knowledge.flags
-        has_err_codes = contract_version(knowledge.version) >= ERR_CODES_SINCE  # as nodeHandler
+        has_err_codes = api.contract_version(knowledge.version) >= api.ERR_CODES_SINCE  # as nodeHandler
         for operator in (*self.goals, *UNROUTED_OPERATORS):
             what = f"{operator} of the dag, which is {task.words} at stage {stage},"
-            expected = _expected_of_dag(operator, task, flags)
-            yield _action(operator, what, DAG_PATH.format(id=id), expected, task.words, has_err_codes=has_err_codes)
+            expected, target = _expected_of_dag(operator, task, flags), api.DAG_PATH.format(id=id)
+            yield _action(operator, what, target, expected, task.words, has_err_codes=has_err_codes)
         for place, node in enumerate(task.parts if has_err_codes else ()):
             operators: dict[str, Expected] = {"PASS": (False, "Task.Node.Operator.PassNotFailedDag")}
             if task.state == "FAILED" and node.state != "FAILED":
@@ -252,6 +229,12 @@ class ObshellTarget(TargetApi):
 
 
 CONFORMANCE: Final = ObshellTarget()
+
+
+def _parsed(id: str) -> GenericId | None:
+    with suppress(InvalidGenericId):
+        return parse_generic_id(id)
+    return None
 
 
 def _object(exchange: Exchange) -> Mapping[str, Any]:

@@ -3,9 +3,8 @@
 A dag is a row of nodes, run strictly one at a time; a node has one sub task per agent. Every decision is made on the
 scheduler's tick, once a second; only a sub task's own run takes its own time in between. One stage costs two ticks: on
 one the node starts and its sub tasks with it, on the first one after they all ended the node ends and the stage moves,
-and the next node starts one tick later. The *script* says what each run of each sub task does; the *history* is every
-state the dag passes through, each with the changes that led to it, computed at the start and at every operator. The
-cause of a change is ``start``, ``tick``, ``run ended``, ``stage`` or an operator.
+and the next node starts one tick later. The cause of a change is ``start``, ``tick``, ``run ended``, ``stage`` or an
+operator.
 
 Facts: github.com/oceanbase/obshell at 61ee147 (ob/agent/engine/scheduler, ob/agent/service/task), and recordings of a
 running obshell 4.5.0.0 (tests/data/obshell), which outrank it. What may follow what is the table of ``transitions``.
@@ -83,10 +82,10 @@ def lines_of(sub_task: SubTaskState, instant: int) -> Iterator[tuple[int, int, s
 
 
 def operate(history: History, operator: Operator, instant: int, node: int | None = None) -> History:
-    """Return the history that follows an operator on the dag, or one node, at ``instant``.
+    """Return the history that follows an operator on the dag, or the node at a position.
 
-    ``node`` is a position. Raises IllegalOperator when the dag's state or a flag does not allow it, and then
-    ``history`` is still valid; ValueError for an operator that has no such route.
+    Raises IllegalOperator when the dag's state or a flag does not allow it; ValueError for an operator that has no such
+    route.
     """
     kind, routes = ("dag", tuple(_OPERATORS)) if node is None else ("node", ("PASS",))
     if operator not in routes:
@@ -95,15 +94,14 @@ def operate(history: History, operator: Operator, instant: int, node: int | None
 
 
 def _continued(history: History, operator: Operator, instant: int, node: int | None) -> History:
-    before, kind = view_at(history, instant), "dag" if node is None else "node"
+    before = view_at(history, instant)
+    cause, target = (f"dag.{operator}", ()) if node is None else (f"node.{operator}", (node,))
     after = _operated(history, operator, replace(before, at=instant), node)
-    target = () if node is None else (node,)
-    after = engine.changed(before, after, f"{kind}.{operator}", target=target)
+    after = engine.changed(before, after, cause, target=target)
     return history.continued(instant, _unfold(history.script, history.rules, after))
 
 
 def allows(history: History, operator: Operator, instant: int, *, node: int | None = None) -> bool:
-    """Return whether the operator would be accepted at ``instant``."""
     try:
         _operated(history, operator, replace(view_at(history, instant), at=instant), node)
     except IllegalOperator:
@@ -121,9 +119,8 @@ def holds_lock(script: DagScript, dag: DagState) -> bool:
 
     (service/task/dag.go:565-601.)
     """
-    if not script.is_maintenance or dag.is_finished:
-        return False
-    return dag.state != "FAILED" or not script.nodes[dag.stage - 1].failure_exit
+    gives_back = dag.state == "FAILED" and script.nodes[dag.stage - 1].failure_exit
+    return script.is_maintenance and not dag.is_finished and not gives_back
 
 
 def node_of_lock(dag: DagState, operator: Operator, node: int | None) -> int | None:
@@ -253,7 +250,8 @@ def _unfold(script: DagScript, rules: Rules, dag: DagState) -> Iterator[DagState
     """Yield every state from this one on, until nothing is due any more; ticks that only wait are not visited."""
     busy: Iterable[int] = range(len(dag.nodes))
     while True:
-        ends = {place: _ends(dag.nodes[place]) for place in {*busy, dag.stage - 1}}
+        nodes = {place: dag.nodes[place] for place in {*busy, dag.stage - 1}}
+        ends = {at: [it.due for it in node.sub_tasks if it.due is not None] for at, node in nodes.items()}
         busy = [place for place in ends if ends[place]]
         due = [min(ends[place]) for place in busy]
         tick = engine.next_tick(dag.at, rules.tick, rules.phase)
@@ -277,16 +275,9 @@ def _unfold(script: DagScript, rules: Rules, dag: DagState) -> Iterator[DagState
     yield dag
 
 
-def _ends(node: NodeState) -> list[int]:
-    """Return when the runs under way end."""
-    return [item.due for item in node.sub_tasks if item.due is not None]
-
-
 def _end_runs(node: NodeState, instant: int) -> NodeState:
-    """End the runs of a node that are due."""
-    return replace(
-        node, sub_tasks=tuple([_end_run(item, instant) if item.due == instant else item for item in node.sub_tasks])
-    )
+    sub_tasks = tuple([_end_run(item, instant) if item.due == instant else item for item in node.sub_tasks])
+    return replace(node, sub_tasks=sub_tasks)
 
 
 def _end_run(sub_task: SubTaskState, instant: int, *, last_words: str | None = None) -> SubTaskState:
