@@ -97,7 +97,6 @@ class Agent(Address):
 
     @cached_property
     def zone(self) -> tzinfo:
-        """Return the time zone."""
         return UTC if self.timezone == "UTC" else ZoneInfo(self.timezone)
 
 
@@ -129,7 +128,6 @@ class Switches(Model):
     """The quirks that this server shall not have: names, or `all`."""
 
     def has(self, quirk: QuirkName) -> bool:
-        """Return whether the server has a quirk."""
         return not {"all", quirk} & set(self.quirks_off)
 
 

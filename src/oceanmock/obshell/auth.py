@@ -1,8 +1,7 @@
 """Authenticate and encrypt obshell's requests, on the client's side and on the server's.
 
 A client encrypts a JSON object with the server's public key, in blocks (RSA), and sends it in a header: a password, and
-the AES key and IV of the body. ``Sealed`` does so for a request of httpx or requests. The server opens both
-(``open_header``, ``open_body``) and checks the opened header in the real server's order (``access_error``). Opening
+the AES key and IV of the body. The server opens both, and checks the opened header in the real server's order. Opening
 raises ObshellError and nothing else; messages end in Go's own error texts.
 
 Facts: github.com/oceanbase/obshell at 61ee147, ob/agent/lib/crypto/{rsa,aes}.go, ob/agent/secure/{header,body}.go,
@@ -54,8 +53,6 @@ OLD_RSA_BITS: Final = 512
 RSA_EXPONENT: Final = 65537
 AES_BYTES: Final = 16
 """The size of the AES key, of the IV and of a block."""
-PKCS1_PADDING_BYTES: Final = 11
-"""The bytes of each block that PKCS#1 v1.5 takes."""
 MAX_HEADER_BLOCKS: Final = 32
 """How many RSA blocks of a header are opened. obshell's SDK sends one for every 53 bytes: three for a GET."""
 DECRYPTION_ERROR: Final = "crypto/rsa: decryption error"
@@ -67,10 +64,9 @@ SECURITY_HEADERS: Final[tuple[HeaderName, ...]] = (AGENT_HEADER, ROOT_HEADER)
 """The headers with credentials; the first that is present decides (middleware.go:413-428)."""
 
 FETCH_TIMEOUT_S: Final = 10.0
-GZIP: Final = 16 + zlib.MAX_WBITS
 MAX_AGENT_BYTES: Final = 2**20
 """The length of what an agent states of itself, once it is decompressed."""
-OPEN_ROUTES: Final = frozenset({"info", "secret", "time", "git-info", "status"})
+OPEN_ROUTES: Final = ("info", "secret", "time", "git-info", "status")
 """Routes that need no authentication (agent_route.go:102-107)."""
 OBPROXY_ROUTE: Final = re.compile(r"task/\w+/[45]")
 """Routes of obproxy's tasks, which only the agent's own password opens (task_dto.go)."""
@@ -98,7 +94,7 @@ def fetch_agent(url: str, *, verify: bool | str = True) -> Mapping[str, Any]:
             response = connection.getresponse()
             status, content = response.status, response.read()
             if response.headers.get("Content-Encoding", "").lower() == "gzip":  # though it was not accepted
-                content = zlib.decompressobj(GZIP).decompress(content, MAX_AGENT_BYTES)
+                content = zlib.decompressobj(16 + zlib.MAX_WBITS).decompress(content, MAX_AGENT_BYTES)
     except (OSError, HTTPException, ValueError, zlib.error) as problem:
         raise EnvironmentProblem(f"{url} does not answer ({problem}).") from None
     data = None
@@ -139,7 +135,7 @@ class Sealed(Signer):
         agent, slash, route = str(outgoing.url).partition(f"{PREFIX}/")
         if not slash or route.partition("?")[0] in OPEN_ROUTES:
             return request
-        body, keys = body_of(outgoing), new_keys()
+        body, keys = body_of(outgoing), secrets.token_bytes(2 * AES_BYTES)
         if body:
             outgoing = with_body(outgoing, seal_body(body, keys))
         outgoing.plain_body = body
@@ -192,18 +188,14 @@ def make_private_key(bits: int = RSA_BITS) -> bytes:
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import rsa
 
+    if bits == RSA_BITS:
+        key = rsa.generate_private_key(RSA_EXPONENT, bits)
+    else:  # cryptography makes no shorter key, but reads one, and checks its primes
+        p, q = _make_prime(bits // 2), _make_prime(bits // 2)
+        d, public = pow(RSA_EXPONENT, -1, (p - 1) * (q - 1)), rsa.RSAPublicNumbers(RSA_EXPONENT, p * q)
+        key = rsa.RSAPrivateNumbers(p, q, d, d % (p - 1), d % (q - 1), pow(q, -1, p), public).private_key()
     pkcs8, plain = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    key = rsa.generate_private_key(RSA_EXPONENT, bits) if bits == RSA_BITS else _make_short_key(bits)
     return key.private_bytes(serialization.Encoding.DER, pkcs8, plain)
-
-
-def _make_short_key(bits: int) -> rsa.RSAPrivateKey:
-    """Return a new key of fewer bits than ``cryptography`` makes one of; it checks the primes."""
-    from cryptography.hazmat.primitives.asymmetric import rsa
-
-    p, q = _make_prime(bits // 2), _make_prime(bits // 2)
-    d, public = pow(RSA_EXPONENT, -1, (p - 1) * (q - 1)), rsa.RSAPublicNumbers(RSA_EXPONENT, p * q)
-    return rsa.RSAPrivateNumbers(p, q, d, d % (p - 1), d % (q - 1), pow(q, -1, p), public).private_key()
 
 
 def _make_prime(bits: int) -> int:
@@ -215,7 +207,6 @@ def _make_prime(bits: int) -> int:
 
 
 def read_key(der: bytes) -> ServerKey:
-    """Return the key of a private key in DER."""
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import rsa
 
@@ -250,7 +241,6 @@ class Header:
 
     @property
     def is_for_agent(self) -> bool:
-        """Return True for the header that holds the agent's own password."""
         return self.name == AGENT_HEADER
 
 
@@ -354,11 +344,6 @@ def open_body(body: bytes, keys: bytes) -> bytes:
     return text[: len(text) - text[-1]]
 
 
-def new_keys() -> bytes:
-    """Return an AES key and an IV for one request."""
-    return secrets.token_bytes(2 * AES_BYTES)
-
-
 def seal_header(public_key: str, fields: Mapping[str, Any]) -> str:
     """Encrypt a JSON object as the value of a security header; bytes in it become base64.
 
@@ -373,7 +358,7 @@ def seal_header(public_key: str, fields: Mapping[str, Any]) -> str:
     if not isinstance(key, rsa.RSAPublicKey):
         raise EnvironmentProblem(f"{public_key[:40]!r} is no public key of an obshell: Base64 of an RSA key in DER.")
     text = json.dumps(fields, default=_base64).encode()
-    size = key.key_size // 8 - PKCS1_PADDING_BYTES
+    size = key.key_size // 8 - 11  # PKCS#1 v1.5 takes so many bytes of a block
     pieces = [text[at : at + size] for at in range(0, len(text), size)]
     return _base64(b"".join(key.encrypt(piece, padding.PKCS1v15()) for piece in pieces))
 
@@ -425,19 +410,19 @@ def access_error(
     return (_obproxy_task if is_obproxy_task else _by_identity)(agent, header, now_s)
 
 
-def session_error(header: Header, end_s: int, *, now_s: int) -> ObshellError | None:
-    """Return the error of a header's session that ends at a second, 0 for none (middleware.go:646-657), else None."""
-    word = "expired" if end_s else "invalid"
-    error = None if now_s <= end_s else _error(f"Session{word.capitalize()}", f"Session is {word}")
-    return _error("Expired", "Authentication expired") if _timestamp(header, now_s) is not None else error
-
-
 def _obproxy_task(agent: Agent, header: Header, now_s: int) -> ObshellError | None:
     if not header.is_for_agent:
         return _with_agent_password("this route only support agent password")
     if agent.agent_password is None:
         return _unauthorized("AgentPasswordNotInitialized", "Agent password is not initialized")
     return _check_password(header, agent.agent_password, now_s, name="Agent")
+
+
+def session_error(header: Header, end_s: int, *, now_s: int) -> ObshellError | None:
+    """Return the error of a header's session that ends at a second, 0 for none (middleware.go:646-657), else None."""
+    word = "expired" if end_s else "invalid"
+    error = None if now_s <= end_s else _error(f"Session{word.capitalize()}", f"Session is {word}")
+    return _error("Expired", "Authentication expired") if _timestamp(header, now_s) is not None else error
 
 
 def _by_identity(agent: Agent, header: Header, now_s: int) -> ObshellError | None:

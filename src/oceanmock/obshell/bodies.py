@@ -33,7 +33,6 @@ Place = TypeVar("Place")
 
 
 def dags_of(request: Request) -> Dags:
-    """Return the dags of a request's sandbox."""
     return request.sandbox.world(Dags)
 
 
@@ -45,7 +44,6 @@ def place_of(request: Request) -> int:
 
 
 def agent_of(request: Request) -> Agent:
-    """Return the agent that responds."""
     return dags_of(request).agent_at(place_of(request))
 
 
@@ -55,17 +53,14 @@ def time_of(request: Request, instant: int) -> str:
 
 
 def has_quirk(request: Request, quirk: QuirkName) -> bool:
-    """Return True for a quirk of the real server that is not switched off."""
     return dags_of(request).switches.has(quirk)
 
 
 def holds_oceanbase(request: Request) -> bool:
-    """Return True for an agent of a cluster."""
     return agent_of(request).identity == "CLUSTER AGENT"
 
 
 def contract_of(request: Request) -> Version:
-    """Return the version of the contract of the agent that responds."""
     return contract_version(dags_of(request).version_at(place_of(request)))
 
 
@@ -86,7 +81,6 @@ def authority(agent: Address | GenericId) -> str:
 
 
 def read_id(request: Request) -> GenericId:
-    """Return the id in the path. Raises InvalidGenericId."""
     return parse_generic_id(request.parameters["id"])
 
 
@@ -192,7 +186,6 @@ def operator_errors(view: DagView) -> Iterator[None]:
 
 
 def under_maintenance(dag: Dag, own: Address, error: UnderMaintenance, outer: str) -> ObshellError:
-    """Return the error of a dag that cannot take its lock."""
     if dag.scope == "agent":
         return error_of("Agent.UnderMaintenance", outer=outer, agent=authority(own))
     if isinstance(dag.maintenance, TenantLock) and error.tenant is not None:
@@ -327,7 +320,6 @@ def info_json(request: Request) -> Json:
 
 
 def all_status_json(request: Request) -> Json:
-    """Return the state of every agent of the cluster."""
     dags = dags_of(request)
     return {
         authority(dags.agent_at(place)): status_json(request, place) for place in dags.cluster_of(place_of(request))

@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
-from http import HTTPStatus
+from http.client import responses
 from typing import TYPE_CHECKING, Final, Literal
 
 from oceanmock.api import ApiError, Response
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from oceanmock.obshell.api import QuirkName
 
 AUTH_FAILED: Final = 10008
-PHRASES: Final = {status.value: status.phrase for status in HTTPStatus}
 
 Stage = Literal["handler", "recovery", "header", "body", "panic"]
 PANICS: Final = frozenset[Stage](("recovery", "panic"))
@@ -55,7 +54,6 @@ class ObshellError(CallerError):
 
     @property
     def breaks_contract(self) -> bool:
-        """Return whether the contract does not allow the request."""
         return self.err_code in ("Common.BindJsonFailed", "Common.IllegalArgument")
 
 
@@ -143,7 +141,6 @@ def error_of(err_code: str, **values: object) -> ObshellError:
 
 
 def not_found(why: str = "record not found") -> ObshellError:
-    """Return the error of a dag, node or sub task that does not exist."""
     return error_of("Task.NotFound", why=why)
 
 
@@ -156,7 +153,7 @@ def not_holding(*, is_task: bool = False) -> ObshellError:
 
 def panic(stage: Stage = "recovery") -> ObshellError:
     """Return the error after the server recovered from a panic."""
-    return replace(error_of("Common.Unexpected", why=PHRASES[500]), stage=stage)
+    return replace(error_of("Common.Unexpected", why=responses[500]), stage=stage)
 
 
 def in_chinese(message: str) -> str:
@@ -190,7 +187,7 @@ def response_error(error: Exception) -> ObshellError:
             message = "Unauthorized: OceanBase password is incorrect"
             result = ObshellError(401, "Security.Authentication.IncorrectOceanbasePassword", message, AUTH_FAILED)
         case ApiError(kind="fault", status=status):
-            phrase = PHRASES.get(status, f"status {status}")
+            phrase = responses.get(status, f"status {status}")
             result = replace(error_of("Common.Unexpected", why=phrase), status=status)
         case ApiError(kind="unknown path" | "wrong method"):  # gin has one handler for both
             message, old = "Element not found: 404 not found", "Bad request: 404 not found"
@@ -269,13 +266,13 @@ def in_old_format(error: ObshellError) -> ObshellError:
     """Return the error in the format before 4.3.1: a number, and no errCode."""
     message = error.old_message or error.message
     families = (values for prefix, values in _OLD_FAMILIES if (error.err_code or "").startswith(prefix))
-    family = next(families, None)
-    if family is not None:
+    if (family := next(families, None)) is not None:
+        status, code = family
         message = f"Known error: {message}" if family == _KNOWN_ERROR else message
-        return replace(error, status=family[0], code=family[1], err_code=None, message=message)
-    if message.startswith("Task not found: "):
-        return replace(error, status=404, code=2300, err_code=None, message=message)
-    code = 1000 if error.status == 404 else 1002  # 1002 is an unexpected error
-    if message.startswith("Known error: "):
-        code = _KNOWN_ERROR[1]
-    return replace(error, code=code, err_code=None, message=message)
+    elif message.startswith("Task not found: "):
+        status, code = 404, 2300
+    elif message.startswith("Known error: "):
+        status, code = error.status, _KNOWN_ERROR[1]
+    else:
+        status, code = error.status, 1000 if error.status == 404 else 1002  # an unexpected error
+    return replace(error, status=status, code=code, err_code=None, message=message)

@@ -98,7 +98,6 @@ class DagExplainer(Explainer[DagState]):
         return f"{self._run_of(after, change.part)} ends {change.after[0]} after {took}{ends_with(log)}"
 
     def _effect(self, before: DagState, after: DagState, operator: str) -> str:
-        """Return what an operator does."""
         if operator == "dag.ROLLBACK":
             return f"what has run is undone stage by stage, from {self._stage(after.stage)}, down to 1"
         if operator == "dag.RETRY":
@@ -201,7 +200,6 @@ class DagExplainer(Explainer[DagState]):
 
     @classmethod
     def picture(cls, scenario: Scenario, script: Dag, actor: Actor) -> tuple[str, Iterator[str], list[list[str]]]:
-        """Return the title of a dag, its nodes and the labels of their sub tasks."""
         agent, title = scenario.members[scenario.place_of(script)], f"dag {actor.name}"
         if script.id is not None:
             title = f"dag {script.id} {actor.name}  {CONFORMANCE.own_id(script, (agent.ip, agent.port))}"

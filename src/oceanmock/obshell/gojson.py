@@ -11,8 +11,7 @@ import binascii
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, AnyStr, Final
+from typing import Any, AnyStr, Final, NamedTuple
 from urllib.parse import unquote_plus
 
 from oceanmock.errors import CallerError
@@ -60,7 +59,7 @@ def parse_int(text: str) -> int:
     return int(text)
 
 
-_BROKEN_ESCAPE: Final = re.compile("%(?![0-9a-fA-F]{2})")
+_BROKEN_FIELD: Final = re.compile("%(?![0-9a-fA-F]{2})|;")
 
 
 def query_value(query: str, name: str) -> str | None:
@@ -70,9 +69,7 @@ def query_value(query: str, name: str) -> str | None:
     """
     for field in query.split("&"):
         key, _, value = field.partition("=")
-        if ";" in field or _BROKEN_ESCAPE.search(field):
-            continue
-        if unquote_plus(key) == name:
+        if unquote_plus(key) == name and not _BROKEN_FIELD.search(field):
             return unquote_plus(value)
     return None
 
@@ -101,22 +98,19 @@ def base64_prefix(text: bytes) -> tuple[bytes, int | None]:
 
 
 def base64_bytes(text: bytes) -> bytes:
-    """Return the bytes of a whole base64 text. Raises Unreadable."""
     value, wrong_at = base64_prefix(text)
     if wrong_at is not None:
         raise Unreadable(f"illegal base64 data at input byte {wrong_at}")
     return value
 
 
-@dataclass(frozen=True, slots=True)
-class Number:
+class Number(NamedTuple):
     """A JSON number, as it is written."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Object:
+class Object(NamedTuple):
     """A JSON object: its pairs in their order, doubles and all."""
 
     pairs: list[tuple[str, Any]]
@@ -199,7 +193,6 @@ def _invalid(text: str, place: int, context: str) -> str:
 
 
 def _end(pattern: re.Pattern[AnyStr], text: AnyStr, place: int) -> int:
-    """Return where a match that begins at ``place`` ends."""
     match = pattern.match(text, place)
     return match.end() if match else place
 

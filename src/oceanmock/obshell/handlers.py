@@ -58,7 +58,6 @@ class ServiceFactory:
         return contract_version(sandbox.world(Dags).version_at(0))
 
     def service(self, variant: Version) -> Service:
-        """Return the service of a version."""
         by_id: dict[str, Handler] = {
             "getDagDetail": self.get_dag,
             "dagHandler": self.operate_dag,
@@ -257,7 +256,6 @@ class ServiceFactory:
         return partial(self._submit, call=call, templates=templates, why=stub)
 
     def _stub(self, request: Request, refusals: Sequence[Stub] | None = None, null: str = "") -> Handler | str:
-        """Return the handler of the stub that responds, else why none does."""
         item = partial(dag_json, request, details=True)
 
         def envelope(request: Request, status: int) -> dict[str, Any]:

@@ -110,7 +110,6 @@ def allows(history: History, operator: Operator, instant: int, *, node: int | No
 
 
 def has_succeeded(state: DagState) -> bool:
-    """Return whether a dag has succeeded and was not rolled back."""
     return state.state == "SUCCEED" and state.operator != "ROLLBACK"
 
 

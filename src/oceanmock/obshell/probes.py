@@ -16,7 +16,7 @@ import orjson
 from oceanmock.checks import Probe, Probes, Subject, objects
 from oceanmock.observations import Observation, ProbeTarget, Required, missing_rows
 from oceanmock.obshell.api import API, ERR_CODES_SINCE, PREFIX, SINCE, TASK_PREFIX, IdKind, contract_version, local_id
-from oceanmock.obshell.auth import Sealed
+from oceanmock.obshell.auth import OPEN_ROUTES, Sealed
 from oceanmock.obshell.checks import REASONS
 from oceanmock.obshell.conformance import CLUSTER_AGENT, FINAL
 
@@ -31,7 +31,6 @@ UNAUTHORIZED: Final = frozenset({401})
 NOT_LET_IN: Final = frozenset({400, 401})
 """The statuses without a header: 400, as recorded, or 401 without the quirk."""
 
-OPEN_NAMES: Final = ("info", "secret", "time", "git-info", "status")
 LIST_STATUSES: Final = {
     "dags/agent": OK,
     "dags/ob": OK | REFUSED | UNKNOWN,
@@ -117,7 +116,7 @@ def probes(target: ProbeTarget) -> Probes:
     yield from _headers(target)
     yield from _passwords(target)
     yield from _reads(target.items)
-    for name in OPEN_NAMES:
+    for name in OPEN_ROUTES:
         yield Probe(f"{name} again", "GET", f"{PREFIX}/{name}", OK, auth=None, is_wrong=False)
     yield from unlisted(target)
     if target.writes:
@@ -130,7 +129,6 @@ def probes(target: ProbeTarget) -> Probes:
 
 
 def _unknown_ids(target: ProbeTarget) -> tuple[str, ...]:
-    """Return an unknown id of the agent itself, if its address is known."""
     return (_own_id(target, LARGEST_NUMBER),) if target.own_address is not None and not target.is_spared else ()
 
 
@@ -151,7 +149,7 @@ def _get(what: str, path: str, statuses: Statuses, *codes: str, wrong: bool = Tr
 
 def _open(target: ProbeTarget) -> Iterator[Probe]:
     """Yield reads without credentials; there, too, an undecryptable header is refused."""
-    for name in OPEN_NAMES:
+    for name in OPEN_ROUTES:
         path, headers = f"{PREFIX}/{name}", {"X-OCS-Header": NOISE}
         yield Probe(name, "GET", path, OK, auth=None, is_wrong=False)
         what = f"{name} with a header that cannot be decrypted"
@@ -160,7 +158,6 @@ def _open(target: ProbeTarget) -> Iterator[Probe]:
 
 
 def _ids(target: ProbeTarget) -> Iterator[Probe]:
-    """Yield reads of invalid and of unknown ids."""
     nobodys = _unknown_ids(target)
     for template in TEMPLATES:
         missing = UNKNOWN | OK if template.endswith("logs") else UNKNOWN  # a quirk of its own
@@ -295,7 +292,6 @@ def _post(what: str, path: str, body: Any, code: str = "", statuses: Statuses = 
 
 
 def _operators_of_nothing(target: ProbeTarget) -> Iterator[Probe]:
-    """Yield operators on unknown and on invalid ids."""
     for id in _unknown_ids(target):
         yield _post("RETRY of nothing", f"dag/{id}", "RETRY", NOT_FOUND[0], UNKNOWN)
         yield _post("PASS of nothing", f"node/{id}", "PASS", NOT_FOUND[0], UNKNOWN)

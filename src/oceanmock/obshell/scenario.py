@@ -120,7 +120,6 @@ class SubTask(Attempt):
 
     @property
     def runs(self) -> tuple[Attempt, ...]:
-        """Return the attempts of its forward runs."""
         return (self,) if self.attempts is None else self.attempts
 
     @model_validator(mode="after")
@@ -281,21 +280,17 @@ class Scenario(BaseScenario):
 
     @property
     def members(self) -> tuple[Agent, ...]:
-        """Return the agents, each with a port."""
         numbered = enumerate(self.agents)
         return tuple(it.model_copy(update={"port": it.port or 2886 + n}) for n, it in numbered) or (self.agent,)
 
     def place_of(self, dag: Dag) -> int:
-        """Return the position of the agent that keeps a dag."""
         return (dag.agent or 1) - 1
 
     def address_of(self, sub_task: SubTask, dag: Dag) -> Address:
-        """Return the address of the agent that does a sub task."""
         stated = sub_task.agent or dag.agent or 1
         return self.members[stated - 1] if isinstance(stated, int) else stated
 
     def phase_of(self, place: int) -> int:
-        """Return the span to the first tick of the agent at a position."""
         phase = self.agents[place].phase if place < len(self.agents) else None
         return self.phase if phase is None else phase
 
@@ -306,7 +301,6 @@ def number_below(owner: int, position: int) -> int:
 
 
 def script_of(dag: Dag) -> states.DagScript:
-    """Return the machine's script of a dag."""
     exits, nodes = dag.failure_exit, list[states.NodeScript]()
     if exits is None and dag.starts_on is not None:
         exits = FAILURE_EXITS.get((dag.starts_on.method, re.sub("{[^}]*}", "{}", dag.starts_on.path)))

@@ -115,7 +115,6 @@ class PartState:
 
     @property
     def label(self) -> Label:
-        """Return state and operator."""
         return self.state, self.operator
 
 
@@ -156,7 +155,6 @@ class DagState(PartState):
     changes: tuple[Change, ...] = field(default=(), compare=False)
 
     def labels(self) -> Iterator[tuple[Part, Label]]:
-        """Yield the label of the dag, and of each node before those of its sub tasks."""
         yield (), self.label
         for place, node in enumerate(self.nodes):
             yield (place,), node.label
@@ -164,14 +162,12 @@ class DagState(PartState):
                 yield (place, position), sub_task.label
 
     def label_of(self, part: Part) -> Label:
-        """Return the label of the dag, of a node or of a sub task."""
         if not part:
             return self.label
         node = self.nodes[part[0]]
         return node.sub_tasks[part[1]].label if part[1:] else node.label
 
     def moves_since(self, before: DagState) -> Iterator[tuple[Part, Label, Label]]:
-        """Yield the dag and each part with another label than ``before``, and both labels, in the order of labels."""
         pairs: list[tuple[Part, PartState, PartState]] = [((), before, self)]
         for place, old, new in self.nodes.differences(before.nodes):
             pairs.append(((place,), old, new))

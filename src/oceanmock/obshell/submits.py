@@ -19,8 +19,6 @@ from oceanmock.obshell.errors import ObshellError, error_of, not_holding
 from oceanmock.obshell.gojson import Structs
 from oceanmock.openapi import load_spec, path_matches, spec_path
 
-_GO_TYPES: Final = {"integer": "int", "boolean": "bool", "number": "float64"}
-
 
 class Call(NamedTuple):
     """A call beside the task routes: its path, and its checks in order."""
@@ -33,27 +31,20 @@ class Call(NamedTuple):
 
 
 def call_at(method: str, path: str) -> Call | None:
-    """Return the call that a request is; None where the contract does not name it."""
     matching = [call for call in _calls().get(method, ()) if path_matches(call.path, path)]
     return min(matching, key=lambda call: "{" in call.path, default=None)
 
 
 @cache
 def _calls() -> Mapping[str, Sequence[Call]]:
-    """Return the calls of each method."""
     spec, calls = load_spec(spec_path(API.name)), dict[str, list[Call]]()
 
-    def add(method: str, path: str, rules: Mapping[str, Any]) -> None:
-        checks, identity, body = rules["checks"], rules.get("identity", ()), rules.get("struct", "")
-        call = Call(path, checks, identity, body, "" if rules.get("bare") else "null")
+    stated = [(operation.method, operation.path, operation.definition["x-submit"]) for operation in API.submits]
+    stated += [(*line.split(), rules) for rules in spec["x-submit"]["beside"] for line in rules["calls"]]
+    for method, path, rules in stated:
+        null: Literal["", "null"] = "" if rules.get("bare") else "null"
+        call = Call(path, rules["checks"], rules.get("identity", ()), rules.get("struct", ""), null)
         calls.setdefault(method, []).append(call)
-
-    for operation in API.submits:
-        add(operation.method, operation.path, operation.definition["x-submit"])
-    for rules in spec["x-submit"]["beside"]:
-        for line in rules["calls"]:
-            method, path = line.split()
-            add(method, path, rules)
     return calls
 
 
@@ -120,13 +111,11 @@ def wrong_identity(agent: Address, identity: str, *expected: str) -> ObshellErro
 
 
 def _is_own(body: Json, agent: Agent) -> bool:
-    """Return whether a body names the agent itself."""
     named = body.get("agent_info", body)
     return (named.get("ip"), named.get("port")) == (agent.ip, agent.port)
 
 
 def _bind(request: Request, name: str) -> Json:
-    """Return the body as gin binds it to a struct of the contract. Raises ObshellError."""
     go_name = _go_name(name)
     body = read_fields(request, go_name, _structs())
     if missing := [*_missing(name, body, go_name.rpartition(".")[2])]:
@@ -134,19 +123,18 @@ def _bind(request: Request, name: str) -> Json:
     return body
 
 
-def _schema(name: str) -> Mapping[str, Any]:
-    schema: Mapping[str, Any] = load_spec(spec_path(API.name))["components"]["schemas"][name]
-    return schema
+def _schemas() -> Mapping[str, Any]:
+    schemas: Mapping[str, Any] = load_spec(spec_path(API.name))["components"]["schemas"]
+    return schemas
 
 
 def _go_name(name: str) -> str:
-    go_name: str = _schema(name).get("x-go", f"param.{name}")
-    return go_name
+    return str(_schemas()[name].get("x-go", f"param.{name}"))
 
 
 def _missing(name: str, values: Json, place: str) -> Iterator[str]:
     """Yield the required fields that are zero; structs in a list are not validated (go-playground/validator)."""
-    schema = _schema(name)
+    schema = _schemas()[name]
     for key, property in schema["properties"].items():
         value, words = values.get(key), key.split("_")
         go_field = property.get("x-go") or "".join(word[:1].upper() + word[1:] for word in words)
@@ -160,25 +148,25 @@ def _missing(name: str, values: Json, place: str) -> Iterator[str]:
 
 @cache
 def _structs() -> Structs:
-    """Return the structs that bodies are bound to."""
-    schemas = load_spec(spec_path(API.name))["components"]["schemas"]
-    names = [name for name, schema in schemas.items() if "x-submit" in schema]
     return {
-        _go_name(name): {key: _go_type(property) for key, property in schemas[name]["properties"].items()}
-        for name in names
+        _go_name(name): {key: _go_type(property) for key, property in schema["properties"].items()}
+        for name, schema in _schemas().items()
+        if "x-submit" in schema
     }
 
 
 def _go_type(property: Mapping[str, Any]) -> str:
-    if "$ref" in property:
-        return _go_name(_referred(property))
-    if property["type"] == "array":
-        return f"[]{_go_type(property['items'])}"
-    if property["type"] == "object":
-        return f"map[string]{'string' if 'additionalProperties' in property else 'interface {}'}"
-    return _GO_TYPES.get(property["type"], "string") if property.get("format") != "int64" else "int64"
+    match property:
+        case {"$ref": _}:
+            return _go_name(_referred(property))
+        case {"type": "array", "items": items}:
+            return f"[]{_go_type(items)}"
+        case {"type": "object"}:
+            return f"map[string]{'string' if 'additionalProperties' in property else 'interface {}'}"
+        case {"format": "int64"}:
+            return "int64"
+    return {"integer": "int", "boolean": "bool", "number": "float64"}.get(property["type"], "string")
 
 
 def _referred(property: Mapping[str, Any]) -> str:
-    name: str = property["$ref"].rpartition("/")[2]
-    return name
+    return str(property["$ref"]).rpartition("/")[2]

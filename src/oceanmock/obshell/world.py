@@ -170,7 +170,6 @@ class Dags(World[DagKey, DagView]):
         return agent.model_copy(update=changes) if changes else agent
 
     def version_at(self, place: int) -> str:
-        """Return the version of the agent at a position."""
         version: str = self._changes(place).get("obshell_version", self.switches.obshell_version)
         return version
 
@@ -367,7 +366,6 @@ class Dags(World[DagKey, DagView]):
             raise UnderMaintenance(view.dag.name, tenant=view.dag.maintenance[1] or None)
 
     def _holders(self, model: files.Dag, store: Store) -> Iterator[DagView]:
-        """Yield the dags of a store that have a lock that excludes another dag's."""
         for view in self.unfinished(store):
             script = self._histories[view.dag.key].script
             is_held = view.dag.key not in self._released and machine.holds_lock(script, view.state)
@@ -454,12 +452,10 @@ new_world: Final = Dags
 
 
 def steps_of(scenario: Scenario) -> int:
-    """Return how many attempts of sub tasks a scenario has."""
     return sum(len(task.runs) for dag in scenario.dags for node in dag.nodes for task in node.sub_tasks)
 
 
 def _store_of(model: files.Dag, place: int) -> Store:
-    """Return where the agent at a position keeps a dag."""
     return CLUSTER if model.scope == "cluster" else f"{AGENT} {place + 1}" if place else AGENT
 
 
