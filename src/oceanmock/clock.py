@@ -29,29 +29,24 @@ LATEST: Final = 2**63 - 1
 obshell shows its start in nanoseconds."""
 
 
-class _Machine:
-    """Clocks that never go back, as attributes of a class: freezegun replaces the functions of ``time`` in modules."""
-
-    read = staticmethod(
-        partial(time.clock_gettime_ns, time.CLOCK_MONOTONIC) if hasattr(time, "clock_gettime_ns") else time.monotonic_ns
-    )
-    epoch = time.time_ns() - read()
-    count = staticmethod(time.perf_counter_ns)
+# Partials, because freezegun replaces the functions of ``time`` in modules.
+if hasattr(time, "clock_gettime_ns"):
+    _monotonic = partial(time.clock_gettime_ns, time.CLOCK_MONOTONIC)
+else:
+    _monotonic = partial(time.monotonic_ns)
+_EPOCH: Final = time.time_ns() - _monotonic()
+stopwatch: Final = partial(time.perf_counter_ns)
+"""The machine's performance counter, in nanoseconds."""
 
 
 def machine_now() -> int:
     """Return a time of the machine that never goes back: the time of day at the import, and what has passed since."""
-    return _Machine.epoch + _Machine.read()
+    return _EPOCH + _monotonic()
 
 
 def wall_now() -> int:
     """Return the machine's time of day, which can be set back."""
     return time.time_ns()
-
-
-def stopwatch() -> int:
-    """Return a reading of the machine's performance counter, in nanoseconds."""
-    return _Machine.count()
 
 
 def pause(span: int) -> None:
