@@ -36,31 +36,26 @@ if TYPE_CHECKING:
 
 MAX_PRINTED_TASKS: Final = 3  # of a sandbox, when the command of ``exec`` fails
 POLL_INTERVAL_S: Final = 0.1
-FROM_ENVIRONMENT: Final = {"auto_envvar_prefix": "OCEANMOCK"}  # ``--port`` is OCEANMOCK_PORT
+SERVER_SETTINGS: Final = {"auto_envvar_prefix": "OCEANMOCK", "show_default": True}  # ``--port`` is OCEANMOCK_PORT
 
 SERVER_OPTIONS: Final = (
     click.Argument(
         ["scenarios"], nargs=-1, metavar="[SCENARIO]...", envvar="OCEANMOCK_SCENARIOS", shell_complete=complete_scenario
     ),
-    click.Option(["--host"], default="127.0.0.1", show_default=True, help="Address to listen on."),
+    click.Option(["--host"], default="127.0.0.1", help="Address to listen on."),
     click.Option(
         ["--speed"],
         default=1.0,
-        show_default=True,
         type=click.FloatRange(0, 1_000_000, min_open=True),
         help="Run so many times faster than the wall clock, under `time`.",
     ),
     click.Option(
-        ["--seed"],
-        default=0,
-        show_default=True,
-        help="Generate what scenarios leave out; the same seed gives the same names and ids.",
+        ["--seed"], default=0, help="Generate what scenarios leave out; the same seed gives the same names and ids."
     ),
     click.Option(
         ["--auth"],
         type=click.Choice(["on", "off"]),
         default="on",
-        show_default=True,
         help="Require authentication. OCP: viewer/viewer may read, manager/manager may do everything. "
         "obshell: the scenario's root password (oceanmock), sealed; off: plain JSON.",
     ),
@@ -191,15 +186,9 @@ def _read_ports(_ctx: click.Context, _option: click.Parameter, text: str | None)
     return ports
 
 
-@click.command(params=[*SERVER_OPTIONS], context_settings=FROM_ENVIRONMENT)
+@click.command(params=[*SERVER_OPTIONS], context_settings=SERVER_SETTINGS)
 @PROGRESSION
-@click.option(
-    "--port",
-    default=8080,
-    show_default=True,
-    type=click.IntRange(0, 65535),
-    help="Port to listen on; 0 for any free one.",
-)
+@click.option("--port", default=8080, type=click.IntRange(0, 65535), help="Port to listen on; 0 for any free one.")
 @click.option(
     "--state",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -384,9 +373,15 @@ class _ExecCommand(click.Command):
         return [*super().collect_usage_pieces(ctx), "-- COMMAND [ARG]..."]
 
 
-@click.command("exec", cls=_ExecCommand, params=[*SERVER_OPTIONS], context_settings=FROM_ENVIRONMENT)
+@click.command("exec", cls=_ExecCommand, params=[*SERVER_OPTIONS], context_settings=SERVER_SETTINGS)
 @PROGRESSION
-@click.option("--port", default=0, type=click.IntRange(0, 65535), help="Port to listen on; any free one by default.")
+@click.option(
+    "--port",
+    default=0,
+    show_default=False,
+    type=click.IntRange(0, 65535),
+    help="Port to listen on; any free one by default.",
+)
 @click.pass_context
 def exec_command(ctx: click.Context, /, scenarios: tuple[str, ...], *, host: str, port: int, **options: Any) -> None:
     """Serve scenarios while COMMAND runs, and exit with its code.
