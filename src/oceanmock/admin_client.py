@@ -295,7 +295,6 @@ class JournalFilters(TypedDict, total=False):
 
 
 def _query_of(operation: str | None, filters: Mapping[str, Any]) -> Json:
-    """Return a query of the journal as JSON. Raises InputError for unknown filters."""
     check_keywords(filters, JournalFilters.__annotations__, of="a query of the journal")
     instants = {key: instant_text(filters[key]) for key in ("since", "until") if filters.get(key) is not None}
     return without_none(operation=operation, **{**filters, **instants})

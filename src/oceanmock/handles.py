@@ -382,12 +382,10 @@ class PartHandle:
         return self._owner._task if isinstance(self._owner, PartHandle) else (self._owner, self._id)
 
     def _find(self, id_or_name: int | str) -> Json:
-        """Return the part of an id, a number or a name. Raises InputError for none."""
         what = next(kind.title for kind in self.API.kinds if kind.parent == self.KIND.name)
         return find(self.json()["parts"], id_or_name, what=what, where=f"in {self.KIND.title} {self.number}")
 
     def _assert(self, state: str, operation: str | None) -> None:
-        """Assert that it is in a state, and in an operation if one is given."""
         self._check_state(state)
         data = self.json()
         keys = ["state"] if operation is None else ["state", "operation"]
@@ -396,7 +394,6 @@ class PartHandle:
             self._fail(f"is {actual}, not {expected}.")
 
     def _check_state(self, state: str) -> None:
-        """Raise InputError for a state that the API does not have."""
         states = list(dict.fromkeys(name for kind in self.API.kinds for name in kind.states))
         if state not in states:
             raise InputError(f"{self.API.title} knows no state {state!r}. {suggest(state, states)}")

@@ -116,7 +116,6 @@ class ServerCommand(click.Command):
         self.params += self.options
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command with a client instead of the options."""
         token = read_token(**{option: ctx.params.pop(option) for option in ("admin_token", "admin_token_file")})
         admin = Admin(ctx.params.pop("url").rstrip("/"), token)
         ctx.params["admin"] = admin.sandbox(ctx.params.pop("sandbox")) if "sandbox" in ctx.params else admin
@@ -196,7 +195,6 @@ def create_sandbox(scenarios: tuple[str, ...], *, admin: Admin, auth: str | None
 
 
 def _url_of(sandbox: Json, admin: Admin) -> str:
-    """Return a sandbox's own port, or its path on the server."""
     return str(sandbox["urls"].get("port") or admin.sandbox_url(sandbox))
 
 

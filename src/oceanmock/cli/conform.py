@@ -151,7 +151,6 @@ def _check_recording(options: ConformOptions) -> list[Result]:
 
 
 def _check_target(options: ConformOptions) -> list[Result]:
-    """Return the result of a run against a server."""
     from oceanmock.conformance.run import conform as run  # schemathesis is slow
     from oceanmock.conformance.stories import load_story
     from oceanmock.conformance.target import check_tasks, reach
@@ -305,12 +304,10 @@ def _read_secret(options: ConformOptions, name: str, user: str) -> str:
 
 
 def is_interactive() -> bool:
-    """Return whether a prompt can be answered."""
     return sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()
 
 
 def _choose_tasks(target: Target) -> tuple[str, ...]:
-    """Return the ids of FAILED tasks that the user selects at the terminal."""
     from oceanmock.apis import api_named
     from oceanmock.conformance.target import failed_tasks
 

@@ -244,7 +244,6 @@ class ConformOptions:
 
 
 def matching(patterns: Sequence[str], names: Sequence[str]) -> frozenset[str]:
-    """Return the names that match a pattern."""
     return frozenset(name for pattern in patterns for name in fnmatch.filter(names, pattern))
 
 

@@ -363,13 +363,11 @@ class _ExecCommand(click.Command):
     """A command that runs the words behind ``--``."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parse what stands before the first ``--``."""
         place = args.index("--") if "--" in args else len(args)
         ctx.obj = args[place + 1 :]
         return super().parse_args(ctx, args[:place])
 
     def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
-        """Return the pieces of the usage line."""
         return [*super().collect_usage_pieces(ctx), "-- COMMAND [ARG]..."]
 
 

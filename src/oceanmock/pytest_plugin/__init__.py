@@ -43,7 +43,6 @@ _SHARED: Final = pytest.StashKey[dict[str, Any]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the options of the command line and of the ini file."""
     group = parser.getgroup("oceanmock", "oceanmock (the task APIs of OceanBase, mocked)")
     group.addoption(
         "--oceanmock-url",
@@ -86,11 +85,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Complete the options, and register the mark, and the recorder of coverage where an option needs it.
-
-    The command line outranks the environment, and that the ini file. Where the command line gives the server's URL, a
-    run without that server ends at once. Raises UsageError.
-    """
+    """Complete the options; the command line outranks the environment, and that the ini file. Raises UsageError."""
     config.addinivalue_line("markers", f"{MARK}{MARK_HELP}")
     option, ini = config.option, config.getini
     option.oceanmock_url_is_required = bool(option.oceanmock_url)
@@ -115,7 +110,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """End a run at once whose required server does not answer."""
+    """End a run at once where the command line gives a server's URL, and that does not answer."""
     option = session.config.option
     is_idle = option.collectonly or hasattr(session.config, "workerinput")
     if option.oceanmock_url_is_required and not is_idle:
@@ -177,7 +172,6 @@ def _share_server(config: pytest.Config) -> dict[str, Any]:
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
-    """Return where the server is, unless it is in this process."""
     url = config.option.oceanmock_url
     return [f"oceanmock: {url}"] if url else []
 

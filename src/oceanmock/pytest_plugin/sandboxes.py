@@ -133,7 +133,6 @@ def option_problems(options: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _mark_text(mark: pytest.Mark) -> str:
-    """Return the mark as it is written in the test, shortened."""
     arguments = [repr(argument) for argument in mark.args]
     arguments += [f"{name}={value!r}" for name, value in mark.kwargs.items()]
     return f"@pytest.mark.{MARK}({shorten(', '.join(arguments), 60)})"
@@ -288,7 +287,6 @@ class SandboxPlugin:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self) -> None:
-        """Start with the next test."""
         self._older, self._has_failed = self._open(), False
 
     @pytest.hookimpl(wrapper=True)
@@ -328,10 +326,7 @@ class SandboxPlugin:
 def failure_sections(
     sandboxes: Sequence[SandboxHandle], failure: str, *, is_setup: bool, is_short: bool
 ) -> Iterator[tuple[str, str]]:
-    """Yield a title and a text for each journal and task, but not what the failure shows.
-
-    A report never fails a test in another way: it says why something cannot be shown.
-    """
+    """Yield the title and text of each journal and task, or why one cannot be shown; not what the failure shows."""
     apis = [sandbox.API.name for sandbox in sandboxes]
     for sandbox in sandboxes[:MAX_REPORTED_SANDBOXES]:
         api = sandbox.API.name
