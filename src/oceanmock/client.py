@@ -85,7 +85,10 @@ class Mock:
 
     @classmethod
     def start(cls, *, host: str = "127.0.0.1", port: int = 0, tls: ssl.SSLContext | None = None) -> Self:
-        """Start a server in this process, on a free port by default; ``tls`` serves TLS. Raises EnvironmentProblem."""
+        """Start a server in this process, on a free port by default; with ``tls``, over TLS.
+
+        Raises EnvironmentProblem when it cannot listen there.
+        """
         from oceanmock.apis import make_sandbox  # noqa: PLC0415
         from oceanmock.http.app import create_app  # noqa: PLC0415
         from oceanmock.http.server import Server  # noqa: PLC0415
@@ -109,7 +112,10 @@ class Mock:
 
     @classmethod
     def attach(cls, url: str, *, token: str | None = None, tls: ssl.SSLContext | None = None) -> Self:
-        """Attach to a server elsewhere; its token is by default OCEANMOCK_ADMIN_TOKEN. Raises NoAnswer for none."""
+        """Attach to a server that runs elsewhere; its token is by default OCEANMOCK_ADMIN_TOKEN of the environment.
+
+        Raises NoAnswer where there is no oceanmock.
+        """
         admin = Admin(url.rstrip("/"), token or os.environ.get(TOKEN_VARIABLE), tls=tls)
         admin.ask("GET", "/sandboxes")
         return cls(admin)
