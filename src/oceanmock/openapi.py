@@ -185,10 +185,7 @@ def operations_of(spec: Spec, *, are_submits: bool = False) -> tuple[Operation, 
 
 
 def find_operation(operations: Iterable[Operation], method: str, path: str) -> Operation | None:
-    """Return the operation of a request, a literal path before a variable one; None without one.
-
-    Where the contract documents 405, another method belongs to the path's operation.
-    """
+    """Return the operation of a request, or one at its path that documents 405 for other methods; None without one."""
     at_path = operations_at(operations, path)
     return next((o for o in at_path if o.method == method or "405" in o.statuses), None)
 

@@ -194,7 +194,7 @@ def check_is_own(request: Request) -> None:
 
 
 def take_text_for_json(request: Request) -> None:
-    """Read a form or a text as JSON: curl declares the body of ``-d`` as a form, ``fetch`` a string as text/plain.
+    """Read a form (curl's ``-d``) or a text (``fetch`` of a string) as JSON.
 
     A page of another site may send both without asking the server first; its requests have an Origin.
     """
@@ -275,10 +275,7 @@ class ScenarioCatalog:
 
 
 def read_spec(body: Mapping[str, Any], app: App) -> log.SandboxSpec:
-    """Return the specification that a body asks for. Raises InputError.
-
-    The accounts are those of ``default`` but for what the body states.
-    """
+    """Return the specification that a body asks for, with the accounts of ``default`` by default. Raises InputError."""
     scenarios, start = app.catalog.read(body, app.apis), body.get("starts_at")
     switches = {api.name: body.get(api.switches_key, {}) for api in app.apis}
     for api in app.apis:
@@ -359,10 +356,7 @@ def fault_json(fault: FaultStatistics) -> Json:
 
 
 def metrics_text(requests: Mapping[tuple[str, str, int | None], int], sizes: Mapping[str, float]) -> str:
-    """Return metrics in Prometheus's text format: requests, and numbers of the store.
-
-    Raises EnvironmentProblem without the extra ``metrics``.
-    """
+    """Return requests and numbers of the store in Prometheus's format. Raises EnvironmentProblem without its library."""
     try:
         from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily  # noqa: PLC0415
         from prometheus_client.exposition import generate_latest  # noqa: PLC0415

@@ -120,9 +120,9 @@ def takes_long(app: App, request: Request, body: bytes | ApiError) -> bool:
 
 
 class AdminHandlers:
-    """The operations, by the names of their operationIds in snake case; openapi/admin.yaml describes them.
+    """The operations, by their operationIds in snake case; each returns the JSON of the response, or a text.
 
-    Each returns the JSON of the response, or a text. ``request.sandbox`` is the one that the path names.
+    ``request.sandbox`` is the one that the path names.
     """
 
     def __init__(self, app: App) -> None:

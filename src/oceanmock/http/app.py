@@ -68,10 +68,7 @@ class TwoSandboxes(CallerError):
 
 
 def create_app(sandbox: Sandbox, **options: Any) -> App:
-    """Return the ASGI app that serves one sandbox, and those of its store, by the contracts of every API.
-
-    ``options`` are those of ``App``.
-    """
+    """Return the ASGI app that serves a sandbox, and those of its store; ``options`` are those of ``App``."""
     if sandbox.store.replica:
         return Replica(SharedSandboxes(sandbox), **options)
     return App(Sandboxes(sandbox), **options)
@@ -322,10 +319,7 @@ class _ClientDisconnected(Exception):
 
 
 class _Exchange:
-    """One request and its response: apply the injected fault, and record both in the journal.
-
-    The journal entry is written before the last byte is sent: a client that has a response finds it in the journal.
-    """
+    """One request and its response: apply the injected fault, and record both before the last byte is sent."""
 
     _scope: Scope
     _receive: Receive

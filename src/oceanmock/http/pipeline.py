@@ -198,10 +198,8 @@ class Pipeline:
     def respond(self, request: Request, body: bytes | ApiError) -> Encoded:
         """Return the response to a request with this body, or that was refused for its body.
 
-        Of a valid request that is made again, the route, the parameters and the body are not read twice; credentials
-        are verified each time.
-        Every response is checked against the contract, that to an error too. Raises SandboxDeleted when the sandbox was
-        deleted in the meantime.
+        Of a valid request that is made again, only credentials are verified again. Every response is checked against
+        the contract, that to an error too. Raises SandboxDeleted when the sandbox was deleted in the meantime.
         """
         service, compiled = request.service, request.compiled
         try:
@@ -246,10 +244,7 @@ class Pipeline:
         return response if request.method != "HEAD" else (*response[:2], b"")
 
     def _find(self, request: Request) -> tuple[_Compiled | None, list[str]]:
-        """Return the operation, and set ``path_values``; where none has the method, None and the path's methods.
-
-        Where two templates match, the one that has the method is chosen.
-        """
+        """Return the operation, and set ``path_values``; where none has the method, None and the path's methods."""
         allowed: list[str] = []
         path, method = request.path, request.method
         if request.service.is_lenient:
@@ -316,10 +311,7 @@ def _finish(verification: Coroutine[Any, Any, None]) -> None:
 
 
 async def receive_body(headers: Headers, receive: Receive) -> bytes | ApiError | None:
-    """Return the whole body, chunked or not; nothing is received where none is announced.
-
-    Return an error when it is over MAX_BODY_BYTES, and None when the client has disconnected.
-    """
+    """Return the body; an error when it is over MAX_BODY_BYTES, and None when the client has disconnected."""
     length, is_chunked = b"0", False
     for name, value in headers:
         if name == b"content-length":
@@ -343,10 +335,7 @@ async def receive_body(headers: Headers, receive: Receive) -> bytes | ApiError |
 
 
 def inject_fault(request: Request) -> None:
-    """Draw the fault of a request, whose effect on the response the app applies, outside the response check.
-
-    Raises ApiError when the operation is not to be executed.
-    """
+    """Draw the fault of a request, which the app applies. Raises ApiError when nothing is to be executed."""
     if not request.sandbox.faults.by_name:
         return
     operation = request.operation.id if request.operation else ""

@@ -387,13 +387,11 @@ def _split(schema: Mapping[str, Any], data: list[Any]) -> dict[str, Any] | None:
 
 
 class ResponseRules:
-    """The responses that the contract allows an operation.
+    """The responses that the contract allows an operation; the bytes that leave are checked.
 
-    The bytes that leave are checked. Where they are an envelope around a fragment, the envelope is checked before it is
-    encoded, and the fragment once for all responses that contain it.
-
-    An error whose status the contract does not name is allowed: 413, 415 and 500 come from the server itself. Any other
-    undocumented status is a problem.
+    Of an envelope around a fragment, the envelope is checked before it is encoded, and the fragment once for all
+    responses that contain it. An error whose status the contract does not name is allowed: 413, 415 and 500 come from
+    the server itself.
     """
 
     def __init__(self, responses: Mapping[str, Any]) -> None:

@@ -1,11 +1,9 @@
-"""The journal: every exchange of a sandbox, bounded and without secrets; its queries and their verification.
+"""The journal: every exchange of a sandbox, bounded and without secrets, and the verification of queries.
 
-Recording costs a few microseconds, since every request pays for it: the query and the request's body are masked and
-bodies are cut then; headers are decoded and masked, the response is masked, and JSON is parsed when an entry is read.
-Memory is bounded: the oldest entry is dropped when a journal has too many, or too many bytes; and where all those of a
-store have too many bytes, the largest loses half of its entries. A query is compared with an entry item by item; where
-too few match, the nearest entry is shown beside what was expected, in the form of WireMock's near misses. Nothing here
-depends on ASGI or on one API.
+Every request pays for recording: only the query and the request's body are masked then, and bodies are cut; the rest is
+masked and parsed when an entry is read. The oldest entry is dropped when a journal has too many, or too many bytes; and
+where all those of a store have too many bytes, the largest loses half of its entries. Where too few entries match, the
+nearest is shown beside what was expected, as WireMock's near misses are. Nothing here depends on ASGI or on one API.
 """
 
 from __future__ import annotations
@@ -64,8 +62,7 @@ class JournalSpace:
 class Journal:
     """The exchanges of one sandbox, oldest first; threads may record and read at once.
 
-    ``last`` is the number of the newest entry there has been, 0 before the first. ``dropped`` counts the entries that
-    were dropped since it was last cleared.
+    ``last`` is the number of the newest entry there has been; ``dropped`` counts those dropped since it was cleared.
     """
 
     def __init__(

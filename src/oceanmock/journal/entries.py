@@ -69,10 +69,7 @@ class Entry:
     response_headers: TextHeaders = ()
 
     def to_json(self) -> dict[str, Any]:
-        """Return the entry as JSON: times in RFC 3339, each body with its kind.
-
-        A body is its JSON ("json"), else its text ("text"), else Base64 ("base64"); None ("none").
-        """
+        """Return the entry as JSON; the kind of a body is "json", "text", "base64" or, without one, "none"."""
         request_kind, request_body = body_value(self.request_body)
         response_kind, response_body = body_value(self.response_body)
         return {

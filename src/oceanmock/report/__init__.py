@@ -1,18 +1,13 @@
 """Reports of sandboxes, and the transitions that the clients of a suite have seen.
 
-A report shows what a failed test needs, and is bounded: the last exchanges and a few tasks, first those that requests
-were about. The journal masks secrets, and headers are not shown.
+A report shows what a failed test needs, and is bounded: the last exchanges, and a few tasks. Unexpected are requests
+that match no operation, and faults that affect no request; one with a probability only has to count a request.
 
-Unexpected is a request that matches no operation (no contract has its path or method, and no scenario starts a task on
-it), and a fault that affects no request; one with a probability only has to count a request. Attempts of a task that a
-client never starts are not.
-
-Transition coverage counts three sorts of things for each kind (task, subtask; dag, node, sub task): a *state*, seen
-when a response showed it; a *transition*, from a state into a state under an operation (FAILED → RUNNING/ROLLBACK),
-seen when two responses in one sandbox showed its ends one after the other; and an *operator*, seen when one was
-accepted. The report also names what happened unseen, as explanations have it. The percentage is of all transitions of
-the APIs used; what needs an opt-in (ABORTED) counts once it has happened. It shows what was never seen, not that what
-was seen was checked. An exchange that the journal has lost, or keeps only in part (over 64 KiB), is not counted.
+Transition coverage counts for each kind a *state*, seen when a response showed it; a *transition* under an operation
+(FAILED → RUNNING/ROLLBACK), seen when two responses in one sandbox showed its ends one after the other; and an
+*operator*, seen when one was accepted. What happened unseen is named, as explanations have it. The percentage is of all
+transitions of the APIs used; what needs an opt-in (ABORTED) counts once it has happened. An exchange that the journal
+has lost, or keeps only in part (over 64 KiB), is not counted.
 """
 
 from __future__ import annotations
@@ -300,10 +295,7 @@ class Coverage:
                 tally.note(item, figures["kinds"].get(item.kind, {}).get(f"{item.sort}s", {}).get(item.word, "never"))
 
     def lines(self) -> Iterator[tuple[str, str]]:
-        """Yield the lines of the report for a terminal, each with its colour or "".
-
-        A table comes first, and then what is missing, by name; first what happened unseen.
-        """
+        """Yield the lines for a terminal, each with its colour or "": a table, then what is missing, by name."""
         if not self.apis:
             yield "Transition coverage: no sandbox was used.", ""
             return
@@ -337,10 +329,7 @@ class Coverage:
 
 
 def _texts(standings: Mapping[Item, Standing], standing: str, phrase: str) -> Iterator[str]:
-    """Yield a line for each item with a standing.
-
-    Transitions are counted with the state or the operation that explains all of them.
-    """
+    """Yield a line for each item with a standing; transitions are counted with what explains all of them."""
     heads = {item: _head(item, standings) for item, other in standings.items() if other == standing}
     counts = Counter(head for item, head in heads.items() if item.sort == "transition")
     operators = {str(item) for item in heads if item.sort == "operator"}

@@ -1,13 +1,11 @@
 """Explanations and timelines: why a task or dag is in its state, what led there, and what moves it next and when.
 
 An explanation is made of the changes in a history and of the operations that were refused. A timeline draws a history
-over time: a track for the whole and each part under the operations, then every change. Every state gets at least one
-column; the rest of the width is shared out by duration. A scenario is drawn with its steps, where its story leads, and
-when its stubs and faults apply; a task or dag of a sandbox up to now, cut to what fits a report.
+over time: a track for the whole and each part under the operations, then every change. A scenario is drawn with its
+steps, where its story leads, and when its stubs and faults apply; a task or dag of a sandbox up to now.
 
-Neither is a read: they change nothing, so they do not move a clock under `polls`. An API's package has the words: an
-``Explainer`` with sentences in the present tense, which fit what has happened and what is to come. Instants are
-nanoseconds since the epoch; those of a history and a timeline count from the start of the task or dag.
+Neither is a read: they do not move a clock under `polls`. An API's ``Explainer`` has the sentences, in the present
+tense. Instants are nanoseconds since the epoch; those of a history and a timeline count from the start of the whole.
 """
 
 from __future__ import annotations
@@ -56,10 +54,7 @@ HistoryState = TypeVar("HistoryState", bound=Dated)
 
 
 class Event(NamedTuple):
-    """A change of a task, a dag or a part of it, or a refused operation; texts are labels.
-
-    ``before`` is None at the start, and as ``after`` for a refusal.
-    """
+    """A change of a task, a dag or a part, or a refused operation; ``before`` is None at the start, else a label."""
 
     at: int
     part: Part
@@ -191,10 +186,7 @@ def _time(instant: int) -> str:
 
 
 class Explainer(ABC, Generic[HistoryState]):
-    """One API's sentences about a task or dag with its history.
-
-    ``item`` holds the constant data of the whole: ``name``, ``created`` and its parts.
-    """
+    """One API's sentences about a task or dag; ``item`` has its constant data: ``name``, ``created`` and its parts."""
 
     api: ClassVar[Api]
     number_key: ClassVar[str]

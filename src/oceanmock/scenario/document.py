@@ -64,10 +64,7 @@ class Document:
         folder: Path | None = None,
         root: Document | None = None,
     ) -> None:
-        """Raise ScenarioError for a text that is not YAML, or empty, and TooManyValues.
-
-        ``root`` is the document that includes this one.
-        """
+        """Raise ScenarioError for a text that is not YAML, or empty, and TooManyValues; ``root`` includes this one."""
         self.path = path
         self._root, self._folder, self._max_values = root, folder, max_values
         stream = StringIO(text)
@@ -174,10 +171,7 @@ class Document:
         return _Node(event, data, size, below + 1)
 
     def _include(self, nodes: list[_Node], depth: int) -> _Node:
-        """Let `include` merge the mapping that it names, which is returned; free data may have another such key.
-
-        Raises ScenarioError.
-        """
+        """Let `include` merge the mapping that it names, which is returned; free data may have another such key."""
         place = next(place for place, node in enumerate(nodes[::2]) if node.data == INCLUDE)
         key, value = nodes[2 * place : 2 * place + 2]
         named = INCLUDED.fullmatch(value.data) if isinstance(value.data, str) else None

@@ -310,10 +310,7 @@ def check_faults(faults: Sequence[Fault]) -> Iterator[Issue]:
 
 
 def _reasons(fault: Fault, constant: Sequence[tuple[int, Fault]]) -> Iterator[tuple[str, str, str]]:
-    """Yield the key because of which a fault is never injected, why, and how to fix it.
-
-    ``constant`` are the faults before it that are always injected, with their numbers.
-    """
+    """Yield the key for which a fault is never injected, why, and a hint; ``constant`` are numbered earlier faults."""
     if not fault.probability:
         yield "probability", "its probability is 0", "Give it one above 0, or remove the fault."
     targets = fault.targets

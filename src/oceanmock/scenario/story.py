@@ -47,8 +47,7 @@ class ListKind:
 class NamedPart:
     """A thing that the file names: a task, a subtask, a dag, a node or a sub task.
 
-    ``ids`` are the ones it has in the file, none or more than one if it repeats; ``number`` is the first, or the one
-    it gets without.
+    ``ids`` are those that the file gives it, several if it repeats; ``number`` is the first, or the one it gets.
     """
 
     kind: ListKind
@@ -122,10 +121,7 @@ def outline(
 
 
 def _check_ids(group: Sequence[tuple[NamedPart, NamedPart]]) -> Iterator[Issue]:
-    """Yield the ids that an earlier thing of the same kind has, counts up to, or gets without one of its own.
-
-    A group has things of one kind, each with the task or dag that it is a part of.
-    """
+    """Yield the ids that an earlier thing of one kind has, counts up to, or gets without one of its own."""
     single, ranges, by_id = set[int](), list[range](), dict[int | None, NamedPart]()
     for _, thing in group:
         ids = thing.ids
@@ -182,10 +178,7 @@ PartPath = tuple[int, ...]
 
 @dataclass(frozen=True, slots=True)
 class Display:
-    """The words an API shows from an instant on: a state, an operation, maybe more.
-
-    ``at`` counts from the actor's start.
-    """
+    """The words an API shows from an instant on, counted from the actor's start: a state, an operation, maybe more."""
 
     at: int
     words: tuple[str, ...]
@@ -320,9 +313,9 @@ class StoryDivergesError(InputError):
 
 
 def simulate(actors: Sequence[Actor], steps: Sequence[Action], *, waiting: Iterable[int] = ()) -> StoryRun:
-    """Run a story to its end. Raises StoryDivergesError at the first step that cannot happen.
+    """Run a story to its end; ``waiting`` are the positions of the actors that are there only once started.
 
-    ``waiting`` are the positions of the actors that are there only once they are started.
+    Raises StoryDivergesError at the first step that cannot happen.
     """
     cast, now, markers, absent = list(actors), 0, list[Marker](), set(waiting)
     for number, step in enumerate(steps):
@@ -397,10 +390,7 @@ class Format:
     checks_fault_ids: bool = False
 
     def check_names(self, data: Mapping[Any, Any]) -> Iterator[Issue]:
-        """Yield duplicate ids, and unknown or ambiguous references, in a file's data.
-
-        Things of each kind count apart, and so do those of each ``scope``, which is a store of obshell's.
-        """
+        """Yield wrong ids and references in a file's data; things of each kind, and each ``scope``, count apart."""
         named = outline(data, self.lists, self.numbered)
         groups: defaultdict[tuple[str, int], list[tuple[NamedPart, NamedPart]]] = defaultdict(list)
         references = list[_Reference]()

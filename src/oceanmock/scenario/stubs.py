@@ -265,10 +265,7 @@ class Stub(Model):
         return is_constant and has_values(matches.model_dump(), self.matches.model_dump(exclude_defaults=True))
 
     def render(self, request: StubRequest, now: str, item: Callable[[], Any]) -> dict[str, Any]:
-        """Return `data`, `error` or `body`, and the `headers`, with values in the place of placeholders.
-
-        ``item`` returns the JSON of the task or dag of its condition.
-        """
+        """Return what it sends, placeholders replaced; ``item`` returns the JSON of its condition's task or dag."""
         values, of_item = {**request.values(self.path), "now": now}, cache(item)
 
         def value_of(found: str) -> Any:
@@ -288,10 +285,7 @@ def _applies_at(item: Any, root: str, age: int, state: Any, at: int) -> bool:
 
 
 def conditions_on(scenario: Any, script: Any, name: str, *, root: str) -> list[tuple[str, Callable[[Any, int], bool]]]:
-    """Return the stubs and faults that apply only during a part of the life of a task or dag of a scenario.
-
-    Each has its name, and a function of a state and an instant.
-    """
+    """Return what applies only during a part of a task's or dag's life: stubs and faults by name, and when."""
     conditions = list[tuple[str, Callable[[Any, int], bool]]]()
     for own, item in scenario.responses:
         if item.when is not None and (item.when.of is not None or item.when.of_request):
