@@ -52,6 +52,7 @@ AsgiApp = Callable[..., Awaitable[None]]
 Encoded = tuple[int, Headers, bytes]
 """The status, the headers and the body of a response."""
 
+MAX_MESSAGE_LENGTH: Final = 1000
 CLOSE: Final = "oceanmock.close_connection"
 """The scope's key for a function that closes the connection, where the server offers one."""
 REPEAT: Final = "oceanmock.repeat"
@@ -245,33 +246,27 @@ class ScenarioCatalog:
         """Return the scenarios of a request. Raises InputError with everything wrong in them."""
         scenarios, left, api = list[BaseScenario](), MAX_SCENARIO_VALUES, body.get("api")
         for number, source in enumerate(body.get("scenarios", ())):
-            scenario, size = self._scenario(source, f"scenarios[{number}]", max_values=left)
-            left -= size
-            scenarios.append(scenario)
+            place = f"scenarios[{number}]"
+            subject = place if left == MAX_SCENARIO_VALUES else f"{place}, with those before it,"
+            if not isinstance(source, str):
+                left -= value_count(source)
+                if left < 0:
+                    raise TooManyValues(subject, MAX_SCENARIO_VALUES)
+                scenarios.append(scenario_of(source, path=place))
+            elif _SCENARIO_NAME.fullmatch(source):
+                scenarios.append(self.get(source))
+            else:
+                try:
+                    scenarios.append(read_scenario(source, path=place, max_values=left))
+                except TooManyValues:
+                    raise TooManyValues(subject, MAX_SCENARIO_VALUES) from None
+                left -= scenarios[-1]._size
         for scenario in scenarios:
             if api not in (None, scenario.api):
-                raise InputError(
-                    f"scenario {scenario.name!r} is of {scenario.api}, and {api} is asked for: "
-                    f"api={scenario.api!r} would take it."
-                )
+                problem = f"scenario {scenario.name!r} is of {scenario.api}, and {api} is asked for"
+                raise InputError(f"{problem}: api={scenario.api!r} would take it.")
         check_size(scenarios, apis)
         return tuple(scenarios)
-
-    def _scenario(self, source: str | Json, place: str, *, max_values: int) -> tuple[BaseScenario, int]:
-        """Return the scenario of a name, an object or a text, and its size; ``place`` is where it was given."""
-        subject = place if max_values == MAX_SCENARIO_VALUES else f"{place}, with those before it,"
-        if not isinstance(source, str):
-            size = value_count(source)
-            if size > max_values:
-                raise TooManyValues(subject, MAX_SCENARIO_VALUES)
-            return scenario_of(source, path=place), size
-        if _SCENARIO_NAME.fullmatch(source):
-            return self.get(source), 0
-        try:
-            scenario = read_scenario(source, path=place, max_values=max_values)
-        except TooManyValues:
-            raise TooManyValues(subject, MAX_SCENARIO_VALUES) from None
-        return scenario, scenario._size
 
 
 def read_spec(body: Mapping[str, Any], app: App) -> log.SandboxSpec:
@@ -356,7 +351,7 @@ def fault_json(fault: FaultStatistics) -> Json:
 
 
 def metrics_text(requests: Mapping[tuple[str, str, int | None], int], sizes: Mapping[str, float]) -> str:
-    """Return requests and numbers of the store in Prometheus's format. Raises EnvironmentProblem without its library."""
+    """Return requests and numbers of a store in Prometheus's format. Raises EnvironmentProblem without its library."""
     try:
         from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily  # noqa: PLC0415
         from prometheus_client.exposition import generate_latest  # noqa: PLC0415

@@ -33,15 +33,8 @@ from oceanmock.engine.faults import FaultRequest, InjectedFault
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.engine.store import SandboxDeleted, SandboxFull, StoreUnavailable
 from oceanmock.errors import CallerError, InputError
-from oceanmock.http import Encoded, Receive, Scope
-from oceanmock.http.validation import (
-    MAX_MESSAGE_LENGTH,
-    Parameters,
-    RequestBody,
-    ResponseRules,
-    check_names,
-    check_width,
-)
+from oceanmock.http import MAX_MESSAGE_LENGTH, Encoded, Receive, Scope
+from oceanmock.http.validation import Parameters, RequestBody, ResponseRules, check_names, check_width
 from oceanmock.masking import mask_error, mask_text
 from oceanmock.openapi import Operation, operations_at, operations_of, runtime_view
 from oceanmock.text import closest, one_line

@@ -19,6 +19,7 @@ from jsonschema_rs import Draft4Validator
 
 from oceanmock.api import ApiError, ErrorKind, Fragment, Headers, Request
 from oceanmock.errors import InputError
+from oceanmock.http import MAX_MESSAGE_LENGTH
 from oceanmock.openapi import Operation, Spec, load_spec, operations_of, spec_path
 from oceanmock.text import first_few, suggest
 
@@ -27,7 +28,6 @@ MAX_JSON_VALUES: Final = 50_000
 """The most values of a body; more would hold the event loop while they are parsed."""
 MAX_JSON_DEPTH: Final = 100
 _NO_MARKS: Final = bytes({*range(256)} - {*b'",{['})
-MAX_MESSAGE_LENGTH: Final = 1000
 _UNKNOWN_KEY: Final = re.compile(r"^The body: (?:([a-z_]+): )?Additional properties are not allowed \('([^']{1,100})'")
 
 
@@ -295,7 +295,12 @@ class RequestBody:
             content = orjson.loads(request.body)
         except orjson.JSONDecodeError as problem:  # nor UTF-8, or nested too deep
             raise ApiError("malformed body", f"The body is not JSON: {problem}.") from None
-        if _is_too_deep(content):
+        level = [content]
+        for _ in range(MAX_JSON_DEPTH + 1):
+            holders = [it.values() if isinstance(it, dict) else it for it in level if isinstance(it, (dict, list))]
+            if not (level := [*chain.from_iterable(holders)]):
+                break
+        else:
             raise ApiError("malformed body", f"The body is nested deeper than {MAX_JSON_DEPTH} levels.")
         if not schema.accepts(content):
             raise ApiError("wrong request", f"The body: {schema.problem(content)}")
@@ -353,18 +358,6 @@ def check_width(body: bytes) -> None:
         marks = b"".join(marks.replace(b'""', b"").split(b'"')[::2])  # without those in texts
     if len(marks) > MAX_JSON_VALUES:
         raise ApiError("body too large", f"The body has more than {MAX_JSON_VALUES:,} values.")
-
-
-def _is_too_deep(content: Any) -> bool:
-    level = [content]
-    for _ in range(MAX_JSON_DEPTH + 1):
-        holders = [
-            value.values() if isinstance(value, dict) else value for value in level if isinstance(value, (dict, list))
-        ]
-        level = [*chain.from_iterable(holders)]
-        if not level:
-            return False
-    return True
 
 
 _ENVELOPE_KEYS: Final = {"type", "properties", "required", "allOf", "additionalProperties", "title", "description"}
