@@ -393,7 +393,7 @@ def _check_stubs(scenario: BaseScenario, scripts: Sequence[Any], format: Format)
             yield Issue(loc, "never-answers", what, hint)
         stage = getattr(stub.when, "stage", None)
         script = next((it for it in scripts if stage and stub.when.of in (it.id, it.name)), None)
-        if stage and span_of(stage)[0] > len(parts := getattr(script, format.lists[1].key)):
+        if stage and span_of(stage)[0] > len(parts := getattr(script, f"{format.api.kinds[1].name}s")):
             what = f"stub {name!r} can never answer: a dag of {len(parts)} nodes is never at stage {stage}"
             yield Issue((*loc, "when", "stage"), "never-answers", what)
     for place, fault in enumerate(scenario.faults):
@@ -431,7 +431,7 @@ def _check_starts(scripts: Sequence[Any], stubs: Sequence[Stub], format: Format)
                 what = f"{unknown} of `{key}` stands for nothing of the request"
                 yield Issue((*loc, key), "bad-placeholder", what, hint)
         before.append((agent, starts_on))
-        for way in _own_keys(script, [kind.key for kind in format.lists[1:]], loc):
+        for way in _own_keys(script, [f"{kind.name}s" for kind in format.api.kinds[1:]], loc):
             what = f"`{way[-1]}` is said of what `starts_on` a request"
             why = "starts when its request comes" if way[-1] in ("age", "repeat") else "that is started gets its own"
             yield Issue(way, "beside-starts-on", what, f"Leave it out: each {why}.")

@@ -59,7 +59,7 @@ from oceanmock.scenario import (
 )
 from oceanmock.scenario.document import Wording, contradiction, wrong_value
 from oceanmock.scenario.faults import MAX_FAULTS
-from oceanmock.scenario.story import Actor, Format, ListKind, PartPath, Refusal, UntilAction, label_of
+from oceanmock.scenario.story import Actor, Format, PartPath, Refusal, UntilAction, label_of
 
 MAX_PER_OWNER: Final = 99
 """The most nodes of a dag, and sub tasks of a node: their ids are their owner's and two digits."""
@@ -479,11 +479,7 @@ FORMAT: Final = Format(
         choices={"maintenance": ("none", "global", "obproxy", "{tenant: …}")},
         unnamed="sub_tasks",
     ),
-    lists=(
-        ListKind("dags", "dag", where="this file"),
-        ListKind("nodes", "node", where="this dag"),
-        ListKind("sub_tasks", "sub task", where="this node", inherits_name=True, is_implicit=True),
-    ),
-    numbered=number_below,
     rules=(check_agents, _check_scopes, _check_times, _check_attempts),
+    numbered=number_below,
+    implicit_kind="sub_task",
 )

@@ -45,7 +45,7 @@ from oceanmock.scenario import (
 )
 from oceanmock.scenario.document import Wording, contradiction, wrong_value
 from oceanmock.scenario.faults import MAX_FAULTS, Fault, OperationName
-from oceanmock.scenario.story import Actor, Format, ListKind, label_of
+from oceanmock.scenario.story import Actor, Format, label_of
 from oceanmock.scenario.stubs import BaseWhen, StartRefusal, StartsOn, Stub
 from oceanmock.text import suggest
 
@@ -448,10 +448,8 @@ FORMAT: Final = Format(
     fault=OcpFault,
     actor=OcpActor,
     wording=Wording(API.title, server_words=frozenset(("ends", "mode", "operation", "status", "type"))),
-    lists=(
-        ListKind("tasks", "task", where="this file", may_repeat=True),
-        ListKind("subtasks", "subtask", where="this task", has_needs=True),
-    ),
     rules=(_check_tasks, _check_attempts),
+    needing_kind="subtask",
+    may_repeat=True,
     checks_fault_ids=True,
 )

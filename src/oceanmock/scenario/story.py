@@ -26,31 +26,13 @@ from oceanmock.text import did_you_mean
 
 
 @dataclass(frozen=True, slots=True)
-class ListKind:
-    """A kind of thing: the key of its list, what messages call it, and where it is.
-
-    A list of a kind that ``is_implicit`` has one item where it is left out. Things of a kind that ``inherits_name``
-    have their owner's where they have none. Where names ``may_repeat``, a reference means the first thing of the name.
-    A kind ``has_needs`` if its things refer to others of their list.
-    """
-
-    key: str
-    noun: str
-    where: str
-    inherits_name: bool = False
-    is_implicit: bool = False
-    may_repeat: bool = False
-    has_needs: bool = False
-
-
-@dataclass(frozen=True, slots=True)
 class NamedPart:
-    """A thing that the file names: a task, a subtask, a dag, a node or a sub task.
+    """A thing that the file names, of one of an API's kinds: a task, a subtask, a dag, a node or a sub task.
 
     ``ids`` are those that the file gives it, several if it repeats; ``number`` is the first, or the one it gets.
     """
 
-    kind: ListKind
+    kind: Any
     loc: Loc
     data: Mapping[Any, Any]
     ids: range
@@ -63,7 +45,7 @@ class NamedPart:
 class NamedParts:
     """The things of one list, and those that a number or a name refers to."""
 
-    kind: ListKind
+    kind: Any
     things: list[NamedPart] = field(default_factory=list)
     by_label: dict[int | str, list[NamedPart]] = field(default_factory=dict)
     are_sound: bool = True
@@ -79,51 +61,10 @@ def items_of(value: Any) -> Sequence[Any]:
     return value if isinstance(value, list | tuple) else [] if value is None else [value]
 
 
-def outline(
-    data: Mapping[Any, Any],
-    kinds: Sequence[ListKind],
-    numbered: Callable[[int, int], int] | None = None,
-    *,
-    loc: Loc = (),
-    owner: tuple[int | None, str | None] = (None, None),
-) -> NamedParts:
-    """Return what a mapping lists under the first kind's key, with their parts.
-
-    ``numbered`` gives the number of a part without an id from its owner's number and its place.
-    """
-    kind, *below = kinds
-    named = NamedParts(kind)
-    for place, item in enumerate(items_of(data.get(kind.key, {} if kind.is_implicit else None))):
-        where = (*loc, kind.key, place)
-        fields = item if isinstance(item, dict) else {"name": item}
-        id, name, repetition = fields.get("id"), fields.get("name"), fields.get("repeat")
-        copies = repetition.get("count") if isinstance(repetition, dict) else 1
-        if type(id) is not int:
-            named.are_sound &= id is None
-            id = None
-        if not isinstance(name, str):
-            named.are_sound &= name is None
-            name = None
-        number, ids = id, range(0)
-        if id is not None:
-            ids = range(id, id + (copies if type(copies) is int and copies >= 1 else 1))
-        elif numbered and owner[0] is not None:
-            number = numbered(owner[0], place)
-        parts = NamedParts(kind)
-        if below:
-            parts = outline(fields, below, numbered, loc=where, owner=(number, name))
-        thing = NamedPart(kind, where, fields, ids, number, name, parts)
-        named.things.append(thing)
-        for label in {number, name or (owner[1] if kind.inherits_name else None)}:
-            if label is not None:
-                named.by_label.setdefault(label, []).append(thing)
-    return named
-
-
-def _check_ids(group: Sequence[tuple[NamedPart, NamedPart]]) -> Iterator[Issue]:
+def _check_ids(group: Sequence[tuple[NamedPart, NamedPart]], *, may_repeat: bool) -> Iterator[Issue]:
     """Yield the ids that an earlier thing of one kind has, counts up to, or gets without one of its own."""
     single, ranges, by_id = set[int](), list[range](), dict[int | None, NamedPart]()
-    for _, thing in group:
+    for root, thing in group:
         ids = thing.ids
         if ids:
             by_id.setdefault(thing.number, thing)
@@ -131,8 +72,8 @@ def _check_ids(group: Sequence[tuple[NamedPart, NamedPart]]) -> Iterator[Issue]:
         for other in ranges:
             is_taken |= max(ids.start, other.start) < min(ids.stop, other.stop)
         if is_taken:
-            also = ", or counts up to it" if thing.kind.may_repeat else ""
-            what = f"another {thing.kind.noun} of this file already has id {ids[0]}{also}"
+            also = ", or counts up to it" if may_repeat and thing is root else ""
+            what = f"another {thing.kind.title} of this file already has id {ids[0]}{also}"
             yield Issue((*thing.loc, "id"), "duplicate-id", what)
         if len(ids) > 1:
             ranges.append(ids)
@@ -142,7 +83,7 @@ def _check_ids(group: Sequence[tuple[NamedPart, NamedPart]]) -> Iterator[Issue]:
         owner = None if thing.ids else by_id.get(thing.number)
         if owner is not None:
             name = f" {thing.name!r}" if thing.name else ""
-            what = f"{thing.kind.noun}{name} of {root.kind.noun} {root.name or root.number!r} gets {thing.number}"
+            what = f"{thing.kind.title}{name} of {root.kind.title} {root.name or root.number!r} gets {thing.number}"
             yield Issue((*owner.loc, "id"), "duplicate-id", f"{what}, having no id itself")
 
 
@@ -150,18 +91,19 @@ _Reference = tuple[Any, NamedParts, Loc]
 """A number or a name, the things of which it may mean one, and the way to it."""
 
 
-def _check_references(references: Iterable[_Reference]) -> Iterator[Issue]:
+def _check_references(references: Iterable[_Reference], *, may_repeat: bool) -> Iterator[Issue]:
     """Yield what is wrong with references to one of the things, where those are soundly named."""
     for reference, named, loc in references:
         if type(reference) not in (int, str) or not named.are_sound or not named.things:
             continue
         kind, matches = named.kind, len(named.by_label.get(reference, ()))
+        where = f"this {kind.parent or 'file'}"
         if not matches:
-            what = f"there is no {kind.noun} {reference!r} in {kind.where}"
+            what = f"there is no {kind.title} {reference!r} in {where}"
             labels = [label for thing in named.things for label in (thing.number, thing.name)]
             yield Issue(loc, "unknown-reference", what, _choices(reference, labels))
-        elif matches > 1 and not kind.may_repeat:
-            what = f"{reference!r} is the name of {matches} {kind.noun}s of {kind.where}"
+        elif matches > 1 and (kind.parent or not may_repeat):
+            what = f"{reference!r} is the name of {matches} {kind.title}s of {where}"
             other = "id" if isinstance(reference, str) else "name"
             yield Issue(loc, "ambiguous-reference", what, f"Refer to it by its {other}.")
 
@@ -373,10 +315,12 @@ def _wait_until(actor: Actor, step: UntilAction, now: int, number: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """The scenario files of one API, whose record (``oceanmock.api.Api``) has its words.
+    """The scenario files of one API, whose record (``oceanmock.api.Api``) has its words and kinds.
 
-    ``lists`` are the kinds of things that have ids and names, ``numbered`` gives those without an id their number, and
-    ``rules`` check what a scenario of sound structure means.
+    ``rules`` check what a scenario of sound structure means. ``numbered`` gives the number of a part without an id from
+    its owner's number and its place. A list of the ``implicit_kind`` has one thing where it is left out, and its things
+    have their owner's name where they have none. Things of the ``needing_kind`` refer to others of their list. Where
+    names ``may_repeat``, a reference to a task or dag means the first of the name.
     """
 
     api: Any
@@ -384,28 +328,68 @@ class Format:
     fault: type[Fault]
     actor: type[Actor]
     wording: Wording
-    lists: Sequence[ListKind]
     rules: Sequence[Callable[[Any], Iterator[Issue]]]
     numbered: Callable[[int, int], int] | None = None
+    implicit_kind: str = ""
+    needing_kind: str = ""
+    may_repeat: bool = False
     checks_fault_ids: bool = False
+
+    def outline(
+        self,
+        data: Mapping[Any, Any],
+        depth: int = 0,
+        *,
+        loc: Loc = (),
+        owner: tuple[int | None, str | None] = (None, None),
+    ) -> NamedParts:
+        """Return what a mapping lists of the kind at a depth, with their parts."""
+        kind = self.api.kinds[depth]
+        named, key, is_implicit = NamedParts(kind), f"{kind.name}s", kind.name == self.implicit_kind
+        for place, item in enumerate(items_of(data.get(key, {} if is_implicit else None))):
+            where = (*loc, key, place)
+            fields = item if isinstance(item, dict) else {"name": item}
+            id, name, repetition = fields.get("id"), fields.get("name"), fields.get("repeat")
+            copies = repetition.get("count") if isinstance(repetition, dict) else 1
+            if type(id) is not int:
+                named.are_sound &= id is None
+                id = None
+            if not isinstance(name, str):
+                named.are_sound &= name is None
+                name = None
+            number, ids = id, range(0)
+            if id is not None:
+                ids = range(id, id + (copies if type(copies) is int and copies >= 1 else 1))
+            elif self.numbered and owner[0] is not None:
+                number = self.numbered(owner[0], place)
+            parts = NamedParts(kind)
+            if depth + 1 < len(self.api.kinds):
+                parts = self.outline(fields, depth + 1, loc=where, owner=(number, name))
+            thing = NamedPart(kind, where, fields, ids, number, name, parts)
+            named.things.append(thing)
+            for label in {number, name or (owner[1] if is_implicit else None)}:
+                if label is not None:
+                    named.by_label.setdefault(label, []).append(thing)
+        return named
 
     def check_names(self, data: Mapping[Any, Any]) -> Iterator[Issue]:
         """Yield wrong ids and references in a file's data; things of each kind, and each ``scope``, count apart."""
-        named = outline(data, self.lists, self.numbered)
+        named = self.outline(data)
         groups: defaultdict[tuple[str, int], list[tuple[NamedPart, NamedPart]]] = defaultdict(list)
         references = list[_Reference]()
         for root in named.things:
             scope, level = str(root.data.get("scope", "agent")), [(named, root)]
-            for depth, kind in enumerate(self.lists):
+            for depth, kind in enumerate(self.api.kinds):
                 below = list[tuple[NamedParts, NamedPart]]()
                 for owner, thing in level:
                     groups[scope, depth].append((root, thing))
                     below += zip(repeat(thing.parts), thing.parts.things)
-                    for place, reference in enumerate(items_of(thing.data.get("needs")) if kind.has_needs else ()):
+                    needs = items_of(thing.data.get("needs")) if kind.name == self.needing_kind else ()
+                    for place, reference in enumerate(needs):
                         references.append((reference, owner, (*thing.loc, "needs", place)))
                 level = below
         for group in groups.values():
-            yield from _check_ids(group)
+            yield from _check_ids(group, may_repeat=self.may_repeat)
         for number, step in enumerate(items_of(data.get("story"))):
             if isinstance(step, dict):
                 references += self._references_of(step, named, ("story", number))
@@ -417,7 +401,7 @@ class Format:
             whens = (item.get("when") if isinstance(item, dict) else None for item in items_of(items))
             found = [(number, when) for number, when in enumerate(whens) if isinstance(when, dict)]
             references += [(when.get(root), named, (*loc, number, "when", root)) for number, when in found]
-        yield from _check_references(references)
+        yield from _check_references(references, may_repeat=self.may_repeat)
         faults = enumerate(items_of(data.get("faults"))) if self.checks_fault_ids else ()
         for place, fault in faults:
             for (_, depth), group in groups.items():
@@ -425,7 +409,7 @@ class Format:
                 id = fault.get(key) if isinstance(fault, dict) else None
                 # Where a thing has no id of its own, its id is not known here.
                 if type(id) is int and all(ids) and not any(id in numbers for numbers in ids):
-                    what = f"there is no {self.lists[depth].noun} {id} in this file"
+                    what = f"there is no {self.api.kinds[depth].title} {id} in this file"
                     hint = _choices(id, chain(*ids))
                     yield Issue(("faults", place, key), "unknown-reference", what, hint)
 
@@ -448,7 +432,7 @@ class Format:
         if not scenario.story:
             return steps
         data = scenario.model_dump(include={api.scripts_key, "story"})
-        named = outline(data, self.lists, self.numbered)
+        named = self.outline(data)
         for step, fields in zip(scenario.story, data["story"], strict=True):
             loc: Loc = ()
             for reference, candidates, _ in self._references_of(fields, named, ()):
@@ -473,7 +457,7 @@ class Format:
         """Run the scenario's story, or its first steps. Raises StoryDivergesError."""
         actors, waiting = list[Actor](), list[int]()
         for place, script in enumerate(getattr(scenario, self.api.scripts_key)):
-            names = tuple(map(label_of, getattr(script, self.lists[1].key), count()))
+            names = tuple(map(label_of, getattr(script, f"{self.api.kinds[1].name}s"), count()))
             history = self.actor.begin(scenario, script, -script.age)
             actors.append(self.actor(-script.age, label_of(script, place), names, history, script, scenario))
             if script.starts_on:
