@@ -184,7 +184,6 @@ READERS: Final[Mapping[str, Reader]] = {
     "number": _reader(r"[+-]?[0-9]{1,19}(\.[0-9]{1,19})?([eE][+-]?[0-9]{1,2})?", float),
     "boolean": _reader("true|false", "true".__eq__),
 }
-"""How the text of a parameter is read, by type."""
 
 
 class _Parameter:

@@ -114,7 +114,6 @@ Takes = Annotated[
     _duration_schema("|forever"),
 ]
 Timeout = Annotated[DurationText, AfterValidator(_whole_seconds)]
-"""A duration in whole seconds."""
 Tick = Annotated[DurationText, must(lambda span: span >= clock.MILLISECOND, "bad_duration", "is shorter than 1ms")]
 Instant = Annotated[
     AwareDatetime,
@@ -150,7 +149,6 @@ Name = Annotated[str, Field(min_length=1, max_length=500)]
 Whole = Annotated[int, BeforeValidator(_check_whole)]
 """A whole number, which may be written as `5.0`, as JSON Schema has it."""
 Reference = Annotated[StrictInt | StrictStr, Refuse("bad_reference", "should be an id or a name")]
-"""A thing of this file, by its id or by its name."""
 PathTemplate = Annotated[
     str,
     Field(max_length=MAX_PATH_LENGTH, pattern=r"^(?:/(?:[A-Za-z0-9._~-]+|\{[A-Za-z][A-Za-z0-9_]*\}))+$"),

@@ -30,7 +30,6 @@ MAX_ISSUES: Final = 50
 MAX_VALUES: Final = 1_000_000
 """So many values may a text have, each alias counted as what it stands for."""
 MAX_INCLUDED_FILES: Final = 20
-"""How many files a scenario may include."""
 MAX_PART_BYTES: Final = 2**18
 """The most bytes of a file that a scenario includes, or that a fault sends."""
 INCLUDE: Final = "include"

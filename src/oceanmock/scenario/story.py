@@ -175,13 +175,9 @@ class Actor(ABC):
 
     def shows(self, part: PartPath) -> list[Display]:
         """Return what the actor, or a part of it, shows in each state; at least one."""
-        displays, kinds = list[Display](), self.api.kinds[1:]
+        displays = list[Display]()
         for state in self.history.states:
-            item = state
-            for kind, place in zip(kinds, part, strict=False):
-                item = getattr(item, f"{kind.name}s")[place]
-            words = (getattr(item, self.api.state_key), getattr(item, self.api.operation_key))
-            stage = getattr(item, "stage", None)
+            words, stage = state.label_of(part), None if part else getattr(state, "stage", None)
             displays.append(Display(state.at, words if stage is None else (*words, f"stage {stage}")))
         return displays
 
@@ -306,11 +302,8 @@ def _wait_until(actor: Actor, step: UntilAction, now: int, number: int) -> int:
     actual = "; ".join(text for text, _ in groupby(texts))
     remaining = max(actor.created + coming[-1].at - now, 0) / SECOND
     end = f"after {remaining:g} s nothing more is due" if remaining else "nothing more is due"
-    raise StoryDivergesError(
-        number,
-        f"{actor.called(step.part)} never is {' '.join(filter(None, step.words))} from here on; "
-        f"it is {actual}, and {end}",
-    )
+    problem = f"{actor.called(step.part)} never is {' '.join(filter(None, step.words))} from here on"
+    raise StoryDivergesError(number, f"{problem}; it is {actual}, and {end}")
 
 
 @dataclass(frozen=True, slots=True)
