@@ -227,20 +227,15 @@ NO_VALUE: Final = object()
 def compare_values(name: str, expected: Any, actual: Any) -> Iterator[ComparedItem]:
     """Yield an item for each expected value, named by its dotted path; {} matches any object."""
     members = {} if actual is NO_VALUE else actual
-    is_list = isinstance(expected, list) and isinstance(actual, list)
     if isinstance(expected, dict) and expected and isinstance(members, dict):
         for key, value in expected.items():
             yield from compare_values(f"{name}.{key}", value, members.get(key, NO_VALUE))
-    elif is_list and 0 < len(expected) == len(actual):
+    elif isinstance(expected, list) and isinstance(actual, list) and 0 < len(expected) == len(actual):
         for index, (one, other) in enumerate(zip(expected, actual, strict=True)):
             yield from compare_values(f"{name}.{index}", one, other)
     else:
         text = "" if actual is NO_VALUE else json_text(actual)
-        if expected == {}:
-            is_same = isinstance(actual, dict)
-        else:  # in JSON, true is not 1
-            is_same = isinstance(expected, bool) is isinstance(actual, bool) and expected == actual
-        yield ComparedItem(name, json_text(expected), text, bool(is_same))
+        yield ComparedItem(name, json_text(expected), text, has_values(actual, expected))
 
 
 def json_text(value: Any) -> str:
@@ -363,11 +358,14 @@ class Query:
                     actual = "" if (item := getattr(entry, name)) is None else str(item)
                 is_same = _IS_SAME.get(name, str.__eq__)
                 yield ComparedItem(name, str(value), actual, is_same(str(value), actual))
-        at = microseconds_text(entry.at)
         if self.since is not None:
-            yield ComparedItem("since", microseconds_text(self.since), at, entry.at >= self.since)
+            yield ComparedItem(
+                "since", microseconds_text(self.since), microseconds_text(entry.at), entry.at >= self.since
+            )
         if self.until is not None:
-            yield ComparedItem("until", microseconds_text(self.until), at, entry.at < self.until)
+            yield ComparedItem(
+                "until", microseconds_text(self.until), microseconds_text(entry.at), entry.at < self.until
+            )
         if self.query is not None:
             yield from compare_pairs("query", self.query, parse_qsl(entry.query, keep_blank_values=True))
         if self.header is not None:
