@@ -202,25 +202,20 @@ def parse_generic_id(text: str) -> GenericId:
     number_at = port_at + 5
     if len(text) <= number_at:
         raise InvalidGenericId(text)
-    ip = _address(text, text[1:port_at], version)
-    if not INTEGER.fullmatch(text[port_at:number_at]):
-        old = f"parse port failed: strconv.Atoi: parsing {quoted(text[port_at:number_at])}: invalid syntax"
-        raise InvalidGenericId(text, "parse port failed", old_message=old)
-    return GenericId(kind, _number(text, text[number_at:]), ip, int(text[port_at:number_at]))
-
-
-def _address(text: str, digits: str, version: int) -> IPv4Address | IPv6Address:
-    """Return an address of exactly 4 or 16 bytes: Go drops leading zero bytes, then refuses."""
-    if not INTEGER.fullmatch(digits):
+    address, port = text[1:port_at], text[port_at:number_at]
+    if not INTEGER.fullmatch(address):
         raise InvalidGenericId(text, "convert id to bigInt failed", old_message=f"convert id '{text}' to bigInt failed")
-    value = abs(int(digits))
-    if (value.bit_length() + 7) // 8 != (4 if version == 4 else 16):
+    value = abs(int(address))
+    if (value.bit_length() + 7) // 8 != (4 if version == 4 else 16):  # Go drops leading zero bytes, then refuses
         raise InvalidGenericId(text, "convert id to ip failed", old_message=f"convert id '{text}' to ip failed")
-    return IPv4Address(value) if version == 4 else IPv6Address(value)
+    if not INTEGER.fullmatch(port):
+        old = f"parse port failed: strconv.Atoi: parsing {quoted(port)}: invalid syntax"
+        raise InvalidGenericId(text, "parse port failed", old_message=old)
+    ip = IPv4Address(value) if version == 4 else IPv6Address(value)
+    return GenericId(kind, _number(text, text[number_at:]), ip, int(port))
 
 
 def _number(text: str, digits: str) -> int:
-    """Return the number at the end, as Go's strconv.ParseInt reads it."""
     try:
         return parse_int(digits)
     except Unreadable as why:
@@ -252,19 +247,15 @@ CONTRACT_VERSIONS: Final[tuple[Version, ...]] = ((4, 2, 3), (4, 2, 5), (4, 3, 0)
 
 @lru_cache(maxsize=64)
 def contract_version(version: str) -> Version:
-    """Return the one of CONTRACT_VERSIONS for a version such as ``4.3.0.1`` or ``4.5.0.0-42026``.
-
-    An older version gets the first, and a text without a version the last.
-    """
+    """Return the one of CONTRACT_VERSIONS for ``4.3.0.1`` or ``4.5.0.0-42026``, the last for a text without numbers."""
     numbers = tuple(map(int, re.findall(r"[0-9]{1,9}", version.partition("-")[0])))
     if not numbers:
         return CONTRACT_VERSIONS[-1]
     return max((e for e in CONTRACT_VERSIONS if e <= numbers), default=CONTRACT_VERSIONS[0])
 
 
-def has_operation(version: Version, operation: str | None) -> bool:
-    """Return True if a version has an operation."""
-    return SINCE.get(operation or "", ()) <= version
+def has_operation(version: Version, operation: str) -> bool:
+    return SINCE.get(operation, ()) <= version
 
 
 @lru_cache(maxsize=len(CONTRACT_VERSIONS))
@@ -279,8 +270,7 @@ def spec_of(version: Version) -> Spec:
             if not has_operation(version, item[method]["operationId"]):
                 del item[method]
                 continue
-            for response in item[method]["responses"].values():
-                links = response.get("links", {})
+            for links in [response.get("links", {}) for response in item[method]["responses"].values()]:
                 for name in [name for name in links if not has_operation(version, links[name]["operationId"])]:
                     del links[name]
         if not {"get", "post"} & item.keys():

@@ -127,10 +127,7 @@ class Sealed(Signer):
     _cache: dict[str, Mapping[str, Any]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __call__(self, request: Outgoing) -> Outgoing:
-        """Return the request sealed, or unchanged where none is required.
-
-        The header is valid for this path, query and time. Raises EnvironmentProblem.
-        """
+        """Return the request sealed for its path, query and time, if that is required. Raises EnvironmentProblem."""
         outgoing: Any = request
         agent, slash, route = str(outgoing.url).partition(f"{PREFIX}/")
         if not slash or route.partition("?")[0] in OPEN_ROUTES:
@@ -299,10 +296,7 @@ def _read_blocks(key: ServerKey, sealed: bytes) -> dict[str, Any]:
 
 
 def _check_padding(key: ServerKey, opened: Iterable[tuple[bytes, bytes]]) -> None:
-    """Raise Unreadable if the padding of a block is wrong, by what ``private`` has opened it to.
-
-    The random bytes follow from the block and the private exponent, so that ``equivalent`` returns others.
-    """
+    """Raise Unreadable if the padding of a block is wrong: then another exponent opens it to other random bytes."""
     for block, text in opened:
         if _decrypt(key.equivalent, block) != text:
             raise Unreadable(DECRYPTION_ERROR)
@@ -345,10 +339,7 @@ def open_body(body: bytes, keys: bytes) -> bytes:
 
 
 def seal_header(public_key: str, fields: Mapping[str, Any]) -> str:
-    """Encrypt a JSON object as the value of a security header; bytes in it become base64.
-
-    ``public_key`` is the text of /api/v1/secret. Raises EnvironmentProblem if it is no key.
-    """
+    """Encrypt an object with /api/v1/secret's public key; bytes become base64. Raises EnvironmentProblem for no key."""
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import padding, rsa
 

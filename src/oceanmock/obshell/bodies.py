@@ -148,10 +148,7 @@ def missing_fields(*fields: str) -> ObshellError:
 
 
 def read_fields(request: Request, struct: str, structs: Structs) -> dict[str, Any]:
-    """Return the fields of a Go struct in the body; no body is ``{}`` (middleware.go:299).
-
-    Raises ObshellError.
-    """
+    """Return the fields of a Go struct in the body; no body is ``{}`` (middleware.go:299). Raises ObshellError."""
     try:
         return read_struct(request.body or b"{}", struct, structs)
     except Unreadable as error:
@@ -413,10 +410,7 @@ def _data(sub_task: SubTaskData, state: SubTaskState) -> Mapping[str, Any] | Non
 
 
 def _merged(several: Sequence[Mapping[str, Any] | None]) -> Mapping[str, Any] | None:
-    """Return one child's data unchanged, of several all of them merged, with sorted keys.
-
-    (task_dto.go, mergeAdditionalData; Go sorts the keys of a map.)
-    """
+    """Return one child's data, of several all merged; Go sorts a map's keys (task_dto.go, mergeAdditionalData)."""
     merged: Any = several[0] if len(several) == 1 else reduce(_merge, several, {})
     in_order: Json | None = orjson.loads(orjson.dumps(merged, option=orjson.OPT_SORT_KEYS))
     return in_order

@@ -28,8 +28,8 @@ from oceanmock.observations import (
     not_in_future,
 )
 from oceanmock.obshell import quirks
-from oceanmock.obshell.api import API, InvalidGenericId, parse_generic_id
-from oceanmock.obshell.conformance import FINAL
+from oceanmock.obshell.api import API
+from oceanmock.obshell.conformance import FINAL, parsed_id
 from oceanmock.obshell.gojson import BOOLEANS
 from oceanmock.obshell.quirks import GO_FALSE, has_panicked, operator_of
 
@@ -99,9 +99,7 @@ def code(subject: Subject) -> Iterator[CheckResult]:
     code, path, status = subject.error.get("errCode"), "$.error.errCode", subject.status
     if not isinstance(code, str):
         return
-    prefix = next((prefix for prefix in STATUS_BY_CODE if code.startswith(prefix)), None)
-    if prefix is not None:
-        statuses = STATUS_BY_CODE[prefix]
+    if statuses := next((of for prefix, of in STATUS_BY_CODE.items() if code.startswith(prefix)), None):
         yield check("error.code", status in statuses, path, f"{code} is answered {status}; it goes with {statuses[0]}.")
     is_of_the_request = code.startswith(ABOUT_THE_REQUEST) and subject.operation is not None
     if status == 400 and is_of_the_request:
@@ -160,11 +158,8 @@ def _owner_of(id: Any) -> str:
 
 def number_in(id: str) -> int | None:
     """Return the number that an id ends in; None unless it is as the server writes it: no sign, no leading zeros."""
-    try:
-        generic = parse_generic_id(id)
-    except InvalidGenericId:
-        return None
-    return generic.number if str(generic) == id else None
+    generic = parsed_id(id)
+    return generic.number if generic is not None and str(generic) == id else None
 
 
 def times(subject: Subject) -> Iterator[CheckResult]:
@@ -290,7 +285,6 @@ def _order(operator: str, lower: Json, upper: Json, at: str) -> Iterator[CheckRe
 
 
 def _comes_after(later: Json, earlier: Json) -> bool:
-    """Return whether one node started after the other ended; True if a time is unreadable."""
     start, end = instant(later.get("start_time")), instant(earlier.get("end_time"))
     return start is None or end is None or end <= start + _slack(later)
 
@@ -332,10 +326,7 @@ def lists(subject: Subject) -> Iterator[CheckResult]:
 
 
 def logs(subject: Subject) -> Iterator[CheckResult]:
-    """Check that the lines of a log are of one sub task, with its runs in order.
-
-    What the cluster keeps comes from several agents, in any order.
-    """
+    """Check that a log's lines are of one sub task, with its runs in order; the cluster's come in any order."""
     lines = subject.data.get("contents") if isinstance(subject.data, dict) else None
     if subject.id != LOG or subject.status != 200 or not lines:
         return

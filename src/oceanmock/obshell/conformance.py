@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, ClassVar, Final, Literal
+from typing import Any, ClassVar, Final
 from urllib.parse import unquote
 
 import orjson
@@ -20,7 +20,7 @@ from oceanmock.checks import UNDECIDED, Exchange, Probe, TargetApi, WalkAction
 from oceanmock.observations import Observation
 from oceanmock.obshell import api
 from oceanmock.obshell.api import API, TASK_PREFIX, GenericId, InvalidGenericId, local_id, parse_generic_id
-from oceanmock.obshell.scenario import Scenario
+from oceanmock.obshell.scenario import Scenario, id_of
 from oceanmock.text import plural
 
 CLUSTER_AGENT: Final = "CLUSTER AGENT"
@@ -115,12 +115,10 @@ class ObshellTarget(TargetApi):
         return f"{TASK_PREFIX}/dags/{'ob' if script.scope == 'cluster' else 'agent'}?show_details=true"
 
     def own_id(self, script: Any, address: tuple[str, int] | None) -> str | None:
-        if script.id is None:
+        if script.id is None or (address is None and script.scope == "agent"):
             return None
-        if script.scope == "cluster":
-            return str(GenericId("cluster", script.id))
-        kind: Literal["obproxy", "local"] = "obproxy" if script.maintenance == "obproxy" else "local"
-        return address and local_id(script.id, ip=address[0], port=address[1], kind=kind)
+        ip, port = address or ("", 0)
+        return id_of(script, script.id, ip=ip, port=port)
 
     def ids_in(self, scenario: Scenario) -> list[str]:
         """Return the ids of a scenario's dags that have a number and a lock of their own."""
@@ -156,7 +154,7 @@ class ObshellTarget(TargetApi):
         return "" if responses[0].status in (200, 400, 404) else f"who is beside the MASTER could not be read: {why}."
 
     def is_looked_up(self, id: str) -> bool:
-        return _parsed(id) is not None
+        return parsed_id(id) is not None
 
     def unknown_ids(self, address: tuple[str, int] | None, identity: str) -> list[str | int]:
         ids: list[str | int] = []
@@ -174,13 +172,13 @@ class ObshellTarget(TargetApi):
             data = None
         members = data.items() if isinstance(data, dict) else ()
         ids = [value for key, value in members if key.lower() == "id" and isinstance(value, str)]
-        for id in map(_parsed, map(unquote, (*path.split("/"), *ids))):
+        for id in map(parsed_id, map(unquote, (*path.split("/"), *ids))):
             if id is not None and id.ip is not None:
                 yield str(id.ip), id.port
 
     def equivalent_ids(self, id: str) -> set[str]:
         """Return an id and its canonical form."""
-        return {id, str(_parsed(id) or id)}
+        return {id, str(parsed_id(id) or id)}
 
     def knowledge(self, version: str, scenarios: Sequence[Any] | None = None) -> Knowledge:
         """Return the flags of some scenarios' dags, by number or nodes; without any, the recorded ones."""
@@ -231,7 +229,8 @@ class ObshellTarget(TargetApi):
 CONFORMANCE: Final = ObshellTarget()
 
 
-def _parsed(id: str) -> GenericId | None:
+def parsed_id(id: str) -> GenericId | None:
+    """Return a generic id; None for any other text."""
     with suppress(InvalidGenericId):
         return parse_generic_id(id)
     return None

@@ -63,10 +63,7 @@ _BROKEN_FIELD: Final = re.compile("%(?![0-9a-fA-F]{2})|;")
 
 
 def query_value(query: str, name: str) -> str | None:
-    """Return the first value of a name as url.URL.Query does; None without one.
-
-    A field with a broken escape or a semicolon is skipped.
-    """
+    """Return the first value of a name as url.URL.Query does, which skips fields with broken escapes or semicolons."""
     for field in query.split("&"):
         key, _, value = field.partition("=")
         if unquote_plus(key) == name and not _BROKEN_FIELD.search(field):

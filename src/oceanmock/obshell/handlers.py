@@ -264,10 +264,7 @@ class ServiceFactory:
         return stub_for(request, envelope=envelope, item=item, time=partial(bodies.time_of, request), refusals=refusals)
 
     def _submit(self, request: Request, *, call: Call | None, templates: Sequence[Template], why: str) -> Response:
-        """Check a call as its handler does, start the dag of the first template that fits, and return it.
-
-        It is returned without details (agent_handler.go:116, NewDagDetailDTO). Raises ApiError, ObshellError.
-        """
+        """Check a call, start the dag of the first template that fits, and return it. Raises ApiError, ObshellError."""
         asked, own = StubRequest.of(request), agent_of(request)
         template: Template | None = template_for(templates, asked.body or {})
         if call is None and templates:
@@ -291,10 +288,7 @@ class ServiceFactory:
         return self._succeed(request, dag_json(request, view, details=False))
 
     def list_dags(self, request: Request, *, store: Store, unfinished: bool = False) -> Response:
-        """Return the dags of a store, the newest last; of a cluster's only its agents have any.
-
-        The server's error on another agent is not sent (dag.go:146-149), but before 4.3.1 it was.
-        """
+        """Return the dags of a store, the newest last; a cluster's only of its agents (dag.go:146-149)."""
         if store == "cluster" and not holds_oceanbase(request):
             if bodies.has_err_codes(request) and has_quirk(request, "refusal-is-never-sent"):
                 raise error_of("Common.Unexpected", why="ocsagent cannot build response body")
@@ -331,16 +325,10 @@ class ServiceFactory:
         return response
 
     def list_main_dags(self, request: Request) -> Response:
-        """Return the main dags of the agents' last maintenance dags, unless those succeeded (dag.go:615-643).
-
-        Their ids are in the details of the last maintenance dags.
-        """
-        details, place, (own, others) = (
-            bodies.read_show_details(request),
-            place_of(request),
-            self._last_of_agents(request),
-        )
-        main, last = dict[str, DagView](), [*own, *others]
+        """Return the main dags of the agents' last maintenance dags, unless those succeeded (dag.go:615-643)."""
+        details, place, main = bodies.read_show_details(request), place_of(request), dict[str, DagView]()
+        own, others = self._last_of_agents(request)
+        last = [*own, *others]
         for view in last if details else others:
             data = dag_json(request, view, details=True)["additional_data"] if view.state.state != "SUCCEED" else None
             id = (data or {}).get("main_dag_id")
@@ -363,10 +351,8 @@ class ServiceFactory:
         return [view for is_own, view in views if is_own], [view for is_own, view in views if not is_own]
 
     def get_maintenance(self, request: Request, *, store: Store) -> Response:
-        """Return a store's last maintenance dag (dag.go:369-421); without OceanBase 500, or 404.
-
-        The master sends a FOLLOWER's request for its own dag back.
-        """
+        """Return a store's last maintenance dag (dag.go:369-421)."""
+        # The master sends a FOLLOWER's request for its own dag back; without OceanBase the server fails.
         dags = dags_of(request)
         if store != CLUSTER:
             request.place = None
@@ -440,10 +426,7 @@ class ServiceFactory:
         return Response(problem.status, body, media_type=early if problem.stage in errors.DECRYPTION else JSON)
 
     def _envelope(self, request: Request, status: int, *, is_traced: bool = True) -> dict[str, Any]:
-        """Return the keys of every response; the trace id is the caller's X-OBSHELL-Trace-ID, or 16 hex digits.
-
-        (lib/trace/header.go:25-46.)
-        """
+        """Return the keys of every response; the trace id is the caller's or a new one (lib/trace/header.go:25-46)."""
         now, trace = request.sandbox.clock.now(), ""
         is_status = request.path == STATUS_PATH and not request.query
         if is_traced and not (is_status and has_quirk(request, "status-has-no-trace-id")):

@@ -46,10 +46,7 @@ TERMINAL_STATES: Final = API.root.terminal_states
 
 @lru_cache(maxsize=256)
 def start(script: DagScript, rules: Rules = Rules()) -> History:
-    """Return the history of a dag that starts at instant 0: READY, all else PENDING.
-
-    Start and end times are those of its creation (service/task/dag.go:269-280).
-    """
+    """Return the history of a dag from 0: READY, all else PENDING, at its creation (service/task/dag.go:269-280)."""
     at, nodes = 0, list[NodeState]()
     for node in script.nodes:  # it and its sub tasks are created one after another
         at += LAG
@@ -63,10 +60,7 @@ def start(script: DagScript, rules: Rules = Rules()) -> History:
 
 
 def task_logs_at(sub_task: SubTaskState, instant: int) -> tuple[str, ...] | None:
-    """Return the lines of all its runs so far; None unless it is running or has ended.
-
-    (executor/task/sub_task.go:115-121, service/task/sub_task_log.go:86-93.)
-    """
+    """Return the lines of all its runs so far; None before the first (service/task/sub_task_log.go:86-93)."""
     if sub_task.state not in ("RUNNING", "FAILED", "SUCCEED"):
         return None
     return tuple([text for _, _, text in lines_of(sub_task, instant)])
@@ -114,19 +108,13 @@ def has_succeeded(state: DagState) -> bool:
 
 
 def holds_lock(script: DagScript, dag: DagState) -> bool:
-    """Return whether a dag holds its maintenance lock: until it has succeeded, or failed at a node that gives it back.
-
-    (service/task/dag.go:565-601.)
-    """
+    """Return whether a dag neither succeeded nor failed where it gives its lock back (service/task/dag.go:565-601)."""
     gives_back = dag.state == "FAILED" and script.nodes[dag.stage - 1].failure_exit
     return script.is_maintenance and not dag.is_finished and not gives_back
 
 
 def node_of_lock(dag: DagState, operator: Operator, node: int | None) -> int | None:
-    """Return the node that decides whether an operator on a failed dag needs the lock again; None for none.
-
-    (service/task/dag.go:422-481, node.go:136-144.)
-    """
+    """Return the node that decides if an operator needs the lock (service/task/dag.go:422-481, node.go:136-144)."""
     if node is not None or operator not in ("RETRY", "ROLLBACK"):
         return node
     failed = (place for place, item in enumerate(dag.nodes) if item.state == "FAILED")
@@ -288,10 +276,7 @@ def _end_run(sub_task: SubTaskState, instant: int, *, last_words: str | None = N
 
 
 def _tick(script: DagScript, dag: DagState, instant: int) -> DagState:
-    """Return the dag after a tick of the scheduler; the same object when that does nothing.
-
-    (engine/scheduler/dag_handler.go:24-74.)
-    """
+    """Return the dag after a tick, the same object when that does nothing (engine/scheduler/dag_handler.go:24-74)."""
     if dag.state in TERMINAL_STATES:
         return dag
     starts_now = dag.state == "READY"

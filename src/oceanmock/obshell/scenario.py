@@ -36,7 +36,7 @@ from oceanmock.obshell.agent import (
     TenantLock,
     check_agents,
 )
-from oceanmock.obshell.api import API, ClientOperator, Identity, Operator, State
+from oceanmock.obshell.api import API, ClientOperator, GenericId, Identity, Operator, State, local_id
 from oceanmock.scenario import (
     MAX_ID,
     MAX_STORY_STEPS,
@@ -173,6 +173,13 @@ class Dag(Model):
     """Operators of other clients."""
     nodes: Annotated[tuple[Node, ...], Field(min_length=1, max_length=MAX_PER_OWNER)]
     """In the order in which they run."""
+
+
+def id_of(dag: Dag, number: int, *, ip: str, port: int) -> str:
+    """Return the generic id of a dag that the agent at an address keeps, or of a part of it, with this number."""
+    if dag.scope == "cluster":
+        return str(GenericId("cluster", number))
+    return local_id(number, ip=ip, port=port, kind="obproxy" if dag.maintenance == "obproxy" else "local")
 
 
 def excludes(current: Dag, other: Dag) -> bool:

@@ -64,10 +64,7 @@ class NodeScript:
 
 @dataclass(frozen=True, slots=True)
 class DagScript:
-    """A dag's nodes, in the order of their stages.
-
-    A maintenance dag that failed stays unfinished (service/task/dag.go:565-585).
-    """
+    """A dag's nodes, by their stages; a failed maintenance dag stays unfinished (service/task/dag.go:565-585)."""
 
     nodes: tuple[NodeScript, ...]
     is_maintenance: bool = False

@@ -49,10 +49,7 @@ def _calls() -> Mapping[str, Sequence[Call]]:
 
 
 def is_needed(request: Request, call: Call, identities: Sequence[str]) -> bool:  # noqa: PLR0912 (one for each check)
-    """Check a call in its handler's order, and return whether there is something to do.
-
-    ``identities`` are those that a scenario says may call; any, if none. Raises ObshellError.
-    """
+    """Check a call in its handler's order, and return whether there is something to do. Raises ObshellError."""
     agent, body = agent_of(request), dict[str, Any]()
     tenant = request.path.rpartition("/tenant/")[2].partition("/")[0]
     for entry in call.checks:

@@ -28,7 +28,7 @@ from oceanmock.errors import IdTaken, InputError, NoSuchTask, TaskExpired, Under
 from oceanmock.obshell import machine
 from oceanmock.obshell import scenario as files
 from oceanmock.obshell.agent import Address, Agent, Makes, ObshellStartsOn, Switches, TenantLock
-from oceanmock.obshell.api import API, ClientOperator, GenericId, Identity, IdKind, local_id, parse_generic_id
+from oceanmock.obshell.api import API, ClientOperator, GenericId, Identity, parse_generic_id
 from oceanmock.obshell.scenario import Scenario, excludes
 from oceanmock.obshell.states import DagState
 from oceanmock.scenario.stubs import StubRequest
@@ -318,10 +318,7 @@ class Dags(World[DagKey, DagView]):
                     self.templates.append(Template(number, dag.starts_on, dag, entry, seed, name))
 
     def start(self, template: int, at: int, values: Mapping[str, Any]) -> DagView:
-        """Start a dag of the template at a position, and return it; ``values`` are its name and its lock's tenant.
-
-        Raises WrongIdentity or UnderMaintenance; then nothing has changed.
-        """
+        """Start a dag of the template; raises WrongIdentity or UnderMaintenance, and then changes nothing."""
         source, place = self.templates[template], values.get("agent", 0)
         identity = self.agent_at(place).identity
         if source.identities and identity not in source.identities:
@@ -461,10 +458,7 @@ def _store_of(model: files.Dag, place: int) -> Store:
 
 def id_of(dag: DagData, number: int) -> str:
     """Return the generic id of a dag, or of a node or sub task of it, with this number."""
-    if dag.model.scope == "cluster":
-        return str(GenericId("cluster", number))
-    kind: IdKind = "obproxy" if dag.model.maintenance == "obproxy" else "local"
-    return local_id(number, ip=dag.owner.ip, port=dag.owner.port, kind=kind)
+    return files.id_of(dag.model, number, ip=dag.owner.ip, port=dag.owner.port)
 
 
 def _item(dag: DagData, part: DagData | NodeData | SubTaskData, state: Any) -> TaskItem:
@@ -472,20 +466,14 @@ def _item(dag: DagData, part: DagData | NodeData | SubTaskData, state: Any) -> T
 
 
 def operate(sandbox: Sandbox, key: DagKey, operator: ClientOperator, node: int | None = None) -> DagView:
-    """Roll back, retry, cancel or pass a dag, or pass the node at a position, and return the dag as it is right then.
-
-    Raises NoSuchTask or IllegalOperator; then nothing has changed.
-    """
+    """Operate a dag, or the node at a position, and return the dag. Raises NoSuchTask or IllegalOperator."""
     sandbox.world(Dags).data_of(key)  # raises NoSuchTask before anything is noted
     view: DagView = sandbox.execute(Operate(Dags.api, key, operator, node))
     return view
 
 
 def start(sandbox: Sandbox, template: Template, request: StubRequest, *, place: int = 0) -> DagView:
-    """Start a dag of a template on a request to the agent at a position, and return it.
-
-    Raises WrongIdentity or UnderMaintenance; then nothing has changed.
-    """
+    """Start a dag of a template for a request to the agent at a position. Raises as ``Dags.start``."""
     path, lock = template.starts_on.path, template.model.maintenance
     values: list[tuple[str, Any]] = [("name", request.fill(template.name, path))]
     if isinstance(lock, TenantLock):
