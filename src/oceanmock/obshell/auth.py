@@ -230,9 +230,6 @@ class Header:
     uri: str = ""
     keys: bytes = b""
     session_id: str = ""
-    token: str = ""
-    sso_token: str = ""
-    sha256: str = ""
     forward_type: int = 0
     name: HeaderName = "X-OCS-Header"
 
@@ -241,19 +238,9 @@ class Header:
         return self.name == AGENT_HEADER
 
 
-_FIELDS: Final = {
-    "session_id": ("session_id", "string"),
-    "Auth": ("auth", "string"),
-    "Ts": ("ts", "string"),
-    "Token": ("token", "string"),
-    "ssotoken": ("sso_token", "string"),
-    "Uri": ("uri", "string"),
-    "Keys": ("keys", "[]uint8"),
-    "Sha256": ("sha256", "string"),
-    "ForwardType": ("forward_type", "int"),
-    "ForwardAgent": ("", "meta.AgentInfo"),  # read, but ignored
-}
-"""By JSON name, the attribute of Header and the Go type."""
+_TEXTS: Final = dict.fromkeys(("session_id", "Auth", "Ts", "Token", "ssotoken", "Uri", "Sha256"), "string")
+_OTHERS: Final = {"Keys": "[]uint8", "ForwardType": "int", "ForwardAgent": "meta.AgentInfo"}
+_STRUCTS: Final = {"secure.HttpHeader": _TEXTS | _OTHERS}
 
 
 def open_header(key: ServerKey, text: str, name: HeaderName = "X-OCS-Header") -> Header:
@@ -268,8 +255,8 @@ def open_header(key: ServerKey, text: str, name: HeaderName = "X-OCS-Header") ->
     except Unreadable as why:
         message = f"Decrypt http header failed: {why}"
         raise ObshellError(401, "Security.Authentication.Header.DecryptFailed", message, 1, stage="header") from None
-    fields.pop("ForwardAgent", None)
-    return Header(**{_FIELDS[key][0]: value for key, value in fields.items()}, name=name)
+    auth, ts, uri, session_id = (fields.get(key, "") for key in ("Auth", "Ts", "Uri", "session_id"))
+    return Header(auth, ts, uri, fields.get("Keys", b""), session_id, fields.get("ForwardType", 0), name)
 
 
 def _read_blocks(key: ServerKey, sealed: bytes) -> dict[str, Any]:
@@ -281,12 +268,11 @@ def _read_blocks(key: ServerKey, sealed: bytes) -> dict[str, Any]:
     size = key.private.key_size // 8
     blocks = [sealed[at : at + size] for at in range(0, len(sealed), size)]
     opened = [(block, _decrypt(key.private, block)) for block in blocks]
-    types = {name: go_type for name, (_, go_type) in _FIELDS.items()}
     # No client seals empty blocks; both keys open one wrong block in 10,000 to it.
     if len(opened) > 1 and not all(text for _, text in opened):
         raise Unreadable(DECRYPTION_ERROR)
     try:
-        fields = read_struct(b"".join([text for _, text in opened]), "secure.HttpHeader", {"secure.HttpHeader": types})
+        fields = read_struct(b"".join([text for _, text in opened]), "secure.HttpHeader", _STRUCTS)
     except Unreadable:
         _check_padding(key, opened)
         raise

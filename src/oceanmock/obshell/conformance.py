@@ -105,11 +105,8 @@ class ObshellTarget(TargetApi):
 
     def identify(self, body: Mapping[str, Any]) -> dict[str, Any]:
         data = body["data"]
-        return {
-            "version": str(data.get("version", "")),
-            "identity": str(data.get("identity", "")),
-            "own_address": (str(data["ip"]), int(data["port"])),
-        }
+        texts = {key: str(data.get(key, "")) for key in ("version", "identity")}
+        return {**texts, "own_address": (str(data["ip"]), int(data["port"]))}
 
     def list_path(self, script: Any) -> str:
         return f"{TASK_PREFIX}/dags/{'ob' if script.scope == 'cluster' else 'agent'}?show_details=true"
@@ -134,10 +131,10 @@ class ObshellTarget(TargetApi):
         question (ob/agent/executor/task/dag.go:102-118, since 4.2.6; seen with a MASTER and a FOLLOWER of 4.5.0.0).
         """
         identity = values["identity"]
-        why = "asks the others for a dag that it does not have, and they ask it again, without end"
-        why = f"an agent that is not connected to OceanBase {why} (ob/agent/executor/task/dag.go:102-118)"
         if identity == "SINGLE":
             return ""
+        why = "asks the others for a dag that it does not have, and they ask it again, without end"
+        why = f"an agent that is not connected to OceanBase {why} (ob/agent/executor/task/dag.go:102-118)"
         if identity == CLUSTER_AGENT:
             state = _object(read(api.STATUS_PATH)).get("obState", api.OB_AVAILABLE)
             is_connected = state == api.OB_AVAILABLE
@@ -157,12 +154,9 @@ class ObshellTarget(TargetApi):
         return parsed_id(id) is not None
 
     def unknown_ids(self, address: tuple[str, int] | None, identity: str) -> list[str | int]:
-        ids: list[str | int] = []
-        if address is not None:
-            ids.append(local_id(NUMBER_OF_NOTHING, ip=address[0], port=address[1]))
-        if address is None or identity == CLUSTER_AGENT:
-            ids.append(str(GenericId("cluster", NUMBER_OF_NOTHING)))
-        return ids
+        own = [local_id(NUMBER_OF_NOTHING, ip=address[0], port=address[1])] if address is not None else []
+        is_kept_in_oceanbase = address is None or identity == CLUSTER_AGENT
+        return [*own, *([str(GenericId("cluster", NUMBER_OF_NOTHING))] if is_kept_in_oceanbase else [])]
 
     def addresses_in(self, path: str, body: bytes) -> Iterator[tuple[str, int]]:
         """Yield the agents' addresses in the path and in the body's ``id``; Go ignores its case."""

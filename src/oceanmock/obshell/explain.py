@@ -31,8 +31,6 @@ TWO_TICKS: Final = (
     "and the stage moves; the next node starts one tick later"
 )
 TWO_RUNS: Final = "RETRY first undoes what has FAILED, and the first tick after that has ended runs it again"
-HOLDS_LOCK: Final = "holds its lock until it SUCCEEDs"
-GAVE_LOCK_BACK: Final = "has given its lock back, and needs it again to go on"
 STUCK: Final = (
     "CANCEL marks the first node that has not ended in the order of stages: once a rollback has begun that is {}, not "
     "the one at the stage; from then on the stages count up again, and ROLLBACK is refused for good, as that first "
@@ -83,8 +81,7 @@ class DagExplainer(Explainer[DagState]):
             is_target = change.part == change.target
             return f"{arrives}: {self._effect(before, after, change.cause)}" if is_target else arrives
         if len(change.part) < 2:
-            move = self._node_move if change.part else self._dag_move
-            return move(before, after, change)
+            return (self._node_move if change.part else self._dag_move)(before, after, change)
         if change.after[0] == "RUNNING":
             starts_with_node = f"{_last_run(after, change.part)} of {self.name(change.part)} starts with it"
             starts = f"the scheduler's tick starts {self._run_of(after, change.part)}"
@@ -150,10 +147,8 @@ class DagExplainer(Explainer[DagState]):
         for position, sub_task in enumerate(state.nodes[place].sub_tasks):
             if state.state != "SUCCEED" and (sub_task.last_run or sub_task.state != "PENDING"):
                 leading += last_of(events, (place, position))
-        if state.state == "FAILED":
-            for item, node in enumerate(state.nodes):
-                if node.state == "FAILED":
-                    leading += last_of(events, (item,))
+        for item, node in enumerate(state.nodes if state.state == "FAILED" else ()):
+            leading += last_of(events, (item,)) if node.state == "FAILED" else ()
         return leading
 
     def holding(self, state: DagState, instant: int) -> Iterator[str]:
@@ -175,8 +170,10 @@ class DagExplainer(Explainer[DagState]):
             for place in [at for at in marked if at >= state.stage][:MAX_EXPLAINED]:
                 yield f"{self.name((place,))} is marked by CANCEL: it FAILS when its stage comes"
         if state.state == "FAILED" and not state.is_finished:
-            is_held = machine.holds_lock(self.history.script, state)
-            yield f"a maintenance dag that FAILED is not finished: it {HOLDS_LOCK if is_held else GAVE_LOCK_BACK}"
+            has = "has given its lock back, and needs it again to go on"
+            if machine.holds_lock(self.history.script, state):
+                has = "holds its lock until it SUCCEEDs"
+            yield f"a maintenance dag that FAILED is not finished: it {has}"
 
     def labels(self) -> list[list[str]]:
         """Return the name of each sub task, or the address of its agent."""
@@ -260,13 +257,10 @@ def _number_text(number: int | None) -> str:
 
 def _runs_text(node: Node, sub_task: SubTask, where: str) -> str:
     """Return what its runs do, and its rollbacks where the file has them."""
-    limit = node.timeout * SECOND
-    runs, rollbacks = (
-        [(attempt.outcome == "FAILED", attempt.takes) for attempt in attempts]
-        for attempts in (sub_task.runs, sub_task.rollback)
-    )
+    limit, runs = node.timeout * SECOND, [(attempt.outcome == "FAILED", attempt.takes) for attempt in sub_task.runs]
     does = runs_text(runs, limit)
     if "rollback" in sub_task.model_fields_set:
+        rollbacks = [(attempt.outcome == "FAILED", attempt.takes) for attempt in sub_task.rollback]
         does, runs = f"{does}  ↶ {runs_text(rollbacks, limit)}", runs + rollbacks
     does += timeout_text(runs, limit, is_set="timeout" in node.model_fields_set)
     return f"[dim]{escape(where)}{does}[/]"

@@ -29,8 +29,8 @@ TIMED_OUT: Final = "ERROR: [Common.Unexpected]: Unexpected error: task {} timeou
 class RunScript:
     """One run of a sub task: how long it takes (None: for ever), how it ends, what it logs.
 
-    ``log`` falls evenly over its time; ``last_words``, if any, are its last line, logged at its end unless a timeout or
-    a cancel ends it: a failed run's "ERROR: [code]: message".
+    ``log`` falls evenly over its time; ``last_words``, if any, are logged at its end unless a timeout or a cancel ends
+    it: a failed run's "ERROR: [code]: message".
     """
 
     takes: int | None
@@ -75,8 +75,7 @@ class DagScript:
 class Rules:
     """The scheduler's tick: its period, and the instant of the first one (at or before the start).
 
-    ``cancels_at_stage`` is what the server does not do: let CANCEL mark the node that runs even while a rollback runs,
-    so that the rollback can be taken up again.
+    With ``cancels_at_stage`` CANCEL marks the node that runs even while a rollback runs, as no real server does.
     """
 
     tick: int = DEFAULT_TICK
@@ -88,8 +87,8 @@ class Rules:
 class Run:
     """One run of a sub task; ``ended`` is None while it lasts, ``last_words`` come at its end.
 
-    ``takes`` is how long its script meant it to take, the pace of its log lines; one that hangs writes them right after
-    one another. ``number`` counts the runs of its operator from 1.
+    ``takes`` is the time over which its log lines fall; one that hangs writes them right after one another. ``number``
+    counts the runs of its operator from 1.
     """
 
     operator: Operator
@@ -168,12 +167,8 @@ class DagState(PartState):
         pairs: list[tuple[Part, PartState, PartState]] = [((), before, self)]
         for place, old, new in self.nodes.differences(before.nodes):
             pairs.append(((place,), old, new))
-            places = range(len(old.sub_tasks))
-            pairs += [
-                ((place, position), was, now)
-                for position, was, now in zip(places, old.sub_tasks, new.sub_tasks, strict=True)
-                if was is not now
-            ]
+            sub_tasks = enumerate(zip(old.sub_tasks, new.sub_tasks, strict=True))
+            pairs += [((place, position), was, now) for position, (was, now) in sub_tasks]
         return ((part, old.label, new.label) for part, old, new in pairs if old.label != new.label)
 
 

@@ -56,8 +56,6 @@ class SubTaskData:
 
 @dataclass(frozen=True, slots=True)
 class NodeData:
-    """The constant data of a node."""
-
     number: int
     name: str
     sub_tasks: tuple[SubTaskData, ...]
@@ -221,8 +219,8 @@ class Dags(World[DagKey, DagView]):
         if kind == "dag":
             return self.view(key)
         view, place, *places = self.view_node(key) if kind == "node" else self.view_sub_task(key)
-        state: Any = view.state.nodes[place]
-        return replace(view, state=state.sub_tasks[places[0]] if places else state)
+        node: Any = view.state.nodes[place]
+        return replace(view, state=node.sub_tasks[places[0]] if places else node)
 
     def all(self, store: Store) -> list[DagView]:
         """Return all dags of a store, by ascending number, at one instant."""
@@ -266,8 +264,7 @@ class Dags(World[DagKey, DagView]):
 
     def item(self, id: str) -> TaskItem:
         view = self.view(self.key_of(id))
-        dag, state = view.dag, view.state
-        nodes = []
+        dag, state, nodes = view.dag, view.state, list[TaskItem]()
         for node, node_state in zip(dag.nodes, state.nodes, strict=True):
             parts = map(partial(_item, dag), node.sub_tasks, node_state.sub_tasks)
             nodes.append(replace(_item(dag, node, node_state), parts=tuple(parts)))
@@ -302,12 +299,8 @@ class Dags(World[DagKey, DagView]):
                 )
 
     def populate(self, scenarios: Sequence[Scenario], *, start: int) -> None:
-        """Add the dags and templates of scenarios that begin at ``start``.
-
-        Those with a number of their own come first, so that the others get numbers that stay free. Raises InputError
-        when the number of a dag or of a part is taken.
-        """
         source = [(dag, entry) for entry in scenarios for dag in entry.dags if not dag.starts_on]
+        # Those with a number of their own come first, so that the others get numbers that stay free.
         for dag, entry in sorted(source, key=lambda pair: pair[0].id is None):
             self._begin(dag, entry, start - dag.age, FakeData(f"{self._seed}/{entry.name}/{dag.name}"))
         for entry in scenarios:
