@@ -29,11 +29,10 @@ RawHeaders = Sequence[tuple[bytes, bytes]]
 
 @dataclass(frozen=True, slots=True)
 class FaultRequest:
-    """The properties of a request by which faults select it.
+    """The properties of a request by which faults select it; ``operation`` is empty where none matches.
 
-    ``ids`` are the path's parameters by their names; ``operation`` is empty where none matches. ``key`` is equal for a
-    request that is sent again: method, target, and the body as the API reads it. ``stub`` is the one that responds,
-    ``sandbox`` the sandbox that it came to.
+    ``ids`` are the path's parameters by their names. ``key`` is equal for a request that is sent again: method, target,
+    and the body as the API reads it. ``stub`` is the one that responds.
     """
 
     api: str
@@ -87,7 +86,7 @@ class Faults:
         """Return the fault to inject, if any; count the request for every fault it matches."""
         store, sandbox = self._store, self._sandbox
         last_key, last_numbers = store.take_attempt(sandbox, request.caller)
-        matching = [item for item in self.by_name.values() if item.matches(request) and _applies(item.fault, request)]
+        matching = [item for item in self.by_name.values() if item.matches(request)]
         if not matching:
             return None
         digest = blake2b(repr(request.key).encode(), digest_size=16).hexdigest()
@@ -95,10 +94,9 @@ class Faults:
             last_numbers = {}
         numbers = {}
         for fault in matching:
-            if fault.fault.counts == "attempts" and fault.id in last_numbers:
-                numbers[fault.id] = last_numbers[fault.id]
-            else:
-                numbers[fault.id] = store.count(sandbox, ("requests", fault.id))
+            is_again = fault.fault.counts == "attempts" and fault.id in last_numbers
+            number = last_numbers[fault.id] if is_again else store.count(sandbox, ("requests", fault.id))
+            numbers[fault.id] = number
         for fault in matching:
             number, settings = numbers[fault.id], fault.fault
             if not any(first <= number <= (last or number) for first, last in fault.spans):
@@ -151,31 +149,25 @@ class _Fault:
     spans: tuple[tuple[int, int | None], ...]
 
     def matches(self, request: FaultRequest) -> bool:
-        """Return whether the fault is for this request."""
+        """Return whether the fault is for this request, in its time, and its condition holds."""
         fault = self.fault
-        variables = fault.ids_by_operation.get(request.operation, {}) if self.targets else {}
+        variables = fault.ids_by_operation.get(request.operation, {})
         return (
             fault.api in ("", request.api)
             and (not self.operations or request.operation in self.operations)
             and fault.caller in (None, request.caller)
             and fault.stub in (None, request.stub)
-            and all(
-                kind in variables and is_id(request.ids.get(variables[kind], ""), id)
-                for kind, id in self.targets.items()
-            )
+            and all(is_id(request.ids.get(variables.get(kind, ""), ""), id) for kind, id in self.targets.items())
+            and (not fault.is_conditional or _holds(fault, request, variables))
         )
 
 
-def _applies(fault: Fault, request: FaultRequest) -> bool:
-    """Return whether a request comes in a fault's time, and its condition holds."""
-    if not fault.is_conditional:
-        return True
+def _holds(fault: Fault, request: FaultRequest, variables: Mapping[str, str]) -> bool:
     sandbox, when, view = request.sandbox, fault.when, None
     now, world = sandbox.clock.now(), sandbox.worlds[request.api]
     is_in_time: bool = (fault.from_ or 0) <= now - sandbox.started < (fault.until or inf)
     if when is None or not is_in_time:
         return is_in_time
-    variables = fault.ids_by_operation.get(request.operation, {})
     if when.of is not None:
         view = world.newest(when.of)
     else:
@@ -280,7 +272,6 @@ _POSITION: Final = re.compile(r"\[([0-9]+|\*)\]")
 
 
 def _keys(holder: Any, step: str) -> list[Any]:
-    """Return the keys or positions that a step of a path matches."""
     if isinstance(holder, dict):
         return list(holder) if step == "*" else [step] if step in holder else []
     if isinstance(holder, list):

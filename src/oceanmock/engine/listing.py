@@ -45,10 +45,6 @@ def by_start(unit: int = 1) -> Sort:
     )
 
 
-def _finished(group: Group, stage: Stage, number: int) -> int:
-    return -1 if stage.finished is None else group.first_tick(number) + stage.finished
-
-
 def _finished_before(group: Group, stage: Stage, instant: int) -> int:
     if stage.finished is None:
         return len(group.ids) if instant > -1 else 0
@@ -58,7 +54,7 @@ def _finished_before(group: Group, stage: Stage, instant: int) -> int:
 BY_ID: Final = Sort(
     attrgetter("id"), value=lambda group, _, number: group.ids[number], count=lambda group, _, id: id - group.ids[0]
 )
-BY_FINISH: Final = Sort(attrgetter("finished"), by="state", value=_finished, count=_finished_before)
+BY_FINISH: Final = Sort(attrgetter("finished"), by="state", value=Group.finished_at, count=_finished_before)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +69,9 @@ class Query:
 
     @property
     def needs_states(self) -> bool:
-        """Return whether the list depends on the states of tasks."""
         return self.statuses is not None or self.sort.by == "state"
 
     def matches(self, data: Any) -> bool:
-        """Return whether the data of a task or of a group match."""
         return all(test(data, value) for test, value in self.tests)
 
     def entries(self, rows: Iterable[Row]) -> list[Entry]:
@@ -107,7 +101,6 @@ class Index:
         self._lists: dict[Query, _Kept] = {}
 
     def update(self, rows: Mapping[int, Row], repeated: Collection[int]) -> None:
-        """Replace rows, or add them."""
         if len(rows) > MAX_MOVES:
             self._lists.clear()
         old = {id: self.rows[id] for id in rows if id in self.rows}
@@ -194,7 +187,6 @@ class _Pattern:
         return matched
 
     def _steps(self, state: int) -> list[int]:
-        """Return the state after each digit."""
         if state == _BLANK:
             return [_BLANK, *self.steps(self.start)[1:]]
         return [self._run(state, str(digit)) for digit in range(10)]
@@ -206,11 +198,9 @@ class _Pattern:
         return [*accumulate((self.ways(after, digits - 1) for after in self.steps(state)), initial=0)]
 
     def ways(self, state: int, digits: int) -> int:
-        """Return in how many ways so many digits complete the text after a state."""
         return self._sums(state, digits)[10]
 
     def fits(self, number: int) -> bool:
-        """Return whether a number completes the text."""
         return bool(self.ways(self._run(self.start, str(number)), 0))
 
     def below(self, number: int) -> int:
@@ -238,9 +228,9 @@ _Branch = tuple[int, int, int, int]
 
 
 class _Numbers:
-    """The numbers of a group's tasks in a stage, from 1: those of a range from 0 that did not change.
+    """The numbers of a group's unchanged tasks in a stage that fit a pattern, if any; of a range, but from 1.
 
-    Those that fit a pattern, if any. ``low`` is the first of the range, and ``high`` the one after it.
+    ``low`` is the first of the range, and ``high`` the one after it.
     """
 
     def __init__(
@@ -272,7 +262,6 @@ class _Numbers:
         return self.pattern.below(number) if self.pattern else number
 
     def at(self, place: int) -> int:
-        """Return the number at a place of their ascending order."""
         place += self._first
         if self._places:
             numbers, before = self._changed, self._places.start
@@ -303,12 +292,8 @@ class _Span:
 
     def __init__(self, numbers: _Numbers, query: Query) -> None:
         self._numbers, self._len, self._descending = numbers, len(numbers), query.descending
-        self._group, self._stage, self._value, self._count = (
-            numbers.group,
-            numbers.stage,
-            query.sort.value,
-            query.sort.count,
-        )
+        self._group, self._stage = numbers.group, numbers.stage
+        self._value, self._count = query.sort.value, query.sort.count
         self._falls, self._shares_keys = query.descending and self._value is not None, query.sort is not BY_ID
         self._key = None if self._value else query.sort.key(self._group.row(numbers.low - 1, self._stage))
 
@@ -343,7 +328,6 @@ class _Span:
         return self._len - high + place - low if self._falls else place
 
     def read(self, place: int) -> Iterator[Entry]:
-        """Yield the entries from a place on."""
         return map(self.__getitem__, range(place, self._len))
 
 
@@ -366,7 +350,6 @@ class _Named:
         return next(self.read(place))
 
     def rank(self, entry: Entry) -> int:
-        """Return how many are before an entry."""
         name, count, branches = entry[0], 0, [self._root]
         if not name.startswith(self._head):
             return self._len if (self._head < name) != self._descending else 0
@@ -383,7 +366,6 @@ class _Named:
         return count
 
     def read(self, place: int) -> Iterator[Entry]:
-        """Yield the entries from a place on."""
         branches = [self._root]
         while branches:
             branch = branches.pop()
@@ -425,11 +407,9 @@ class _Kept(list[Entry]):
         self._descending = descending
 
     def rank(self, entry: Entry) -> int:
-        """Return how many are before an entry."""
         return bisect_left(self, True, key=entry.__ge__ if self._descending else entry.__le__)
 
     def read(self, place: int) -> Iterator[Entry]:
-        """Yield the entries from a place on."""
         return islice(self, place, None)
 
 

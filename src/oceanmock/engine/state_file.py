@@ -38,7 +38,6 @@ CREATE TABLE counter (
 );
 CREATE TABLE record (sandbox TEXT NOT NULL, key TEXT NOT NULL, records BLOB NOT NULL, PRIMARY KEY (sandbox, key));
 """
-_OF_SANDBOX: Final = ("entry", "counter", "record")
 
 
 class StateFile(MemoryStore):
@@ -69,21 +68,20 @@ class StateFile(MemoryStore):
         return stored.counters, stored.records
 
     def close(self) -> None:
-        """Leave the file to another server."""
         self._connection.close()
 
     def put(self, spec: SandboxSpec, *, replaces: int | None = None, if_untouched: bool = False) -> int | None:
         if not self.may_put(spec.name, replaces, if_untouched=if_untouched):
             return None
         with self._writing() as execute:
-            self._erase(execute, spec.name)
+            _erase(execute, spec.name)
             execute("INSERT INTO sandbox VALUES (?, ?, ?)", spec.name, self._last_version + 1, log.encode(spec))
         return super().put(spec)
 
     def delete(self, name: str) -> None:
         if name in self._sandboxes:
             with self._writing() as execute:
-                self._erase(execute, name)
+                _erase(execute, name)
         super().delete(name)
 
     def append(self, name: str, entry: LogEntry, *, expected_version: int) -> int | None:
@@ -123,12 +121,6 @@ class StateFile(MemoryStore):
             except sqlite3.Error as problem:
                 raise StoreUnavailable(f"the state file {self.path} cannot be written: {problem}.") from None
 
-    @staticmethod
-    def _erase(execute: Callable[..., Any], name: str) -> None:
-        execute("DELETE FROM sandbox WHERE name = ?", name)
-        for table in _OF_SANDBOX:
-            execute(f"DELETE FROM {table} WHERE sandbox = ?", name)  # noqa: S608 (a constant)
-
     def _restore(self, decoder: log.Decoder) -> int:
         """Read every sandbox into memory, and return the latest time of the machine."""
         read, latest = self._connection.execute, 0
@@ -147,6 +139,13 @@ class StateFile(MemoryStore):
             self._sandboxes[name].records[log.decode_key(key)] = deque(log.decode_records(records), MAX_OPERATIONS)
         self._last_version = max((stored.version for stored in self._sandboxes.values()), default=0)
         return latest
+
+
+def _erase(execute: Callable[..., Any], name: str) -> None:
+    execute("DELETE FROM sandbox WHERE name = ?", name)
+    execute("DELETE FROM entry WHERE sandbox = ?", name)
+    execute("DELETE FROM counter WHERE sandbox = ?", name)
+    execute("DELETE FROM record WHERE sandbox = ?", name)
 
 
 def _open(path: Path) -> sqlite3.Connection:

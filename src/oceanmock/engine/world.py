@@ -48,17 +48,14 @@ _ANY_PLACEHOLDER: Final = re.compile(r"\{[^{}]*\}")
 
 
 class Row(NamedTuple):
-    """What a list is filtered and sorted by: ``finished`` is -1 before the end, as MySQL sorts NULL.
-
-    Of ``state`` only what is no instant counts, and of ``data`` only what a template's tasks have in common.
-    """
+    """What a list is filtered and sorted by; ``finished`` is -1 before the end, as MySQL sorts NULL."""
 
     id: int
     name: str
     started: int
     finished: int
-    state: Any
-    data: Any
+    state: Any  # of which only what is no instant counts
+    data: Any  # of which only what a template's tasks have in common counts
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,9 +144,12 @@ class Group:
         return number
 
     def row(self, number: int, stage: Stage) -> Row:
-        finished = -1 if stage.finished is None else self.first_tick(number) + stage.finished
         name = self.name.replace(PLACEHOLDER, str(number + 1))
+        finished = self.finished_at(stage, number)
         return Row(self.ids[number], name, self.start_of(number), finished, stage.state, self.data)
+
+    def finished_at(self, stage: Stage, number: int) -> int:
+        return -1 if stage.finished is None else self.first_tick(number) + stage.finished
 
     def rows(self, now: int, *, with_changed: bool = False) -> Iterator[Row]:
         """Yield the rows of tasks by ascending id; of those that changed they would have another state."""
@@ -232,8 +232,7 @@ class World(ABC, Generic[Key, V]):
         if key in self._data:
             return self._data[key], self._histories[key]
         if key not in self._built:
-            group = self.group_of(key)
-            if group is None:
+            if (group := self.group_of(key)) is None:
                 raise NoSuchTask(_number_of(key))
             if len(self._built) >= MAX_BUILT:
                 del self._built[next(iter(self._built))]
