@@ -32,7 +32,7 @@ class Connection:
 
 def second_replica(sandbox: Sandbox) -> Sandbox:
     """Return the sandbox of another replica over the same memory."""
-    connection: Any = Connection(sandbox.store.store, "two")  # type: ignore[attr-defined]
+    connection: Any = Connection(sandbox.store.store, "two")  # type: ignore[union-attr]
     return replica_of(sandbox, connection)
 
 

@@ -184,12 +184,12 @@ def test_without_its_store_a_replica_lives_is_not_ready_and_refuses_in_each_api_
     one, _ = two_replicas()
     app, store = app_of(one), one.default.store
 
-    store.is_cut = True  # type: ignore[attr-defined]
+    store.is_cut = True  # type: ignore[union-attr]
     health, ready, tasks, dags, admin = (
         asyncio.run(ask(app, path))
         for path in ("/__admin/health", "/__admin/ready", LIST, "/api/v1/task/dag/4", "/__admin/sandboxes")
     )
-    store.is_cut = False  # type: ignore[attr-defined]
+    store.is_cut = False  # type: ignore[union-attr]
 
     assert health.status_code == 200
     assert (ready.status_code, ready.json()) == (503, {"error": "the store is gone."})
@@ -209,7 +209,8 @@ def test_a_line_of_the_json_log_has_the_replica_s_name(capsys: pytest.CaptureFix
 
 
 def test_the_time_of_a_sandbox_has_one_origin_for_all_replicas() -> None:
-    machine, first = [1000 * SECOND], Connection(MemoryStore(), "one")
+    machine = [1000 * SECOND]
+    first: Any = Connection(MemoryStore(), "one")
     one = make_sandbox([RETRY], store=first, wall=lambda: machine[0])
     machine[0] += 100 * SECOND
     two = second_replica(one)

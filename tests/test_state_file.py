@@ -277,7 +277,7 @@ def test_a_sandbox_that_was_reset_stays_in_the_file(state: Path) -> None:
 
 def test_an_operation_that_is_kept_is_accepted_even_if_its_record_is_not(state: Path) -> None:
     sandbox = make_sandbox([read_scenario(ENDLESS)], store=opened(state))
-    sandbox.store._connection.execute("DROP TABLE record")  # type: ignore[attr-defined]
+    sandbox.store._connection.execute("DROP TABLE record")  # type: ignore[union-attr]
 
     sandbox.execute(Operate("ocp", 5, "RETRY"))
 

@@ -14,13 +14,16 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from struct import Struct
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from oceanmock.engine.log import Command, LogEntry, MoveClock, Operate, OperationRecord, SandboxSpec
 from oceanmock.engine.machine import MAX_OPERATIONS
 from oceanmock.errors import CallerError, OceanmockError
 from oceanmock.journal import Journal, JournalSpace
 from oceanmock.text import did_you_mean, shorten
+
+if TYPE_CHECKING:
+    from oceanmock.engine.redis_store import RedisStore
 
 MAX_CALLERS: Final = 1000
 """How many callers' last requests with a fault are kept."""
@@ -45,72 +48,6 @@ class LogChanges:
     spec: SandboxSpec | None = None
     base: int = 0
     lease_left: int | None = None
-
-
-class Store(Protocol):
-    """Sandboxes by their names. Versions only grow, also when a sandbox is put again.
-
-    What reads or changes a sandbox raises SandboxDeleted for one that was deleted. ``replica`` is the name of this
-    process among those that share the store, "" where it is the only one.
-    """
-
-    replica: str
-
-    def put(self, spec: SandboxSpec, *, replaces: int | None = None, if_untouched: bool = False) -> int | None:
-        """Create or replace a sandbox, with nothing but its specification; return its version.
-
-        ``replaces`` is the first version of the one that it replaces, 0 for none, None for any; if that is another by
-        now, return None. So too, with ``if_untouched``, where it has had a command or a request.
-        """
-
-    def names(self) -> list[str]:
-        """Return the names of the sandboxes, in the order of their creation."""
-
-    def delete(self, name: str) -> None:
-        """Delete a sandbox with all that belongs to it."""
-
-    def close(self) -> None:
-        """Close files and connections, after the last use."""
-
-    def renew(self, name: str, span: int) -> None:
-        """Delete a leased sandbox after a span, if replicas share the store; the only process does so by itself."""
-
-    def read(self, name: str, *, since: int, claims: bool = False) -> LogChanges:
-        """Return what has changed since a version.
-
-        With ``claims`` other replicas that claim the next append wait for this one's, or for its release, up to a
-        second: it costs them less than to evaluate a command again on the whole log.
-        """
-
-    def release(self, name: str) -> None:
-        """Give up a claim."""
-
-    def append(self, name: str, entry: LogEntry, *, expected_version: int) -> int | None:
-        """Append an entry and return the new version; None if the version is another one.
-
-        A ``MoveClock`` is replaced by the next one, where nothing lies between them.
-        """
-
-    def journal(self, name: str, base: int) -> Journal:
-        """Return the journal of a sandbox that was put at a version; it is trimmed to its last entries."""
-
-    def keep(self, name: str, make: Callable[[], bytes], *, anew: bool = False) -> bytes:
-        """Return a value that all sandboxes and replicas share, which is made at first, or ``anew``."""
-
-    def count(self, name: str, counter: Hashable, *, by: int = 1) -> int:
-        """Add to a counter of a sandbox, and return its value; ``by`` 0 reads it."""
-
-    def take_attempt(self, name: str, caller: str) -> Attempt:
-        """Remove and return a caller's last attempt, ("", {}) if none is kept."""
-
-    def keep_attempt(self, name: str, caller: str, attempt: Attempt) -> None:
-        """Keep a caller's last attempt; at most ``MAX_CALLERS`` are kept."""
-
-    def record(self, name: str, key: Hashable, record: OperationRecord) -> None:
-        """Record an operation of a task, refused or not; the last ``MAX_OPERATIONS`` are kept."""
-
-    def records(self, name: str, key: Hashable) -> tuple[OperationRecord, ...]:
-        """Return the operations recorded of a task, the oldest first."""
 
 
 def quoted_name(name: str) -> str:
@@ -203,7 +140,12 @@ class _StoredByName(dict[str, StoredSandbox]):
 
 
 class MemoryStore:
-    """The store of one process, whose requests run on one event loop."""
+    """The store of one process, whose requests run on one event loop; ``RedisStore`` has the same methods.
+
+    Versions only grow, also when a sandbox is put again. What reads or changes a sandbox raises SandboxDeleted for one
+    that was deleted. ``replica`` is the name of this process among those that share the store, "" where it is the only
+    one.
+    """
 
     replica = ""
 
@@ -214,6 +156,11 @@ class MemoryStore:
         self._journal_space: Final = JournalSpace()
 
     def put(self, spec: SandboxSpec, *, replaces: int | None = None, if_untouched: bool = False) -> int | None:
+        """Create or replace a sandbox, with nothing but its specification; return its version.
+
+        ``replaces`` is the first version of the one that it replaces, 0 for none, None for any; if that is another by
+        now, return None. So too, with ``if_untouched``, where it has had a command or a request.
+        """
         if not self.may_put(spec.name, replaces, if_untouched=if_untouched):
             return None
         self._last_version += 1
@@ -231,19 +178,29 @@ class MemoryStore:
         return replaces is None or replaces == (0 if stored is None else stored.base)
 
     def names(self) -> list[str]:
+        """Return the names of the sandboxes, in the order of their creation."""
         return list(self._sandboxes)
 
     def delete(self, name: str) -> None:
+        """Delete a sandbox with all that belongs to it."""
         self._sandboxes[name].journal.close()
         del self._sandboxes[name]
 
-    def renew(self, name: str, span: int) -> None: ...
+    def renew(self, name: str, span: int) -> None:
+        """Delete a leased sandbox after a span, if replicas share the store; the only process does so by itself."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Close files and connections, after the last use."""
 
-    def release(self, name: str) -> None: ...
+    def release(self, name: str) -> None:
+        """Give up a claim."""
 
     def read(self, name: str, *, since: int, claims: bool = False) -> LogChanges:
+        """Return what has changed since a version.
+
+        With ``claims`` other replicas that claim the next append wait for this one's, or for its release, up to a
+        second: it costs them less than to evaluate a command again on the whole log.
+        """
         stored = self._sandboxes[name]
         if since >= stored.version:
             return LogChanges(stored.version, base=stored.base)
@@ -251,6 +208,10 @@ class MemoryStore:
         return LogChanges(stored.version, stored.log.since(since), spec, stored.base)
 
     def append(self, name: str, entry: LogEntry, *, expected_version: int) -> int | None:
+        """Append an entry and return the new version; None if the version is another one.
+
+        A ``MoveClock`` is replaced by the next one, where nothing lies between them.
+        """
         stored = self._sandboxes[name]
         if stored.version != expected_version:
             return None
@@ -259,30 +220,40 @@ class MemoryStore:
         return stored.version
 
     def journal(self, name: str, base: int) -> Journal:
+        """Return the journal of a sandbox that was put at a version; it is trimmed to its last entries."""
         return self._sandboxes[name].journal
 
     def keep(self, name: str, make: Callable[[], bytes], *, anew: bool = False) -> bytes:
+        """Return a value that all sandboxes and replicas share, which is made at first, or ``anew``."""
         if anew or name not in self._kept:
             self._kept[name] = make()
         return self._kept[name]
 
     def count(self, name: str, counter: Hashable, *, by: int = 1) -> int:
+        """Add to a counter of a sandbox, and return its value; ``by`` 0 reads it."""
         counters = self._sandboxes[name].counters
         if by:
             counters[counter] += by
         return counters[counter]
 
     def take_attempt(self, name: str, caller: str) -> Attempt:
+        """Remove and return a caller's last attempt, ("", {}) if none is kept."""
         return self._sandboxes[name].attempts.pop(caller, ("", {}))
 
     def keep_attempt(self, name: str, caller: str, attempt: Attempt) -> None:
+        """Keep a caller's last attempt; at most ``MAX_CALLERS`` are kept."""
         attempts = self._sandboxes[name].attempts
         if len(attempts) >= MAX_CALLERS:
             del attempts[next(iter(attempts))]
         attempts[caller] = attempt
 
     def record(self, name: str, key: Hashable, record: OperationRecord) -> None:
+        """Record an operation of a task, refused or not; the last ``MAX_OPERATIONS`` are kept."""
         self._sandboxes[name].records.setdefault(key, deque(maxlen=MAX_OPERATIONS)).append(record)
 
     def records(self, name: str, key: Hashable) -> tuple[OperationRecord, ...]:
+        """Return the operations recorded of a task, the oldest first."""
         return tuple(self._sandboxes[name].records.get(key, ()))
+
+
+Store: TypeAlias = "MemoryStore | RedisStore"

@@ -15,6 +15,7 @@ import base64
 import binascii
 import hashlib
 import hmac
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from email.utils import formatdate, parsedate_to_datetime
@@ -158,20 +159,17 @@ def _access_key(request: Request, *, wall: Callable[[], int]) -> frozenset[str] 
 
 
 def _credentials_of(authorization: bytes | None, scheme: bytes) -> bytes | None:
-    """Return the rest of ``Authorization`` after this scheme; None without it."""
     name, _, rest = (authorization or b"").strip().partition(b" ")
     return rest.strip() if name.lower() == scheme.lower() else None
 
 
 def _equal(expected: str, actual: bytes) -> bool:
-    """Compare in constant time."""
     return hmac.compare_digest(expected.encode(), actual)
 
 
 def request_messages(request: Request) -> Iterator[str]:
     """Yield the messages that the signature of a received request may sign."""
-    path = request.raw_path.partition(b"?")[0].decode("latin-1")
-    query = request.query.decode("latin-1")
+    path, query = request.raw_path.partition(b"?")[0].decode("latin-1"), request.query.decode("latin-1")
     target = f"{path}?{query}" if query else path
     return messages(request.method, target, headers=_headers(request), body=request.body)
 
@@ -205,8 +203,8 @@ def messages(method: str, target: str, *, headers: Iterable[tuple[str, str]], bo
         "\n".join(f"{name}:{','.join(values)}" for name, values in ocp_headers),
     ]
     path, _, query = target.partition("?")
-    values_by_key = _grouped(parse_qsl(query, keep_blank_values=True))
-    pairs = {key: ",".join(sorted(filter(None, values))) for key, values in values_by_key}
+    grouped = _grouped(parse_qsl(query, keep_blank_values=True))
+    pairs = {key: ",".join(sorted(filter(None, values))) for key, values in grouped}
     for quote_via in (quote, quote_plus):
         encoded = urlencode(pairs, safe="", quote_via=quote_via)
         yield "\n".join([*head, f"{path}?{encoded}" if pairs else path])
@@ -223,7 +221,7 @@ def _first(headers: Iterable[tuple[str, str]], name: str) -> str:
 
 def _grouped(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, list[str]]]:
     """Return the values of each name, sorted by name."""
-    values: dict[str, list[str]] = {}
+    values = defaultdict[str, list[str]](list)
     for name, value in pairs:
-        values.setdefault(name, []).append(value)
+        values[name].append(value)
     return sorted(values.items())

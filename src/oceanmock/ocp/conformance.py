@@ -22,8 +22,8 @@ from oceanmock.ocp.states import MACHINES, RETRIES
 
 ILLEGAL_CODE: Final = 20003
 PROHIBITED_CODE: Final = 20004
-_ACCEPTED_STATUSES: Final = frozenset({200})
-_REFUSED_STATUSES: Final = frozenset({400})
+_ACCEPTED: Final = frozenset({200})
+_REFUSED: Final = frozenset({400})
 _ID_FORMATS: Final[Sequence[tuple[str, Callable[[str], int]]]] = (
     (r"[+-]?\d{1,40}", int),
     (r"[+-]?\d{1,40}(\.\d*)?(e\+?\d{1,2})?[dfl]?", lambda text: int(Decimal(text.rstrip("dfl")))),
@@ -90,8 +90,7 @@ class OcpTarget(TargetApi):
         Spring drops all blanks and reads hexadecimals (NumberUtils.parseNumber).
         """
         text = re.sub(r"\s", "", id).lower()
-        numbers = (read(text) for form, read in _ID_FORMATS if re.fullmatch(form, text))
-        return {id, *map(str, numbers)}
+        return {id, *(str(read(text)) for form, read in _ID_FORMATS if re.fullmatch(form, text))}
 
     def actions(self, task: Observation, id: str, *, is_mock: bool, knowledge: None = None) -> Iterator[WalkAction]:
         """Yield every operation of the contract, on the task and on each subtask."""
@@ -127,14 +126,14 @@ def _action(route: Route, task: Observation, part: Observation, id: str, *, is_m
     trigger = f"{route.changes}.{route.operation}"
     moves = MACHINES[part.kind].transitions
     switches = {item.only for item in moves if (item.before, item.trigger) == (part.label, trigger)}
-    statuses = _ACCEPTED_STATUSES if "" in switches else _REFUSED_STATUSES
+    statuses = _ACCEPTED if switches else _REFUSED
     if switches and "" not in switches:
-        statuses = _ACCEPTED_STATUSES | _REFUSED_STATUSES
+        statuses = _ACCEPTED | _REFUSED
     is_prohibited = route.id == "rollbackTask" and prohibits_rollback and 200 in statuses
     if is_prohibited or (part is not task and task.state == "ABORTED"):
-        statuses = _REFUSED_STATUSES
+        statuses = _REFUSED
     elif route.id == "retrySubtask" and part.label == ("FAILED", "ROLLBACK") and not is_mock:
-        statuses = _ACCEPTED_STATUSES | _REFUSED_STATUSES
+        statuses = _ACCEPTED | _REFUSED
     probe = Probe(
         what,
         "POST",

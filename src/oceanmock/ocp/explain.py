@@ -90,7 +90,6 @@ class TaskExplainer(Explainer[TaskState]):
         return f"the subtask scheduler's tick {effect}"
 
     def _verdict(self, state: TaskState, cause: str) -> str:
-        """Return why the task starts or ends."""
         if cause == "start":
             return "it starts RUNNING, and what needs nothing else READY"
         if state.status == "ABORTED":
@@ -104,7 +103,6 @@ class TaskExplainer(Explainer[TaskState]):
         return f"{tick} every subtask SUCCESSFUL: so is the task"
 
     def _turn(self, after: TaskState, place: int) -> str:
-        """Return why it is a subtask's turn."""
         if after.operation == "ROLLBACK":
             undone = self._downstreams[place]
             return " to be undone" + (f", as is all that needs it: {self._those(undone)}" if undone else "")
@@ -121,7 +119,6 @@ class TaskExplainer(Explainer[TaskState]):
         return f"{f'{kind} {run.number}' if run.number else 'the skip'} of {self.name((place,))}"
 
     def _end(self, subtask: SubtaskState, place: int) -> str:
-        """Return how the last run ended, and the last line that it logged where it failed."""
         run, of = subtask.last_run, self._run(subtask, place)
         assert run is not None
         ended = run.started if run.ended is None else run.ended
@@ -132,13 +129,10 @@ class TaskExplainer(Explainer[TaskState]):
             return f"{of} ends: it is undone, and PENDING again"
         if run.ends != "FAILED":
             return f"{of} ends {run.ends} after {took}"
-        has_timeout, limit = self._script.subtasks[place].timeout, ""
-        if run.ended_by == "timeout":
-            limit = ", its timeout" if has_timeout else ", as a run without a timeout does"
-        return f"{of} ends FAILED after {took}{limit}{ends_with(log)}"
+        limit = ", its timeout" if self._script.subtasks[place].timeout else ", as a run without a timeout does"
+        return f"{of} ends FAILED after {took}{limit if run.ended_by == 'timeout' else ''}{ends_with(log)}"
 
     def leading(self, state: TaskState, events: Sequence[Event]) -> list[Event]:
-        """Return the verdict, and the events of the subtasks that matter."""
         matter: tuple[SubtaskStatus, ...] = ("READY", "RUNNING", "CANCELING", "FAILED")
         if state.status != "RUNNING":
             matter = () if state.status == "SUCCESSFUL" else ("FAILED",)
@@ -150,7 +144,6 @@ class TaskExplainer(Explainer[TaskState]):
         return leading
 
     def holding(self, state: TaskState, instant: int) -> Iterator[str]:
-        """Yield what is awaited, and which subtasks wait for which."""
         failed, running = _with(state, "FAILED"), _with(state, "RUNNING")
         if state.status == "RUNNING":
             if failed and running:
@@ -199,7 +192,6 @@ class TaskExplainer(Explainer[TaskState]):
 
     @staticmethod
     def describe(state: TaskState, part: Part, changes: Sequence[Change]) -> str:
-        """Return a label; "" of a part that has not been READY yet."""
         status, operation = state.label_of(part)
         if (status, operation) == ("PENDING", "EXECUTE") and (not changes or changes[0].before is None):
             return ""
@@ -207,7 +199,6 @@ class TaskExplainer(Explainer[TaskState]):
 
     @classmethod
     def picture(cls, scenario: Scenario, script: Task, actor: Actor) -> tuple[str, Iterator[str], tuple[()]]:
-        """Return the title of a task, its DAG and no labels."""
         number = f" {script.id}" if script.id else ""
         times = f"  × {script.repeat.count}" if script.repeat else ""
         on = f"  on {script.starts_on.method} {script.starts_on.path}" if script.starts_on else ""

@@ -1,8 +1,7 @@
 """Model an OCP scenario: its tasks, their subtasks, its faults and its story.
 
 A file says what each attempt of each subtask does and how long it takes; ids, names and addresses that are left out are
-filled by the engine from a seed. What only the whole file shows is checked by the rules at the end; their names are
-stable.
+filled by the engine from a seed. What only the whole file shows is checked by the rules at the end.
 """
 
 from __future__ import annotations
@@ -346,11 +345,11 @@ def script_of(task: Task) -> states.TaskScript:
     """Return the machine's script of a task whose references have been checked."""
     scripts = list[states.SubtaskScript]()
     for subtask, needs in zip(task.subtasks, upstreams_of(task), strict=True):
-        runs = (*subtask.attempts, *subtask.rollback)
-        run_scripts = [states.RunScript(run.takes, run.ends or "SUCCESSFUL", lines_of(run.log)) for run in runs]
-        count, prohibits_rollback = len(subtask.attempts), subtask.prohibit_rollback
-        attempts, rollbacks = tuple(run_scripts[:count]), tuple(run_scripts[count:])
-        limits = subtask.timeout, prohibits_rollback, subtask.retries
+        attempts, rollbacks = [
+            tuple([states.RunScript(run.takes, run.ends or "SUCCESSFUL", lines_of(run.log)) for run in runs])
+            for runs in (subtask.attempts, subtask.rollback)
+        ]
+        limits = subtask.timeout, subtask.prohibit_rollback, subtask.retries
         scripts.append(states.SubtaskScript(attempts, rollbacks, needs, *limits))
     operations = {route.id: route.operation for route in API.routes}
     others = [(it.at, operations[it.call], it.subtask and it.subtask - 1) for it in task.others]
@@ -387,7 +386,6 @@ class OcpActor(Actor):
 
     @staticmethod
     def begin(scenario: Scenario, script: Task, created: int) -> machine.History:
-        """Return the history of a task; the schedulers' ticks stay where they are."""
         rules = rules_of(scenario.tick, scenario.switches)
         return machine.start(script_of(script), replace(rules, phase=-created % rules.tick))
 

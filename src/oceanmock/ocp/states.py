@@ -63,10 +63,8 @@ class SubtaskScript:
 class Rules:
     """The behaviour of the server that runs the task; the defaults are ocp-express'.
 
-    ``tick`` is the schedulers' period and ``phase`` the instant of the first task tick.
-    ``retry_after_failed_rollback``: OCP 4.2.2's user guide offers it, ocp-express refuses
-    (TaskInstanceManagerImpl:99-101). ``subtask_retry_counts``: whether retrying one subtask adds to its runTime; the
-    database's comment says so (common_tables.yaml:56), the code does not.
+    ``tick`` is the schedulers' period and ``phase`` the instant of the first task tick. ``subtask_retry_counts``:
+    whether retrying one subtask adds to its runTime, as the database's comment says (common_tables.yaml:56).
     """
 
     tick: int = DEFAULT_TICK
@@ -81,7 +79,7 @@ class TaskScript:
 
     At most ``concurrency`` subtasks are READY or RUNNING at once (AbstractTaskWorker:59-87); None sets no limit to the
     roots that are READY at the start, and the default one later. ``abandoned_after``: this long after the task has
-    FAILED it is abandoned, and ABORTED for good; an opt-in, because no public text shows that state in the API.
+    FAILED it is ABORTED for good.
     """
 
     subtasks: tuple[SubtaskScript, ...]
@@ -100,8 +98,8 @@ class Run(NamedTuple):
     """One run of a subtask; ``ended``, ``ends`` and ``ended_by`` are None while it lasts.
 
     ``number`` counts the runs of its direction, forwards or in a rollback, from 1; a skip has 0. ``takes`` is how long
-    the script meant it to take, the pace of its log lines; 0 for one that hangs, whose lines all come first. A rollback
-    that cuts it short leaves ``ends`` and ``ended_by`` None.
+    the script meant it to take; 0 for one that hangs. A rollback that cuts it short leaves ``ends`` and ``ended_by``
+    None.
     """
 
     operation: SubtaskOperation
@@ -134,7 +132,6 @@ class SubtaskState(NamedTuple):
 
     @property
     def label(self) -> Label:
-        """Return status and operation."""
         return self.status, self.operation
 
     @property
@@ -158,19 +155,15 @@ class TaskState:
 
     @property
     def label(self) -> Label:
-        """Return status and operation."""
         return self.status, self.operation
 
     def labels(self) -> list[tuple[Part, Label]]:
-        """Return the label of the task and of each subtask."""
         return [((), self.label), *(((place,), item.label) for place, item in enumerate(self.subtasks))]
 
     def label_of(self, part: Part) -> Label:
-        """Return the label of the task, or of a subtask."""
         return self.subtasks[part[0]].label if part else self.label
 
     def moves_since(self, before: TaskState) -> Iterator[tuple[Part, Label, Label]]:
-        """Yield the task and each subtask with another label than ``before``, and both labels."""
         if before.label != self.label:
             yield (), before.label, self.label
         for place, old, new in self.subtasks.differences(before.subtasks):
