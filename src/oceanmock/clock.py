@@ -34,14 +34,14 @@ if hasattr(time, "clock_gettime_ns"):
     _monotonic = partial(time.clock_gettime_ns, time.CLOCK_MONOTONIC)
 else:
     _monotonic = partial(time.monotonic_ns)
-_EPOCH: Final = time.time_ns() - _monotonic()
+_OFFSET: Final = time.time_ns() - _monotonic()
 stopwatch: Final = partial(time.perf_counter_ns)
 """The machine's performance counter, in nanoseconds."""
 
 
 def machine_now() -> int:
     """Return a time of the machine that never goes back: the time of day at the import, and what has passed since."""
-    return _EPOCH + _monotonic()
+    return _OFFSET + _monotonic()
 
 
 def wall_now() -> int:

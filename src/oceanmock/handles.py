@@ -64,7 +64,16 @@ def send_scenarios(
         except (OSError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", None) or str(error)
             raise InputError(f"the scenario file {source} cannot be read: {reason}.") from None
-        contents.append(_in_full(text, source) if _NAMES_FILES.search(text) else text)
+        if _NAMES_FILES.search(text):  # a server has none of these files
+            from oceanmock.scenario.document import Document  # noqa: PLC0415 (which most scenarios do not need)
+            from oceanmock.scenario.faults import read_bodies  # noqa: PLC0415
+
+            document = Document(text, str(source), folder=source.parent)
+            if issues := [*document.duplicates, *map(document.locate, read_bodies(document, source.parent))]:
+                raise ScenarioError(issues)
+            contents.append(document.data)
+        else:
+            contents.append(text)
     try:
         return ask("POST", path, {**body, "scenarios": contents})
     except InputError as error:
@@ -72,17 +81,6 @@ def send_scenarios(
         for label, file in files.items():
             text = text.replace(label, file)
         raise InputError(text) from None
-
-
-def _in_full(text: str, path: Path) -> Json:
-    """Return a scenario with what is in the files that it names. Raises ScenarioError."""
-    from oceanmock.scenario.document import Document  # noqa: PLC0415 (which most scenarios do not need)
-    from oceanmock.scenario.faults import read_bodies  # noqa: PLC0415
-
-    document = Document(text, str(path), folder=path.parent)
-    if issues := document.duplicates + [document.locate(issue) for issue in read_bodies(document, path.parent)]:
-        raise ScenarioError(issues)
-    return cast("Json", document.data)
 
 
 def succeeds(takes: TimeSpan | None = None, *, log: str | Sequence[str] | None = None) -> RunSource:
