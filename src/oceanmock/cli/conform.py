@@ -323,10 +323,7 @@ def _choose_tasks(target: Target) -> tuple[str, ...]:
 
 
 def _output(options: ConformOptions, results: Sequence[Result]) -> None:
-    """Write the reports, print the summary, then raise EnvironmentProblem if a report could not be written.
-
-    In a step of a GitHub workflow, which sets GITHUB_STEP_SUMMARY, the summary is added to that file, too.
-    """
+    """Write the reports, print the summary, then raise EnvironmentProblem if a report could not be written."""
     from oceanmock.conformance.reports.files import github_annotations, github_summary, write_report, writing
     from oceanmock.conformance.reports.terminal import console_of, print_results
 
@@ -341,9 +338,9 @@ def _output(options: ConformOptions, results: Sequence[Result]) -> None:
     if is_github:
         click.echo(f"::stop-commands::{token}")
     print_results(results, console_of(sys.stdout))
-    for command in (f"::{token}::", *github_annotations(results)) if is_github else ():
-        click.echo(command)
-    if step_summary := os.environ.get("GITHUB_STEP_SUMMARY"):
+    if is_github:
+        click.echo("\n".join([f"::{token}::", *github_annotations(results)]))
+    if step_summary := os.environ.get("GITHUB_STEP_SUMMARY"):  # in a step of a GitHub workflow
         with writing(Path(step_summary), "summary"), open(step_summary, "a", encoding="utf-8") as file:
             file.write(github_summary(results))
     for line in lines:

@@ -412,8 +412,8 @@ def exec_command(ctx: click.Context, /, scenarios: tuple[str, ...], *, host: str
         finally:
             signal.signal(signal.SIGTERM, terminate)
             signal.signal(signal.SIGINT, interrupt)
-    for sandbox in app.sandboxes if code else ():
-        if sandbox.journal.last:
+    for sandbox in app.sandboxes:
+        if code and sandbox.journal.last:
             text = report_text(report_of(sandbox, max_tasks=MAX_PRINTED_TASKS))
             click.echo(f"oceanmock, sandbox {sandbox.name}: {text}", err=True, nl=False)
     ctx.exit(code if code >= 0 else 128 - code)
