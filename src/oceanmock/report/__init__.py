@@ -16,7 +16,7 @@ import json
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import accumulate, islice
 from typing import Any, Final, Literal
 
@@ -167,51 +167,38 @@ def _operator(trigger: str) -> Item:
     return Item(kind, "operator", operator)
 
 
-@dataclass(slots=True)
-class Tally:
-    """The standing of one API's items, and its sandboxes."""
-
-    sandboxes: int = 0
-    scenarios: set[str] = field(default_factory=set)
-    standings: dict[Item, Standing] = field(default_factory=dict)
-
-    def note(self, item: Item, standing: Standing) -> None:
-        """Keep the better of the item's standing and this one."""
-        if _RANKS.index(standing) > _RANKS.index(self.standings.get(item, "never")):
-            self.standings[item] = standing
-
-
 class Coverage:
     """Transition coverage of some APIs; those of several processes can be added up."""
 
     def __init__(self, apis: Sequence[Api]) -> None:
         self._apis: Final = {api.name: api for api in apis}
         self._items: Final = {api.name: items_of(api) for api in apis}
-        self._tallies = defaultdict[str, Tally](Tally)
+        self._sandboxes = Counter[str]()
+        self._scenarios = defaultdict[str, set[str]](set)
+        self._standings = defaultdict[str, dict[Item, Standing]](dict)
 
     def add(self, api: str, scenarios: Iterable[str], entries: Iterable[Mapping[str, Any]]) -> None:
         """Add a sandbox that is done: its scenarios, and its journal as the admin API has it."""
-        tally, items = self._tallies[api], self._items[api]
-        record, machines = self._apis[api], self._apis[api].states.MACHINES
-        tally.sandboxes += 1
-        tally.scenarios.update(scenarios)
+        record, machines, items = self._apis[api], self._apis[api].states.MACHINES, self._items[api]
+        self._sandboxes[api] += 1
+        self._scenarios[api].update(scenarios)
         previous: dict[tuple[str, str], Label] = {}
         for entry in sorted(entries, key=lambda element: element["number"]):
             operation, status = entry["operation"], entry["status"]
             is_good = status is not None and status < 300
             operator = _operator(requested_operation(record, operation, entry["request_body"]))
             if operator in items:  # one whose response was lost was not seen to be accepted
-                tally.note(operator, "seen" if is_good else "requested")
+                self._note(api, operator, "seen" if is_good else "requested")
             if not is_good:
                 continue
             for element in observations(record, operation, entry["response_body"]):
                 state, label = Item(element.kind, "state", element.state), element.label
                 if state in items:
-                    tally.note(state, "seen")
+                    self._note(api, state, "seen")
                 if element.operation:  # without it a response shows no end of a transition
                     before = previous.get((element.kind, element.id), label)
                     if machines[element.kind].between(before, label):
-                        tally.note(_transition(element.kind, before, label), "seen")
+                        self._note(api, _transition(element.kind, before, label), "seen")
                     previous[element.kind, element.id] = label
 
     def add_explanation(self, api: str, explanation: Mapping[str, Any]) -> None:
@@ -228,16 +215,22 @@ class Coverage:
                     if len(machine.initial) == 1:
                         items.append(Item(part, "state", machine.initial[0][0]))
             for item in items:
-                self._tallies[api].note(item, "happened")
+                self._note(api, item, "happened")
+
+    def _note(self, api: str, item: Item, standing: Standing) -> None:
+        """Keep the better of the item's standing and this one."""
+        standings = self._standings[api]
+        if _RANKS.index(standing) > _RANKS.index(standings.get(item, "never")):
+            standings[item] = standing
 
     @property
     def apis(self) -> tuple[str, ...]:
         """Return the names of the APIs that were used."""
-        return tuple(api for api in self._apis if api in self._tallies)
+        return tuple(api for api in self._apis if api in self._sandboxes or api in self._standings)
 
     def standings(self, api: str) -> dict[Item, Standing]:
         """Return the standing of each item that counts, in order."""
-        existing = self._tallies[api].standings if api in self._tallies else {}
+        existing = self._standings.get(api, {})
         return {
             item: existing.get(item, "never") for item, only in self._items[api].items() if not only or item in existing
         }
@@ -271,14 +264,14 @@ class Coverage:
         """Return a plain dict with all figures, which ``add_json`` reads."""
         apis = {}
         for api in self.apis:
-            tally, standings = self._tallies[api], self.standings(api)
+            standings = self.standings(api)
             kinds: dict[str, dict[str, dict[str, str]]]
             kinds = {kind: {f"{sort}s": {} for sort in SORTS} for kind in self._apis[api].states.MACHINES}
             for item, standing in standings.items():
                 kinds[item.kind][f"{item.sort}s"][item.word] = standing
             apis[api] = {
-                "sandboxes": tally.sandboxes,
-                "scenarios": sorted(tally.scenarios),
+                "sandboxes": self._sandboxes[api],
+                "scenarios": sorted(self._scenarios[api]),
                 "kinds": kinds,
                 "not_counted": {str(item): only for item, only in self._items[api].items() if item not in standings},
             }
@@ -288,11 +281,11 @@ class Coverage:
     def add_json(self, data: Mapping[str, Any]) -> None:
         """Add what another coverage's ``to_json`` has written, a worker's for instance; unknown items are left out."""
         for api, figures in data["apis"].items():
-            tally = self._tallies[api]
-            tally.sandboxes += figures["sandboxes"]
-            tally.scenarios.update(figures["scenarios"])
+            self._sandboxes[api] += figures["sandboxes"]
+            self._scenarios[api].update(figures["scenarios"])
             for item in self._items[api]:
-                tally.note(item, figures["kinds"].get(item.kind, {}).get(f"{item.sort}s", {}).get(item.word, "never"))
+                of_kind = figures["kinds"].get(item.kind, {})
+                self._note(api, item, of_kind.get(f"{item.sort}s", {}).get(item.word, "never"))
 
     def lines(self) -> Iterator[tuple[str, str]]:
         """Yield the lines for a terminal, each with its colour or "": a table, then what is missing, by name."""
@@ -300,7 +293,7 @@ class Coverage:
             yield "Transition coverage: no sandbox was used.", ""
             return
         titles = " and ".join(self._apis[api].title for api in self.apis)
-        count = plural(sum(self._tallies[api].sandboxes for api in self.apis), "sandbox", "sandboxes")
+        count = plural(sum(self._sandboxes[api] for api in self.apis), "sandbox", "sandboxes")
         figures = f"{self.percent:g} % ({self.seen} of {self.counted})"
         yield f"Transition coverage of {titles}: {figures}, {count}", "bold"
         figures = f"{_percent(self.seen, self._happened):g} % ({self.seen} of {self._happened})"
