@@ -176,8 +176,8 @@ class App:
 
         ``body`` is as ``receive_body`` returns it; ``began`` is the reading of the stopwatch when the request came.
         """
-        is_cors = self.response_headers and scope["method"] == "OPTIONS"
-        if is_cors and any(name == b"access-control-request-method" for name, _ in scope["headers"]):
+        may_be_preflight = self.response_headers and scope["method"] == "OPTIONS"
+        if may_be_preflight and any(name == b"access-control-request-method" for name, _ in scope["headers"]):
             return 204, PREFLIGHT_HEADERS, b""
         if scope["path"].startswith(admin.ADMIN_PREFIX) or scope["path"] == "/":
             if body is None:
@@ -283,15 +283,16 @@ class Replica(App):
     async def _respond_later(
         self, body: bytes | ApiError | None, began: int, scope: Scope, receive: Receive, send: Send
     ) -> None:
-        dispatch, copy = super().dispatch, {**scope}  # the scope keeps no function for repeats
+        dispatch = super().dispatch
 
         def respond() -> Encoded | AsgiApp:
             try:
                 with self.sandboxes.request():
-                    return dispatch({**scope}, body, began=began)
+                    return dispatch({**scope}, body, began=began)  # the scope keeps no function for repeats
             except StoreUnavailable as error:
-                sandbox = self.sandboxes.kept(self._name_of(copy))
-                return render(self._pipeline_of(sandbox).request_of(copy, sandbox), error)
+                own = {**scope}
+                sandbox = self.sandboxes.kept(self._name_of(own))
+                return render(self._pipeline_of(sandbox).request_of(own, sandbox), error)
 
         is_check = scope["path"].startswith(admin.READY_PATH)
         executor = self._executor if is_check else self.workers  # so that a check waits for no other request

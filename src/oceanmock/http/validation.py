@@ -296,7 +296,9 @@ class RequestBody:
             raise ApiError("malformed body", f"The body is not JSON: {problem}.") from None
         level = [content]
         for _ in range(MAX_JSON_DEPTH + 1):
-            holders = [it.values() if isinstance(it, dict) else it for it in level if isinstance(it, (dict, list))]
+            holders = [
+                node.values() if isinstance(node, dict) else node for node in level if isinstance(node, (dict, list))
+            ]
             if not (level := [*chain.from_iterable(holders)]):
                 break
         else:
