@@ -178,10 +178,7 @@ def _holds(fault: Fault, request: FaultRequest, variables: Mapping[str, str]) ->
 
 @dataclass(frozen=True, slots=True)
 class FaultyResponse:
-    """A response after a fault; ``pause`` is in nanoseconds of the machine's time, between chunks.
-
-    ``is_cut``: the connection is closed after the last chunk, before the announced length.
-    """
+    """A response after a fault; ``pause`` is between chunks; ``is_cut``: it ends before the announced length."""
 
     status: int
     headers: RawHeaders
@@ -237,10 +234,7 @@ def _json(value: Any) -> str:
 
 
 def _change(value: Any, fault: Fault) -> None:
-    """Set, drop and change the type of values at a fault's paths, in place; a path that matches nothing is ignored.
-
-    A text becomes a number, its own or 0, and any other value a text.
-    """
+    """Set, drop and change the type of values in place: a text becomes its number or 0, another value a text."""
     for path, new in (fault.set or {}).items():
         for holder, key in _places(value, path, adds=True):
             holder[key] = deepcopy(new)

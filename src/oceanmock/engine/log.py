@@ -42,11 +42,7 @@ class AccessKeyPair:
 
 @dataclass(frozen=True, slots=True)
 class Accounts:
-    """The users and access keys. With ``required`` False every request has all permissions.
-
-    They are public, and the mock's own, and so are the permissions of the two default users. obshell's passwords are
-    its agent's, in the scenario.
-    """
+    """The public users and access keys of the mock. With ``required`` False every request has all permissions."""
 
     users: tuple[User, ...] = (
         User("viewer", "viewer", frozenset({VIEWER_PERMISSION})),
@@ -60,11 +56,10 @@ class Accounts:
 class SandboxSpec:
     """A sandbox before its first command.
 
-    ``created`` is a time of the machine as ``machine_now`` has it. ``starts_at``, ``progression`` and ``switches``
-    (overrides by API name) outrank the scenario files; without them the files decide, and ``default_progression``
-    counts for a file that states none. ``name`` is unique on a server. ``ports`` are those of the servers that it
-    stands for, where it stands for several. ``ttl`` is the span of the machine's time without a request after which the
-    sandbox is removed; None keeps it.
+    ``created`` is a time of the machine as ``machine_now`` has it. ``starts_at``, ``progression`` and ``switches`` (by
+    API name) outrank the scenario files; ``default_progression`` counts for a file that states none. ``ports`` are
+    those of the servers that it stands for, where it stands for several. ``ttl`` is the span without a request after
+    which it is removed; None keeps it.
     """
 
     scenarios: tuple[BaseScenario, ...] = ()
@@ -102,10 +97,7 @@ class Operate:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Start a task or dag from a template of a scenario, by the template's position.
-
-    ``values`` are those that follow from the request, by the API's own names.
-    """
+    """Start a task or dag from the template at a position; ``values`` follow from the request, by the API's names."""
 
     api: str
     template: int
@@ -182,11 +174,7 @@ class LogEntry:
 
 @dataclass(frozen=True, slots=True)
 class OperationRecord:
-    """One requested operation of a task or dag; ``at`` in nanoseconds since the epoch.
-
-    ``position`` is that of the subtask or node, None for the whole task or dag; ``refused`` is the reason, or "" where
-    it was accepted. A history has nothing of a refused one.
-    """
+    """One requested operation; ``position`` is that of the part, None for the whole, ``refused`` the reason, or ""."""
 
     at: int
     operation: str

@@ -34,11 +34,7 @@ MAX_OPERATIONS: Final = 100
 
 @dataclass(frozen=True, slots=True)
 class Transition:
-    """One move, its trigger and its source.
-
-    ``only`` names the switch or the circumstance without which it never shows; "" if any server with the defaults may
-    make it.
-    """
+    """One move, its trigger and source; ``only`` names the switch or circumstance without which it never shows."""
 
     before: Label
     after: Label
@@ -72,10 +68,7 @@ class StateMachine:
 
 
 def reachable(machine: StateMachine, before: Label, *, triggers: Collection[str] | None = None) -> frozenset[Label]:
-    """Return all labels that a client may see some time after ``before``, itself too.
-
-    Any number of transitions, by time or by one of ``triggers`` (None: by any operation), may lie between them.
-    """
+    """Return all labels after ``before``, itself too, by time or one of ``triggers`` (None: any), in any number."""
     possible = [e for e in machine.transitions if e.trigger == TIME or triggers is None or e.trigger in triggers]
     result, waiting = {before}, [before]
     while waiting:
@@ -251,10 +244,7 @@ class Parts(Sequence[T]):
 
 
 class Upcoming(Generic[S]):
-    """The states from one on, in order, as long as something is due: each is computed when it is first needed.
-
-    Threads may share one, since histories without operations are cached.
-    """
+    """The states from one on, each computed when it is first needed; threads may share one, since it is cached."""
 
     __slots__ = ("_known", "_lock", "_more")
 
@@ -314,8 +304,7 @@ class History(Generic[C, R, S]):
     """Every state that a script leads to under some rules, past and to come, in order.
 
     ``upcoming`` begins with the state that the last operation, or the start, led to. ``past`` has the states before
-    that operation, in one list for each of the last ``MAX_OPERATIONS``, so that an operation costs the same, and a
-    history takes no more memory, however many there were before.
+    that operation, in one list for each of the last ``MAX_OPERATIONS``.
     """
 
     script: C
@@ -347,10 +336,7 @@ def with_others(
     since: int,
     operate: Callable[[History[C, R, S], Any, int, int | None], History[C, R, S]],
 ) -> History[C, R, S]:
-    """Return a history with the operations of others after an instant: when, which, of the part at which position.
-
-    One that is refused changes nothing.
-    """
+    """Return a history with the operations of others since an instant, each of the part at a position or None."""
     for at, operation, part in sorted(others, key=itemgetter(0)):
         if at > since:
             with suppress(CallerError):
@@ -368,10 +354,7 @@ def view_at(history: History[C, R, S], instant: int) -> S:
 
 
 def next_due(history: History[C, R, S], instant: int) -> int | None:
-    """Return the first instant after ``instant`` from which something else shows, or None.
-
-    A state that an operation replaced at the very instant it was due never shows.
-    """
+    """Return the first instant after ``instant`` from which something else shows, or None."""
     if instant >= history.upcoming.first.at:
         following = history.upcoming.after(instant)
         return None if following is None else following.at

@@ -216,10 +216,7 @@ return redis.call('HGET', key('record'), ARGV[2]) or ''
 
 
 class RedisStore:
-    """The store of several replicas; ``wall`` is the time that they agree on, off by ``skew`` when it was last set.
-
-    ``sandboxes`` and ``journal_bytes`` are what ``ping`` last read.
-    """
+    """The store of several replicas; ``wall`` is the time that they agree on, off by ``skew`` when it was last set."""
 
     def __init__(
         self, url: str, *, replica: str, scenario_of: Callable[..., Any], fault_of: Callable[[Any], Any]
@@ -424,10 +421,7 @@ class RedisStore:
 
 
 class SharedJournal(Journal):
-    """The journal of a sandbox that was put at version ``base``; its numbers are those of the last read of the store.
-
-    Entries are masked before they leave the process.
-    """
+    """The journal of a sandbox that was put at version ``base``, with the numbers of the last read; it is masked."""
 
     def __init__(self, run: Callable[..., Any], name: str, base: int) -> None:
         super().__init__()

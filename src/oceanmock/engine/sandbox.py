@@ -35,10 +35,7 @@ W = TypeVar("W", bound=World[Any, Any])
 
 @dataclass(frozen=True, slots=True)
 class FoundStub:
-    """A stub that responds to a request, by its number in the sandbox.
-
-    ``views`` are the tasks or dags, or None, that its condition and those of the stubs before it are on.
-    """
+    """A stub that responds to a request, by its number; ``views`` are what its condition and those before it are on."""
 
     number: int
     name: str
@@ -240,10 +237,7 @@ class Sandbox:
         self.execute(lambda: commands.MoveClock(min(self.clock.now() + by, LATEST)))
 
     def note_read(self, kind: type[World[Any, Any]], keys: Iterable[Any] | None = None) -> None:
-        """Move a clock under ``polls`` to the first instant at which one of some tasks or dags, or any, changes.
-
-        To be called after a read has been answered.
-        """
+        """Move a clock under ``polls``, after a read, to the first change of some tasks or dags, or of any."""
         if self.clock.progression == "polls":
             first = min(self.world(kind).due(self.clock.now(), keys), default=None)
             if first is not None:

@@ -106,10 +106,7 @@ class Sandboxes:
         return sandbox
 
     def build(self, name: str | None, spec: SandboxSpec) -> Sandbox:
-        """Return a sandbox that ``add`` adds; any thread may build one, since it changes nothing.
-
-        Raises InputError for an invalid name or specification, SandboxTaken, TooManySandboxes.
-        """
+        """Return a sandbox for ``add``, in any thread. Raises InputError, SandboxTaken, TooManySandboxes."""
         if name is None:
             names = self._names()
             name = next(n for n in map("sandbox-{}".format, self._numbers) if n not in names)
@@ -138,10 +135,7 @@ class Sandboxes:
         return fresh
 
     def load(self, name: str, scenarios: Sequence[BaseScenario]) -> Sandbox:
-        """Add scenarios to a sandbox: to the specification, if it has had no command and no request; else now.
-
-        Raises NoSuchSandbox, and InputError if they do not fit what is there; then nothing has changed.
-        """
+        """Add scenarios: to the specification of an untouched sandbox, else now. Raises NoSuchSandbox, InputError."""
         while (sandbox := self.get(name)).is_untouched:
             fresh = self.put(self.rebuild(name, scenarios), if_untouched=True)
             if fresh is not None:
@@ -178,10 +172,7 @@ class Sandboxes:
     def rebuild(
         self, name: str, scenarios: Sequence[BaseScenario] = (), *, replaces: bool = False, **changes: Any
     ) -> Sandbox:
-        """Return a sandbox of the same specification, with more or other scenarios, or changes; it changes nothing.
-
-        Raises NoSuchSandbox, and InputError for scenarios that do not fit together.
-        """
+        """Return a sandbox of the same specification, but for some changes. Raises NoSuchSandbox, InputError."""
         current = self.get(name)
         kept = () if replaces else current.spec.scenarios
         fresh = self._build(replace(current.spec, scenarios=(*kept, *scenarios), created=self._wall(), **changes))
@@ -189,10 +180,7 @@ class Sandboxes:
         return fresh
 
     def put(self, sandbox: Sandbox, *, if_untouched: bool = False) -> Sandbox | None:
-        """Put a sandbox in the place of the one that it was rebuilt of. Raises NoSuchSandbox.
-
-        Return None if that is another by now; with ``if_untouched``, also if it has had a command or a request.
-        """
+        """Replace the sandbox that this was rebuilt of; return None if that is gone, or used with ``if_untouched``."""
         self.get(sandbox.name)
         if not sandbox.put(replaces=sandbox.base, if_untouched=if_untouched):
             return None

@@ -37,11 +37,7 @@ Attempt = tuple[str, Mapping[int, int]]
 
 @dataclass(frozen=True, slots=True)
 class LogChanges:
-    """The part of a sandbox that a reader of an older version has not seen.
-
-    ``spec`` is set where the sandbox was put since, at version ``base``; ``entries`` then are the whole log.
-    ``lease_left`` is set where the store keeps a lease.
-    """
+    """The newer part of a sandbox; ``spec`` is set, and ``entries`` are the whole log, where it was put since."""
 
     version: int
     entries: Sequence[LogEntry] = ()

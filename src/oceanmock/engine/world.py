@@ -28,10 +28,7 @@ from oceanmock.scenario import BaseScenario
 
 @dataclass(frozen=True, slots=True)
 class TaskItem:
-    """A task or dag, or a part of one, as the admin API lists it.
-
-    ``number`` is that of the scenario file; ``started`` and ``stage``, where an API has one, are set with ``parts``.
-    """
+    """A task or dag, or a part, as the admin API lists it; with ``parts`` it has ``started``, and maybe ``stage``."""
 
     id: str
     number: int
@@ -279,10 +276,7 @@ class World(ABC, Generic[Key, V]):
         return self._find(key)[1]
 
     def due(self, now: int, keys: Iterable[Key] | None = None) -> Iterator[int]:
-        """Yield the next instant after ``now`` at which each task or dag, or each of some keys, changes.
-
-        Of the tasks of a group that stay as the template has them, it is the first such instant.
-        """
+        """Yield the next instant at which each task or dag, or some, change; of an unchanged group the first."""
 
         def due_of(key: Any) -> int | None:
             if (group := self.group_of(key)) is not None:
@@ -428,10 +422,7 @@ class TakenIds:
 
 
 class FakeData:
-    """Generate the names, users, hosts and ids that a scenario leaves out, from its seed.
-
-    Phrases and users are drawn in the order of the requests for them.
-    """
+    """Generate what a scenario leaves out from its seed: names, users, hosts, ids, in the order of the requests."""
 
     def __init__(self, seed: str, taken: TakenIds | None = None) -> None:
         self.seed: Final = seed

@@ -41,10 +41,7 @@ RENDERS_UNKNOWN_PATHS: Final = False
 
 
 def is_explained(subject: Subject) -> bool:
-    """Return whether a path without the method returns a web page, as in ocp-express, or fails; not verified for OCP.
-
-    (CustomErrorController.java:34-42; RestExceptionHandler.java:343-358.)
-    """
+    """Return whether a path without the method returns a web page, as ocp-express does (unverified), or fails."""
     operation, exchange = subject.operation, subject.exchange
     is_page = (exchange.header("content-type") or "").startswith("text/html")
     return operation is not None and exchange.method != operation.method and (subject.status >= 500 or is_page)
@@ -74,10 +71,7 @@ def ids(subject: Subject) -> Iterator[CheckResult]:
 
 
 def times(subject: Subject) -> Iterator[CheckResult]:
-    """Check that times are valid, in order and not in the future, and there when they have to be.
-
-    An ended item has a finishTime, a running one none, and one that never started no times.
-    """
+    """Check that times are valid, in order, not in the future, and there exactly where an item has started or ended."""
     now = subject.at
     for kind in ("task", "subtask"):
         for path, item in observations.items_in(subject, API, kind):

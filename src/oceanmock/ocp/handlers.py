@@ -178,10 +178,7 @@ class ServiceFactory:
         return None if data is None else self._respond(request, data)
 
     def _submit(self, request: Request, *, templates: Sequence[Template], why: str) -> Response:
-        """Start the task of the first template that fits, and return it where the real operation has it.
-
-        That is the data, or a list. A real server would start a task where no template does.
-        """
+        """Start the task of the first template that fits, and return it as the data, or in a list of its own."""
         try:
             body = orjson.loads(request.body) if request.body.strip() else None
         except orjson.JSONDecodeError as error:
@@ -316,10 +313,7 @@ def _task_json(view: TaskView, form: Literal["full", "row", "submitted"]) -> Jso
 
 
 def _row(tasks: Tasks, id: int, now: int, samples: dict[Any, Any]) -> Any:
-    """Return the row of a task: its JSON, encoded where a template repeats it.
-
-    ``samples`` gets the first row of each format: the others differ from it only in numbers and in times.
-    """
+    """Return the row of a task, encoded where a template repeats it; ``samples`` gets the first row of each format."""
     if (group := tasks.group_of(id)) is None:
         return samples.setdefault(id, _task_json(tasks.view(id, now), "row"))
     number, width = id - group.ids.start, len(group.data.subtasks)
@@ -402,10 +396,7 @@ def _log(view: TaskView, position: int, now: int) -> str:
 
 
 def _separator(operation: str, instant: int) -> str:
-    """Return the line before a segment of a log (RunnerFactory.java:62,146-153).
-
-    Its time is as OffsetDateTime.toString writes it: in milliseconds, and without what is zero at its end.
-    """
+    """Return the line before a segment of a log (RunnerFactory.java:62,146-153), with an OffsetDateTime."""
     second, rest = divmod(instant // MILLISECOND, 1000)
     parts = "milliseconds" if rest else "seconds" if second % 60 else "minutes"
     text = datetime.fromtimestamp(second, CHINA).replace(microsecond=rest * 1000).isoformat(timespec=parts)

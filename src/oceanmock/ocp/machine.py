@@ -109,10 +109,7 @@ def _continued(history: History, operation: Operation, instant: int, subtask: in
 
 
 def _refusal(operation: Operation, state: TaskState, rules: Rules, subtask: int | None) -> str | None:
-    """Return the state that forbids the operation, or None: the table has no transition from it.
-
-    (TaskInstanceManagerImpl:59-101, SubtaskInstanceManagerImpl:43-77.)
-    """
+    """Return the state that forbids it, or None (TaskInstanceManagerImpl:59-101, SubtaskInstanceManagerImpl:43-77)."""
     if state.status == "ABORTED":
         return state.status
     it, kind = (state, "task") if subtask is None else (state.subtasks[subtask], "subtask")
@@ -181,10 +178,7 @@ def _skip(script: TaskScript, rules: Rules, state: TaskState, position: int) -> 
 
 
 def _cancel(script: TaskScript, rules: Rules, state: TaskState, position: int) -> TaskState:
-    """Make the subtask CANCELING until the subtask scheduler interrupts it.
-
-    (That the run can't end by itself in between is not verified.)
-    """
+    """Make the subtask CANCELING until it is interrupted; that its run cannot end before is not verified."""
     cancelled = state.subtasks[position]._replace(status="CANCELING", due=None)
     return _with_subtasks(script, state, state.subtasks.replaced({position: cancelled}))
 

@@ -26,11 +26,7 @@ DEFAULT_CONCURRENCY: Final = 10
 
 
 def watchdog(tick: int) -> int:
-    """Return the time after which a run fails whose subtask has a ``timeout`` of 0.
-
-    At a tick of the subtask scheduler a run fails of which more than ten whole seconds have passed
-    (RunningSubtaskWorker:95-96): 11 s, or up to one tick more.
-    """
+    """Return when a run without a timeout fails: at a tick, after ten whole seconds (RunningSubtaskWorker:95-96)."""
     return -(-11 * SECOND // tick) * tick
 
 
@@ -113,10 +109,7 @@ class Run(NamedTuple):
 
 
 class SubtaskState(NamedTuple):
-    """A subtask at an instant. ``due``, ``will_end`` and ``ending`` belong to the run under way.
-
-    ``runs`` are its last runs so far, at most ``MAX_OPERATIONS``, the oldest first.
-    """
+    """A subtask at an instant, with its last runs. ``due``, ``will_end`` and ``ending`` belong to the run under way."""
 
     status: SubtaskStatus = "PENDING"
     operation: SubtaskOperation = "EXECUTE"

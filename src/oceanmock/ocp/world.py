@@ -73,10 +73,7 @@ class TaskView:
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """A task of a scenario, in which only ids are missing; ``names`` and ``downstreams`` are its subtasks'.
-
-    ``starts_on`` is the request that starts it, as often as one comes; None if none does.
-    """
+    """A task of a scenario that lacks only ids, and the request that starts it, if any; ``names`` are its subtasks'."""
 
     number: int
     model: files.Task
@@ -131,11 +128,7 @@ class Tasks(World[int, TaskView]):
         self._stale.clear()
 
     def view_subtask(self, task_id: int, subtask_id: int) -> tuple[TaskView, int]:
-        """Return the task a subtask belongs to, now, and the subtask's position in it.
-
-        Raises NoSuchSubtask; and, where pairs are checked, NoSuchTask, and NoSuchSubtask when the subtask is another
-        task's.
-        """
+        """Return the task of a subtask, now, and its position. Raises NoSuchSubtask, or NoSuchTask if checked."""
         is_checked = self.switches.subtask_pairing == "checked"
         if is_checked:
             self.data_of(task_id)
@@ -265,10 +258,7 @@ class Tasks(World[int, TaskView]):
         return machine.start(template.script, rules)
 
     def _begin(self, template: Template, created: int, *, owner: str) -> int:
-        """Add the task of a template with its history, and return its id.
-
-        Raises InputError when an id is taken; then nothing has changed.
-        """
+        """Add the task of a template with its history, and return its id. Raises InputError when an id is taken."""
         ids = [subtask.id or template.fake_data.ids(1).start for subtask in template.model.subtasks]
         task_id = template.model.id or template.fake_data.ids(1).start
         self._check_task_ids(range(task_id, task_id + 1), owner)
@@ -382,20 +372,14 @@ def _item(part: TaskData | SubtaskData | Row, state: Any) -> TaskItem:
 
 
 def operate(sandbox: Sandbox, task_id: int, operation: Operation) -> TaskView:
-    """Retry or roll back a task, and return it as it is right then.
-
-    Raises NoSuchTask, IllegalOperation or RollbackProhibited.
-    """
+    """Retry or roll back a task, and return it. Raises NoSuchTask, IllegalOperation or RollbackProhibited."""
     sandbox.world(Tasks).data_of(task_id)
     view: TaskView = sandbox.execute(Operate(Tasks.api, task_id, operation))
     return view
 
 
 def operate_subtask(sandbox: Sandbox, task_id: int, subtask_id: int, operation: Operation) -> tuple[TaskView, int]:
-    """Retry, skip or cancel a subtask; return its task right then, and its position in it.
-
-    Raises as ``Tasks.view_subtask``, and IllegalOperation.
-    """
+    """Retry, skip or cancel a subtask; return its task and its position. Raises NoSuchSubtask, IllegalOperation."""
     view, position = sandbox.world(Tasks).view_subtask(task_id, subtask_id)
     after: TaskView = sandbox.execute(Operate(Tasks.api, view.task.id, operation, position))
     return after, position
