@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from oceanmock.clock import SECOND
-from oceanmock.engine.machine import Change, History, Label, next_due, view_at
+from oceanmock.engine.machine import TIME, Change, History, Label, next_due, view_at
 from oceanmock.errors import IllegalOperator
 from oceanmock.obshell import api as obshell_api
 from oceanmock.obshell import machine as obshell
@@ -54,7 +54,7 @@ def moves_in(kinds: Sequence[str], changes: Sequence[Change]) -> Iterator[Move]:
     """Yield the changes that are moves: not a start, nor one that leaves the label."""
     for change in changes:
         if change.before is not None and change.before != change.after:
-            yield kinds[len(change.part)], change.trigger, change.before, change.after
+            yield kinds[len(change.part)], TIME if change.target is None else change.cause, change.before, change.after
 
 
 def _ways_on(world: World[L], history: L, instant: int) -> Iterator[tuple[L, int]]:

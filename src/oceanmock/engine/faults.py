@@ -51,8 +51,7 @@ class InjectedFault:
     fault: Fault
     name: str
     call: int
-    delay: int
-    """The delay of the response, in nanoseconds of the machine's time."""
+    delay: int  # the delay of the response, in nanoseconds of the machine's time
 
     @property
     def carries_out(self) -> bool:

@@ -87,9 +87,7 @@ class Query:
 
 
 MAX_LISTS: Final = 8
-"""How many sorted lists are kept, those made last."""
-MAX_MOVES: Final = 100
-"""How many rows change at most for the lists to be changed, and not made anew."""
+MAX_MOVES: Final = 100  # how many rows change at most for the lists to be changed, and not made anew
 
 
 class Index:
@@ -413,8 +411,7 @@ class _Kept(list[Entry]):
         return islice(self, place, None)
 
 
-MAX_GUESSES: Final = 4
-"""How often the place of an entry is guessed from the sizes, until a sequence is halved."""
+MAX_GUESSES: Final = 4  # how often the place of an entry is guessed from the sizes, until a sequence is halved
 Entries = _Span | _Named | _Kept
 
 

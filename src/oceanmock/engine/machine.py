@@ -23,11 +23,9 @@ from oceanmock.errors import CallerError
 
 Label = tuple[str, str]
 Labels = frozenset[Label]
-Part = tuple[int, ...]
-"""The positions that lead to a part of a task or dag; () is the whole."""
+Part = tuple[int, ...]  # the positions that lead to a part of a task or dag; () is the whole
 
-TIME: Final = "time"
-"""The trigger of everything that happens without an operation."""
+TIME: Final = "time"  # the trigger of everything that happens without an operation
 MAX_OPERATIONS: Final = 100
 """How many operations a history goes back, and how many runs of each part a state has: the last ones."""
 
@@ -150,11 +148,6 @@ class Change(NamedTuple):
     after: Label
     cause: str
     target: Part | None = None
-
-    @property
-    def trigger(self) -> str:
-        """Return the trigger that the table of transitions has for this cause."""
-        return TIME if self.target is None else self.cause
 
 
 class Dated(Protocol):
@@ -396,8 +389,7 @@ def next_tick(instant: int, period: int, phase: int) -> int:
     return instant + period - (instant - phase) % period
 
 
-LogLine = str | tuple[int, str]
-"""A line of a log, or how long after the start of its run it is written, and the line."""
+LogLine = str | tuple[int, str]  # a line of a log, or how long after the start of its run it is written, and the line
 
 
 def lines_logged(run: Any, instant: int) -> Iterator[tuple[int, str]]:

@@ -36,14 +36,11 @@ from oceanmock.errors import EnvironmentProblem
 from oceanmock.journal import MAX_JOURNAL_BYTES, MAX_JOURNAL_ENTRIES, MAX_STORE_BYTES, Journal
 from oceanmock.journal.entries import Entry, Recorded, read_recorded
 
-PREFIX: Final = "oceanmock:"
-"""What every key in Redis begins with."""
+PREFIX: Final = "oceanmock:"  # what every key in Redis begins with
 STORE_FORMAT: Final = b"1"
 TIMEOUT_S: Final = 1.0
-PAUSE: Final = SECOND // 2
-"""How long a store that did not respond is left alone."""
-DRIFT: Final = 2000
-"""Two clocks drift apart by at most one part in so many."""
+PAUSE: Final = SECOND // 2  # how long a store that did not respond is left alone
+DRIFT: Final = 2000  # two clocks drift apart by at most one part in so many
 PAGE: Final = 100
 CLAIM_PAUSE: Final = MILLISECOND
 """How long a replica waits before it claims an append again that another one has claimed."""

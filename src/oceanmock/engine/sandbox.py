@@ -28,8 +28,7 @@ from oceanmock.scenario.faults import Fault
 from oceanmock.scenario.stubs import Stub, StubRequest
 from oceanmock.text import nanoseconds_of, plural
 
-RENEWALS: Final = 8
-"""How often a replica renews a lease in the store, in its span."""
+RENEWALS: Final = 8  # how often a replica renews a lease in the store, in its span
 W = TypeVar("W", bound=World[Any, Any])
 
 

@@ -23,8 +23,7 @@ from oceanmock.engine.store import MemoryStore, StoredSandbox, StoreUnavailable
 from oceanmock.errors import EnvironmentProblem, InputError
 from oceanmock.journal import Journal
 
-APPLICATION_ID: Final = 0x6F6D_6B31
-"""The mark of a state file, which ``file`` and SQLite show."""
+APPLICATION_ID: Final = 0x6F6D_6B31  # the mark of a state file, which ``file`` and SQLite show
 FILE_FORMAT: Final = 1
 _TABLES: Final = """
 CREATE TABLE sandbox (name TEXT PRIMARY KEY, version INTEGER NOT NULL, spec BLOB NOT NULL);

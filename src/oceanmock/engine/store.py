@@ -25,11 +25,9 @@ from oceanmock.text import did_you_mean, shorten
 if TYPE_CHECKING:
     from oceanmock.engine.redis_store import RedisStore
 
-MAX_CALLERS: Final = 1000
-"""How many callers' last requests with a fault are kept."""
+MAX_CALLERS: Final = 1000  # how many callers' last requests with a fault are kept
 MAX_NAME_LENGTH: Final = 100
 MAX_COMPARED_NAMES: Final = 1000
-"""How many names of sandboxes are compared for a suggestion."""
 
 Attempt = tuple[str, Mapping[int, int]]
 """A request that a fault was injected into: its digest, and the number that each fault gave it."""
@@ -83,7 +81,6 @@ class StoreUnavailable(OceanmockError):
 
 
 _HEAD: Final = Struct("=qqq")
-"""An entry's version, ``at`` and ``wall``."""
 
 
 @dataclass(slots=True)

@@ -164,8 +164,7 @@ class Group:
         yield self.stages[0], range(low, len(self.ids))
 
 
-MAX_BUILT: Final = 500
-"""How many tasks of groups are kept built: those read last by themselves."""
+MAX_BUILT: Final = 500  # how many tasks of groups are kept built: those read last by themselves
 
 Key = TypeVar("Key", bound=Hashable)
 V = TypeVar("V")
@@ -184,8 +183,7 @@ class World(ABC, Generic[Key, V]):
     view_type: ClassVar[Any]
     machine: ClassVar[Any]
     switches: Any = None
-    listens_on: Sequence[int] = ()
-    """The port of each of several servers that a sandbox stands for; 0 for any free one."""
+    listens_on: Sequence[int] = ()  # the port of each of several servers that a sandbox stands for; 0 for any free one
 
     def __init__(
         self,
@@ -365,7 +363,6 @@ def _number_of(key: Any) -> Any:
 
 
 FIRST_ID: Final = attrgetter("ids.start")
-"""The key by which groups are sorted."""
 
 
 def agreed_setting(scenarios: Iterable[BaseScenario], plural: str, default: Setting, key: str) -> Setting:
@@ -379,13 +376,11 @@ def agreed_setting(scenarios: Iterable[BaseScenario], plural: str, default: Sett
 
 _start: Final = attrgetter("start")
 FIRST_FREE_ID: Final = 1_000_000
-LAST_FREE_ID: Final = 2**31
-"""OCP's ids that a scenario leaves out are drawn between these."""
+LAST_FREE_ID: Final = 2**31  # OCP's ids that a scenario leaves out are drawn between these
 MAX_DRAWS: Final = 1000
 MAX_UNDRAWN: Final = 500
 """How many users are drawn when one is read; where there are more, a thread of its own reads the scenario."""
-_drawing: Final = Lock()
-"""Held while faker, which a process has once, draws from one random source."""
+_drawing: Final = Lock()  # held while faker, which a process has once, draws from one random source
 
 
 @cache

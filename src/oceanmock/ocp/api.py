@@ -80,8 +80,7 @@ API: Final = Api(
     end_key="finishTime",
 )
 
-MAX_ECHO: Final = 200
-"""The characters of a refused value that an error repeats."""
+MAX_ECHO: Final = 200  # the characters of a refused value that an error repeats
 CHALLENGE: Final[Headers] = ((b"www-authenticate", b'Basic realm="OCP", charset="UTF-8"'),)
 FULL_AUTHENTICATION: Final = "Full authentication is required to access this resource"
 """Spring Security's debugMessage of a request without credentials."""
@@ -90,8 +89,7 @@ INDEX_PAGE: Final = b"<!DOCTYPE html><html><head><title>OCP</title></head><body>
 NOT_LOGGED_ON: Final = "The current user has not logged on or a logon error has occurred. Please log on and try again."
 NOT_AUTHORIZED: Final = "You are not authorized to perform the corresponding operation. Contact the administrator."
 """Both from ocp-express' messages_en_US.properties."""
-NO_SUCH_TASK: Final = "The {0} task does not exist."
-"""The literal {0} is ocp-express': it passes no arguments there."""
+NO_SUCH_TASK: Final = "The {0} task does not exist."  # the literal {0} is ocp-express': it passes no arguments there
 JAVA_TYPES: Final = {"int64": "Long", "int32": "Integer", "boolean": "Boolean", "number": "Double"}
 
 NOT_CONVERTED: Final = (

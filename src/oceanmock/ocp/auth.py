@@ -34,8 +34,7 @@ if TYPE_CHECKING:
 SIGNATURE_SCHEME: Final = "OCP-ACCESS-KEY-HMACSHA1"
 MAX_SKEW: Final = 15 * 60 * SECOND
 
-Outgoing = TypeVar("Outgoing")
-"""A request of httpx or a prepared one of requests."""
+Outgoing = TypeVar("Outgoing")  # a request of httpx or a prepared one of requests
 
 
 class Basic(NamedTuple):

@@ -24,8 +24,7 @@ from oceanmock.ocp.conformance import DOCUMENTED, UNDER_WAY
 LIST: Final = "listTaskInstances"
 ENDED: Final = frozenset({"FAILED", "SUCCESSFUL"})
 BACKWARDS: Final = frozenset({"ROLLBACK", "ROLLBACK_SKIP"})
-LEAST_MOST: Final = 100
-"""The page size that every server must allow; above it, a server may have a limit of its own."""
+LEAST_MOST: Final = 100  # the page size that every server must allow; above it, a server may have a limit of its own
 LARGEST_VALUES: Final = {"page": 2**31 - 1, "size": 2000}
 CODES: Final[Mapping[int, tuple[int, str]]] = {
     20000: (404, "an unknown task or subtask"),
@@ -36,8 +35,7 @@ CODES: Final[Mapping[int, tuple[int, str]]] = {
 """ocp-express' codes with their status and meaning (ErrorCodes.java); OCP's others are not public, and pass."""
 
 OWN_RULES: Final[Mapping[str, Rule]] = {}
-RENDERS_UNKNOWN_PATHS: Final = False
-"""Another API of OCP, or a proxy, may respond to a path that is no operation."""
+RENDERS_UNKNOWN_PATHS: Final = False  # another API of OCP, or a proxy, may respond to a path that is no operation
 
 
 def is_explained(subject: Subject) -> bool:
@@ -224,8 +222,7 @@ def page(subject: Subject) -> Iterator[CheckResult]:
     yield check("paging.rows", len(rows) == expected, "$.data.contents", f"{wrong} {expected}.")
 
 
-PLAIN_NAME: Final = r"[A-Za-z0-9 .:-]+"
-"""A name without wildcards, and without letters that have equivalents."""
+PLAIN_NAME: Final = r"[A-Za-z0-9 .:-]+"  # a name without wildcards, and without letters that have equivalents
 
 
 def _has_id(value: Any, requested: str) -> bool:

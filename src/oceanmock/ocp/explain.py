@@ -32,8 +32,7 @@ _EFFECTS: Final = {
 }
 
 
-MAX_LEADING: Final = 20
-"""How many parts of one state explain that of the whole, each by its last event."""
+MAX_LEADING: Final = 20  # how many parts of one state explain that of the whole, each by its last event
 GLYPHS: Final = {
     "PENDING": ("·", "dim"),
     "READY": ("○", "cyan"),

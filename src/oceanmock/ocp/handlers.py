@@ -49,13 +49,10 @@ from oceanmock.openapi import MANAGER_PERMISSION
 from oceanmock.scenario.stubs import Stub, StubRequest
 from oceanmock.text import format_instant, shorten
 
-CHINA: Final = timezone(timedelta(hours=8))
-"""Every public sample is written at +08:00."""
+CHINA: Final = timezone(timedelta(hours=8))  # every public sample is written at +08:00
 encode: Final = partial(orjson.dumps, option=orjson.OPT_SORT_KEYS)
-MAX_ENCODED: Final = 1000
-"""How many tasks of a sandbox are kept encoded."""
-MAX_FORMATS: Final = 100
-"""How many formats of rows a template that repeats keeps."""
+MAX_ENCODED: Final = 1000  # how many tasks of a sandbox are kept encoded
+MAX_FORMATS: Final = 100  # how many formats of rows a template that repeats keeps
 TRACE_ID: Final = re.compile("[!-~]{1,128}")
 """The trace ids that a caller may choose: printable, and short enough to be repeated."""
 

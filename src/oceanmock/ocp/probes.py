@@ -22,21 +22,17 @@ Statuses = frozenset[int]
 Rows = list[dict[str, Any]]
 Matches = Callable[[dict[str, Any]], bool | None]
 
-NOBODYS: Final = "9223372036854775807"
-"""The largest possible id, which no server has reached."""
+NOBODYS: Final = "9223372036854775807"  # the largest possible id, which no server has reached
 OK: Final = frozenset({200})
 REFUSED: Final = frozenset({400})
 UNKNOWN: Final = frozenset({404})
 UNAUTHORIZED: Final = frozenset({401})
-AS_LONG: Final = frozenset({400, 404})
-"""The statuses for a text that is no id, but may be a Long of Java."""
+AS_LONG: Final = frozenset({400, 404})  # the statuses for a text that is no id, but may be a Long of Java
 ODD: Final = frozenset({200, 400, 404})
 """The statuses for a text that may be another spelling of an id, even an existing one."""
 LENIENT: Final = frozenset({200, 400})
-SUSPECT: Final = frozenset({200, 403})
-"""The statuses for a request that a firewall in front of the server may refuse."""
-UNREAD: Final = frozenset({400, 401, 403})
-"""The statuses for an unreadable signature; no document states which."""
+SUSPECT: Final = frozenset({200, 403})  # the statuses for a request that a firewall in front of the server may refuse
+UNREAD: Final = frozenset({400, 401, 403})  # the statuses for an unreadable signature; no document states which
 NO_METHOD: Final = frozenset({403, 404, 405, 500, 501})
 """The statuses for an unsupported method: 405 by the contract, 500 by ocp-express (RestExceptionHandler.java:343-358),
 or a web page there, whose status is 200. A proxy may refuse them."""
@@ -48,8 +44,7 @@ IDS: Final[Mapping[str, Statuses]] = {
     **dict.fromkeys(("0", "-1", "-9223372036854775808", "%", "'", "\x00"), AS_LONG),
 }
 """Texts in place of an id, before they are quoted."""
-RAW_IDS: Final = ("%FF", "%C3%28", "%ED%A0%80", "%00")
-"""Quoted texts in place of an id that are not UTF-8."""
+RAW_IDS: Final = ("%FF", "%C3%28", "%ED%A0%80", "%00")  # quoted texts in place of an id that are not UTF-8
 LENIENT_QUERIES: Final = (
     *("page=abc", "size=abc", "page=2147483648", "page=0", "page=-1", "size=0", "size=-1", "size=2001", "page=&size="),
     *("page=2147483647&size=2000", "page=1&page=2", "status=BOGUS", "status=", "status=RUNNING,,FAILED", "type=BOGUS"),
@@ -85,8 +80,7 @@ ILLEGAL_CHANGES: Final[Mapping[str, tuple[str, ...]]] = {
 FIRST_ROW: Final = f"{TASKS_PATH}?size=1"
 ROWS_PATH: Final = "$.data.contents"
 TYPES: Final = ("MANUAL", "SCHEDULED")
-WHOLE_LIST: Final = f"size={LARGEST_VALUES['size']}"
-"""The most rows of a page, by the documents."""
+WHOLE_LIST: Final = f"size={LARGEST_VALUES['size']}"  # the most rows of a page, by the documents
 
 REQUIRED: Final = Required(
     log="getSubtaskLog",

@@ -164,10 +164,8 @@ class TaskState:
                 yield (place,), old.label, new.label
 
 
-ABANDONED: Final = "abandoned_after"
-"""A scenario's opt-in: no public text shows ABORTED in the API."""
-RETRIES: Final = "retries"
-"""A subtask's opt-in: in ocp-express the default is none (Subtask.java:25-32)."""
+ABANDONED: Final = "abandoned_after"  # a scenario's opt-in: no public text shows ABORTED in the API
+RETRIES: Final = "retries"  # a subtask's opt-in: in ocp-express the default is none (Subtask.java:25-32)
 RETRY_AFTER_ROLLBACK: Final = "retry_after_failed_rollback"
 """The switch by which a task whose rollback failed may be retried, as OCP 4.2.2's user guide has it; ocp-express
 refuses (TaskInstanceManagerImpl:99-101)."""
