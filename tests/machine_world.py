@@ -16,7 +16,7 @@ from oceanmock.conformance.history import HistoryChecker
 from oceanmock.conformance.http_client import HttpClient
 from oceanmock.conformance.mock import walk_scenario
 from oceanmock.conformance.model import ApiName, Options, contract_for
-from oceanmock.conformance.probes import Pace, Prober, WalkReport, walk_sandbox
+from oceanmock.conformance.probes import Prober, Walker
 from oceanmock.conformance.target import Target
 from oceanmock.credentials import Basic, Sealed
 from oceanmock.engine.sandboxes import DEFAULT_SANDBOX, Sandboxes
@@ -37,11 +37,6 @@ class World:
     prober: Prober
     memory: HistoryChecker
     scenario: BaseScenario
-
-    @property
-    def pace(self) -> Pace:
-        """Time passes when it is waited for."""
-        return Pace(self.wait)
 
     @property
     def knowledge(self) -> Any:
@@ -74,11 +69,11 @@ class World:
         self.app.sandboxes.reset(DEFAULT_SANDBOX)
         self.memory.forget()
 
-    def walk(self, **options: Any) -> WalkReport:
-        """What some walks did."""
-        given: dict[str, Any] = {"pace": self.pace, "reset": self.reset}
-        given |= {"knowledge": self.knowledge, "examples": 2}
-        return walk_sandbox(self.prober, self.ids, **given | options)
+    def walk(self, *, examples: int = 2, **options: Any) -> Walker:
+        """What some walks did; time passes when it is waited for."""
+        walker = Walker(self.prober, self.wait, **{"knowledge": self.knowledge} | options)
+        walker.walk_sandbox(self.ids, reset=self.reset, examples=examples)
+        return walker
 
 
 @contextmanager

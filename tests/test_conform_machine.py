@@ -21,7 +21,7 @@ from independent_ocp import Ocp
 from machine_world import World, served, world_of
 from oceanmock.conformance.mock import walk_scenario
 from oceanmock.conformance.model import ApiName, Options, StoryStep
-from oceanmock.conformance.probes import LOOK, Pace, Walk, WalkReport, walk_server
+from oceanmock.conformance.probes import LOOK, Walk, Walker
 from oceanmock.conformance.run import Environment, Runner
 from oceanmock.conformance.stories import DIVERGES, replay
 from oceanmock.conformance.target import Target
@@ -41,8 +41,8 @@ APIS: list[ApiName] = ["ocp", "obshell"]
 
 
 @cache
-def after_walks(api: ApiName, seed: int = 0) -> tuple[World, WalkReport]:
-    """Return a world after ten walks on each of its tasks, and their report."""
+def after_walks(api: ApiName, seed: int = 0) -> tuple[World, Walker]:
+    """Return a world after ten walks on each of its tasks, and their walker."""
     with served(api) as world:
         return world, world.walk(seed=seed, examples=10)
 
@@ -170,7 +170,7 @@ def test_a_task_that_never_ends_does_not_stop_the_walks(api: ApiName) -> None:
 def test_one_walk_on_a_server_whose_time_runs_finds_nothing(api: ApiName, seed: int) -> None:
     with served(api) as world:
         _let_time_run(world)
-        walk_server(world.prober, world.ids, pace=_running(), seed=seed, knowledge=world.knowledge)
+        _running(world, seed=seed, knowledge=world.knowledge).walk_server(world.ids)
 
     assert world.told() == []
 
@@ -181,7 +181,7 @@ def test_a_walk_operates_on_nothing_but_what_it_is_given(api: ApiName) -> None:
     with served(api) as world:
         _let_time_run(world)
         given = world.ids[0]
-        walk_server(world.prober, [given], pace=_running(), moves=30)
+        _running(world).walk_server([given], moves=30)
         targets = {each.target.split("/")[5] for each in world.client.changes}
 
     own = {"ocp": {given}, "obshell": {given, *(f"{given}{n:02}" for n in (1, 2, 3))}}[api]
@@ -191,7 +191,8 @@ def test_a_walk_operates_on_nothing_but_what_it_is_given(api: ApiName) -> None:
 @pytest.mark.slow
 def test_a_run_that_only_reads_cannot_operate() -> None:
     with served("ocp", write=False) as world:
-        report = walk_server(world.prober, world.ids, pace=world.pace)
+        report = Walker(world.prober, world.wait)
+        report.walk_server(world.ids)
 
     assert world.client.changes == []
     assert {status for _, status in report.operations} == {None}
@@ -201,7 +202,8 @@ def test_a_run_that_only_reads_cannot_operate() -> None:
 def test_a_refused_login_ends_the_walk_and_is_no_failure() -> None:
     with Server(Ocp()) as server:
         world = _independent(server.url, Basic("reader", "read0nly"))
-        report = walk_server(world.prober, ["1"], pace=_running())
+        report = _running(world)
+        report.walk_server(["1"])
 
     assert world.told() == []
     assert sum(report.operations.values()) == 1
@@ -212,7 +214,7 @@ def test_a_response_of_a_busy_server_is_read_again() -> None:
     with served("ocp") as world:
         busy: Any = _BusyOnce(world.client)
         world.prober.client = busy
-        walk = Walk(world.prober, "1", pace=world.pace, report=WalkReport(), knowledge=None)
+        walk = Walk(Walker(world.prober, world.wait), "1")
 
         walk.move(LOOK, 0, "none")
 
@@ -245,7 +247,7 @@ TASKS = ("1", "2", "3", "4", "5", "6")
 def test_an_independent_server_passes(seed: int) -> None:
     with Server(Ocp()) as server:
         world = _independent(server.url, Basic("operator", "s3cret"))
-        walk_server(world.prober, TASKS, pace=_running(), seed=seed)
+        _running(world, seed=seed).walk_server(TASKS)
 
     assert world.told() == []
 
@@ -261,9 +263,9 @@ def _let_time_run(world: World) -> None:
     world.app.sandboxes.default.execute(SetClock("polls"))
 
 
-def _running() -> Pace:
-    """That of a server whose time runs by itself; here, with each read."""
-    return Pace(lambda _: None, stands=False, timeout=400)
+def _running(world: World, **options: Any) -> Walker:
+    """One on a server whose time runs by itself; here, with each read."""
+    return Walker(world.prober, lambda _: None, stands=False, timeout=400, **options)
 
 
 def _independent(url: str, auth: Basic) -> World:

@@ -10,8 +10,8 @@ client's checkers see each response, too, so a probe states only how this reques
 not depend on the request (too many requests, a proxy whose server is down) is not checked.
 
 A walk reads one task or dag, requests an operation, reads again and lets time pass. Its requests are probes, too, and
-it judges nothing else. ``walk_sandbox`` takes many walks in a sandbox that is reset before each; ``walk_server`` takes
-one on each task of a server. Only the given ids are ever operated on.
+it judges nothing else. In a sandbox that is reset before each there are many walks, on a server one on each task. Only
+the given ids are ever operated on.
 """
 
 from __future__ import annotations
@@ -188,7 +188,7 @@ MOVES: Final = 8
 TOURS: Final = 6
 """The number of tasks that are operated on in every way."""
 QUICK_READS: Final = 12
-"""The number of reads at the pace's own distance; then each distance is twice the one before."""
+"""The number of reads at the walker's own distance; then each distance is twice the one before."""
 SLOWEST_READ: Final = 10.0
 SEEKS: Final = 16
 """The number of reads while an operation becomes possible."""
@@ -200,42 +200,15 @@ MAX_ENDINGS: Final = 6
 ANY_STATUS: Final = frozenset({200, 400, 500})
 
 
-@dataclass(frozen=True, slots=True)
-class Pace:
-    """The passing of time at a target: ``wait(seconds)``, and ``poll`` between reads.
-
-    ``stands`` says that it passes in ``wait`` only, as in a sandbox with a manual clock. What is not at rest after
-    ``timeout`` seconds is left alone.
-    """
-
-    wait: Callable[[float], None]
-    stands: bool = True
-    poll: float = 0.5
-    timeout: float = 60.0
-
-
-@dataclass(slots=True)
-class WalkReport:
-    """The count of each status with which each goal was answered in a run's walks."""
-
-    operations: Counter[tuple[str, int | None]] = field(default_factory=Counter)
-    tried: Counter[tuple[Any, ...]] = field(default_factory=Counter)
-    """How often an action was tried in a state; the rarest goes first."""
-    left: dict[str, str] = field(default_factory=dict)
-    """The last state of each task that was walked on, by id."""
-
-
 class Walk:
     """A walk on one task or dag."""
 
-    def __init__(self, prober: Prober, id: str, *, pace: Pace, report: WalkReport, knowledge: Any = None) -> None:
-        self.prober: Final = prober
+    def __init__(self, walker: Walker, id: str) -> None:
+        self.walker: Final = walker
         self.id: Final = id
-        self.pace: Final = pace
-        self.report: Final = report
-        self.record: Final = api_named(prober.contract.api)
+        self.record: Final = api_named(walker.prober.contract.api)
         self.api: Final = self.record.conformance
-        self.knowledge: Final = knowledge or self.api.knowledge(prober.contract.version)
+        self.knowledge: Final = walker.knowledge or self.api.knowledge(walker.prober.contract.version)
         self.current: Observation | None = None
         self.is_over = False
         self.may_end = True
@@ -278,7 +251,7 @@ class Walk:
         if possible:  # whatever can be started can also be cancelled
             possible.add(self.api.cancel)
         goals = [goal for goal in self.api.goals if goal in possible] or self.api.goals
-        return min(goals, key=lambda goal: self.report.operations[goal, 200])
+        return min(goals, key=lambda goal: self.walker.operations[goal, 200])
 
     def _seek(self, goal: str, choice: int) -> None:
         """Request an operation as soon as it is possible.
@@ -306,7 +279,7 @@ class Walk:
 
     def is_end_due(self) -> bool:
         """Return whether this run has tried all that is possible now, except what nothing can follow."""
-        untried = [item for item in self._actions(accepted=True, last=True) if not self.report.tried[_kind(item)]]
+        untried = [item for item in self._actions(accepted=True, last=True) if not self.walker.tried[_kind(item)]]
         return bool(untried) and all(item.is_last for item in untried)
 
     def _actions(self, *, accepted: bool, last: bool = False) -> list[WalkAction]:
@@ -316,7 +289,7 @@ class Walk:
         """
         if self.current is None:
             return []
-        stands = self.pace.stands
+        stands = self.walker.stands
         actions = self.api.actions(self.current, self.id, is_mock=stands, knowledge=self.knowledge)
         fitting = [item for item in actions if (200 in item.probe.statuses) is accepted]
         fitting = [item for item in fitting if last or self.may_end or not (accepted and item.is_last)]
@@ -326,17 +299,17 @@ class Walk:
         """Request the one of these actions that was tried least, and read what shows right after."""
         if not actions:
             return
-        tried = self.report.tried
+        tried = self.walker.tried
         counts = [(tried[_kind(item)], tried[item.goal, item.state]) for item in actions]
         rarest = [item for item, count in zip(actions, counts, strict=True) if count == min(counts)]
         action = rarest[choice % len(rarest)]
         tried.update([_kind(action), (action.goal, action.state)])
         probe = action.probe
-        if not self.pace.stands and not self.is_at_rest:  # the state may have changed since it was read
+        if not self.walker.stands and not self.is_at_rest:  # the state may have changed since it was read
             probe = replace(probe, statuses=ANY_STATUS, codes=(), other_codes=frozenset())
-        exchange = self.prober.ask(probe)
+        exchange = self.walker.prober.ask(probe)
         status = exchange.status if exchange is not None else None
-        self.report.operations[action.goal, status] += 1
+        self.walker.operations[action.goal, status] += 1
         if status in UNAVAILABLE or exchange is None:
             return
         if status in (None, 401, 403):
@@ -347,29 +320,29 @@ class Walk:
         self.read()
 
     def _tick(self) -> None:
-        self.pace.wait(self.pace.poll)
+        self.walker.wait(self.walker.poll)
         self.read()
 
     def rest(self) -> None:
         """Read until all is at rest, or the time is up; then read the logs of what has run."""
-        waited, distance, number = 0.0, self.pace.poll, 0
-        while self.current is not None and not (self.is_over or self.is_at_rest) and waited < self.pace.timeout:
+        waited, distance, number = 0.0, self.walker.poll, 0
+        while self.current is not None and not (self.is_over or self.is_at_rest) and waited < self.walker.timeout:
             number += 1
             if number > QUICK_READS:
-                distance = min(distance * 2, max(SLOWEST_READ, self.pace.poll))
-            self.pace.wait(distance)
+                distance = min(distance * 2, max(SLOWEST_READ, self.walker.poll))
+            self.walker.wait(distance)
             waited += distance
             self.read()
         if self.is_at_rest and self._first is not None:
             for path in self.api.log_paths(self._first, self.current, self.id):
-                self.prober.client.send("GET", path)
+                self.walker.prober.client.send("GET", path)
             self._first = None
 
     def finish(self) -> None:
         """Rest, and read once more, later: a task at rest must still be as it was."""
         self.rest()
         if self.is_at_rest and not self.is_over:
-            self.pace.wait(LINGER_SECONDS)
+            self.walker.wait(LINGER_SECONDS)
             self.read()
 
     def end(self) -> None:
@@ -382,15 +355,15 @@ class Walk:
             self._try(possible, 0)
             self.rest()
         stage = f" at stage {self.current.raw['stage']}" if self.current and "stage" in self.current.raw else ""
-        self.report.left[self.id] = self.current.words + stage if self.current else "it could not be read"
+        self.walker.left[self.id] = self.current.words + stage if self.current else "it could not be read"
 
     def read(self) -> Observation | None:
         """Return the current state; None where it cannot be read, and then the walk is over."""
         path = detail_path(self.record.name, self.id)
         for attempt in range(READ_ATTEMPTS + 1):
             if attempt:
-                self.pace.wait(self.pace.poll)
-            exchange = self.prober.client.send("GET", path)
+                self.walker.wait(self.walker.poll)
+            exchange = self.walker.prober.client.send("GET", path)
             if exchange.status not in UNAVAILABLE:
                 break
         tasks = items_in_response(self.record, exchange)[:1]
@@ -403,87 +376,93 @@ def _kind(action: WalkAction) -> tuple[Any, ...]:
     return action.goal, action.probe.statuses, action.probe.codes, action.probe.accepted
 
 
-def walk_sandbox(
-    prober: Prober,
-    ids: Sequence[str],
-    *,
-    pace: Pace,
-    reset: Callable[[], object],
-    seed: int = 0,
-    examples: int = 20,
-    knowledge: Any = None,
-) -> WalkReport:
-    """Take walks on the tasks of a sandbox, each after a reset.
+@dataclass
+class Walker:
+    """Takes walks on tasks or dags.
 
-    The first tasks are each operated on in every way, so that none depends on chance: in a walk for each goal, which
-    begins with a refusal and goes on with the next goal. What is to be cancelled is read before it first ends. Then the
-    ids take turns in ``examples`` random walks.
+    ``wait(seconds)`` lets time pass, ``poll`` seconds between two reads. ``stands`` says that it passes in no other
+    way, as in a sandbox with a manual clock. What is not at rest after ``timeout`` seconds is left alone.
     """
-    report, random = WalkReport(), Random(seed)  # noqa: S311 (the same seed, the same walk)
-    api = api_named(prober.contract.api).conformance
-    goals = api.goals
 
-    def begin(id: str, *, is_new: bool) -> Walk:
-        reset()
-        walk = Walk(prober, id, pace=pace, report=report, knowledge=knowledge)
-        walk.read()
-        if not is_new:
-            walk.rest()
-        return walk
+    prober: Prober
+    wait: Callable[[float], None]
+    stands: bool = True
+    poll: float = 0.5
+    timeout: float = 60.0
+    seed: int = 0
+    knowledge: Any = None
+    operations: Counter[tuple[str, int | None]] = field(default_factory=Counter)
+    """How often each goal was answered with each status."""
+    tried: Counter[tuple[Any, ...]] = field(default_factory=Counter)
+    """How often an action was tried in a state; the rarest goes first."""
+    left: dict[str, str] = field(default_factory=dict)
+    """The last state of each task that was walked on, by id."""
 
-    with prober.client.during("machine"):
-        for id in ids[:TOURS]:
-            for number, goal in enumerate(goals):
-                walk = begin(id, is_new=goal == api.cancel)
-                walk.move(ILLEGAL, number, "none")
-                walk.move(goal, 2 * number, "none")
-                walk.repeat(goal)
-                walk.rest()
-                walk.move(goals[(number + 1) % len(goals)], 2 * number + 1, "rest")
-                walk.finish()
-        for turn in range(examples if ids else 0):
-            walk = begin(ids[turn % len(ids)], is_new=turn // len(ids) % 2 == 1)
-            for goal in random.choices((*goals, ILLEGAL, LOOK), k=MOVES):
-                walk.move(goal, random.randrange(1000), random.choice(get_args(Pause)))
-            walk.finish()
-    return report
+    def walk_sandbox(self, ids: Sequence[str], *, reset: Callable[[], object], examples: int) -> None:
+        """Take walks on the tasks of a sandbox, each after a reset.
 
+        The first tasks are each operated on in every way, so that none depends on chance: in a walk for each goal,
+        which begins with a refusal and goes on with the next goal. What is to be cancelled is read before it first
+        ends. Then the ids take turns in ``examples`` random walks.
+        """
+        random = Random(self.seed)  # noqa: S311 (the same seed, the same walk)
+        api = api_named(self.prober.contract.api).conformance
 
-def walk_server(
-    prober: Prober, ids: Iterable[str], *, pace: Pace, seed: int = 0, moves: int = MOVES, knowledge: Any = None
-) -> WalkReport:
-    """Take one walk on each task of a server that cannot be reset.
-
-    Each begins with a cancellation, and with what was accepted least so far, of all that leaves others possible; chance
-    comes after that, so that no response depends on it. What nothing can follow comes last, to bring the task to an
-    end; and at once if all else that is possible was tried before: a task may succeed, and then nothing is possible.
-    """
-    report, random = WalkReport(), Random(seed)  # noqa: S311 (the same seed, the same walk)
-    api = api_named(prober.contract.api).conformance
-    goals = (*api.goals, ILLEGAL, LOOK)
-    with prober.client.during("machine"):
-        for id in ids:
-            walk = Walk(prober, id, pace=pace, report=report, knowledge=knowledge)
+        def begin(id: str, *, is_new: bool) -> Walk:
+            reset()
+            walk = Walk(self, id)
             walk.read()
-            walk.rest()
-            walk.may_end = False
-            for number in range(moves):
-                if walk.is_end_due():
-                    break
-                goal = random.choice(goals)
-                if number < len(api.goals):
-                    goal = walk.rarest() if number else api.cancel
-                walk.move(goal, random.randrange(1000), random.choice(get_args(Pause)))
-            walk.end()
-            walk.finish()
-    return report
+            if not is_new:
+                walk.rest()
+            return walk
 
+        with self.prober.client.during("machine"):
+            for id in ids[:TOURS]:
+                for number, goal in enumerate(api.goals):
+                    walk = begin(id, is_new=goal == api.cancel)
+                    walk.move(ILLEGAL, number, "none")
+                    walk.move(goal, 2 * number, "none")
+                    walk.repeat(goal)
+                    walk.rest()
+                    walk.move(api.goals[(number + 1) % len(api.goals)], 2 * number + 1, "rest")
+                    walk.finish()
+            for turn in range(examples if ids else 0):
+                walk = begin(ids[turn % len(ids)], is_new=turn // len(ids) % 2 == 1)
+                for goal in random.choices((*api.goals, ILLEGAL, LOOK), k=MOVES):
+                    walk.move(goal, random.randrange(1000), random.choice(get_args(Pause)))
+                walk.finish()
 
-def leave(prober: Prober, ids: Iterable[str], *, pace: Pace) -> dict[str, str]:
-    """Bring tasks to an end, and return the state in which each is left."""
-    report = WalkReport()
-    for id in ids:
-        walk = Walk(prober, id, pace=pace, report=report)
-        if walk.read() is not None:
-            walk.end()
-    return report.left
+    def walk_server(self, ids: Iterable[str], *, moves: int = MOVES) -> None:
+        """Take one walk on each task of a server that cannot be reset.
+
+        Each begins with a cancellation, and with what was accepted least so far, of all that leaves others possible;
+        chance comes after that, so that no response depends on it. What nothing can follow comes last, to bring the
+        task to an end; and at once if all else that is possible was tried before: a task may succeed, and then nothing
+        is possible.
+        """
+        random = Random(self.seed)  # noqa: S311 (the same seed, the same walk)
+        api = api_named(self.prober.contract.api).conformance
+        with self.prober.client.during("machine"):
+            for id in ids:
+                walk = Walk(self, id)
+                walk.read()
+                walk.rest()
+                walk.may_end = False
+                for number in range(moves):
+                    if walk.is_end_due():
+                        break
+                    goal = random.choice((*api.goals, ILLEGAL, LOOK))
+                    if number < len(api.goals):
+                        goal = walk.rarest() if number else api.cancel
+                    walk.move(goal, random.randrange(1000), random.choice(get_args(Pause)))
+                walk.end()
+                walk.finish()
+
+    def leave(self, ids: Iterable[str]) -> None:
+        """Bring tasks to an end, whatever was tried before."""
+        self.tried.clear()
+        self.left.clear()
+        for id in ids:
+            walk = Walk(self, id)
+            if walk.read() is not None:
+                walk.end()

@@ -187,7 +187,10 @@ class Runner:
         )
         self._fuzzer: fuzzing.Fuzzer | None = None
         self._prober: probes.Prober | None = None
-        self._walker: Final = probes.Prober(self.client, contract)
+        settings: dict[str, Any] = {"seed": options.seed, "knowledge": environment.knowledge}
+        if environment.reset is None:  # else a sandbox, in which time stands
+            settings |= {"stands": environment.is_ours, "poll": POLL_SECONDS, "timeout": options.timeout / SECOND}
+        self._walker: Final = probes.Walker(probes.Prober(self.client, contract), environment.wait, **settings)
 
     def go(self) -> None:
         """Run the selected phases; a KeyboardInterrupt ends them, and is recorded."""
@@ -226,7 +229,8 @@ class Runner:
         if self.client.changes and not self.environment.is_ours:
             self.client.is_bounded = False
             with self.client.during("machine"):
-                self._result.left |= probes.leave(self._walker, self.options.tasks, pace=self._pace())
+                self._walker.leave(self.options.tasks)
+            self._result.left |= self._walker.left
 
     @cached_property
     def items(self) -> tuple[Observation, ...]:
@@ -238,12 +242,10 @@ class Runner:
         if phase == "probes":
             self._prober = probes.probe(self.client, self.items)
         elif phase == "machine":
-            settings: dict[str, Any] = {"seed": options.seed, "knowledge": environment.knowledge}
             if environment.reset is None:
-                probes.walk_server(self._walker, options.tasks, pace=self._pace(), **settings)
+                self._walker.walk_server(options.tasks)
             else:
-                settings |= {"pace": probes.Pace(environment.wait), "examples": options.max_examples}
-                probes.walk_sandbox(self._walker, options.tasks, reset=self._reset, **settings)
+                self._walker.walk_sandbox(options.tasks, reset=self._reset, examples=options.max_examples)
         elif phase == "story":
             ids, timeout, stands = dict(options.story_ids), options.timeout, environment.is_ours
             first = 0 if stands else options.first
@@ -260,15 +262,10 @@ class Runner:
         self.environment.reset()
         self.memory.forget()
 
-    def _pace(self) -> probes.Pace:
-        """Return the pace of a target that cannot be reset."""
-        timeout, stands = self.options.timeout / SECOND, self.environment.is_ours
-        return probes.Pace(self.environment.wait, stands=stands, poll=POLL_SECONDS, timeout=timeout)
-
     def result(self) -> Result:
         """Return what was observed so far; nothing of it is judged yet."""
         rules, checked = dict[str, RuleCount](), Counter[tuple[str, str]]()
-        for checker in (self.checks, self.memory, self._prober, self._walker, self._fuzzer):
+        for checker in (self.checks, self.memory, self._prober, self._walker.prober, self._fuzzer):
             if checker is not None:
                 rules = _total(rules, {rule: replace(count) for rule, count in checker.counts.items()})
                 checked += checker.checked
