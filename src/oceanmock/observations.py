@@ -171,34 +171,6 @@ def not_in_future(item: Mapping[str, Any], path: str, names: tuple[str, ...], no
             yield check("time.future", at <= now + FUTURE, where, wrong)
 
 
-def check_parts(api: Api, subject: Subject) -> Iterator[CheckResult]:
-    """Check that each task, dag and node has parts once it has ended, and that they start and end within it."""
-    members: Mapping[str, Members] = api.checks.HISTORY.members
-    if subject.status != 200:
-        return
-    for item in observations(api, subject.id, subject.body):
-        kind, table = api.kind(item.kind), members[item.kind]
-        if kind.parts_key and item.state in table.settled and item.raw.get(kind.parts_key) is not None:
-            wrong = f"a {kind.title} that is {item.state} has no {kind.parts_key}."
-            yield check("parent.empty", bool(item.raw[kind.parts_key]), f"{item.path}.{kind.parts_key}", wrong)
-        is_first_run = all(
-            part.operation == api.kind(part.kind).shown_operations[0]
-            and part.raw.get(members[part.kind].count, 1) in (0, 1)
-            for part in item.all()
-        )
-        for part in item.parts:
-            if part.state not in api.kind(part.kind).terminal_states or "CANCEL" in (item.operation, part.operation):
-                continue
-            for key, before, after, applies in (
-                (api.start_key, item, part, is_first_run),
-                (api.end_key, part, item, item.state in table.settled),
-            ):
-                first, then = instant(before.raw.get(key)), instant(after.raw.get(key))
-                if applies and first and then:  # neither absent nor the epoch
-                    wrong = f"{key} is {part.raw[key]}, and that of {item.kind} {item.id} is {item.raw[key]}."
-                    yield check("parent.times", first <= then + SKEW, f"{part.path}.{key}", wrong)
-
-
 @dataclass(frozen=True, slots=True)
 class ProbeTarget:
     """The target of a run as its probes need it.

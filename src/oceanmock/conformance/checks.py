@@ -24,7 +24,6 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
-from importlib import import_module
 from itertools import islice
 from types import MappingProxyType
 from typing import Final
@@ -35,7 +34,7 @@ from oceanmock.apis import APIS, api_named
 from oceanmock.checks import Check, CheckResult, Contract, Rule, RuleChecker, Subject, check, instant, whole
 from oceanmock.conformance.model import ApiName, MissingResponse, contract_for
 from oceanmock.http.validation import Schema, Shape
-from oceanmock.observations import Required, TargetKind, check_parts
+from oceanmock.observations import SKEW, Members, Required, TargetKind, observations
 from oceanmock.openapi import Operation
 
 _CATALOGUE: Final[Mapping[str, Mapping[str, str]]] = {
@@ -222,20 +221,13 @@ SENT_TO_LOG_IN: Final = frozenset({302, 303, 307})
 
 
 def all_rules(api: str = "") -> Mapping[str, Rule]:
-    """Return every rule, by id, or those for servers of one API; those of stories and fuzzing are imported now."""
-    result = dict(RULES)
-    for name in ("stories", "fuzzing"):
-        try:
-            module = import_module(f"oceanmock.conformance.{name}")
-        except ModuleNotFoundError as problem:
-            if (problem.name or "").startswith("oceanmock"):
-                raise
-            continue  # schemathesis or hypothesis is not installed
-        for constant, rules in vars(module).items():
-            if constant.startswith("RULES_OF_"):
-                result.update(rules)
+    """Return every rule, by id, or those for servers of one API."""
+    from oceanmock.conformance.fuzzing import RULES_OF_SCHEMATHESIS  # noqa: PLC0415 (schemathesis is slow)
+    from oceanmock.conformance.stories import DIVERGES  # noqa: PLC0415 (needs requests)
+
     others = {id for item in APIS if api not in ("", item.name) for id in item.checks.OWN_RULES}
-    return MappingProxyType({id: rule for id, rule in result.items() if id not in others})
+    rules = {**RULES, DIVERGES.id: DIVERGES, **RULES_OF_SCHEMATHESIS}
+    return MappingProxyType({id: rule for id, rule in rules.items() if id not in others})
 
 
 def _is_of_the_api(subject: Subject) -> bool:
@@ -311,8 +303,32 @@ def envelope(subject: Subject) -> Iterator[CheckResult]:
 
 
 def parts(subject: Subject) -> Iterator[CheckResult]:
-    """Check each task, dag and node with its parts."""
-    yield from check_parts(api_named(subject.contract.api), subject)
+    """Check that each task, dag and node has parts once it has ended, and that they start and end within it."""
+    if subject.status != 200:
+        return
+    api = api_named(subject.contract.api)
+    members: Mapping[str, Members] = api.checks.HISTORY.members
+    for item in observations(api, subject.id, subject.body):
+        kind, table = api.kind(item.kind), members[item.kind]
+        if kind.parts_key and item.state in table.settled and item.raw.get(kind.parts_key) is not None:
+            wrong = f"a {kind.title} that is {item.state} has no {kind.parts_key}."
+            yield check("parent.empty", bool(item.raw[kind.parts_key]), f"{item.path}.{kind.parts_key}", wrong)
+        is_first_run = all(
+            part.operation == api.kind(part.kind).shown_operations[0]
+            and part.raw.get(members[part.kind].count, 1) in (0, 1)
+            for part in item.all()
+        )
+        for part in item.parts:
+            if part.state not in api.kind(part.kind).terminal_states or "CANCEL" in (item.operation, part.operation):
+                continue
+            for key, before, after, applies in (
+                (api.start_key, item, part, is_first_run),
+                (api.end_key, part, item, item.state in table.settled),
+            ):
+                first, then = instant(before.raw.get(key)), instant(after.raw.get(key))
+                if applies and first and then:  # neither absent nor the epoch
+                    wrong = f"{key} is {part.raw[key]}, and that of {item.kind} {item.id} is {item.raw[key]}."
+                    yield check("parent.times", first <= then + SKEW, f"{part.path}.{key}", wrong)
 
 
 def message(subject: Subject) -> Iterator[CheckResult]:

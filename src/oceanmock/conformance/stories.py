@@ -32,9 +32,6 @@ from oceanmock.text import format_duration, plural
 DIVERGES: Final = Rule(
     "story.diverges", "A scenario's story can be replayed on the target, step by step.", "the scenario's own story"
 )
-RULES_OF_STORIES: Final = {DIVERGES.id: DIVERGES}
-"""What ``all_rules`` reads of this module."""
-
 FIRST_DELAY: Final = SECOND // 5
 LAST_DELAY: Final = 5 * SECOND
 """The time between two reads: at first, and after a while."""
