@@ -16,7 +16,7 @@ from typing import Any, Final
 import orjson
 
 from oceanmock.checks import Contract, Exchange
-from oceanmock.conformance.model import ApiName
+from oceanmock.conformance import ApiName
 from oceanmock.openapi import load_spec, operations_of, spec_path
 
 RECORDINGS: Final = Path(__file__).parent / "data" / "obshell"

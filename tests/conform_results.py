@@ -11,8 +11,8 @@ from dataclasses import replace
 from typing import Any
 
 from oceanmock.checks import CheckResult, Exchange, RuleCount
+from oceanmock.conformance import ApiName, MissingResponse, Result, StoryStep
 from oceanmock.conformance.baseline import Baseline, Known, choose_baselines
-from oceanmock.conformance.model import ApiName, MissingResponse, Result, StoryStep
 
 SECOND = 1_000_000_000
 SENT_AT = 1_704_866_400 * SECOND

@@ -12,9 +12,9 @@ from typing import Any
 
 from oceanmock.apis import make_sandbox
 from oceanmock.checks import Phase
+from oceanmock.conformance import ApiName, Options
 from oceanmock.conformance.fuzzing import SCHEMATHESIS_PHASES, Fuzzer
 from oceanmock.conformance.http_client import HttpClient
-from oceanmock.conformance.model import ApiName, Options
 from oceanmock.conformance.probes import find_items
 from oceanmock.conformance.target import Target
 from oceanmock.credentials import Basic, Sealed

@@ -11,11 +11,11 @@ from in_process import AFTERNOON
 from mutants.bending import Mutant
 from oceanmock.apis import api_named, make_sandbox
 from oceanmock.clock import SECOND
+from oceanmock.conformance import ApiName, Options, contract_for
 from oceanmock.conformance.checks import ResponseChecker
 from oceanmock.conformance.history import HistoryChecker
 from oceanmock.conformance.http_client import HttpClient
 from oceanmock.conformance.mock import walk_scenario
-from oceanmock.conformance.model import ApiName, Options, contract_for
 from oceanmock.conformance.probes import Prober, Walker
 from oceanmock.conformance.target import Target
 from oceanmock.credentials import Basic, Sealed

@@ -11,6 +11,7 @@ import pytest
 
 from conform_results import a_clean_result, a_finding, a_result, shipped_for
 from golden import assert_golden
+from oceanmock.conformance import FAILED, PASSED, ApiName
 from oceanmock.conformance.baseline import (
     Baseline,
     Known,
@@ -22,7 +23,6 @@ from oceanmock.conformance.baseline import (
     update,
 )
 from oceanmock.conformance.checks import SENT_TO_LOG_IN, all_rules, missing, required
-from oceanmock.conformance.model import FAILED, PASSED, ApiName
 from oceanmock.conformance.reports import rule_lines
 from oceanmock.errors import EnvironmentProblem, InputError
 from oceanmock.observations import TargetKind

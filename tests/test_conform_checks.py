@@ -27,8 +27,8 @@ from conform_exchanges import (
     recorded,
 )
 from oceanmock.checks import Exchange, Subject
+from oceanmock.conformance import ApiName
 from oceanmock.conformance.checks import RULES, ResponseChecker, all_rules
-from oceanmock.conformance.model import ApiName
 from oceanmock.obshell.api import QUIRK_NAMES
 from oceanmock.obshell.quirks import QUIRK_RULES, is_explained
 

@@ -22,17 +22,17 @@ from golden import assert_golden
 from kit_world import World
 from oceanmock.cli import conform as cli_conform
 from oceanmock.cli import conform_options, main
-from oceanmock.conformance import NEEDS
-from oceanmock.conformance.baseline import Baseline, apply_baseline, load_baseline
-from oceanmock.conformance.model import (
+from oceanmock.conformance import (
     MAX_REQUESTS,
     MAX_TIME,
+    NEEDS,
     MissingResponse,
     Options,
     PhaseEnded,
     PhaseStarted,
     Result,
 )
+from oceanmock.conformance.baseline import Baseline, apply_baseline, load_baseline
 from oceanmock.conformance.reports.files import write_report
 from oceanmock.conformance.target import Target, Untestable
 from oceanmock.credentials import AccessKey, Basic, Sealed

@@ -28,12 +28,12 @@ from obshell_recordings import Exchange, exchanges_of
 from oceanmock.checks import Contract, Phase
 from oceanmock.cli import main
 from oceanmock.clock import SECOND
+from oceanmock.conformance import PASSED, UNTESTABLE, ApiName, Options, Result
 from oceanmock.conformance.baseline import Baseline
 from oceanmock.conformance.checks import ResponseChecker
 from oceanmock.conformance.history import HistoryChecker
 from oceanmock.conformance.http_client import HttpClient
 from oceanmock.conformance.mock import WORLDS, conform_mock, load_scenarios, worlds_of
-from oceanmock.conformance.model import PASSED, UNTESTABLE, ApiName, Options, Result
 from oceanmock.conformance.run import Environment, conform
 from oceanmock.conformance.target import Target, Untestable, reach
 from oceanmock.credentials import Basic

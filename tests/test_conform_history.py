@@ -24,8 +24,8 @@ from conform_exchanges import (
     recorded,
 )
 from oceanmock.checks import CheckResult, Exchange
+from oceanmock.conformance import ApiName
 from oceanmock.conformance.history import HistoryChecker
-from oceanmock.conformance.model import ApiName
 
 TASKS: Final = "/api/v2/tasks/instances"
 DAG_AT: Final = f"/api/v1/task/dag/{DAG}"

@@ -15,9 +15,9 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from conform_results import a_clean_result, a_finding, a_result, an_exchange
 from oceanmock.checks import RuleCount
+from oceanmock.conformance import MissingResponse, Result, StoryStep
 from oceanmock.conformance.baseline import Known
 from oceanmock.conformance.checks import all_rules
-from oceanmock.conformance.model import MissingResponse, Result, StoryStep
 from oceanmock.conformance.reports.files import render_html
 
 pytestmark = pytest.mark.slow

@@ -31,11 +31,10 @@ from obshell_sandbox import failed
 from obshell_world import DAG, FOREIGN, INIT, LOCAL, NODE
 from oceanmock.checks import CheckResult, Exchange, Probe
 from oceanmock.clock import SECOND
-from oceanmock.conformance import http_client
+from oceanmock.conformance import NO_RESPONSE, Event, NotAllowed, Options, http_client
 from oceanmock.conformance.checks import ResponseChecker
 from oceanmock.conformance.history import HistoryChecker
 from oceanmock.conformance.http_client import SEEN_ONCE, HttpClient
-from oceanmock.conformance.model import NO_RESPONSE, Event, NotAllowed, Options
 from oceanmock.conformance.probes import Prober
 from oceanmock.conformance.reports.terminal import curl_of
 from oceanmock.conformance.target import Target

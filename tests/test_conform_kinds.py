@@ -14,8 +14,8 @@ from conform_servers import Shape, reshaping
 from fuzzing_world import served
 from oceanmock.apis import make_sandbox
 from oceanmock.checks import Exchange, Phase
+from oceanmock.conformance import ApiName, Event, Options, Result
 from oceanmock.conformance.baseline import choose_baselines, joined
-from oceanmock.conformance.model import ApiName, Event, Options, Result
 from oceanmock.conformance.run import conform
 from oceanmock.conformance.target import reach
 from oceanmock.credentials import Sealed

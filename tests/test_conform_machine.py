@@ -19,8 +19,8 @@ import mutants.obshell
 from golden import assert_golden
 from independent_ocp import Ocp
 from machine_world import World, served, world_of
+from oceanmock.conformance import ApiName, Options, StoryStep
 from oceanmock.conformance.mock import walk_scenario
-from oceanmock.conformance.model import ApiName, Options, StoryStep
 from oceanmock.conformance.probes import LOOK, Walk, Walker
 from oceanmock.conformance.run import Environment, Runner
 from oceanmock.conformance.stories import DIVERGES, replay

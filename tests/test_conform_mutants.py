@@ -17,10 +17,9 @@ from machine_world import WHOLE
 from mutants import consistency, table
 from mutants.bending import Mutant
 from oceanmock.checks import CheckResult, Phase
-from oceanmock.conformance import probes
+from oceanmock.conformance import ApiName, Event, Listener, Options, Result, probes
 from oceanmock.conformance.checks import all_rules
 from oceanmock.conformance.mock import conform_mock
-from oceanmock.conformance.model import ApiName, Event, Listener, Options, Result
 
 pytestmark = pytest.mark.slow
 

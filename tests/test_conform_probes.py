@@ -24,10 +24,10 @@ from conform_servers import Logged, logged
 from oceanmock.apis import make_sandbox
 from oceanmock.checks import Checker, CheckResult, Contract, Exchange, Probe
 from oceanmock.clock import SECOND
+from oceanmock.conformance import ApiName, Options
 from oceanmock.conformance.checks import RULES, ResponseChecker
 from oceanmock.conformance.history import HistoryChecker
 from oceanmock.conformance.http_client import HttpClient
-from oceanmock.conformance.model import ApiName, Options
 from oceanmock.conformance.probes import Prober, find_items, probe
 from oceanmock.conformance.target import Target
 from oceanmock.credentials import Basic, Sealed

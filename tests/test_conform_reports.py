@@ -21,9 +21,8 @@ from rich.console import Console
 from conform_results import SECOND, a_clean_result, a_finding, a_result, an_exchange
 from golden import assert_golden
 from oceanmock.checks import CheckResult
-from oceanmock.conformance import reports
+from oceanmock.conformance import Event, MissingResponse, PhaseEnded, PhaseStarted, Result, Waiting, reports
 from oceanmock.conformance.baseline import Known
-from oceanmock.conformance.model import Event, MissingResponse, PhaseEnded, PhaseStarted, Result, Waiting
 from oceanmock.conformance.reports import diagrams_of
 from oceanmock.conformance.reports.files import (
     RENDERERS,

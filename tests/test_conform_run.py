@@ -21,9 +21,7 @@ import requests
 
 from fuzzing_world import OWN_ADDRESS, Served, World, fuzzed, served
 from oceanmock.checks import CheckResult, Exchange, Phase, RuleCount
-from oceanmock.conformance.baseline import Baseline, Known, load_baseline
-from oceanmock.conformance.fuzzing import MALFORMED, RULES_OF_SCHEMATHESIS
-from oceanmock.conformance.model import (
+from oceanmock.conformance import (
     FAILED,
     INCOMPLETE,
     INTERRUPTED,
@@ -36,6 +34,8 @@ from oceanmock.conformance.model import (
     PhaseStarted,
     Result,
 )
+from oceanmock.conformance.baseline import Baseline, Known, load_baseline
+from oceanmock.conformance.fuzzing import MALFORMED, RULES_OF_SCHEMATHESIS
 from oceanmock.conformance.run import Environment, Runner, conform, judged, merged
 from oceanmock.obshell.api import InvalidGenericId, parse_generic_id
 

@@ -22,9 +22,8 @@ from oceanmock.apis import APIS, make_sandbox
 from oceanmock.checks import Exchange, Phase
 from oceanmock.cli import main
 from oceanmock.clock import SECOND
-from oceanmock.conformance import http_client
+from oceanmock.conformance import INCOMPLETE, NotAllowed, Options, Result, http_client
 from oceanmock.conformance.http_client import HttpClient
-from oceanmock.conformance.model import INCOMPLETE, NotAllowed, Options, Result
 from oceanmock.conformance.reports import change_line
 from oceanmock.conformance.reports.files import write_report
 from oceanmock.conformance.run import ConformanceRun, Environment, conform

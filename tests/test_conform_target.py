@@ -24,8 +24,7 @@ from in_process import REINSTALL, sandbox_of
 from obshell_world import INIT
 from oceanmock.checks import Exchange
 from oceanmock.clock import SECOND
-from oceanmock.conformance import http_client
-from oceanmock.conformance.model import Event, PhaseEnded, PhaseStarted, Waiting
+from oceanmock.conformance import Event, PhaseEnded, PhaseStarted, Waiting, http_client
 from oceanmock.conformance.target import Target, Untestable, reach
 from oceanmock.credentials import AccessKey, Basic, Sealed
 from oceanmock.http.app import create_app

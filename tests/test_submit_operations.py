@@ -14,7 +14,7 @@ import pytest
 from contract_file import ContractFile, nodes
 from obshell_world import said, with_bodies
 from oceanmock.apis import APIS
-from oceanmock.conformance.model import spec_for
+from oceanmock.conformance import spec_for
 from oceanmock.errors import InputError
 from oceanmock.library import read_scenario
 from oceanmock.openapi import operations_of

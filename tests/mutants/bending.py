@@ -15,7 +15,7 @@ from unittest.mock import patch
 
 import orjson
 
-from oceanmock.conformance.model import ApiName
+from oceanmock.conformance import ApiName
 from oceanmock.obshell import machine as obshell_machine
 from oceanmock.ocp import machine as ocp_machine
 from oceanmock.openapi import load_spec, operations_of, spec_path

@@ -14,7 +14,7 @@ from typing import Any, Final
 from urllib.parse import parse_qs
 
 from mutants.bending import Answer, Bend, Mutant, bent, on, patched, replacing, replacing_in
-from oceanmock.conformance.model import ApiName
+from oceanmock.conformance import ApiName
 from oceanmock.obshell import machine as obshell_machine
 from oceanmock.ocp import machine as ocp_machine
 

@@ -33,7 +33,7 @@ from oceanmock.cli.conform_options import (
 )
 from oceanmock.cli.printing import print_json
 from oceanmock.clock import SECOND, stopwatch
-from oceanmock.conformance.model import INTERRUPTED, PHASES, UNTESTABLE, ApiName, Options, Result
+from oceanmock.conformance import INTERRUPTED, PHASES, UNTESTABLE, ApiName, Options, Result, check_extra, spec_for
 from oceanmock.errors import EnvironmentProblem, InputError, OceanmockError
 from oceanmock.text import did_you_mean, escape_unprintable, plural, suggest
 
@@ -72,8 +72,6 @@ def conform(ctx: click.Context, /, **values: Any) -> None:
     URL is an OCP or obshell server; it is only read, unless --write is given. With --mock,
     oceanmock checks itself; with --passive nothing is sent.
     """
-    from oceanmock.conformance import check_extra
-
     check_extra()
     from oceanmock.conformance.reports import files, worst_last
 
@@ -220,7 +218,6 @@ def _run(
     """Return the result of a run, and update the user's own baseline."""
     from oceanmock.conformance.baseline import choose_baselines, joined, update_file
     from oceanmock.conformance.checks import all_rules
-    from oceanmock.conformance.model import spec_for
     from oceanmock.conformance.reports import observed
     from oceanmock.openapi import operations_of
 

@@ -19,7 +19,7 @@ from click.core import ParameterSource
 
 from oceanmock.checks import Phase
 from oceanmock.cli.printing import complete_scenario
-from oceanmock.conformance.model import MAX_REQUESTS, MAX_TIME, PHASES, ApiName
+from oceanmock.conformance import MAX_REQUESTS, MAX_TIME, PHASES, ApiName
 from oceanmock.text import format_duration, parse_duration, suggest
 
 API_CHOICES: Final[tuple[ApiName, ...]] = get_args(ApiName)

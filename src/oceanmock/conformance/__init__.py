@@ -1,11 +1,32 @@
-"""Check a server against its API's contract, and its tasks against their state machines."""
+"""Check a server against its API's contract, and its tasks against their state machines.
+
+Here are the values of a run: its options, what they let it send, its result, and the events while it runs. Nothing here
+sends, checks or prints. Spans are nanoseconds.
+"""
 
 from __future__ import annotations
 
 import importlib.util
-from typing import Final
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args
+from urllib.parse import quote, unquote
 
-from oceanmock.errors import EnvironmentProblem
+from oceanmock.checks import CheckResult, Contract, Exchange, HeaderFields, Phase, RuleCount, fields_of
+from oceanmock.clock import SECOND
+from oceanmock.errors import EnvironmentProblem, OceanmockError
+from oceanmock.masking import MASK, is_secret, mask_body, mask_headers, mask_query, mask_text
+from oceanmock.observations import items_in_response, requested_operation
+from oceanmock.openapi import Operation, Spec, operations_at
+
+if TYPE_CHECKING:
+    from oceanmock.conformance.baseline import Known
+    from oceanmock.conformance.target import Target
+    from oceanmock.scenario import BaseScenario
 
 NEEDS: Final = ("hypothesis", "requests", "schemathesis")
 
@@ -18,3 +39,404 @@ def check_extra() -> None:
             f"a conformance run needs {' and '.join(missing)}, which comes with an extra: "
             'pip install "oceanmock[conform]"'
         )
+
+
+ApiName = Literal["ocp", "obshell"]
+UNSELECTED: Final = ("preflight", "story", "passive")
+PHASES: Final[tuple[Phase, ...]] = tuple(phase for phase in get_args(Phase) if phase not in UNSELECTED)
+"""Those that can be selected; there is always a preflight, a story where one is given, and passive by itself."""
+
+PASSED: Final = 0
+"""The exit code of a run without findings that received all required responses."""
+FAILED: Final = 1
+"""There are findings that are in no baseline."""
+UNTESTABLE: Final = 2
+"""The target is down, or is not that API, or refuses the credentials; or the command is wrong."""
+INCOMPLETE: Final = 3
+"""There are no findings, but required responses are missing, or thresholds are not met."""
+INTERRUPTED: Final = 130
+"""The run was stopped by a signal; the findings until then are reported."""
+
+MAX_REQUESTS: Final = 20_000
+MAX_TIME: Final = 30 * 60 * SECOND
+"""The bounds of a run against a server that is not our own, unless others are given."""
+
+NO_RESPONSE: Final = 0
+"""The key of requests without a response among counts of statuses."""
+
+
+@dataclass(frozen=True, slots=True)
+class MissingResponse:
+    """A status of an operation that is required, and was not received; ``hint`` is how the next run receives it."""
+
+    operation: str
+    status: int
+    hint: str
+
+
+@dataclass(frozen=True, slots=True)
+class NotAsked:
+    """A part of a run that was not sent, and why."""
+
+    what: str
+    why: str
+
+
+TransitionCounts = Counter[tuple[str, str, str]]
+"""The count of each observed transition: a kind (task, subtask, dag …), the labels before and after."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoryStep:
+    """A step of a story that was replayed."""
+
+    text: str
+    outcome: Literal["skipped", "passed", "failed", "not reached"]
+    detail: str = ""
+    took: int = 0
+
+
+@dataclass(slots=True)
+class Result:
+    """The result of a run.
+
+    ``target`` is the URL without credentials, or what of the mock was checked; ``version`` is as the target states it.
+    ``command`` repeats the run, without its passwords. ``started`` is in RFC 3339, UTC. ``statuses`` has an entry for
+    every operation. ``checked`` counts the checks of a rule at an operation. ``findings`` are in no baseline, each
+    once; ``known`` ones are in the ``baselines``, some of whose entries may be ``stale``. ``changes`` are the requests
+    that may have changed the target. ``labels`` counts observations by kind and label. ``phases`` has the time that
+    each took, and ``latencies`` that of every response, by operation. If the run was ``interrupted``, missing responses
+    mean nothing; ``stopped`` is why it ended early, or "". ``shortfalls`` are thresholds that are not met, each a
+    sentence. ``left`` has the last state of each task or dag that the run changed.
+    """
+
+    target: str
+    api: ApiName
+    version: str
+    seed: int
+    command: str
+    started: str
+    writes: bool
+    took: int = 0
+    statuses: dict[str, Counter[int]] = field(default_factory=dict)
+    rules: dict[str, RuleCount] = field(default_factory=dict)
+    checked: Counter[tuple[str, str]] = field(default_factory=Counter)
+    findings: list[CheckResult] = field(default_factory=list)
+    known: list[CheckResult] = field(default_factory=list)
+    stale: list[Known] = field(default_factory=list)
+    missing: list[MissingResponse] = field(default_factory=list)
+    changes: list[Exchange] = field(default_factory=list)
+    transitions: TransitionCounts = field(default_factory=Counter)
+    labels: Counter[tuple[str, str]] = field(default_factory=Counter)
+    stories: dict[str, list[StoryStep]] = field(default_factory=dict)
+    phases: dict[str, int] = field(default_factory=dict)
+    latencies: dict[str, list[int]] = field(default_factory=dict)
+    request_count: int = 0
+    baselines: list[str] = field(default_factory=list)
+    not_asked: list[NotAsked] = field(default_factory=list)
+    left: dict[str, str] = field(default_factory=dict)
+    interrupted: bool = False
+    stopped: str = ""
+    shortfalls: list[str] = field(default_factory=list)
+
+    @property
+    def exit_code(self) -> int:
+        """Return PASSED, FAILED, INCOMPLETE or INTERRUPTED."""
+        if self.interrupted:
+            return INTERRUPTED
+        broken = self.findings or any(step.outcome == "failed" for steps in self.stories.values() for step in steps)
+        return FAILED if broken else INCOMPLETE if self.missing or self.shortfalls or self.stopped else PASSED
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseStarted:
+    """A phase begins."""
+
+    phase: Phase
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseEnded:
+    """A phase is over."""
+
+    phase: Phase
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """The target does not respond yet, for the reason ``why``; the run waits for ``left`` more."""
+
+    url: str
+    why: str
+    left: int
+
+
+Event = PhaseStarted | Exchange | CheckResult | PhaseEnded | Waiting
+"""An exchange is over; a finding is the first of its key."""
+Listener = Callable[[Event], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The options of a run.
+
+    ``tasks`` are the ids of the tasks or dags that it may change. ``rate`` is requests per second, 0 for no limit.
+    ``story_ids`` are pairs of a name in a story and its id at the target. ``timeout`` limits each wait of a story or a
+    walk. Requests of ``excluded`` operations are not sent. Stories begin at the step ``first``, None for the first that
+    fits, and start tasks if the run may ``submit``.
+    """
+
+    write: bool = False
+    tasks: tuple[str, ...] = ()
+    seed: int = 0
+    rate: float = 0.0
+    phases: frozenset[Phase] = frozenset(PHASES)
+    max_examples: int = 5
+    stories: tuple[BaseScenario, ...] = ()
+    story_ids: tuple[tuple[str, str], ...] = ()
+    timeout: int = 60_000_000_000
+    excluded: frozenset[str] = frozenset()
+    first: int | None = None
+    submit: bool = False
+    max_requests: int = 0
+    max_time: int = 0
+    """The bounds of a run, 0 for none; what it has to send to leave a task in order is beyond them."""
+    cancel_rollback: bool = False
+    """Whether what is being rolled back may be cancelled where nothing undoes that."""
+    unknown_ids: bool = False
+    """Whether ids of nothing are sent to a target that should be spared them."""
+
+
+def spec_for(api: ApiName, version: str = "") -> Spec:
+    """Return the contract that a version of a server must keep; the newest without a version."""
+    from oceanmock.apis import api_named  # noqa: PLC0415 (--help reads this module)
+
+    record = api_named(api)
+    if not record.version:
+        return record.spec
+    versions = record.module("api")
+    spec: Spec = versions.spec_of(versions.contract_version(version))
+    return spec
+
+
+def contract_for(api: ApiName, version: str = "") -> Contract:
+    """Return the same contract as checks read it."""
+    return Contract(api, spec_for(api, version), version=version, newest=spec_for(api))
+
+
+SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
+"""Methods that change nothing (RFC 9110, 9.2.1)."""
+REWRITING_HEADERS: Final = ("transfer-encoding", "x-http-method", "x-http-method-override", "x-method-override")
+"""Headers that some servers read as another method, or as another end of the body."""
+ANY_KIND: Final = "any"
+MIN_SECRET: Final = 8
+"""The length from which a secret is masked in responses; a shorter one may be a word."""
+
+
+class BoundReached(KeyboardInterrupt):
+    """The run has sent, or taken, as much as it may; libraries in between let a KeyboardInterrupt pass."""
+
+
+class NotAllowed(OceanmockError):
+    """A request that this run must not send; no byte of it has left."""
+
+
+class Guard:
+    """Decide what a run may send to its target, before a byte leaves.
+
+    A run that only reads sends GET. One that writes changes the tasks of its options, the parts that their own
+    responses show, and registered ids, such as those of nothing. A request that names the address of another agent is
+    never sent, since the target would forward it; nor, while ``spared`` says why, one with an id that no response has
+    shown; nor one that does harm which nothing undoes (``never_during`` of the API). What is not known to be allowed is
+    refused. ``submits`` are the methods and paths of requests that may start a task; ``allows_everything`` is for a
+    mock that nobody else uses.
+    """
+
+    def __init__(self, target: Target, options: Options, operations: Sequence[Operation]) -> None:
+        from oceanmock.apis import api_named  # noqa: PLC0415 (--help reads this module)
+
+        self._api = api_named(target.api)
+        self._server = self._api.conformance
+        self._operations = operations
+        self._writes = options.write
+        self._own_address: tuple[str, int] | None = None
+        if target.own_address is not None:
+            with suppress(ValueError):  # a name is no address in an id
+                self._own_address = str(ip_address(target.own_address[0])), target.own_address[1]
+        self.spared = "" if options.unknown_ids else target.spared
+        self._shown = set[tuple[str, str]]()
+        self._harmful, self._before_it = ("", "") if options.cancel_rollback else self._server.never_during
+        self._exposed = set[str]()
+        self.allows_everything = False
+        self.submits = set[tuple[str, str]]()
+        self._ids = {(self._api.root.name, str(id)) for id in options.tasks}
+
+    def may_change(self, id: str | int, *, kind: str = ANY_KIND) -> None:
+        """Allow changes to an id of a kind; ``ANY_KIND``, for ids of nothing, any method."""
+        self._ids.add((kind, str(id)))
+
+    def check(self, method: str, target: str, body: bytes) -> None:
+        """Raise NotAllowed for a request that must not be sent; ``target`` is path and query."""
+        path = target.partition("?")[0]
+        refused = f"{method} {path} was not sent:"
+        for ip, port in self._server.addresses_in(path, body):
+            if self._own_address != (str(ip_address(ip)), port):
+                host = f"[{ip}]" if ":" in ip else ip
+                raise NotAllowed(f"{refused} the id names the agent {host}:{port}, which the target would ask.")
+        if self.spared and (id := self.unknown_id(method, path)):
+            raise NotAllowed(f"{refused} no response has shown {id}, and {self.spared} --unknown-ids allows it.")
+        if not self._writes and method != "GET":
+            raise NotAllowed(f"{refused} this run only reads. With --write it may change the tasks of --task.")
+        if method in SAFE or self.allows_everything or (method, path) in self.submits:
+            return
+        operation, ids = self._read(method, path)
+        if not ids:
+            raise NotAllowed(f"{refused} it names no task that may be changed.")
+        if operation is None and any((ANY_KIND, id) not in self._ids for _, id in ids):
+            raise NotAllowed(f"{refused} it is no operation of the contract, so its effect is unknown.")
+        for kind, id in ids:
+            if not self._may_change(kind, id):
+                raise NotAllowed(
+                    f"{refused} this run may not change {kind} {id!r}. --task {id} allows it."
+                    if kind == self._api.root.name
+                    else f"{refused} {kind} {id!r} is no part of a task that this run may change."
+                )
+            if id in self._exposed and self._requested(operation, body) == f"{self._api.root.name}.{self._harmful}":
+                raise NotAllowed(f"{refused} {id} is being rolled back, or was in part: it could never be ended.")
+
+    def check_headers(self, headers: Mapping[str, Any], body: bytes, *, host: str) -> None:
+        """Raise NotAllowed for headers that turn the request into another one.
+
+        The end of the body has to be unambiguous, or its rest would be a request of its own; and host and method have
+        to be those that were checked.
+        """
+        values = {name.lower(): header_text(value) for name, value in headers.items()}
+        length = values.get("content-length", "")
+        odd: list[str] = [name for name in REWRITING_HEADERS if name in values]
+        odd += ["content-length"] if length and length != str(len(body)) else []
+        odd += ["host"] if values.get("host", host).lower() != host.lower() else []
+        if odd:
+            raise NotAllowed(f"a request was not sent: its header {odd[0]} makes it another request.")
+
+    def learn(self, exchange: Exchange) -> None:
+        """Keep the ids that a response shows; allow changes to the parts of something that may be changed."""
+        parts = set[tuple[str, str]]()
+        for item in items_in_response(self._api, exchange):
+            self._shown.add((item.kind, item.id))
+            if item.kind != self._api.root.name:
+                parts.add((item.kind, item.id))
+            elif any(
+                i.operation == self._before_it and i.state not in self._api.kind(i.kind).terminal_states
+                for i in (item, *item.parts)
+            ):  # yet to be rolled back, also if that has failed, and something else runs
+                self._exposed.add(item.id)
+            elif item.parts:  # else a part of it may still be
+                self._exposed.discard(item.id)
+        operation, ids = self._read(exchange.method, exchange.target.partition("?")[0])
+        is_refused, name = 400 <= (exchange.status or 0) < 500, f"{self._api.root.name}.{self._before_it}"
+        if self._before_it and self._requested(operation, exchange.request_body) == name and not is_refused:
+            self._exposed.update(id for _, id in ids)
+        if self._writes and ids and all(self._may_change(kind, id) for kind, id in ids):
+            self._ids |= parts
+
+    def _requested(self, operation: Operation | None, body: bytes) -> str:
+        """Return the requested operation, such as ``dag.CANCEL``, or ""."""
+        return requested_operation(self._api, operation.id if operation else "", fields_of(body))
+
+    def unknown_id(self, method: str, path: str) -> str:
+        """Return an id in a path that the server would look up and that no response has shown, or ""."""
+        known = {
+            id
+            for kind, id in self._read(method, path)[1]
+            if any((kind, item) in self._shown for item in self._server.equivalent_ids(id))
+        }
+        ids = map(unquote, path.split("/"))
+        return next((id for id in ids if id not in known and self._server.is_looked_up(id)), "")
+
+    def _may_change(self, kind: str, id: str) -> bool:
+        """Return whether an id may be changed, and every other that a server may read it as.
+
+        Some characters make a server or a proxy read another path; no changed id contains one.
+        """
+        return not re.search(r"[/\\;%]", id) and all(
+            (kind, item) in self._ids or (ANY_KIND, item) in self._ids for item in self._server.equivalent_ids(id)
+        )
+
+    def _read(self, method: str, path: str) -> tuple[Operation | None, list[tuple[str, str]]]:
+        """Return the operation that a request is, or None, and kind and id of each variable of its path.
+
+        A method that is no operation of the contract may have any effect on what exists.
+        """
+        at_path = operations_at(self._operations, path)
+        operation = next((item for item in at_path if item.method == method), None)
+        template = operation or next(iter(at_path), None)
+        if template is None:
+            return None, []
+        kinds = {parameter: kind for kind, parameter in self._api.ids_of(template.id).items()}
+        pairs = zip(template.path.split("/"), path.split("/"), strict=False)
+        return operation, [(kinds.get(n[1:-1], n[1:-1]), unquote(id)) for n, id in pairs if n.startswith("{")]
+
+
+def plain_body(request: Any) -> bytes:
+    """Return the body before it was encrypted."""
+    plain = getattr(request, "plain_body", None)
+    return sent_body(request) if plain is None else bytes(plain)
+
+
+def sent_body(request: Any) -> bytes:
+    """Return the body as it is sent. Raises NotAllowed for a stream, which cannot be checked."""
+    body = request.body
+    if isinstance(body, str):
+        return body.encode()
+    if not isinstance(body, bytes | None):
+        raise NotAllowed(f"a request was not sent: its body is a {type(body).__name__}, not bytes.")
+    return body or b""
+
+
+def header_fields(pairs: Iterable[Any]) -> HeaderFields:
+    """Return headers as texts."""
+    return tuple((header_text(name), header_text(value)) for name, value in pairs)
+
+
+def header_text(value: Any) -> str:
+    return value.decode("latin-1") if isinstance(value, bytes) else str(value)
+
+
+def secrets_of(auth: Any) -> frozenset[str]:
+    """Return the secrets of credentials, as they are and in a URL; a password may be the user's name."""
+    secrets = {getattr(auth, name, None) or "" for name in ("password", "secret", "agent_password")}
+    long = {item for item in secrets if len(item) >= MIN_SECRET} - {getattr(auth, "user", "")}
+    return frozenset(long | {quote(item) for item in long})
+
+
+def secrets_in(headers: HeaderFields) -> set[str]:
+    """Return the secrets in a request's headers."""
+    return {value.split(" ", 1)[-1] for name, value in headers if is_secret(name, value)}
+
+
+def masked(exchange: Exchange, secrets: frozenset[str] = frozenset()) -> Exchange:
+    """Return an exchange with everything masked that is secret by itself, some secrets, and those of the request.
+
+    In a response these are masked only if they are the run's own: a made-up secret may be a key of the JSON.
+    """
+    path, question, query = exchange.target.partition("?")
+    in_request = secrets | secrets_in(exchange.request_headers)
+    in_response = in_request if exchange.credentials == "own" else secrets
+    return replace(
+        exchange,
+        target=_hide(mask_text(path) + question + mask_query(query), in_request),
+        request_headers=tuple((n, _hide(v, in_request)) for n, v in mask_headers(exchange.request_headers)),
+        request_body=_hide(mask_body(exchange.request_body), in_request),
+        response_headers=tuple((n, _hide(v, in_response)) for n, v in mask_headers(exchange.response_headers)),
+        response_body=_hide(mask_body(exchange.response_body), in_response),
+        problem=_hide(exchange.problem, in_request),
+    )
+
+
+def _hide(text: Any, secrets: Iterable[str]) -> Any:
+    """Return a text, or bytes, with every secret masked."""
+    for secret in secrets:
+        if len(secret) >= MIN_SECRET:
+            is_bytes = isinstance(text, bytes)
+            text = text.replace(*((s.encode() if is_bytes else s) for s in (secret, MASK)))
+    return text

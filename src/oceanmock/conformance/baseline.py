@@ -21,8 +21,8 @@ from pydantic_core import ErrorDetails
 
 from oceanmock.apis import api_named
 from oceanmock.checks import CheckResult
+from oceanmock.conformance import ApiName, Result
 from oceanmock.conformance.checks import all_rules
-from oceanmock.conformance.model import ApiName, Result
 from oceanmock.conformance.reports.files import writing
 from oceanmock.errors import InputError, Issue, ScenarioError
 from oceanmock.openapi import operations_of

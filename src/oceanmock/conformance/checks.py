@@ -32,7 +32,7 @@ import orjson
 
 from oceanmock.apis import APIS, api_named
 from oceanmock.checks import Check, CheckResult, Contract, Rule, RuleChecker, Subject, check, instant, whole
-from oceanmock.conformance.model import ApiName, MissingResponse, contract_for
+from oceanmock.conformance import ApiName, MissingResponse, contract_for
 from oceanmock.http.validation import Schema, Shape
 from oceanmock.observations import SKEW, Members, Required, TargetKind, observations
 from oceanmock.openapi import Operation

@@ -39,8 +39,8 @@ from schemathesis.transport.requests import REQUESTS_TRANSPORT, RequestsTranspor
 
 from oceanmock.apis import api_named
 from oceanmock.checks import CheckResult, Phase, Rule, RuleCount, Subject
+from oceanmock.conformance import NotAllowed, contract_for
 from oceanmock.conformance.http_client import HttpClient
-from oceanmock.conformance.model import NotAllowed, contract_for
 from oceanmock.observations import Observation
 
 SCHEMATHESIS_PHASES: Final[tuple[Phase, ...]] = ("examples", "coverage", "fuzzing", "stateful")

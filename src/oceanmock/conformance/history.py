@@ -23,8 +23,8 @@ from typing import Any, Final
 from oceanmock.apis import api_named
 from oceanmock.checks import CheckResult, Contract, Exchange, RuleChecker, Subject, check, instant, objects, whole
 from oceanmock.clock import MILLISECOND, SECOND
+from oceanmock.conformance import TransitionCounts
 from oceanmock.conformance.checks import RULES
-from oceanmock.conformance.model import TransitionCounts
 from oceanmock.engine.machine import Labels, StateMachine, in_time, labels_of, moved, takers, without
 from oceanmock.observations import (
     FUTURE,

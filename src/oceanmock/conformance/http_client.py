@@ -41,7 +41,7 @@ from requests.exceptions import InvalidHeader
 from oceanmock.apis import api_named
 from oceanmock.checks import UNAVAILABLE, Checker, CheckResult, Exchange, HeaderFields, Phase
 from oceanmock.clock import SECOND, pause, stopwatch, wall_now
-from oceanmock.conformance.model import (
+from oceanmock.conformance import (
     NO_RESPONSE,
     SAFE,
     BoundReached,

@@ -19,8 +19,8 @@ from typing import Final
 from oceanmock.apis import api_named, make_sandbox
 from oceanmock.checks import Phase
 from oceanmock.clock import SECOND
+from oceanmock.conformance import ApiName, Listener, Options, Result
 from oceanmock.conformance.baseline import Baseline
-from oceanmock.conformance.model import ApiName, Listener, Options, Result
 from oceanmock.conformance.run import Environment, Runner, judged, merged
 from oceanmock.conformance.target import Target
 from oceanmock.credentials import Basic, Sealed

@@ -37,9 +37,9 @@ from oceanmock.checks import (
     WalkAction,
     check,
 )
+from oceanmock.conformance import NotAllowed, contract_for
 from oceanmock.conformance.checks import RULES
 from oceanmock.conformance.http_client import HttpClient
-from oceanmock.conformance.model import NotAllowed, contract_for
 from oceanmock.conformance.target import detail_path
 from oceanmock.observations import Observation, ProbeTarget, items_in_response
 

@@ -25,12 +25,7 @@ from rich.console import Console
 from oceanmock.apis import api_named
 from oceanmock.checks import UNREADABLE, CheckResult, Exchange, Phase, RuleCount
 from oceanmock.clock import SECOND, pause, stopwatch, wall_now
-from oceanmock.conformance import fuzzing, probes, stories
-from oceanmock.conformance.baseline import Baseline, apply_baseline, choose_baselines, joined
-from oceanmock.conformance.checks import ResponseChecker, missing
-from oceanmock.conformance.history import HistoryChecker
-from oceanmock.conformance.http_client import HttpClient, RequestAuth
-from oceanmock.conformance.model import (
+from oceanmock.conformance import (
     MAX_REQUESTS,
     MAX_TIME,
     PHASES,
@@ -42,7 +37,14 @@ from oceanmock.conformance.model import (
     PhaseStarted,
     Result,
     contract_for,
+    fuzzing,
+    probes,
+    stories,
 )
+from oceanmock.conformance.baseline import Baseline, apply_baseline, choose_baselines, joined
+from oceanmock.conformance.checks import ResponseChecker, missing
+from oceanmock.conformance.history import HistoryChecker
+from oceanmock.conformance.http_client import HttpClient, RequestAuth
 from oceanmock.conformance.reports.files import write_report
 from oceanmock.conformance.reports.terminal import print_results
 from oceanmock.conformance.target import Target, check_tasks, reach

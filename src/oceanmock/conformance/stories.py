@@ -20,8 +20,8 @@ from typing import Any, Final
 from oceanmock.apis import api_named
 from oceanmock.checks import UNREADABLE, CheckResult, Exchange, Rule
 from oceanmock.clock import SECOND
+from oceanmock.conformance import ApiName, NotAllowed, StoryStep
 from oceanmock.conformance.http_client import HttpClient
-from oceanmock.conformance.model import ApiName, NotAllowed, StoryStep
 from oceanmock.conformance.target import detail_path
 from oceanmock.errors import InputError
 from oceanmock.library import load_scenario

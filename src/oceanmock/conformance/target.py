@@ -24,17 +24,8 @@ from oceanmock.api import Api
 from oceanmock.apis import APIS, api_named
 from oceanmock.checks import UNREADABLE, Exchange, instant
 from oceanmock.clock import MILLISECOND, SECOND, pause, stopwatch
+from oceanmock.conformance import ApiName, Listener, Options, PhaseEnded, PhaseStarted, Waiting, header_fields, masked
 from oceanmock.conformance.http_client import HttpClient, Problem, RequestAuth, problem_of
-from oceanmock.conformance.model import (
-    ApiName,
-    Listener,
-    Options,
-    PhaseEnded,
-    PhaseStarted,
-    Waiting,
-    header_fields,
-    masked,
-)
 from oceanmock.credentials import AccessKey, Basic, Sealed
 from oceanmock.errors import InputError, OceanmockError
 from oceanmock.observations import items_in_response

@@ -21,7 +21,7 @@ import orjson
 
 from oceanmock.apis import api_named
 from oceanmock.checks import CheckResult, Exchange, folded
-from oceanmock.conformance.model import FAILED, INCOMPLETE, INTERRUPTED, NO_RESPONSE, PASSED, Result
+from oceanmock.conformance import FAILED, INCOMPLETE, INTERRUPTED, NO_RESPONSE, PASSED, Result
 from oceanmock.engine.machine import StateMachine, format_label, parse_label, reachable
 from oceanmock.observations import requested_operation
 from oceanmock.text import escape_unprintable, format_elapsed, one_line, plural, shorten

@@ -31,9 +31,8 @@ from markupsafe import Markup
 from oceanmock import __version__
 from oceanmock.checks import CheckResult, Exchange, HeaderFields, Rule, folded
 from oceanmock.clock import SECOND
-from oceanmock.conformance import reports
+from oceanmock.conformance import NO_RESPONSE, Result, reports
 from oceanmock.conformance.checks import all_rules
-from oceanmock.conformance.model import NO_RESPONSE, Result
 from oceanmock.errors import EnvironmentProblem, InputError
 from oceanmock.text import (
     escape_command,

@@ -22,8 +22,7 @@ from rich.text import Text
 
 from oceanmock.checks import CheckResult, Exchange
 from oceanmock.clock import SECOND
-from oceanmock.conformance import reports
-from oceanmock.conformance.model import (
+from oceanmock.conformance import (
     FAILED,
     INCOMPLETE,
     INTERRUPTED,
@@ -33,6 +32,7 @@ from oceanmock.conformance.model import (
     PhaseStarted,
     Result,
     Waiting,
+    reports,
 )
 from oceanmock.credentials import AccessKey, Basic, Sealed
 from oceanmock.text import escape_unprintable, first_few, format_elapsed, new_console, plural
