@@ -14,7 +14,6 @@ import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from conform_results import a_clean_result, a_finding, a_result, an_exchange
-from oceanmock.checks import RuleCount
 from oceanmock.conformance import MissingResponse, Result, StoryStep
 from oceanmock.conformance.baseline import Known
 from oceanmock.conformance.checks import all_rules
@@ -330,8 +329,7 @@ def hostile(text: str) -> Result:
         command=text,
         started=text,
         statuses={text: Counter({200: 1})},
-        rules={text: RuleCount(1, 1)},
-        checked=Counter(),
+        checked=Counter({(text, ""): 1}),
         findings=[finding],
         known=[replace(finding, known=text)],
         stale=[Known(text, text, text)],

@@ -20,7 +20,7 @@ import pytest
 import requests
 
 from fuzzing_world import OWN_ADDRESS, Served, World, fuzzed, served
-from oceanmock.checks import CheckResult, Exchange, Phase, RuleCount
+from oceanmock.checks import CheckResult, Exchange, Phase
 from oceanmock.conformance import (
     FAILED,
     INCOMPLETE,
@@ -271,7 +271,7 @@ def result_of(operation: str, rule: str) -> Result:
         writes=True,
         took=5,
         statuses={operation: Counter({200: 2})},
-        rules={rule: RuleCount(looked=3, broken=1)},
+        checked=Counter({(rule, operation): 3}),
         findings=[CheckResult("a", "$", f"of {operation}", "b", 200)],
         phases={"probes": 5},
         request_count=2,
@@ -284,10 +284,10 @@ def test_results_of_several_runs_are_added_up() -> None:
     whole = merged(several)
 
     assert whole.statuses == {"one": Counter({200: 2}), "two": Counter({200: 4})}
-    assert whole.rules == {"r": RuleCount(looked=6, broken=2), "s": RuleCount(looked=3, broken=1)}
+    assert whole.rules == {"r": 6, "s": 3}
     assert [each.message for each in whole.findings] == ["of one"]
     assert (whole.took, whole.request_count, whole.phases) == (15, 6, {"probes": 15})
-    assert several[0].rules == {"r": RuleCount(looked=3, broken=1)}
+    assert several[0].rules == {"r": 3}
 
 
 # --- schemathesis in process ----------------------------------------------------------------------
@@ -486,7 +486,7 @@ def test_one_failure_is_told_once_and_ends_nothing() -> None:
 
     assert ("schemathesis.not_a_server_error", "getSubtaskLog", 500, "") in world.found
     assert len(world.client.findings) == len(world.found)
-    assert world.fuzzer.counts["schemathesis.not_a_server_error"].broken > 5
+    assert world.fuzzer.checked["schemathesis.not_a_server_error", "getSubtaskLog"] > 5
     assert world.client.statuses["getTaskInstance"][200] > 5
 
 

@@ -136,14 +136,6 @@ def check(rule: str, passed: bool, path: str = "$", message: str = "") -> CheckR
     return CheckResult(rule, path, "" if passed else message or "the rule is broken here.")
 
 
-@dataclass(slots=True)
-class RuleCount:
-    """Count the checks of a rule, and the failed ones."""
-
-    looked: int = 0
-    broken: int = 0
-
-
 Checker = Callable[[Exchange], Sequence[CheckResult]]
 """Checks one exchange as it comes, and returns what failed; may keep state. Never raises."""
 
@@ -432,8 +424,6 @@ class RuleChecker:
     contract: Contract
     rules: Mapping[str, Rule]
     checks: tuple[Check, ...] = ()
-    counts: defaultdict[str, RuleCount] = field(default_factory=lambda: defaultdict(RuleCount))
-    """By rule."""
     checked: Counter[tuple[str, str]] = field(default_factory=Counter)
     """By rule and operation."""
     _similar: dict[tuple[str, str, int | None, str], set[str]] = field(default_factory=lambda: defaultdict(set))
@@ -463,12 +453,9 @@ class RuleChecker:
         failed: dict[tuple[str, str], CheckResult] = {}
         status = subject.exchange.status
         for result in results:
-            count = self.counts[result.rule]
-            count.looked += 1
             self.checked[result.rule, subject.id] += 1
             if result.passed:
                 continue
-            count.broken += 1
             paths = self._similar[result.rule, subject.id, status, folded(result.path)]
             if len(paths) < MAX_SIMILAR_RESULTS:
                 paths.add(result.path)

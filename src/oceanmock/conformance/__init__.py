@@ -16,7 +16,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 from urllib.parse import quote, unquote
 
-from oceanmock.checks import CheckResult, Contract, Exchange, HeaderFields, Phase, RuleCount, fields_of
+from oceanmock.checks import CheckResult, Contract, Exchange, HeaderFields, Phase, fields_of
 from oceanmock.clock import SECOND
 from oceanmock.errors import EnvironmentProblem, OceanmockError
 from oceanmock.masking import MASK, is_secret, mask_body, mask_headers, mask_query, mask_text
@@ -119,7 +119,6 @@ class Result:
     writes: bool
     took: int = 0
     statuses: dict[str, Counter[int]] = field(default_factory=dict)
-    rules: dict[str, RuleCount] = field(default_factory=dict)
     checked: Counter[tuple[str, str]] = field(default_factory=Counter)
     findings: list[CheckResult] = field(default_factory=list)
     known: list[CheckResult] = field(default_factory=list)
@@ -138,6 +137,14 @@ class Result:
     interrupted: bool = False
     stopped: str = ""
     shortfalls: list[str] = field(default_factory=list)
+
+    @property
+    def rules(self) -> Counter[str]:
+        """Return how often each rule was checked."""
+        counts = Counter[str]()
+        for (rule, _), count in self.checked.items():
+            counts[rule] += count
+        return counts
 
     @property
     def exit_code(self) -> int:

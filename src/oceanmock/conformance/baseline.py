@@ -60,10 +60,8 @@ class Known:
 
     def is_stale(self, result: Result) -> bool:
         """Return whether a run checked its rule, so that it would have occurred, and found nothing that it covers."""
-        count = result.rules.get(self.rule)
-        is_checked = self.operation == ANY or result.checked[self.rule, self.operation] > 0
-        is_checked = is_checked and count is not None and count.looked > 0 and not self.sometimes
-        return is_checked and not any(map(self.covers, result.known))
+        count = result.rules[self.rule] if self.operation == ANY else result.checked[self.rule, self.operation]
+        return count > 0 and not self.sometimes and not any(map(self.covers, result.known))
 
 
 _EMPTY: Final = BeforeValidator(lambda value: () if value is None else value)

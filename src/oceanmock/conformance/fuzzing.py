@@ -38,7 +38,7 @@ from schemathesis.specs.openapi.schemas import OpenApiSchema
 from schemathesis.transport.requests import REQUESTS_TRANSPORT, RequestsTransport
 
 from oceanmock.apis import api_named
-from oceanmock.checks import CheckResult, Phase, Rule, RuleCount, Subject
+from oceanmock.checks import CheckResult, Phase, Rule, Subject
 from oceanmock.conformance import NotAllowed, contract_for
 from oceanmock.conformance.http_client import HttpClient
 from oceanmock.observations import Observation
@@ -128,15 +128,14 @@ def _existing_ids(client: HttpClient, items: Sequence[Observation]) -> Mapping[s
 class Fuzzer:
     """schemathesis over one contract and one client; its phases share what they learn.
 
-    ``counts`` and ``checked`` count the checks as a ``RuleChecker`` does. ``items`` exist on the target. A run that
-    writes is allowed to send ids of nothing and malformed ones.
+    ``checked`` counts the checks as a ``RuleChecker`` does. ``items`` exist on the target. A run that writes is allowed
+    to send ids of nothing and malformed ones.
     """
 
     def __init__(
         self, client: HttpClient, items: Sequence[Observation], *, stop: threading.Event | None = None
     ) -> None:
         self.client = client
-        self.counts = defaultdict[str, RuleCount](RuleCount)
         self.checked: Counter[tuple[str, str]] = Counter()
         self._contract = contract_for(client.target.api, client.target.version)
         self._options = client.options
@@ -159,7 +158,6 @@ class Fuzzer:
                     for case, checks in event.recorder.checks.items():
                         definition: Any = event.recorder.cases[case].value.operation.definition
                         for check in checks:
-                            self.counts[f"schemathesis.{check.name}"].looked += 1
                             self.checked[f"schemathesis.{check.name}", definition.raw["operationId"]] += 1
                 elif isinstance(event, events.NonFatalError) and not isinstance(event.value, UnsatisfiedAssumption):
                     self._keep_error(event)
@@ -266,7 +264,6 @@ class Fuzzer:
             steps = (f"[{s}]" if isinstance(s, int) else f".{s}" for s in failure.instance_path)
             path, message = f"${''.join(steps)}", failure.validation_message
         part = _SCHEMATHESIS_CHECKS.get(check, ("", ""))[1]
-        self.counts[f"schemathesis.{check}"].broken += 1
         self.client.found(
             CheckResult(
                 rule=f"schemathesis.{check}",

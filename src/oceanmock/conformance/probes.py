@@ -52,7 +52,7 @@ MAX_CHANGEABLE: Final = 60
 
 
 class Prober(RuleChecker):
-    """A sender of probes over a client, which gets the findings; ``counts`` are the results."""
+    """A sender of probes over a client, which gets the findings."""
 
     def __init__(self, client: HttpClient, contract: Contract) -> None:
         super().__init__(contract, RULES)

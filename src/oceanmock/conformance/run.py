@@ -23,7 +23,7 @@ from typing import Any, Final, TypedDict, Unpack
 from rich.console import Console
 
 from oceanmock.apis import api_named
-from oceanmock.checks import UNREADABLE, CheckResult, Exchange, Phase, RuleCount
+from oceanmock.checks import UNREADABLE, CheckResult, Exchange, Phase
 from oceanmock.clock import SECOND, pause, stopwatch, wall_now
 from oceanmock.conformance import (
     MAX_REQUESTS,
@@ -266,13 +266,12 @@ class Runner:
 
     def result(self) -> Result:
         """Return what was observed so far; nothing of it is judged yet."""
-        rules, checked = dict[str, RuleCount](), Counter[tuple[str, str]]()
+        checked = Counter[tuple[str, str]]()
         for checker in (self.checks, self.memory, self._prober, self._walker.prober, self._fuzzer):
             if checker is not None:
-                rules = _total(rules, {rule: replace(count) for rule, count in checker.counts.items()})
                 checked += checker.checked
         took, sent = stopwatch() - self._began, self.client.request_count
-        return replace(self._result, took=took, request_count=sent, rules=rules, checked=checked)
+        return replace(self._result, took=took, request_count=sent, checked=checked)
 
 
 def _total(one: Any, other: Any) -> Any:
@@ -282,8 +281,6 @@ def _total(one: Any, other: Any) -> Any:
             return one or other
         case int() | list() | Counter():
             return one + other
-        case RuleCount():
-            return RuleCount(one.looked + other.looked, one.broken + other.broken)
         case dict():
             return {**one, **other, **{key: _total(one[key], other[key]) for key in one.keys() & other.keys()}}
     return one

@@ -121,9 +121,9 @@ def rule_lines(result: Result, rules: Iterable[str] = ()) -> Iterator[RuleLine]:
     """Yield a line per rule, by id: those that were checked, that only findings name, and the others of ``rules``."""
     violations = Counter(item.rule for item in result.findings)
     known = Counter(item.rule for item in result.known)
-    for rule in sorted({*result.rules, *violations, *known, *rules}):
-        count = result.rules.get(rule)
-        yield RuleLine(clean(rule), count.looked if count else 0, violations[rule], known[rule])
+    checks = result.rules
+    for rule in sorted({*checks, *violations, *known, *rules}):
+        yield RuleLine(clean(rule), checks[rule], violations[rule], known[rule])
 
 
 def grouped(items: Iterable[Any], key: Callable[[Any], Any]) -> dict[Any, list[Any]]:
