@@ -20,6 +20,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import chain, zip_longest
 from random import Random
 from typing import Any, Final, Literal, get_args
@@ -73,7 +74,7 @@ class Prober(RuleChecker):
                 body=probe.body,
                 auth=probe.auth,
                 expects_refusal=probe.is_wrong,
-                checker=lambda exchange: self._unexpected(probe, Subject(exchange, self.contract)),
+                checker=partial(self._unexpected, probe),
             )
         except NotAllowed:
             return None
@@ -93,16 +94,15 @@ class Prober(RuleChecker):
                     for finding in self.failures(item[0], [item[1]]):
                         self.client.found(finding)
 
-    def _unexpected(self, probe: Probe, subject: Subject) -> list[CheckResult]:
-        """Return the failed results of a response, counted; a missing one is not this one's concern."""
-        return [] if subject.exchange.status is None else self.failures(subject, self._judge(probe, subject))
+    def _unexpected(self, probe: Probe, exchange: Exchange) -> list[CheckResult]:
+        """Return the failed results of a response, counted; a missing one, quirks and failures have other rules."""
+        subject, checks = Subject(exchange, self.contract), api_named(self.contract.api).checks
+        if exchange.status is None or subject.status in UNAVAILABLE or subject.status >= 500:
+            return []
+        return [] if checks.is_explained(subject) else self.failures(subject, self._judge(probe, subject))
 
     def _judge(self, probe: Probe, subject: Subject) -> Iterator[CheckResult]:
-        """Check that the response is expected; quirks and failures have rules of their own."""
         status = subject.status
-        checks = api_named(self.contract.api).checks
-        if status in UNAVAILABLE or status >= 500 or checks.is_explained(subject):
-            return  # the client's checkers report a failure
         if probe.refused != "error.status" and status in (401, 403):
             return  # the run's credentials do not suffice
         allowed = " or ".join(str(item) for item in sorted(probe.statuses))
@@ -110,9 +110,7 @@ class Prober(RuleChecker):
         is_of_access = probe.accepted.startswith("auth.")
         is_expected = status in probe.statuses or (is_of_access and status in REDIRECTS)
         if probe.accepted != "error.status":
-            was_done = status < 300
-            if is_of_access:
-                was_done = status not in (401, 403) and isinstance(subject.body, dict)
+            was_done = status not in (401, 403) and isinstance(subject.body, dict) if is_of_access else status < 300
             was_done = was_done and not is_expected
             yield check(probe.accepted, not was_done, "$", wrong)
             if was_done:
@@ -219,9 +217,9 @@ class Walk:
     @property
     def is_at_rest(self) -> bool:
         """Return whether the task has ended and nothing of it runs."""
-        if self.current is None or self.current.state not in self.record.root.terminal_states:
-            return False
-        return not any(item.state in self.api.active_states for item in self.current.all() if not item.parts)
+        has_ended = self.current is not None and self.current.state in self.record.root.terminal_states
+        items = self.current.all() if self.current is not None else ()
+        return has_ended and not any(item.state in self.api.active_states for item in items if not item.parts)
 
     def move(self, goal: str, choice: int, pause: Pause) -> None:
         """Request the goal's operation, or what comes nearest to it, and let time pass.
@@ -232,22 +230,22 @@ class Walk:
         if self.is_over or self.read() is None:
             return
         if goal == ILLEGAL or choice % 2:
-            self._try(self._actions(accepted=False), choice)
+            self._try(self.actions(accepted=False), choice)
         if goal not in (ILLEGAL, LOOK):
             self._seek(goal, choice)
         if pause == "tick":
-            self._tick()
+            self.wait(self.walker.poll)
         elif pause == "rest":
             self.rest()
 
     def repeat(self, goal: str) -> None:
         """Request the goal's operation again where it must be refused, as while the first one runs."""
         if not self.is_over:
-            self._try([item for item in self._actions(accepted=False) if item.goal == goal], 0)
+            self._try([item for item in self.actions(accepted=False) if item.goal == goal], 0)
 
     def rarest(self) -> str:
         """Return the goal that was accepted least so far, of those that are possible now."""
-        possible = {item.goal for item in self._actions(accepted=True)}
+        possible = {item.goal for item in self.actions(accepted=True)}
         if possible:  # whatever can be started can also be cancelled
             possible.add(self.api.cancel)
         goals = [goal for goal in self.api.goals if goal in possible] or self.api.goals
@@ -263,13 +261,13 @@ class Walk:
         for _ in range(SEEKS):
             if self.current is None or self.is_over:
                 return
-            possible = self._actions(accepted=True)
+            possible = self.actions(accepted=True)
             fitting = [item for item in possible if item.goal == goal]
             if fitting:
                 self._try(fitting, choice)
                 return
             if not self.is_at_rest:
-                self._tick()
+                self.wait(self.walker.poll)
             elif has_stirred:
                 return
             else:
@@ -277,12 +275,7 @@ class Walk:
                 retries = [item for item in possible if item.goal in self.api.retries]
                 self._try(retries or possible, choice)
 
-    def is_end_due(self) -> bool:
-        """Return whether this run has tried all that is possible now, except what nothing can follow."""
-        untried = [item for item in self._actions(accepted=True, last=True) if not self.walker.tried[_kind(item)]]
-        return bool(untried) and all(item.is_last for item in untried)
-
-    def _actions(self, *, accepted: bool, last: bool = False) -> list[WalkAction]:
+    def actions(self, *, accepted: bool, last: bool = False) -> list[WalkAction]:
         """Return the actions that can be accepted, or those that cannot; ``last`` adds what nothing can follow.
 
         Where time runs, and not all is at rest, only the harmless ones.
@@ -290,10 +283,13 @@ class Walk:
         if self.current is None:
             return []
         stands = self.walker.stands
-        actions = self.api.actions(self.current, self.id, is_mock=stands, knowledge=self.knowledge)
-        fitting = [item for item in actions if (200 in item.probe.statuses) is accepted]
-        fitting = [item for item in fitting if last or self.may_end or not (accepted and item.is_last)]
-        return [item for item in fitting if stands or item.is_safe or self.is_at_rest]
+        return [
+            item
+            for item in self.api.actions(self.current, self.id, is_mock=stands, knowledge=self.knowledge)
+            if (200 in item.probe.statuses) is accepted
+            and (last or self.may_end or not (accepted and item.is_last))
+            and (stands or item.is_safe or self.is_at_rest)
+        ]
 
     def _try(self, actions: Sequence[WalkAction], choice: int) -> None:
         """Request the one of these actions that was tried least, and read what shows right after."""
@@ -319,10 +315,6 @@ class Walk:
             self._first = self.current
         self.read()
 
-    def _tick(self) -> None:
-        self.walker.wait(self.walker.poll)
-        self.read()
-
     def rest(self) -> None:
         """Read until all is at rest, or the time is up; then read the logs of what has run."""
         waited, distance, number = 0.0, self.walker.poll, 0
@@ -330,9 +322,8 @@ class Walk:
             number += 1
             if number > QUICK_READS:
                 distance = min(distance * 2, max(SLOWEST_READ, self.walker.poll))
-            self.walker.wait(distance)
+            self.wait(distance)
             waited += distance
-            self.read()
         if self.is_at_rest and self._first is not None:
             for path in self.api.log_paths(self._first, self.current, self.id):
                 self.walker.prober.client.send("GET", path)
@@ -342,20 +333,24 @@ class Walk:
         """Rest, and read once more, later: a task at rest must still be as it was."""
         self.rest()
         if self.is_at_rest and not self.is_over:
-            self.walker.wait(LINGER_SECONDS)
-            self.read()
+            self.wait(LINGER_SECONDS)
 
     def end(self) -> None:
         """Bring the task to an end, and record how it is left: cancel what runs on, undo or pass what failed."""
         self.rest()
         for _ in range(MAX_ENDINGS):
-            possible = [item for item in self._actions(accepted=True, last=True) if item.is_last or not self.is_at_rest]
+            possible = [item for item in self.actions(accepted=True, last=True) if item.is_last or not self.is_at_rest]
             if self.is_over or not possible:
                 break
             self._try(possible, 0)
             self.rest()
         stage = f" at stage {self.current.raw['stage']}" if self.current and "stage" in self.current.raw else ""
         self.walker.left[self.id] = self.current.words + stage if self.current else "it could not be read"
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass, and read."""
+        self.walker.wait(seconds)
+        self.read()
 
     def read(self) -> Observation | None:
         """Return the current state; None where it cannot be read, and then the walk is over."""
@@ -449,7 +444,9 @@ class Walker:
                 walk.rest()
                 walk.may_end = False
                 for number in range(moves):
-                    if walk.is_end_due():
+                    possible = walk.actions(accepted=True, last=True)
+                    untried = [item for item in possible if not self.tried[_kind(item)]]
+                    if untried and all(item.is_last for item in untried):
                         break
                     goal = random.choice((*api.goals, ILLEGAL, LOOK))
                     if number < len(api.goals):
