@@ -11,7 +11,7 @@ import pytest
 
 from conform_results import a_clean_result, a_finding, a_result, shipped_for
 from golden import assert_golden
-from oceanmock.conformance import FAILED, PASSED, ApiName
+from oceanmock.conformance import FAILED, PASSED, ApiName, Result
 from oceanmock.conformance.baseline import (
     Baseline,
     Known,
@@ -308,10 +308,14 @@ def seen_everywhere(api: ApiName, statuses: Iterable[int]) -> dict[str, Counter[
     return {each: Counter(statuses) for each in operations(api)}
 
 
+def run_of(api: ApiName, statuses: dict[str, Counter[int]], *, writes: bool = False) -> Result:
+    return a_clean_result(api=api, version="", statuses=statuses, writes=writes)
+
+
 def lacking(
     statuses: dict[str, Counter[int]], api: ApiName, *, writes: bool = False, kind: TargetKind = "agent"
 ) -> set[tuple[str, int]]:
-    found = missing(statuses, api=api, writes=writes, kinds=[kind])
+    found = missing(run_of(api, statuses, writes=writes), [kind])
     return {(each.operation, each.status) for each in found}
 
 
@@ -320,7 +324,7 @@ def lacking(
 def test_who_has_seen_every_status_everywhere_has_seen_enough(api: ApiName, writes: bool) -> None:
     seen = seen_everywhere(api, [200, 400, 401, 404])
 
-    assert missing(seen, api=api, writes=writes, kinds=["agent", "cluster"]) == []
+    assert missing(run_of(api, seen, writes=writes), ["agent", "cluster"]) == []
 
 
 @pytest.mark.parametrize("status", [200, 401, 403, 404, 500])
@@ -328,7 +332,7 @@ def test_who_has_seen_every_status_everywhere_has_seen_enough(api: ApiName, writ
 def test_one_status_throughout_is_never_enough(api: ApiName, status: int) -> None:
     seen = seen_everywhere(api, [status])
 
-    assert missing(seen, api=api, writes=False) != []
+    assert missing(run_of(api, seen)) != []
 
 
 @pytest.mark.parametrize("api", APIS)
@@ -424,7 +428,7 @@ def test_there_was_maintenance_or_there_was_none(either: int) -> None:
 
 @pytest.mark.parametrize("api", APIS)
 def test_what_is_missing_says_how_the_next_run_sees_it(api: ApiName) -> None:
-    told = missing({}, api=api, writes=True, kinds=["agent", "cluster"])
+    told = missing(run_of(api, {}, writes=True), ["agent", "cluster"])
 
     text = "".join(f"{each.operation} {each.status}: {each.hint}\n" for each in told)
     assert_golden(f"conform-missing-{api}.txt", text)

@@ -450,18 +450,15 @@ class RuleChecker:
 
     def failures(self, subject: Subject, results: Iterable[CheckResult]) -> list[CheckResult]:
         """Count results, and return the failed ones, complete: the first of a kind, whatever their places in a list."""
-        failed: dict[tuple[str, str], CheckResult] = {}
-        status = subject.exchange.status
-        for result in results:
-            self.checked[result.rule, subject.id] += 1
-            if result.passed:
-                continue
-            paths = self._similar[result.rule, subject.id, status, folded(result.path)]
-            if len(paths) < MAX_SIMILAR_RESULTS:
-                paths.add(result.path)
-            if result.path in paths and (result.rule, result.path) not in failed:
-                source = self.rules[result.rule].source
-                failed[result.rule, result.path] = replace(
-                    result, operation=subject.id, status=status, source=source, exchange=subject.exchange
-                )
+        failed: dict[Any, CheckResult] = {}
+        for item in results:
+            self.checked[item.rule, subject.id] += 1
+            if not item.passed:
+                source, exchange = self.rules[item.rule].source, subject.exchange
+                result = replace(item, operation=subject.id, status=exchange.status, source=source, exchange=exchange)
+                paths = self._similar[result.cause]
+                if len(paths) < MAX_SIMILAR_RESULTS:
+                    paths.add(result.path)
+                if result.path in paths:
+                    failed.setdefault(result.key, result)
         return list(failed.values())

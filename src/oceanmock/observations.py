@@ -284,10 +284,9 @@ def plain(value: Any) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """An operation that was, or may have been, accepted: ``task.RETRY`` on task 7."""
+    """An operation that was, or may have been, accepted: ``task.RETRY`` of kind task on task 7."""
 
     kind: str
-    """The kind of its target."""
     name: str
     id: str
     roots: frozenset[str]
@@ -318,8 +317,7 @@ class ApiHistory:
     ``opt_ins``.
     """
 
-    members: ClassVar[Mapping[str, Members]]
-    """By kind."""
+    members: ClassVar[Mapping[str, Members]]  # by kind
     one_view: ClassVar[frozenset[str]] = frozenset()
     """Members that a view may omit, or that come late."""
     opt_ins: ClassVar[frozenset[str]] = frozenset()

@@ -64,8 +64,7 @@ class Known:
         return count > 0 and not self.sometimes and not any(map(self.covers, result.known))
 
 
-_EMPTY: Final = BeforeValidator(lambda value: () if value is None else value)
-"""Reads a key without a value as an empty list."""
+_EMPTY: Final = BeforeValidator(lambda value: () if value is None else value)  # a key without a value
 
 
 @dataclass(frozen=True, slots=True, config=_CONFIG)

@@ -32,7 +32,7 @@ import orjson
 
 from oceanmock.apis import APIS, api_named
 from oceanmock.checks import Check, CheckResult, Contract, Rule, RuleChecker, Subject, check, instant, whole
-from oceanmock.conformance import ApiName, MissingResponse, contract_for
+from oceanmock.conformance import ApiName, MissingResponse, Result, contract_for
 from oceanmock.http.validation import Schema, Shape
 from oceanmock.observations import SKEW, Members, Required, TargetKind, observations
 from oceanmock.openapi import Operation
@@ -194,7 +194,6 @@ _CATALOGUE: Final[Mapping[str, Mapping[str, str]]] = {
         "call.skip-runs": "A skipped subtask does nothing: it does not fail, and takes no time."
     },
 }
-"""Each rule's id and sentence, by its source."""
 
 RULES: Final[Mapping[str, Rule]] = MappingProxyType(
     {id: Rule(id, says, source) for source, rules in _CATALOGUE.items() for id, says in rules.items()}
@@ -209,7 +208,6 @@ REFUSED_BELOW: Final = re.compile(r"%(?:[01][0-9a-f]|25|2f|3b|5c|7f|[89a-f][0-9a
 """The characters that web servers and proxies refuse in a target: those that are not plain text, and those that could
 mean another path."""
 MAX_VIOLATIONS: Final = 20
-"""The most violations reported of one body."""
 RULES_BY_KEYWORD: Final = {
     "required": "schema.required",
     "type": "schema.type",
@@ -235,9 +233,8 @@ def _is_of_the_api(subject: Subject) -> bool:
 
     A web server that refuses a target sends a page of its own; the API responds in JSON.
     """
-    target = subject.exchange.target
     api = api_named(subject.contract.api)
-    is_refused_below = subject.status == 400 and REFUSED_BELOW.search(target)
+    is_refused_below = subject.status == 400 and REFUSED_BELOW.search(subject.exchange.target)
     is_page = subject.body is None and (is_refused_below or api.checks.is_explained(subject))
     if subject.status in STATUSES_BELOW or subject.exchange.method == "HEAD" or is_page:
         return False
@@ -432,26 +429,16 @@ class ResponseChecker(RuleChecker):
             yield from super().results(subject)
 
 
-# --- required responses ---------------------------------------------------------------------------
-
-
-def missing(
-    statuses: Mapping[str, Counter[int]],
-    *,
-    api: ApiName,
-    writes: bool,
-    version: str = "",
-    kinds: Iterable[TargetKind] = (),
-) -> list[MissingResponse]:
+def missing(result: Result, kinds: Iterable[TargetKind] = ()) -> list[MissingResponse]:
     """Return the required responses not received, in the contract's order.
 
     ``kinds`` are those of the targets; without any, an obshell counts as a plain agent.
     """
-    table: Required = api_named(api).module("probes").REQUIRED
+    table: Required = api_named(result.api).module("probes").REQUIRED
     return [
         MissingResponse(operation.id, status, _hint(table, operation, status))
-        for operation, one_of in required(api, writes=writes, version=version, kinds=kinds)
-        if not any(statuses.get(operation.id, Counter())[code] for code in one_of)
+        for operation, one_of in required(result.api, writes=result.writes, version=result.version, kinds=kinds)
+        if not any(result.statuses.get(operation.id, Counter())[code] for code in one_of)
         for status in [min(one_of - SENT_TO_LOG_IN)]
     ]
 

@@ -44,7 +44,6 @@ from oceanmock.conformance.http_client import HttpClient
 from oceanmock.observations import Observation
 
 SCHEMATHESIS_PHASES: Final[tuple[Phase, ...]] = ("examples", "coverage", "fuzzing", "stateful")
-"""The phases of schemathesis, in their order."""
 UNKNOWN_ONE_IN: Final = 6
 """One of so many valid ids is replaced by an id of nothing."""
 MALFORMED: Final = "x1"

@@ -45,7 +45,6 @@ from oceanmock.observations import (
 )
 
 ItemKey = tuple[str, str]
-"""A kind and an id."""
 
 ZONES: Final = 900 * SECOND, 14 * 3600 * SECOND
 """The smallest and the largest difference between two time zones; all are multiples of the first."""

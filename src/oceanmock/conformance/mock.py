@@ -44,7 +44,6 @@ MAX_TASKS_TOGETHER: Final = 60
 MAX_TASKS_APART: Final = 20
 """The tasks of a scenario served alone that are operated on."""
 Wrap = Callable[[AsgiApp], AsgiApp]
-"""A wrapper of the served app, such as one that breaks it on purpose."""
 
 
 def conform_mock(

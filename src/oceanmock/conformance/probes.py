@@ -182,7 +182,6 @@ Pause = Literal["none", "tick", "rest"]
 ILLEGAL: Final = "illegal"
 LOOK: Final = "look"
 MOVES: Final = 8
-"""The moves of one walk."""
 TOURS: Final = 6
 """The number of tasks that are operated on in every way."""
 QUICK_READS: Final = 12

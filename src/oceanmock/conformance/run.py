@@ -147,7 +147,7 @@ def version_in(api: ApiName, exchanges: Sequence[Exchange]) -> str:
 
 def judged(result: Result, *, baseline: Baseline | None = None, kinds: Iterable[TargetKind] = ()) -> Result:
     """Add the missing responses to a result, apply a baseline, and return it."""
-    result.missing = missing(result.statuses, api=result.api, version=result.version, writes=result.writes, kinds=kinds)
+    result.missing = missing(result, kinds)
     apply_baseline(baseline, result)
     return result
 

@@ -28,7 +28,6 @@ from oceanmock.text import escape_unprintable, format_elapsed, one_line, plural,
 
 MARK: Final = "__the-member-that-is-marked__"
 MAX_SHOWN_BODY: Final = 16 * 2**10
-"""The number of bytes of a body that a report shows."""
 VERDICTS: Final = {
     PASSED: ("PASSED", "no violations, all required responses observed"),
     INCOMPLETE: ("INCOMPLETE", "no violations, but required responses were not observed"),
@@ -312,7 +311,6 @@ MARGIN: Final = 16
 PORT: Final = complex(24, -BOX.imag / 2)
 """Where an edge leaves a box."""
 MAX_UNKNOWN_STATES: Final = 6
-"""The number of states unknown to the contract that are drawn."""
 EDGE_STYLES: Final = ("leap", "unseen", "seen", "odd")
 """The order of drawing: the important edges last, so that they are on top."""
 

@@ -31,7 +31,7 @@ from markupsafe import Markup
 from oceanmock import __version__
 from oceanmock.checks import CheckResult, Exchange, HeaderFields, Rule, folded
 from oceanmock.clock import SECOND
-from oceanmock.conformance import NO_RESPONSE, Result, reports
+from oceanmock.conformance import NO_RESPONSE, Result, StoryStep, reports
 from oceanmock.conformance.checks import all_rules
 from oceanmock.errors import EnvironmentProblem, InputError
 from oceanmock.text import (
@@ -57,14 +57,8 @@ MIN_SLOW_MS: Final = 50
 def render_json(results: Sequence[Result]) -> str:
     """Return the JSON report, with a newline at its end."""
     code = reports.worst_last(results)[-1].exit_code
-    report = {
-        "oceanmock": __version__,
-        "format": REPORT_FORMAT,
-        "exit_code": code,
-        "verdict": reports.VERDICTS[code][0],
-        "runs": [_run(item) for item in results],
-    }
-    return json.dumps(report, indent=2, ensure_ascii=True) + "\n"
+    head = {"oceanmock": __version__, "format": REPORT_FORMAT, "exit_code": code, "verdict": reports.VERDICTS[code][0]}
+    return json.dumps({**head, "runs": [_run(item) for item in results]}, indent=2, ensure_ascii=True) + "\n"
 
 
 def _run(result: Result) -> dict[str, Any]:
@@ -73,9 +67,7 @@ def _run(result: Result) -> dict[str, Any]:
         **_values(result, "target", "api", "version", "seed", "command", "started"),
         "duration_ms": _ms(result.took),
         **_values(result, "writes", "interrupted", "stopped", "shortfalls", "exit_code"),
-        "observed": {
-            name: {"count": count, "total": total} for name, (count, total) in reports.observed(result).items()
-        },
+        "observed": {name: {"count": n, "total": total} for name, (n, total) in reports.observed(result).items()},
         "verdict": reports.VERDICTS[result.exit_code][0],
         "requests": result.request_count,
         "phases": [{"phase": name, "duration_ms": _ms(took)} for name, took in result.phases.items()],
@@ -109,14 +101,12 @@ def _run(result: Result) -> dict[str, Any]:
         "states": [
             {"kind": kind, "state": state, "count": count} for (kind, state), count in sorted(result.labels.items())
         ],
-        "stories": [
-            {
-                "story": name,
-                "steps": [{**_values(i, "text", "outcome", "detail"), "duration_ms": _ms(i.took)} for i in steps],
-            }
-            for name, steps in result.stories.items()
-        ],
+        "stories": [{"story": name, "steps": list(map(_step, steps))} for name, steps in result.stories.items()],
     }
+
+
+def _step(step: StoryStep) -> dict[str, Any]:
+    return {**_values(step, "text", "outcome", "detail"), "duration_ms": _ms(step.took)}
 
 
 def _values(record: Any, *names: str) -> dict[str, Any]:
@@ -124,12 +114,11 @@ def _values(record: Any, *names: str) -> dict[str, Any]:
 
 
 def _finding(finding: CheckResult) -> dict[str, Any]:
+    exchange, earlier = finding.exchange, finding.earlier
     return {
         **_values(finding, "rule", "operation", "status", "path", "breadcrumb", "message", "source", "known", "curl"),
-        "exchange": None if finding.exchange is None else _exchange(finding.exchange),
-        "earlier": None
-        if finding.earlier is None
-        else {"path": finding.earlier[1], "exchange": _exchange(finding.earlier[0])},
+        "exchange": exchange and _exchange(exchange),
+        "earlier": earlier and {"path": earlier[1], "exchange": _exchange(earlier[0])},
     }
 
 
@@ -277,9 +266,9 @@ def _finding_text(finding: CheckResult) -> str:
 
 
 def _counts(cases: Sequence[Case]) -> dict[str, str]:
-    outcomes = Counter(case.outcome for case in cases)
-    counts = {"tests": len(cases), "failures": outcomes["failure"], "errors": outcomes["error"]}
-    return {name: str(count) for name, count in {**counts, "skipped": outcomes["skipped"]}.items()}
+    count = Counter(case.outcome for case in cases)
+    numbers = len(cases), count["failure"], count["error"], count["skipped"]
+    return dict(zip(("tests", "failures", "errors", "skipped"), map(str, numbers), strict=True))
 
 
 def _seconds(nanoseconds: int) -> str:
@@ -288,27 +277,18 @@ def _seconds(nanoseconds: int) -> str:
 
 def render_sarif(results: Sequence[Result]) -> str:
     """Return the SARIF 2.1.0 report, with a newline at its end: a result per cause and place; known ones suppressed."""
-    sarif = {
-        "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
-        "version": "2.1.0",
-        "runs": [_sarif_run(item) for item in results],
-    }
-    return json.dumps(sarif, indent=2) + "\n"
+    schema, runs = "https://json.schemastore.org/sarif-2.1.0.json", [_sarif_run(item) for item in results]
+    return json.dumps({"$schema": schema, "version": "2.1.0", "runs": runs}, indent=2) + "\n"
 
 
 def _sarif_run(result: Result) -> dict[str, Any]:
-    known_rules = all_rules(result.api)
-    found = [*result.findings, *result.known]
-    rules = [known_rules.get(id) or Rule(id, id, "") for id in sorted({item.rule for item in found})]
-    driver = {
-        "name": "oceanmock conform",
-        "version": __version__,
-        "rules": [
-            {"id": item.id, "shortDescription": {"text": item.says}, "help": {"text": item.source or item.id}}
-            for item in rules
-        ],
-    }
-    rows = []
+    known_rules, rows = all_rules(result.api), []
+    names = sorted({item.rule for item in (*result.findings, *result.known)})
+    rules = [
+        {"id": item.id, "shortDescription": {"text": item.says}, "help": {"text": item.source or item.id}}
+        for item in (known_rules.get(name) or Rule(name, name, "") for name in names)
+    ]
+    driver = {"name": "oceanmock conform", "version": __version__, "rules": rules}
     for cause in (*reports.causes(result.findings, result.api), *reports.causes(result.known, result.api)):
         for place, count in cause.places.items():
             times = f" (× {count:,})" if count > 1 else ""
@@ -322,8 +302,9 @@ def _sarif_run(result: Result) -> dict[str, Any]:
                 ],
                 "partialFingerprints": {"place/v1": reports.clean(f"{cause.first.rule} {place}")},
             }
-            suppression = {"kind": "external", "justification": cause.first.known}
-            rows.append({**row, "suppressions": [suppression] if cause.first.known else []})
+            reason = cause.first.known
+            row["suppressions"] = [{"kind": "external", "justification": reason}] if reason else []
+            rows.append(row)
     invocation = {"executionSuccessful": not result.interrupted, "commandLine": result.command}
     return {"tool": {"driver": driver}, "invocations": [invocation], "results": rows}
 
@@ -371,14 +352,9 @@ def _page() -> Template:
     def cleaned(value: Any) -> Any:
         return reports.clean(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
-    environment = Environment(
-        autoescape=True,
-        finalize=cleaned,
-        loader=FileSystemLoader(Path(__file__).parent),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    loader = FileSystemLoader(Path(__file__).parent)
+    settings: dict[str, Any] = {"undefined": StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
+    environment = Environment(autoescape=True, finalize=cleaned, loader=loader, **settings)
     environment.globals |= {"reports": reports, "version": __version__, "all_rules": all_rules}
     environment.globals |= {"names_of": names_of, "format_elapsed": format_elapsed, "plural": plural}
     environment.filters |= {"names_of": names_of, "server_name": reports.server_name, "spelled": escape_unprintable}

@@ -45,7 +45,6 @@ MAX_CAUSE_LINES: Final = 18
 MAX_LISTED: Final = 4
 """The number of changes, steps, stale entries and hints that are printed one by one."""
 MAX_PLACES: Final = 3
-"""The number of places of a cause that are printed."""
 MAX_SILENCE: Final = 15 * SECOND
 """The longest time without a plain line while requests are sent."""
 LOG_WIDTH: Final = 120
