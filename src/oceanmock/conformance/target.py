@@ -272,11 +272,9 @@ def _speaks_tls(url: str, problem: Problem) -> bool:
         return False
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    with (
-        contextlib.suppress(OSError),
-        socket.create_connection((parts.hostname or "", parts.port or 80), timeout=TLS_SECONDS) as plain,
-        context.wrap_socket(plain, server_hostname=parts.hostname),
-    ):
+    address = parts.hostname or "", parts.port or 80
+    with contextlib.suppress(OSError), socket.create_connection(address, timeout=TLS_SECONDS) as plain:
+        context.wrap_socket(plain, server_hostname=parts.hostname).close()
         return True
     return False
 
@@ -307,10 +305,9 @@ def _identified(client: HttpClient, first: requests.Response) -> Target:
         try:
             first = client.session.get(f"{target.url}{server.read_path}", auth=client.auth)
         except (requests.RequestException, OceanmockError) as error:
-            is_http = isinstance(error, requests.RequestException)
-            why = _sentence(problem_of(error).text if is_http else str(error))
+            why = problem_of(error).text if isinstance(error, requests.RequestException) else str(error)
             noun = api_named(target.api).root.title
-            raise Untestable(f"{target.url} responds, but not for its {noun}s: {why}") from None
+            raise Untestable(f"{target.url} responds, but not for its {noun}s: {_sentence(why)}") from None
     _check_accepted(client, first, server.credentials_hint)
     return replace(target, **values, spared=server.spares(values, lambda path: client.send("GET", path)))
 
@@ -322,15 +319,11 @@ def _check_accepted(client: HttpClient, response: requests.Response, hint: str) 
     error = error if isinstance(error, dict) else {}
     why = _sentence(str(error.get("message", "")) or f"it responds {response.status_code}")
     statuses = {response.status_code, body.get("status")}
-    match target.auth:
-        case None:
-            name = "a request without credentials"
-        case Basic(user=user):
-            name = f"the name and password of {user!r}"
-        case AccessKey(id=id):
-            name = f"the signature of access key {id!r}"
-        case _:
-            name = "the password"
+    name = "a request without credentials" if target.auth is None else "the password"
+    if isinstance(target.auth, Basic):
+        name = f"the name and password of {target.auth.user!r}"
+    elif isinstance(target.auth, AccessKey):
+        name = f"the signature of access key {target.auth.id!r}"
     # Request.Header.NotFound is obshell's code for a request without credentials
     if 401 in statuses or error.get("errCode") == "Request.Header.NotFound":
         refused = f"requires credentials: {hint}." if target.auth is None else f"refuses {name}: {why}"
@@ -362,13 +355,11 @@ def _other_server(client: HttpClient, response: requests.Response) -> Untestable
     advice = f"Leave out the API's own path: use {home}." if path else "Correct the URL."
     if media == "text/html":
         return Untestable(f"{url} responds with a web page, not as an {api.title}. {advice}")
-    what = f"with {media}" if media else "without a body"
-    quoted = ""
+    what, message = f"with {media}" if media else "without a body", None
     with contextlib.suppress(ValueError, KeyError, TypeError):
         error = response.json()["error"]  # such as that of an oceanmock without that sandbox
         message = error.get("message") if isinstance(error, dict) else error
-        if message and isinstance(message, str):
-            quoted = f" Its message: {_sentence(message)}"
+    quoted = f" Its message: {_sentence(message)}" if message and isinstance(message, str) else ""
     return Untestable(f"{url} responds {response.status_code} {what}, not as an {api.title}. {advice}{quoted}")
 
 

@@ -45,14 +45,12 @@ def worst_last(results: Iterable[Result]) -> list[Result]:
 def headline(result: Result) -> str:
     """Return the counts of a run, such as `2 findings, 1 known, 2 statuses missing`."""
     failed = sum(step.outcome == "failed" for steps in result.stories.values() for step in steps)
-    parts = [
-        plural(len(result.findings), "finding"),
-        f"{len(result.known):,} known" if result.known else "",
-        f"{plural(len(result.missing), 'status', 'statuses')} missing" if result.missing else "",
-        f"{plural(failed, 'story step')} failed" if failed else "",
-        f"{plural(len(result.stale), 'entry', 'entries')} stale" if result.stale else "",
-    ]
-    return ", ".join(filter(None, parts))
+    parts = [plural(len(result.findings), "finding")]
+    parts += [f"{len(result.known):,} known"] if result.known else []
+    parts += [f"{plural(len(result.missing), 'status', 'statuses')} missing"] if result.missing else []
+    parts += [f"{plural(failed, 'story step')} failed"] if failed else []
+    parts += [f"{plural(len(result.stale), 'entry', 'entries')} stale"] if result.stale else []
+    return ", ".join(parts)
 
 
 def observed(result: Result) -> dict[str, tuple[int, int]]:
@@ -111,9 +109,9 @@ class RuleLine:
     @property
     def outcome(self) -> Literal["violated", "known", "passed", "not checked"]:
         """Return the worst that happened."""
-        if self.violations:
-            return "violated"
-        return "known" if self.known else "passed" if self.checks else "not checked"
+        if self.violations or self.known:
+            return "violated" if self.violations else "known"
+        return "passed" if self.checks else "not checked"
 
 
 def rule_lines(result: Result, rules: Iterable[str] = ()) -> Iterator[RuleLine]:
@@ -171,7 +169,6 @@ class Cause:
 
     @property
     def operations(self) -> set[str]:
-        """Return the operations at which it occurs."""
         return {item.operation or "no operation" for item in self.findings}
 
     @property

@@ -70,8 +70,12 @@ def print_results(results: Sequence[Result], console: Console) -> None:
 
 def _summary(result: Result) -> Iterator[Text]:
     yield Text(f"{reports.server_name(result)} at {escape_unprintable(result.target)}", style="bold")
-    for section in (_causes, _stories, _missing, _not_asked, _changes, _known):
-        lines = list(section(result))
+    not_asked = [
+        Text.assemble(("Not asked: ", "bold yellow"), _text(f"{item.what}, since {item.why}"))
+        for item in result.not_asked
+    ]
+    for section in (_causes(result), _stories(result), _missing(result), not_asked, _changes(result), _known(result)):
+        lines = list(section)
         yield from ([Text(), *lines] if lines else ())
     yield from ([] if result.exit_code == PASSED else [Text()])
     spent = f"{plural(result.request_count, 'request')} in {format_elapsed(result.took)}"
@@ -162,11 +166,6 @@ def _missing(result: Result) -> Iterator[Text]:
         yield _text(text, "bold yellow")
 
 
-def _not_asked(result: Result) -> Iterator[Text]:
-    for item in result.not_asked:
-        yield Text.assemble(("Not asked: ", "bold yellow"), _text(f"{item.what}, since {item.why}"))
-
-
 def _changes(result: Result) -> Iterator[Text]:
     if not result.changes:
         return
@@ -178,9 +177,6 @@ def _changes(result: Result) -> Iterator[Text]:
     left = reports.left_lines(result)
     yield from (_text(f"  {line}") for line in left[:MAX_LISTED])
     yield from _rest(len(left) - MAX_LISTED, "task left", "tasks left")
-
-
-# --- progress -----------------------------------------------------------------------------------------------------
 
 
 class Display:
@@ -200,13 +196,8 @@ class Display:
         reason_for: Callable[[CheckResult], str],
         max_failures: int | None = None,
     ) -> None:
-        columns = (
-            SpinnerColumn(),
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=24),
-            TextColumn("{task.fields[counts]}", markup=False),
-            TimeElapsedColumn(),
-        )
+        name, counts = (TextColumn(f"{{task.{field}}}", markup=False) for field in ("description", "fields[counts]"))
+        columns = SpinnerColumn(), name, BarColumn(bar_width=24), counts, TimeElapsedColumn()
         self._bar = Progress(*columns, console=console, transient=True) if console.is_terminal else None
         self._console, self._stopwatch, self._reason_for = console, stopwatch, reason_for
         self._task, self._counts = TaskID(0), Counter[str]()
@@ -284,8 +275,6 @@ class Display:
         self._console.print(_text(text, style), soft_wrap=True, highlight=False)
 
 
-# --- commands to reproduce an exchange ------------------------------------------------------------
-
 CLIENT_HEADERS: Final = frozenset(
     {"accept", "accept-encoding", "connection", "content-length", "host", "user-agent", "transfer-encoding"}
 )
@@ -343,7 +332,6 @@ def _curl(exchange: Exchange, url: str, *options: str) -> str:
 
 
 def _python(exchange: Exchange, target: Target, signer: str) -> str:
-    """Return Python that signs the request with this package's credentials."""
     headers = _headers(exchange)
     params = [f"auth={signer}"]
     params += [f"headers={headers!r}"] if headers else []
@@ -358,6 +346,5 @@ def _python(exchange: Exchange, target: Target, signer: str) -> str:
 
 
 def _headers(exchange: Exchange) -> dict[str, str]:
-    """Return the request headers that a command has to state."""
     computed = SIGNING_HEADERS if exchange.credentials == "own" else frozenset[str]()
     return {name: value for name, value in exchange.request_headers if name.lower() not in CLIENT_HEADERS | computed}
