@@ -99,7 +99,6 @@ class _Contract(OpenApiSchema):
 
     @property
     def transport(self) -> _ClientTransport:
-        """Return the client's transport."""
         return self.client_transport
 
 
@@ -109,9 +108,8 @@ Ids = Mapping[str, str | int]
 
 def _existing_ids(client: HttpClient, items: Sequence[Observation]) -> Mapping[str, Sequence[Ids]]:
     """Return the ids that may be put into each operation: to be read, or changed by an operation that changes."""
-    api = api_named(client.target.api)
+    api, existing = api_named(client.target.api), defaultdict[str, list[Ids]](list)
     has_numbers = api.conformance.id_type is int
-    existing: defaultdict[str, list[Ids]] = defaultdict(list)
     for task in items:
         for part in task.all():
             texts = {api.root.name: task.id, part.kind: part.id}
@@ -151,6 +149,7 @@ class Fuzzer:
         if phase == "stateful" and self.client.guard.spared and not self._existing:
             return  # no link leads to an operation that may be requested
         plan = ExecutionPlan([Stage(PhaseName(phase))])
+        operations = {f"{item.method} {item.path}": item.id for item in self.client.operations}
         with self.client.during(phase):
             for event in plan.execute(self._engine):
                 if isinstance(event, events.ScenarioFinished):
@@ -159,7 +158,11 @@ class Fuzzer:
                         for check in checks:
                             self.checked[f"schemathesis.{check.name}", definition.raw["operationId"]] += 1
                 elif isinstance(event, events.NonFatalError) and not isinstance(event.value, UnsatisfiedAssumption):
-                    self._keep_error(event)
+                    # it was not tested to the end
+                    operation = operations.get(event.label, "")
+                    path, message = "" if operation else event.label, f"{event.info.title}: {_line(event.info.message)}"
+                    rule = "schemathesis.unfinished"
+                    self.client.found(CheckResult(rule, path, message, operation, source="schemathesis 4"))
                 elif isinstance(event, events.FatalError):
                     raise event.exception
                 elif isinstance(event, events.Interrupted):
@@ -176,6 +179,9 @@ class Fuzzer:
             closed += [item.id for item in client.operations if "{" in item.path and not existing.get(item.id)]
         server = api_named(client.target.api).conformance
         generation = {"mode": "all", "database": "none", "no-shrink": True, "max-examples": self._options.max_examples}
+        operations: list[dict[str, Any]] = [{"include-operation-id": name, "enabled": False} for name in closed]
+        for where, statuses in server.schemathesis_operations:
+            operations.append({**where, "checks": {"positive_data_acceptance": {"expected-statuses": statuses}}})
         settings: dict[str, Any] = {
             "seed": self._options.seed,
             "workers": 1,
@@ -186,13 +192,7 @@ class Fuzzer:
             # max-steps is the number of operations of a walk along the contract's links
             "phases": {"coverage": {"unexpected-methods": []}, "stateful": {"max-steps": 6}},
             "checks": server.schemathesis_checks,
-            "operations": [
-                *({"include-operation-id": name, "enabled": False} for name in closed),
-                *(
-                    {**where, "checks": {"positive_data_acceptance": {"expected-statuses": statuses}}}
-                    for where, statuses in server.schemathesis_operations
-                ),
-            ],
+            "operations": operations,
         }
         document: Any = copy.deepcopy(self._contract.spec)
         config = Config.from_dict(settings).projects.get(document)
@@ -263,33 +263,11 @@ class Fuzzer:
             steps = (f"[{s}]" if isinstance(s, int) else f".{s}" for s in failure.instance_path)
             path, message = f"${''.join(steps)}", failure.validation_message
         part = _SCHEMATHESIS_CHECKS.get(check, ("", ""))[1]
-        self.client.found(
-            CheckResult(
-                rule=f"schemathesis.{check}",
-                operation=_operation_id(context),
-                status=exchange.status if exchange else response.status_code,
-                path=path,
-                message=f"{failure.title}: {_line(message)}" if message else failure.title,
-                source=", ".join(filter(None, (f"openapi/{self._contract.api}.yaml", operation.label, part))),
-                exchange=exchange,
-            )
-        )
+        message = f"{failure.title}: {_line(message)}" if message else failure.title
+        source = ", ".join(filter(None, (f"openapi/{self._contract.api}.yaml", operation.label, part)))
+        name, status = _operation_id(context), exchange.status if exchange else response.status_code
+        self.client.found(CheckResult(f"schemathesis.{check}", path, message, name, status, source, exchange))
         return False
-
-    def _keep_error(self, event: events.NonFatalError) -> None:
-        """Report what kept schemathesis from testing an operation to the end."""
-        ids = {f"{item.method} {item.path}": item.id for item in self.client.operations}
-        operation = ids.get(event.label, "")
-        self.client.found(
-            CheckResult(
-                rule="schemathesis.unfinished",
-                operation=operation,
-                status=None,
-                path="" if operation else event.label,
-                message=f"{event.info.title}: {_line(event.info.message)}",
-                source="schemathesis 4",
-            )
-        )
 
 
 def _operation_id(context: HookContext) -> str:

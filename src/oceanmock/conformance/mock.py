@@ -116,9 +116,8 @@ def worlds_of(api: ApiName, scenarios: Sequence[BaseScenario]) -> tuple[list[Moc
     """
     small = []
     for item in scenarios:
-        scripts = getattr(item, api_named(api).scripts_key)
-        copies = [script.repeat.count for script in scripts if getattr(script, "repeat", None)]
-        if len(scripts) - len(copies) + sum(copies) <= MAX_TASKS_TOGETHER:
+        repeats = [getattr(script, "repeat", None) for script in getattr(item, api_named(api).scripts_key)]
+        if sum(repeat.count if repeat else 1 for repeat in repeats) <= MAX_TASKS_TOGETHER:
             small.append(item)
     settings = [(item.switches, getattr(item, "members", None)) for item in small]
     most = max(settings, key=settings.count, default=None)
@@ -156,18 +155,11 @@ def _runner(world: MockWorld, options: Options, *, server: Server, sandboxes: Sa
         ids = [str(view.task.id) for view in sandbox.world(Tasks).all()]
         ids += [id_of(v.dag, v.dag.number) for store in dags.stores for v in dags.all(store)]
     step = -(-len(ids) // world.max_tasks)  # rounded up: evenly from first to last
-    url = f"{server.url}/sandboxes/{name}"
+    url, agent, version = f"{server.url}/sandboxes/{name}", dags.agent, dags.switches.obshell_version
     target = Target(url, "ocp", auth=Basic("manager", "manager"), read_only_auth=Basic("viewer", "viewer"))
-    version = dags.switches.obshell_version
     if isinstance(first, obshell.Scenario):
-        target = Target(
-            url,
-            "obshell",
-            auth=Sealed(dags.agent.root_password or "", dags.agent.agent_password),
-            version=version,
-            own_address=(dags.agent.ip, dags.agent.port),
-            identity=dags.agent.identity,
-        )
+        auth, address = Sealed(agent.root_password or "", agent.agent_password), (agent.ip, agent.port)
+        target = Target(url, "obshell", auth, version=version, own_address=address, identity=agent.identity)
     environment = Environment(
         wait=wait,
         is_ours=True,

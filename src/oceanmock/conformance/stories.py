@@ -94,11 +94,9 @@ def replay(
 ) -> list[StoryStep]:
     """Return the outcome of each step of a scenario's story on the target, from the step at ``first`` on.
 
-    None stands for the first step that fits what the target shows.
-
-    ``ids`` maps ids and names of the scenario to ids of the target. ``wait(seconds)`` lets time pass; ``stands`` says
-    that time passes in no other way, and that the target keeps the scenario's times, as its sandbox does. ``timeout``,
-    in nanoseconds, is for each step.
+    None stands for the first step that fits what the target shows. ``ids`` maps ids and names of the scenario to ids of
+    the target. ``wait(seconds)`` lets time pass; ``stands`` says that time passes in no other way, and that the target
+    keeps the scenario's times, as its sandbox does. ``timeout``, in nanoseconds, is for each step.
     """
     with client.during("story"):
         return _Replay(client, scenario, ids or {}, wait, timeout, stands).steps(first)
@@ -222,12 +220,8 @@ class _Replay:
             if (is_final and has_waited) or self._now - began > self._timeout:
                 goal, name = " ".join(filter(None, step.words)), self._name(step.actor, step.part)
                 waited = format_duration((self._now - began) // 10**8 * 10**8)
-                at_rest = ", at rest" if view.at_rest else ""
-                raise Diverges(
-                    f"{name} should be {goal}, and is {'/'.join(view.words)} after "
-                    f"{waited}{at_rest}; the whole is {view.text}.",
-                    view.exchange,
-                )
+                state = f"is {'/'.join(view.words)} after {waited}{', at rest' if view.at_rest else ''}"
+                raise Diverges(f"{name} should be {goal}, and {state}; the whole is {view.text}.", view.exchange)
             if not has_waited and due_at > self._now:
                 self._wait(due_at - self._now)
             else:
@@ -405,11 +399,8 @@ def _number(item: Observation, key: str = "id") -> int:
 
 def _response_text(exchange: Exchange) -> str:
     """Return a response's status and error, or why there is none."""
-    if exchange.problem:
-        return exchange.problem
     body = exchange.json()
     error = body.get("error") if isinstance(body, dict) else None
-    if not isinstance(error, dict):
-        return str(exchange.status)
-    code = error.get("errCode") or error.get("code")
-    return f"{exchange.status} ({code}: {error.get('message')})"
+    if exchange.problem or not isinstance(error, dict):
+        return exchange.problem or str(exchange.status)
+    return f"{exchange.status} ({error.get('errCode') or error.get('code')}: {error.get('message')})"
