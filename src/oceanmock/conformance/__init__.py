@@ -302,12 +302,10 @@ class Guard:
         if operation is None and any((ANY_KIND, id) not in self._ids for _, id in ids):
             raise NotAllowed(f"{refused} it is no operation of the contract, so its effect is unknown.")
         for kind, id in ids:
+            if not self._may_change(kind, id) and kind == self._api.root.name:
+                raise NotAllowed(f"{refused} this run may not change {kind} {id!r}. --task {id} allows it.")
             if not self._may_change(kind, id):
-                raise NotAllowed(
-                    f"{refused} this run may not change {kind} {id!r}. --task {id} allows it."
-                    if kind == self._api.root.name
-                    else f"{refused} {kind} {id!r} is no part of a task that this run may change."
-                )
+                raise NotAllowed(f"{refused} {kind} {id!r} is no part of a task that this run may change.")
             if id in self._exposed and self._requested(operation, body) == f"{self._api.root.name}.{self._harmful}":
                 raise NotAllowed(f"{refused} {id} is being rolled back, or was in part: it could never be ended.")
 
@@ -352,11 +350,8 @@ class Guard:
 
     def unknown_id(self, method: str, path: str) -> str:
         """Return an id in a path that the server would look up and that no response has shown, or ""."""
-        known = {
-            id
-            for kind, id in self._read(method, path)[1]
-            if any((kind, item) in self._shown for item in self._server.equivalent_ids(id))
-        }
+        shown, same = self._shown, self._server.equivalent_ids
+        known = {id for kind, id in self._read(method, path)[1] if any((kind, item) in shown for item in same(id))}
         ids = map(unquote, path.split("/"))
         return next((id for id in ids if id not in known and self._server.is_looked_up(id)), "")
 
@@ -393,11 +388,9 @@ def plain_body(request: Any) -> bytes:
 def sent_body(request: Any) -> bytes:
     """Return the body as it is sent. Raises NotAllowed for a stream, which cannot be checked."""
     body = request.body
-    if isinstance(body, str):
-        return body.encode()
-    if not isinstance(body, bytes | None):
+    if not isinstance(body, str | bytes | None):
         raise NotAllowed(f"a request was not sent: its body is a {type(body).__name__}, not bytes.")
-    return body or b""
+    return body.encode() if isinstance(body, str) else body or b""
 
 
 def header_fields(pairs: Iterable[Any]) -> HeaderFields:

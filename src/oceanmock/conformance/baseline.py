@@ -88,11 +88,8 @@ class Baseline:
 
 def joined(baselines: Sequence[Baseline]) -> Baseline | None:
     """Return several as one, the first before the others; None if there are none."""
-    if not baselines:
-        return None
-    name = ", ".join(item.name for item in baselines)
     known = tuple(entry for item in baselines for entry in item.known)
-    return Baseline(name, baselines[0].api, (), known)
+    return Baseline(", ".join(item.name for item in baselines), baselines[0].api, (), known) if baselines else None
 
 
 def apply_baseline(baseline: Baseline | None, result: Result) -> None:
@@ -209,8 +206,7 @@ def _read(document: Document, name: str) -> Baseline:
     except ValidationError as refused:
         issues += [_issue(error, document) for error in refused.errors()]
     if not any(issue.loc[:1] == ("api",) for issue in issues) and "api" in data:
-        names = [item.id for item in operations_of(api_named(data["api"]).spec)]
-        entries = data.get("known")
+        names, entries = [item.id for item in operations_of(api_named(data["api"]).spec)], data.get("known")
         for place, entry in enumerate(entries if isinstance(entries, list) else ()):
             operation = entry.get("operation") if isinstance(entry, dict) else None
             if isinstance(operation, str) and operation not in (ANY, "", *names):
@@ -242,8 +238,8 @@ _FILE_HEAD: Final = """\
 
 def save_baseline(baseline: Baseline, path: Path) -> None:
     """Write a baseline to a file, its entries without empty values. Raises EnvironmentProblem where that fails."""
-    data: dict[str, Any] = {"api": baseline.api, "versions": list(baseline.versions)}
-    data = {key: value for key, value in data.items() if value} | {"known": []}
+    versions = {"versions": list(baseline.versions)} if baseline.versions else {}
+    data: dict[str, Any] = {"api": baseline.api, **versions, "known": []}
     for entry in map(asdict, baseline.known):
         entry["reason"] = entry.pop("reason")  # is last
         data["known"].append({key: item for key, item in entry.items() if item not in (None, "")})

@@ -23,7 +23,7 @@ from typing import Any, Final, TypedDict, Unpack
 from rich.console import Console
 
 from oceanmock.apis import api_named
-from oceanmock.checks import UNREADABLE, CheckResult, Exchange, Phase
+from oceanmock.checks import UNREADABLE, Exchange, Phase
 from oceanmock.clock import SECOND, pause, stopwatch, wall_now
 from oceanmock.conformance import (
     MAX_REQUESTS,
@@ -170,8 +170,7 @@ class Runner:
         own_ids = None if environment.is_ours else options.tasks
         self.memory: Final = HistoryChecker(contract, own_ids=own_ids, opted_in=environment.opted_in)
         self.client: Final = HttpClient(target, options, listen=listen, checkers=[self.checks, self.memory])
-        self._listen = listen
-        self._began = stopwatch()
+        self._listen, self._began = listen, stopwatch()
         self._result = Result(
             target=target.url,
             api=target.api,
@@ -266,10 +265,9 @@ class Runner:
 
     def result(self) -> Result:
         """Return what was observed so far; nothing of it is judged yet."""
-        checked = Counter[tuple[str, str]]()
-        for checker in (self.checks, self.memory, self._prober, self._walker.prober, self._fuzzer):
-            if checker is not None:
-                checked += checker.checked
+        checked = self.checks.checked + self.memory.checked + self._walker.prober.checked
+        checked += self._prober.checked if self._prober is not None else Counter()
+        checked += self._fuzzer.checked if self._fuzzer is not None else Counter()
         took, sent = stopwatch() - self._began, self.client.request_count
         return replace(self._result, took=took, request_count=sent, checked=checked)
 
@@ -288,14 +286,13 @@ def _total(one: Any, other: Any) -> Any:
 
 def merged(results: Sequence[Result]) -> Result:
     """Return several results as one, with the first one's name, each finding once."""
-    whole, findings = replace(results[0]), dict[Any, CheckResult]()
+    whole = replace(results[0])
     counts = [item.name for item in fields(Result) if (item.default, item.default_factory) != (MISSING, MISSING)]
     for result in results[1:]:
         for name in counts:
             setattr(whole, name, _total(getattr(whole, name), getattr(result, name)))
-    for finding in whole.findings:
-        findings.setdefault(finding.key, finding)
-    whole.findings = list(findings.values())
+    first = {finding.key: finding for finding in reversed(whole.findings)}
+    whole.findings = [finding for finding in whole.findings if finding is first[finding.key]]
     return whole
 
 
@@ -382,12 +379,10 @@ class ConformanceFixture:
             for name in names:
                 if name not in choices:
                     raise InputError(f"a run has no {what} {name!r}. {suggest(name, choices)}")
-        verify, wait = values.pop("verify", True), values.pop("wait", 5.0)
-        baseline = values.pop("baseline", ())
+        verify, wait, baseline = values.pop("verify", True), values.pop("wait", 5.0), values.pop("baseline", ())
         references = [baseline] if isinstance(baseline, str | Path) else list(baseline)
-        tasks = tuple(map(str, values.pop("tasks", ())))
+        options = Options(tasks=tuple(map(str, values.pop("tasks", ()))), phases=phases, **values)
         target = reach(url, api=api, auth=auth, verify=verify, wait=wait)
-        check_tasks(target, tasks, unknown_ids=values.get("unknown_ids", False))
+        check_tasks(target, options.tasks, unknown_ids=options.unknown_ids)
         baselines, _ = choose_baselines(references, api=api, version=target.version)
-        options = Options(tasks=tasks, phases=phases, **values)
         return ConformanceRun(conform(target, options, baseline=joined(baselines)))
