@@ -106,7 +106,6 @@ class CheckResult:
 
     @property
     def passed(self) -> bool:
-        """Return whether the rule holds at this place."""
         return not self.message
 
     @property
@@ -279,12 +278,9 @@ class Contract:
     """A contract as checks read it. ``newest`` is that of the API's newest version."""
 
     def __init__(self, api: str, spec: Spec, *, version: str = "", newest: Spec | None = None) -> None:
-        self.api = api
-        self.spec = spec
-        self.version = version
+        self.api, self.spec, self.version = api, spec, version
         self.operations = {operation.id: operation for operation in operations_of(spec)}
-        newest_operations = operations_of(newest) if newest is not None else []
-        self._newer = [operation for operation in newest_operations if operation.id not in self.operations]
+        self._newer = [item for item in operations_of(newest or spec) if item.id not in self.operations]
 
     def lacks(self, method: str, path: str) -> bool:
         """Return whether only newer versions have this operation."""
@@ -306,23 +302,20 @@ class Contract:
 
     def is_open(self, operation: str) -> bool:
         """Return whether an operation needs no credentials."""
-        definition = self.definition_of(self.operations[operation])
-        return not definition.get("security", self.spec.get("security"))
+        return not self.definition_of(self.operations[operation]).get("security", self.spec.get("security"))
 
 
 class Subject:
     """An exchange under check: its request and response, parsed."""
 
     def __init__(self, exchange: Exchange, contract: Contract) -> None:
-        self.exchange = exchange
-        self.contract = contract
+        self.exchange, self.contract = exchange, contract
         self.status: int = exchange.status or 0
         self.path, _, self.query_text = exchange.target.partition("?")
-        operation = None
+        self.operation = contract.operations.get(exchange.operation)
         if not exchange.operation:
-            operation = find_operation(contract.operations.values(), exchange.method, self.path)
-        self.id = operation.id if operation else exchange.operation
-        self.operation = contract.operations.get(self.id)
+            self.operation = find_operation(contract.operations.values(), exchange.method, self.path)
+        self.id = self.operation.id if self.operation else exchange.operation
 
     @cached_property
     def body(self) -> Any:
@@ -392,11 +385,10 @@ def objects(value: Any) -> list[dict[str, Any]]:
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
-def numbered(value: Any, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the objects of a list, each with its JSON path."""
-    for place, item in enumerate(value if isinstance(value, list) else ()):
-        if isinstance(item, dict):
-            yield f"{path}[{place}]", item
+def numbered(value: Any, path: str) -> list[tuple[str, dict[str, Any]]]:
+    """Return the objects of a list, each with its JSON path; none if it is no list."""
+    items = enumerate(value if isinstance(value, list) else ())
+    return [(f"{path}[{place}]", item) for place, item in items if isinstance(item, dict)]
 
 
 def instant(value: Any) -> int | None:
@@ -406,10 +398,9 @@ def instant(value: Any) -> int | None:
 
 @lru_cache(maxsize=16_384)
 def _instant(text: str) -> int | None:
-    try:
+    with suppress(ValueError, OverflowError):
         return parse_instant(re.sub(r"([+-][0-9]{2})([0-9]{2})$", r"\1:\2", text))
-    except (ValueError, OverflowError):
-        return None
+    return None
 
 
 def whole(value: Any) -> int | None:

@@ -102,11 +102,11 @@ def requested_operation(api: Api, operation: str, body: Any) -> str:
 
     ``body`` is the request's before it was encrypted. obshell reads an operator in any case.
     """
-    route = next((route for route in api.routes if route.id == operation and route.changes), None)
-    if route is None:
-        return ""
-    name = route.operation or (text_at(body, api.operation_key).upper() if isinstance(body, dict) else "")
-    return f"{route.changes}.{name}" if name else ""
+    for route in api.routes:
+        if route.id == operation and route.changes:
+            name = route.operation or (text_at(body, api.operation_key).upper() if isinstance(body, dict) else "")
+            return f"{route.changes}.{name}" if name else ""
+    return ""
 
 
 def id_text(value: Any) -> str:
@@ -161,9 +161,7 @@ def in_order(item: Mapping[str, Any], path: str, first: str, then: str, *, slack
 
 def not_in_future(item: Mapping[str, Any], path: str, names: tuple[str, ...], now: int | None) -> Iterator[CheckResult]:
     """Check that an item's times are valid, and not after the response's timestamp."""
-    for name in names:
-        if item.get(name) is None:
-            continue
+    for name in (name for name in names if item.get(name) is not None):
         at, where = instant(item[name]), f"{path}.{name}"
         yield check("time.format", at is not None, where, f"{name} is {item[name]!r}, which is no instant.")
         if at is not None and now is not None:

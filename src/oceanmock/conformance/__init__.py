@@ -219,10 +219,8 @@ def spec_for(api: ApiName, version: str = "") -> Spec:
     from oceanmock.apis import api_named  # noqa: PLC0415 (--help reads this module)
 
     record = api_named(api)
-    if not record.version:
-        return record.spec
     versions = record.module("api")
-    spec: Spec = versions.spec_of(versions.contract_version(version))
+    spec: Spec = versions.spec_of(versions.contract_version(version)) if record.version else record.spec
     return spec
 
 

@@ -86,13 +86,10 @@ class Prober(RuleChecker):
             while True:
                 item = probes.send(response)
                 response = None
-                if isinstance(item, Probe):
-                    exchange = self.ask(item)
-                    if exchange is not None and exchange.status is not None:
-                        response = Subject(exchange, self.contract)
-                else:
-                    for finding in self.failures(item[0], [item[1]]):
-                        self.client.found(finding)
+                if not isinstance(item, Probe):
+                    self.client.found(*self.failures(item[0], [item[1]]))
+                elif (exchange := self.ask(item)) is not None and exchange.status is not None:
+                    response = Subject(exchange, self.contract)
 
     def _unexpected(self, probe: Probe, exchange: Exchange) -> list[CheckResult]:
         """Return the failed results of a response, counted; a missing one, quirks and failures have other rules."""
