@@ -143,7 +143,6 @@ class HistoryChecker(RuleChecker):
         ]
 
     def _clock(self, subject: Subject) -> Iterator[CheckResult]:
-        """Check that a clock does not go back."""
         at = subject.at
         if at is not None and (clock := self._own.clock_of(subject)) is not None:
             latest = self._timestamps.setdefault(clock, at)
@@ -185,8 +184,7 @@ class HistoryChecker(RuleChecker):
     def _still_there(self, subject: Subject) -> Iterator[CheckResult]:
         """Check that what was there is found."""
         keys = list(zip(self._api.ids_of(subject.id), subject.path_ids, strict=False))
-        is_known = bool(keys) and all(key in self._latest for key in keys)
-        if not is_known or subject.request_json.get("id"):
+        if not keys or not all(key in self._latest for key in keys) or subject.request_json.get("id"):
             return
         root = self._latest[keys[-1]].root
         is_pair = len(keys) == 1 or root == keys[0][1]
@@ -262,11 +260,8 @@ class HistoryChecker(RuleChecker):
         for now in samples:
             latest, by_operation = self._latest.get(now.key), self._last.setdefault(now.key, {})
             is_waited_for = any(now.key in items for items in (self._refused, self._waiting, self._logs))
-            if (
-                latest is not None
-                and not is_waited_for
-                and (latest.subject.id, latest.calls, latest.raw) == (now.subject.id, now.calls, now.raw)
-            ):
+            is_same = latest is not None and (latest.subject.id, latest.calls) == (now.subject.id, now.calls)
+            if latest is not None and is_same and latest.raw == now.raw and not is_waited_for:
                 yield check("terminal.moved" if now.is_terminal else "transition.illegal", True)
                 continue
             same = by_operation.get(now.subject.id)
@@ -378,11 +373,8 @@ class HistoryChecker(RuleChecker):
 
     def _refusal(self, now: Sample) -> Iterator[CheckResult]:
         """Check that an operation refused for its state is illegal in the state around it."""
-        refused = self._refused.pop(now.key, None)
-        if refused is None:
-            return
-        subject, before, name = refused
-        if self._calls_since(before) or not is_same_end(before, now):
+        subject, before, name = self._refused.pop(now.key, (now.subject, now, ""))
+        if not name or self._calls_since(before) or not is_same_end(before, now):
             return
         machine = self._machines[now.kind]
         labels = labels_of(machine, before.state, before.operation)

@@ -31,8 +31,7 @@ from oceanmock.errors import InputError, OceanmockError
 from oceanmock.observations import items_in_response
 from oceanmock.text import escape_unprintable
 
-PERMANENT: Final = frozenset({"certificate", "other name", "no TLS there", "TLS", "not sendable"})
-"""Problems that waiting does not solve."""
+PERMANENT_PROBLEMS: Final = frozenset({"certificate", "other name", "no TLS there", "TLS", "not sendable"})
 TLS_SECONDS: Final = 1.0
 """The time to connect, or to answer a TLS handshake, of a server that did not answer http."""
 HAR_HEAD: Final = 1000
@@ -96,7 +95,7 @@ def reach(
         if isinstance(verify, str):
             ssl.create_default_context(cafile=verify)
     except OSError as error:  # an SSLError is one
-        why = error.strerror or str(error)
+        why = error.strerror or error
         raise Untestable(f"{verify} is no file of certificates to trust ({why}).") from None
     if isinstance(auth, tuple):
         auth = Basic(*auth)
@@ -120,7 +119,7 @@ def reach(
                 # the server behind a proxy has not started
                 problem = Problem("starting", f"it responds {response.status_code}")
             remaining = until - now()
-            if remaining <= 0 or problem.kind in PERMANENT or _speaks_tls(target.url, problem):
+            if remaining <= 0 or problem.kind in PERMANENT_PROBLEMS or _speaks_tls(target.url, problem):
                 raise _unreachable(target.url, problem, wait)
             listen(Waiting(target.url, problem.text, remaining))
             sleep(min(SECOND, remaining))
@@ -131,16 +130,14 @@ def reach(
 
 def check_tasks(target: Target, tasks: Sequence[str], *, unknown_ids: bool = False) -> None:
     """Raise Untestable for a task that the target does not have. Raises NotAllowed."""
-    client, root = HttpClient(target, Options(unknown_ids=unknown_ids)), api_named(target.api).root
-    try:
-        for path in api_named(target.api).module("probes").list_targets(target.identity) if tasks else ():
+    client, api = HttpClient(target, Options(unknown_ids=unknown_ids)), api_named(target.api)
+    with client.session:
+        for path in api.module("probes").list_targets(target.identity) if tasks else ():
             client.send("GET", path)  # shows the ids that may be sent
         for id in tasks:
             status = client.send("GET", detail_path(target.api, id)).status
             if status in {400, 404}:
-                raise Untestable(f"{target.url} has no {root.title} {id!r}: it responds {status}. Check the id.")
-    finally:
-        client.session.close()
+                raise Untestable(f"{target.url} has no {api.root.title} {id!r}: it responds {status}. Check the id.")
 
 
 def detail_path(api: str, id: str | int) -> str:
@@ -166,10 +163,8 @@ def normalized_url(url: str) -> str:
         parts = urlsplit(url)
         is_url = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
         if is_url and "@" in parts.netloc:
-            raise Untestable(
-                f"the URL of {parts.hostname} contains a name or a password, which ends up in logs. Give them as "
-                "credentials (--user)."
-            )
+            what = f"the URL of {parts.hostname} contains a name or a password, which ends up in logs"
+            raise Untestable(f"{what}. Give them as credentials (--user).")
         if not is_url or parts.query or parts.fragment:
             raise ValueError
         return str(requests.Request("GET", url).prepare().url).rstrip("/")
@@ -219,7 +214,6 @@ def read_recording(path: Path) -> dict[ApiName, list[Exchange]]:
 
 
 def _of_har(entry: Any) -> dict[str, Any]:
-    """Return the fields of an exchange."""
     request, response = entry["request"], entry["response"]
     parts, content = urlsplit(request["url"]), response.get("content") or {}
     text, sent = content.get("text"), (request.get("postData") or {}).get("text") or ""
@@ -238,7 +232,6 @@ def _of_har(entry: Any) -> dict[str, Any]:
 
 
 def _of_journal(entry: Any) -> dict[str, Any]:
-    """Return the fields of an exchange."""
     return {
         "method": entry["method"].upper(),
         "target": f"{entry['path']}?{entry['query']}".rstrip("?"),

@@ -117,8 +117,7 @@ def _causes(result: Result) -> Iterator[Text]:
 def _cause(number: int, cause: reports.Cause) -> Iterator[Text]:
     finding, style = cause.first, SEVERITY_COLOURS[cause.severity]
     yield Text.assemble(f"  {number}. ", (cause.severity, style), " ", _text(cause.title, "bold"))
-    yield Text.assemble("     ", _text(finding.message))
-    for line in reports.both_lines(finding):
+    for line in (finding.message, *reports.both_lines(finding)):
         yield Text.assemble("     ", _text(line))
     places = [f"{place}{f' × {count:,}' if count > 1 else ''}" for place, count in cause.places.most_common()]
     yield Text.assemble("     at ", _text(first_few(places, MAX_PLACES), "cyan"))
@@ -141,7 +140,6 @@ def _stories(result: Result) -> Iterator[Text]:
 
 
 def _known(result: Result) -> Iterator[Text]:
-    """Yield the count of known deviations, and the stale entries."""
     if result.known:
         where = escape_unprintable(", ".join(result.baselines))
         yield Text(f"{plural(len(result.known), 'known deviation')}, accepted by {where}")
