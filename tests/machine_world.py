@@ -112,7 +112,7 @@ def world_of(
     memory = HistoryChecker(contract, own_ids=ours)
     options = Options(write=write, tasks=ids, cancel_rollback=True)
     client = HttpClient(target, options, checkers=[ResponseChecker(contract), memory])
-    return World(app, target.api, client, Prober(client, contract), memory, scenario)
+    return World(app, target.api, client, Prober(client), memory, scenario)
 
 
 @contextmanager

@@ -790,7 +790,7 @@ def test_what_a_probe_expects_is_asked_for_again_too() -> None:
 
     with by_turn(lambda number, _: response(RIGHT if number == 0 else WRONG)) as (url, log):
         client = HttpClient(Target(url, "ocp", Basic("me", "me")), Options())
-        Prober(client, CONTRACTS["ocp"]).ask(probe)
+        Prober(client).ask(probe)
 
     assert len(log) == 2
     assert [(each.rule, SEEN_ONCE in each.message) for each in client.findings] == [("error.status", False)]

@@ -368,25 +368,26 @@ class Answering:
     """Stands for a client, with a server that answers each request as a function says."""
 
     answer: Callable[[str], Exchange]
+    api: ApiName
     findings: list[CheckResult] = field(default_factory=list)
 
     @property
     def target(self) -> Target:
-        return Target("http://there", "ocp")
+        return Target("http://there", self.api)
 
     def send(self, method: str, target: str, *, checker: Checker = lambda _: (), **_: Any) -> Exchange:
         answered = self.answer(target)
         self.findings += checker(answered)
         return answered
 
-    def found(self, finding: CheckResult) -> None:
-        self.findings.append(finding)
+    def found(self, *findings: CheckResult) -> None:
+        self.findings += findings
 
 
 def rules_of(ask: Callable[[Prober], object], answer: Callable[[str], Exchange], *, api: ApiName = "ocp") -> list[str]:
     """The rules that a server is found to break that answers so."""
-    client: Any = Answering(answer)
-    ask(Prober(client, CONTRACTS[api]))
+    client: Any = Answering(answer, api)
+    ask(Prober(client))
     return [finding.rule for finding in client.findings]
 
 

@@ -26,18 +26,7 @@ from random import Random
 from typing import Any, Final, Literal, get_args
 
 from oceanmock.apis import api_named
-from oceanmock.checks import (
-    UNAVAILABLE,
-    CheckResult,
-    Contract,
-    Exchange,
-    Probe,
-    Probes,
-    RuleChecker,
-    Subject,
-    WalkAction,
-    check,
-)
+from oceanmock.checks import UNAVAILABLE, CheckResult, Exchange, Probe, Probes, RuleChecker, Subject, WalkAction, check
 from oceanmock.conformance import NotAllowed, contract_for
 from oceanmock.conformance.checks import RULES
 from oceanmock.conformance.http_client import HttpClient
@@ -55,8 +44,8 @@ MAX_CHANGEABLE: Final = 60
 class Prober(RuleChecker):
     """A sender of probes over a client, which gets the findings."""
 
-    def __init__(self, client: HttpClient, contract: Contract) -> None:
-        super().__init__(contract, RULES)
+    def __init__(self, client: HttpClient) -> None:
+        super().__init__(contract_for(client.target.api, client.target.version), RULES)
         self.client = client
 
     def ask(self, probe: Probe) -> Exchange | None:
@@ -129,7 +118,7 @@ class Prober(RuleChecker):
 def probe(client: HttpClient, items: tuple[Observation, ...]) -> Prober:
     """Send every probe, and return the checker that counted the results."""
     target, options = client.target, client.options
-    prober = Prober(client, contract_for(target.api, target.version))
+    prober = Prober(client)
     probes = api_named(target.api).module("probes")
     context = ProbeTarget(
         items,

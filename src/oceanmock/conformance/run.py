@@ -191,7 +191,7 @@ class Runner:
         settings: dict[str, Any] = {"seed": options.seed, "knowledge": environment.knowledge}
         if environment.reset is None:  # else a sandbox, in which time stands
             settings |= {"stands": environment.is_ours, "poll": POLL_SECONDS, "timeout": options.timeout / SECOND}
-        self._walker: Final = probes.Walker(probes.Prober(self.client, contract), environment.wait, **settings)
+        self._walker: Final = probes.Walker(probes.Prober(self.client), environment.wait, **settings)
 
     def go(self) -> None:
         """Run the selected phases; a KeyboardInterrupt ends them, and is recorded."""

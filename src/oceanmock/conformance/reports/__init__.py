@@ -29,12 +29,12 @@ from oceanmock.text import escape_unprintable, format_elapsed, one_line, plural,
 MARK: Final = "__the-member-that-is-marked__"
 MAX_SHOWN_BODY: Final = 16 * 2**10
 VERDICTS: Final = {
-    PASSED: ("PASSED", "no violations, all required responses observed"),
-    INCOMPLETE: ("INCOMPLETE", "no violations, but required responses were not observed"),
-    FAILED: ("FAILED", "violations that no baseline accepts"),
-    INTERRUPTED: ("INTERRUPTED", "stopped before its end; the findings so far are reported"),
+    PASSED: ("PASSED", "no violations, all required responses observed", "green"),
+    INCOMPLETE: ("INCOMPLETE", "no violations, but required responses were not observed", "yellow"),
+    FAILED: ("FAILED", "violations that no baseline accepts", "red"),
+    INTERRUPTED: ("INTERRUPTED", "stopped before its end; the findings so far are reported", "magenta"),
 }
-"""Exit code of a run → verdict and its meaning; the worst last."""
+"""Exit code of a run → verdict, its meaning and its colour; the worst last."""
 
 
 def worst_last(results: Iterable[Result]) -> list[Result]:

@@ -327,7 +327,7 @@ def github_summary(results: Sequence[Result]) -> str:
 
     lines = list[str]()
     for result in results:
-        word, meaning = reports.VERDICTS[result.exit_code]
+        word, meaning, _ = reports.VERDICTS[result.exit_code]
         lines += [f"### {word}: {cell(f'{reports.server_name(result)} at {result.target}')}", ""]
         lines += [f"{cell(reports.scope(result))}; {cell(reports.headline(result))}: {meaning}.", ""]
         lines += [f"- {cell(text)}" for text in result.shortfalls]

@@ -22,18 +22,7 @@ from rich.text import Text
 
 from oceanmock.checks import CheckResult, Exchange
 from oceanmock.clock import SECOND
-from oceanmock.conformance import (
-    FAILED,
-    INCOMPLETE,
-    INTERRUPTED,
-    PASSED,
-    Event,
-    PhaseEnded,
-    PhaseStarted,
-    Result,
-    Waiting,
-    reports,
-)
+from oceanmock.conformance import FAILED, PASSED, Event, PhaseEnded, PhaseStarted, Result, Waiting, reports
 from oceanmock.credentials import AccessKey, Basic, Sealed
 from oceanmock.text import escape_unprintable, first_few, format_elapsed, new_console, plural
 
@@ -49,7 +38,6 @@ MAX_SILENCE: Final = 15 * SECOND
 """The longest time without a plain line while requests are sent."""
 LOG_WIDTH: Final = 120
 """The width of a summary that does not go to a terminal."""
-VERDICT_COLOURS: Final = {INTERRUPTED: "magenta", FAILED: "red", INCOMPLETE: "yellow", PASSED: "green"}
 SEVERITY_COLOURS: Final = {"error": "bold red", "warning": "bold yellow", "note": "bold"}
 UNMARKED: Final = ("·", "dim")
 STEP_MARKS: Final = {"passed": ("✓", "green"), "failed": ("✗", "red")}
@@ -83,9 +71,9 @@ def _summary(result: Result) -> Iterator[Text]:
     if result.command:
         yield Text.assemble(("repeat  ", "dim"), _text(result.command))
     code = result.exit_code
-    word, meaning = reports.VERDICTS[code]
+    word, meaning, colour = reports.VERDICTS[code]
     end = f"; stopped by {result.stopped}" if result.stopped else "" if code in (PASSED, FAILED) else f"; {meaning}"
-    yield Text.assemble((word, f"bold {VERDICT_COLOURS[code]}"), f" (exit code {code}), {reports.scope(result)}{end}.")
+    yield Text.assemble((word, f"bold {colour}"), f" (exit code {code}), {reports.scope(result)}{end}.")
 
 
 def _text(text: object, style: str = "") -> Text:
