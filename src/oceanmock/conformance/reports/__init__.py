@@ -151,30 +151,19 @@ _VALUE: Final = re.compile(r"b?'(?:[^'\\]|\\.)*'|b?\"(?:[^\"\\]|\\.)*\"|[-+.:\w]
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """Findings that differ only in their place and values, such as one wrong format of all times."""
+    """Findings that differ only in their place and values, such as one wrong format of all times.
+
+    The ``first`` stands for all; ``title`` is its rule, and the number of places if there are several. ``places``
+    counts the breadcrumbs without indices.
+    """
 
     findings: Sequence[CheckResult]
+    first: CheckResult
+    title: str
     severity: Severity
     weight: str
-
-    @property
-    def first(self) -> CheckResult:
-        """Return the finding that stands for all."""
-        return self.findings[0]
-
-    @property
-    def title(self) -> str:
-        """Return the rule, and the number of places if there are several."""
-        return self.first.rule + (f" × {len(self.findings):,}" if len(self.findings) > 1 else "")
-
-    @property
-    def operations(self) -> set[str]:
-        return {item.operation or "no operation" for item in self.findings}
-
-    @property
-    def places(self) -> Counter[str]:
-        """Return the breadcrumbs of the findings without indices, and how many each has."""
-        return Counter(folded(item.breadcrumb) for item in self.findings)
+    operations: set[str]
+    places: Counter[str]
 
 
 def causes(findings: Iterable[CheckResult], api: str) -> list[Cause]:
@@ -192,14 +181,14 @@ def causes(findings: Iterable[CheckResult], api: str) -> list[Cause]:
         return item.rule, _VALUE.sub("…", text)
 
     weights = api_named(api).conformance.weights
-    found = [
-        Cause(
-            group,
-            SEVERITIES.get(rule, SEVERITIES.get(rule.partition(".")[0], "error")),
-            next((weight for name, weight in weights.items() if name in group[0].source), "document"),
-        )
-        for (rule, _), group in grouped(findings, key).items()
-    ]
+    found = []
+    for (rule, _), group in grouped(findings, key).items():
+        title = rule + (f" × {len(group):,}" if len(group) > 1 else "")
+        severity = SEVERITIES.get(rule, SEVERITIES.get(rule.partition(".")[0], "error"))
+        weight = next((weight for name, weight in weights.items() if name in group[0].source), "document")
+        operations = {item.operation or "no operation" for item in group}
+        places = Counter(folded(item.breadcrumb) for item in group)
+        found.append(Cause(group, group[0], title, severity, weight, operations, places))
     order = ("error", "warning", "note", "document", "code", "sibling")
     return sorted(found, key=lambda cause: (order.index(cause.severity), order.index(cause.weight)))
 
