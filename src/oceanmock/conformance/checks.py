@@ -1,11 +1,7 @@
 """List the rules, check each response by itself, and list the responses that a run has to receive.
 
 Rule ids are ``family.rule``; reports, baselines and junit files go by them, so one that was published is never given to
-another rule. Families: ``answer`` and ``body`` (that there is one), ``content-type`` and ``header``, ``envelope``,
-``schema`` (the contract's), ``status``, ``error``, ``auth``, ``id``, ``time``, ``count``, ``log``, ``parent``,
-``graph``, ``order`` and ``rollback``, ``paging``, ``list``, ``filter``, ``details``, ``transition`` and ``terminal``
-(changes of states), ``call`` (accepted operations), ``kept`` (what never changes) and ``hostile``. Fuzzing's are
-``schemathesis.<check>``; an API and stories have their own, which ``all_rules`` collects.
+another rule. Fuzzing's are ``schemathesis.<check>``; an API and stories have their own, which ``all_rules`` collects.
 
 The checks here apply to every API; those of one API's data are in its ``checks.py``. Each takes one exchange, and none
 keeps state: rules that need two responses are in ``history``, those that need a particular request in ``probes``.
@@ -473,13 +469,9 @@ def _hint(table: Required, operation: Operation, status: int) -> str:
     since = ".".join(map(str, table.since.get(operation.id, ())))
     older = f" Before {since} obshell did not have it." if since else ""
     if operation.id in table.targets and status in (200, 400):
-        target = table.targets[operation.id][status == 400]
-        return f"Give the run {target} to play with (--task).{older}"
-    if status == 200 and "{" in operation.path:
-        return f"{table.to_read}{older}"
+        return f"Give the run {table.targets[operation.id][status == 400]} to play with (--task).{older}"
     if status == 200:
-        return f"No plain read was accepted: look at what was answered instead.{older}"
-    return (
-        f"The probes ask for a {status}: keep that phase, or see what they were answered. 429 "
-        "wants a lower --rate; what stands in front of the server may have answered for it."
-    )
+        no_read = "No plain read was accepted: look at what was answered instead."
+        return f"{table.to_read if '{' in operation.path else no_read}{older}"
+    text = f"The probes ask for a {status}: keep that phase, or see what they were answered."
+    return f"{text} 429 wants a lower --rate; what stands in front of the server may have answered for it."

@@ -68,17 +68,14 @@ def load_story(
     if not writes and any(isinstance(step, story.CallAction) for step in steps[first:]):
         raise InputError(f"the story of {reference} changes the target: it needs --write.")
     scripts, created = getattr(scenario, record.scripts_key), []
-    for step in steps[first:]:
-        if isinstance(step, story.StartAction) and step.status == HTTPStatus.OK:
-            script = scripts[step.actor]
-            if str(script.id) not in ids and str(script.name) not in ids:
-                request = f"{script.starts_on.method} {script.starts_on.path}"
-                created.append(f"{record.root.title} {script.name or script.id!r} by {request}")
+    starts = (step for step in steps[first:] if isinstance(step, story.StartAction) and step.status == HTTPStatus.OK)
+    for script in (scripts[step.actor] for step in starts):
+        if str(script.id) not in ids and str(script.name) not in ids:
+            request = f"{script.starts_on.method} {script.starts_on.path}"
+            created.append(f"{record.root.title} {script.name or script.id!r} by {request}")
     if created and not submits:
-        raise InputError(
-            f"the story of {reference} creates {', '.join(created)}: --submit allows it. To replay it on one that "
-            "exists, give --story-id, or --from STEP."
-        )
+        hint = "--submit allows it. To replay it on one that exists, give --story-id, or --from STEP."
+        raise InputError(f"the story of {reference} creates {', '.join(created)}: {hint}")
     return scenario, created
 
 
@@ -307,9 +304,7 @@ class _Replay:
             ids[kind] = self._part(step.actor, step.part, task, exchange).id
         routes = (route for route in self._api.routes if route.changes == kind)
         route = next(route for route in routes if route.operation in ("", step.operation))
-        path = route.path
-        for name, parameter in route.ids.items():
-            path = path.replace(f"{{{parameter}}}", ids[name])
+        path = route.path.format_map({parameter: ids[name] for name, parameter in route.ids.items()})
         body = None if route.operation else {self._api.operation_key: step.operation}
         return self._client.send("POST", path, json=body)
 

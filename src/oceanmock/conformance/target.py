@@ -144,7 +144,7 @@ def detail_path(api: str, id: str | int) -> str:
     """Return the path that reads a task or dag."""
     record = api_named(api)
     route = record.route(record.root.detail)
-    return route.path.replace(f"{{{route.ids[record.root.name]}}}", quote(str(id), safe=""))
+    return route.path.format_map({route.ids[record.root.name]: quote(str(id), safe="")})
 
 
 def failed_tasks(target: Target) -> list[tuple[str, str]]:

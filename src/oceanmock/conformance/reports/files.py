@@ -2,10 +2,8 @@
 
 The same results give the same text. JSON: durations in milliseconds, instants in RFC 3339, bodies as exact text or as
 Base64 (``body_kind``), cut after 64 KiB. ``result.schema.json`` describes it, and changes with ``REPORT_FORMAT``.
-JUnit XML: a test case per rule and operation. A violation is a failure; a known deviation, a rule that was never
-checked and an operation that was never requested are skipped. Missing responses are a suite of their own, and so is
-each story. A run that was stopped before its end is an error, in a suite that also has the thresholds. It has only
-attributes that Jenkins accepts (jenkinsci/xunit-plugin: junit-10.xsd); failures have the type that Surefire requires.
+JUnit XML: a test case per rule and operation; it has only attributes that Jenkins accepts (jenkinsci/xunit-plugin:
+junit-10.xsd), and failures have the type that Surefire requires.
 HTML: one page without scripts, fonts, pictures or requests, ``page.html`` with ``page.css``. Sections fold with
 `details`, and the filters are style sheets. A server may respond with anything, so every text is made clean and is
 escaped, and a policy in the page forbids scripts and requests.
