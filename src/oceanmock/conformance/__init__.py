@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib.util
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
@@ -307,13 +307,13 @@ class Guard:
             if id in self._exposed and self._requested(operation, body) == f"{self._api.root.name}.{self._harmful}":
                 raise NotAllowed(f"{refused} {id} is being rolled back, or was in part: it could never be ended.")
 
-    def check_headers(self, headers: Mapping[str, Any], body: bytes, *, host: str) -> None:
+    def check_headers(self, headers: Iterable[tuple[str, str]], body: bytes, *, host: str) -> None:
         """Raise NotAllowed for headers that turn the request into another one.
 
         The end of the body has to be unambiguous, or its rest would be a request of its own; and host and method have
         to be those that were checked.
         """
-        values = {name.lower(): header_text(value) for name, value in headers.items()}
+        values = {name.lower(): value for name, value in headers}
         length = values.get("content-length", "")
         odd: list[str] = [name for name in REWRITING_HEADERS if name in values]
         odd += ["content-length"] if length and length != str(len(body)) else []
@@ -375,29 +375,6 @@ class Guard:
         kinds = {parameter: kind for kind, parameter in self._api.ids_of(template.id).items()}
         pairs = zip(template.path.split("/"), path.split("/"), strict=False)
         return operation, [(kinds.get(n[1:-1], n[1:-1]), unquote(id)) for n, id in pairs if n.startswith("{")]
-
-
-def plain_body(request: Any) -> bytes:
-    """Return the body before it was encrypted."""
-    plain = getattr(request, "plain_body", None)
-    return sent_body(request) if plain is None else bytes(plain)
-
-
-def sent_body(request: Any) -> bytes:
-    """Return the body as it is sent. Raises NotAllowed for a stream, which cannot be checked."""
-    body = request.body
-    if not isinstance(body, str | bytes | None):
-        raise NotAllowed(f"a request was not sent: its body is a {type(body).__name__}, not bytes.")
-    return body.encode() if isinstance(body, str) else body or b""
-
-
-def header_fields(pairs: Iterable[Any]) -> HeaderFields:
-    """Return headers as texts."""
-    return tuple((header_text(name), header_text(value)) for name, value in pairs)
-
-
-def header_text(value: Any) -> str:
-    return value.decode("latin-1") if isinstance(value, bytes) else str(value)
 
 
 def secrets_of(auth: Any) -> frozenset[str]:

@@ -49,12 +49,9 @@ from oceanmock.conformance import (
     Listener,
     NotAllowed,
     Options,
-    header_fields,
     masked,
-    plain_body,
     secrets_in,
     secrets_of,
-    sent_body,
     spec_for,
 )
 from oceanmock.conformance.reports.terminal import curl_of
@@ -62,6 +59,7 @@ from oceanmock.credentials import Basic
 from oceanmock.errors import OceanmockError
 from oceanmock.masking import mask_text
 from oceanmock.openapi import find_operation, operations_of
+from oceanmock.outgoing import body_of, headers_of
 from oceanmock.text import format_duration
 
 if TYPE_CHECKING:
@@ -126,8 +124,7 @@ class HttpClient:
         self._secrets: Final = secrets_of(target.auth) | secrets_of(target.read_only_auth)
         self._listen, self._now, self._sleep = listen, now, sleep
         self._began, self._next_at, self._remaining_delay = now(), 0, MAX_TOTAL_DELAY
-        self._is_kept_alive = False
-        self.is_bounded = True
+        self._is_kept_alive, self.is_bounded = False, True
         self._lock: Final = RLock()
 
     @contextmanager
@@ -157,11 +154,8 @@ class HttpClient:
         ``target`` is path and query. ``auth`` is the run's own credentials by default. ``checker`` checks the response
         to this request alone.
         """
-        sent_headers = dict(headers or {})
-        if json is not None:
-            body = json_.dumps(json).encode()
-            sent_headers.setdefault("Content-Type", "application/json")
-        request: Any = requests.Request(method, self.target.url + target, headers=sent_headers, data=body)
+        url = self.target.url + target
+        request: Any = requests.Request(method, url, headers=dict(headers or {}), data=body, json=json)
         with self.during(self.phase, expects_refusal=expects_refusal or self._expects_refusal):
             try:
                 signed: Any = self.session.prepare_request(request)
@@ -170,7 +164,7 @@ class HttpClient:
             except NotAllowed:
                 raise
             except (requests.RequestException, OceanmockError, ValueError) as why:
-                request.plain_body = body or b""
+                request.plain_body = body or (b"" if json is None else json_.dumps(json).encode())
                 problem = requests.RequestException(f"it could not be sent: {why}")
                 exchange = self._record(request, target, problem, times=(wall_now(), 0))
                 self.found(*chain(*self._findings(exchange, checker)))
@@ -199,15 +193,17 @@ class HttpClient:
         url = str(request.url).partition("#")[0]
         if not url.startswith(f"{self.target.url}/"):
             raise NotAllowed(f"{request.method} {url} was not sent: it does not go to the target.")
+        if not isinstance(request.body, str | bytes | None):
+            raise NotAllowed(f"a request was not sent: its body is a {type(request.body).__name__}, not bytes.")
         target = url.removeprefix(self.target.url)
         with self._lock:
             operation = find_operation(self.operations, request.method, target.partition("?")[0])
             if operation is not None and operation.id in self.options.excluded:
                 raise NotAllowed(f"{request.method} {target} was not sent: --exclude names {operation.id}.")
-            self.guard.check(request.method, target, plain_body(request))
+            self.guard.check(request.method, target, _plain_body(request))
             if self.is_bounded and self.bound:
                 raise BoundReached
-            self.guard.check_headers(request.headers, sent_body(request), host=urlsplit(self.target.url).netloc)
+            self.guard.check_headers(headers_of(request), body_of(request), host=urlsplit(self.target.url).netloc)
             may_harm = bool(self.target.spared and self.guard.unknown_id(request.method, target))
             while True:
                 exchange, outcome = self._confirmed(request, target, checker, once=request.method != "GET" or may_harm)
@@ -215,9 +211,7 @@ class HttpClient:
                     self.guard.spared, api = self.target.spared, api_named(self.target.api)
                     rule = api.checks.OWN_RULES[api.conformance.spared_rule]
                     why = f"it is not answered; {self.target.spared}"
-                    self.found(
-                        CheckResult(rule.id, "$", why, exchange.operation, source=rule.source, exchange=exchange)
-                    )
+                    self.found(CheckResult(rule.id, "$", why, exchange.operation, None, rule.source, exchange))
                 if exchange.status != HTTPStatus.TOO_MANY_REQUESTS:
                     return exchange, outcome
                 # openapi/ocp.yaml has RateLimit-Reset; without a delay it is a second
@@ -303,13 +297,13 @@ class HttpClient:
 
     def _record(self, request: Any, target: str, outcome: Reply, *, times: tuple[int, int]) -> Exchange:
         """Count an exchange, announce it and return it; secrets are masked."""
-        request_headers = header_fields(request.headers.items())
+        request_headers = tuple(headers_of(request))
         is_own = getattr(request, "is_own", False) and self.target.auth is not None
         operation = find_operation(self.operations, request.method, target.partition("?")[0])
         status, response_headers, body, problem = None, HeaderFields(), b"", ""
         if isinstance(outcome, requests.Response):
             status, body = outcome.status_code, outcome.content
-            response_headers = header_fields(outcome.raw.headers.items())
+            response_headers = tuple(headers_of(outcome.raw))
         else:
             problem = mask_text(problem_of(outcome).text)
         exchange = Exchange(
@@ -319,7 +313,7 @@ class HttpClient:
             method=request.method,
             target=target,
             request_headers=request_headers,
-            request_body=plain_body(request),
+            request_body=_plain_body(request),
             status=status,
             response_headers=response_headers,
             response_body=body,
@@ -382,6 +376,12 @@ class _Session(requests.Session):
         if isinstance(outcome, requests.RequestException):
             raise outcome
         return outcome
+
+
+def _plain_body(request: Any) -> bytes:
+    """Return the body before it was encrypted."""
+    plain = getattr(request, "plain_body", None)
+    return body_of(request) if plain is None else bytes(plain)
 
 
 class _BoundedReader(io.RawIOBase):

@@ -12,7 +12,7 @@ import json
 import re
 import socket
 import ssl
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, cast
@@ -22,9 +22,9 @@ import requests
 
 from oceanmock.api import Api
 from oceanmock.apis import APIS, api_named
-from oceanmock.checks import UNREADABLE, Exchange, instant
+from oceanmock.checks import UNREADABLE, Exchange, HeaderFields, instant
 from oceanmock.clock import MILLISECOND, SECOND, pause, stopwatch
-from oceanmock.conformance import ApiName, Listener, Options, PhaseEnded, PhaseStarted, Waiting, header_fields, masked
+from oceanmock.conformance import ApiName, Listener, Options, PhaseEnded, PhaseStarted, Waiting, masked
 from oceanmock.conformance.http_client import HttpClient, Problem, RequestAuth, problem_of
 from oceanmock.credentials import AccessKey, Basic, Sealed
 from oceanmock.errors import InputError, OceanmockError
@@ -220,10 +220,10 @@ def _of_har(entry: Any) -> dict[str, Any]:
     return {
         "method": request["method"].upper(),
         "target": f"{parts.path}?{parts.query}".rstrip("?"),
-        "request_headers": header_fields((item["name"], item["value"]) for item in request["headers"]),
+        "request_headers": _header_fields((item["name"], item["value"]) for item in request["headers"]),
         "request_body": sent.encode(),
         "status": int(response["status"] or 0) or None,
-        "response_headers": header_fields((item["name"], item["value"]) for item in response["headers"]),
+        "response_headers": _header_fields((item["name"], item["value"]) for item in response["headers"]),
         "response_body": _body(text, "base64" if content.get("encoding") == "base64" else "text"),
         "sent_at": instant(entry["startedDateTime"]) or 0,
         "took": round((entry.get("time") or 0) * MILLISECOND),
@@ -235,14 +235,18 @@ def _of_journal(entry: Any) -> dict[str, Any]:
     return {
         "method": entry["method"].upper(),
         "target": f"{entry['path']}?{entry['query']}".rstrip("?"),
-        "request_headers": header_fields(entry["request_headers"]),
+        "request_headers": _header_fields(entry["request_headers"]),
         "request_body": _body(entry["request_body"], entry["request_body_kind"]),
         "status": int(entry["status"] or 0) or None,
-        "response_headers": header_fields(entry["response_headers"]),
+        "response_headers": _header_fields(entry["response_headers"]),
         "response_body": _body(entry["response_body"], entry["response_body_kind"]),
         "sent_at": instant(entry["wall"]) or 0,
         "took": round(entry["took_ms"] * MILLISECOND),
     }
+
+
+def _header_fields(pairs: Iterable[Any]) -> HeaderFields:
+    return tuple((str(name), str(value)) for name, value in pairs)
 
 
 def _body(value: Any, kind: str) -> bytes:
