@@ -326,12 +326,10 @@ class Guard:
         parts = set[tuple[str, str]]()
         for item in items_in_response(self._api, exchange):
             self._shown.add((item.kind, item.id))
+            waiting = [i for i in (item, *item.parts) if i.state not in self._api.kind(i.kind).terminal_states]
             if item.kind != self._api.root.name:
                 parts.add((item.kind, item.id))
-            elif any(
-                i.operation == self._before_it and i.state not in self._api.kind(i.kind).terminal_states
-                for i in (item, *item.parts)
-            ):  # yet to be rolled back, also if that has failed, and something else runs
+            elif any(i.operation == self._before_it for i in waiting):  # also if that has failed, and something runs
                 self._exposed.add(item.id)
             elif item.parts:  # else a part of it may still be
                 self._exposed.discard(item.id)

@@ -55,7 +55,7 @@ class Prober(RuleChecker):
         """
         if self.contract.lacks(probe.method, probe.target.partition("?")[0]):
             return None
-        try:
+        with suppress(NotAllowed):
             return self.client.send(
                 probe.method,
                 probe.target,
@@ -65,8 +65,7 @@ class Prober(RuleChecker):
                 expects_refusal=probe.is_wrong,
                 checker=partial(self._unexpected, probe),
             )
-        except NotAllowed:
-            return None
+        return None
 
     def run(self, probes: Probes) -> None:
         """Send probes, and report the results of comparing their responses."""
