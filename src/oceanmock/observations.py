@@ -17,9 +17,6 @@ from oceanmock.clock import SECOND
 
 SKEW: Final = 2 * SECOND
 """The largest difference between the clocks of two machines of a server."""
-LONGEST_WAIT: Final = 120 * SECOND
-"""The longest time from the end of the parts to that of the whole: the schedulers run once a second, that of
-ocp-express first a minute after its start (TaskCoordinator.java:58-59)."""
 FUTURE: Final = 60 * SECOND
 """The largest difference between the clocks of the server and of its database."""
 
@@ -240,44 +237,6 @@ class Sample(Observation):
     def key(self) -> tuple[str, str]:
         """Return kind and id."""
         return self.kind, self.id
-
-
-def is_same_end(before: Sample, now: Sample) -> bool:
-    """Return whether both show the same end, so that nothing happened in between."""
-    ended = before.is_terminal and now.is_terminal and before.state == now.state
-    return ended and before.end is not None and before.end == now.end
-
-
-def is_long_over(sample: Sample) -> bool:
-    """Return whether an item had ended so long before that nothing of it can come late."""
-    return sample.is_terminal and sample.end is not None and (sample.subject.at or 0) > sample.end + LONGEST_WAIT
-
-
-def view_rule(*samples: Sample) -> str:
-    """Return the rule that fails if views of one state differ."""
-    return "list.differs-from-detail" if any(sample.view == "list" for sample in samples) else "views.differ"
-
-
-def is_alike(one: Any, other: Any) -> bool:
-    """Return whether two values are equal; OCP's response to a submit has a user's name alone."""
-    for user, name in ((one, other), (other, one)):
-        if isinstance(user, dict) and isinstance(name, str):
-            return bool(user.get("name") == name)
-    return bool(plain(one) == plain(other))
-
-
-def plain(value: Any) -> Any:
-    """Return a value as it is compared.
-
-    Lists of ids have no order; an instant has several spellings; and of an object (a cluster, a user) only the id
-    counts, since its name may change.
-    """
-    if isinstance(value, dict):
-        return value.get("id", value)
-    if isinstance(value, list):
-        return sorted(value, key=repr)
-    at = instant(value)
-    return value if at is None else at
 
 
 @dataclass(frozen=True, slots=True)

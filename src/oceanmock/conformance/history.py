@@ -26,23 +26,7 @@ from oceanmock.clock import MILLISECOND, SECOND
 from oceanmock.conformance import TransitionCounts
 from oceanmock.conformance.checks import RULES
 from oceanmock.engine.machine import Labels, StateMachine, in_time, labels_of, moved, takers, without
-from oceanmock.observations import (
-    FUTURE,
-    LONGEST_WAIT,
-    SKEW,
-    ApiHistory,
-    Call,
-    Sample,
-    View,
-    id_text,
-    is_alike,
-    is_long_over,
-    is_same_end,
-    observations,
-    plain,
-    requested_operation,
-    view_rule,
-)
+from oceanmock.observations import FUTURE, SKEW, ApiHistory, Call, Sample, id_text, observations, requested_operation
 
 ItemKey = tuple[str, str]
 
@@ -50,6 +34,9 @@ ZONES: Final = 900 * SECOND, 14 * 3600 * SECOND
 """The smallest and the largest difference between two time zones; all are multiples of the first."""
 LONGEST_GAP: Final = SECOND
 """The time by which a request may seem to take longer for the server than for its client."""
+LONGEST_WAIT: Final = 120 * SECOND
+"""The longest time from the end of the parts to that of the whole: the schedulers run once a second, that of
+ocp-express first a minute after its start (TaskCoordinator.java:58-59)."""
 SET_BACK: Final = 60 * SECOND
 """The longest time by which a server's clock may be set back."""
 
@@ -120,9 +107,8 @@ class HistoryChecker(RuleChecker):
     def _samples(self, subject: Subject) -> list[Sample]:
         """Return a response's observations; a part has the task or dag of an earlier one."""
         items = list(observations(self._api, subject.id, subject.body)) if subject.status == 200 else []
-        view: View = "list" if items and items[0].path != "$.data" else "detail"
-        if view == "detail" and items and items[0].kind != self._api.root.name:
-            view = "part"
+        is_list = bool(items) and items[0].path != "$.data"
+        is_whole = bool(items) and items[0].kind == self._api.root.name
         return [
             Sample(
                 kind=item.kind,
@@ -134,7 +120,7 @@ class HistoryChecker(RuleChecker):
                 path=item.path,
                 raw=item.raw,
                 subject=subject,
-                view=view,
+                view="list" if is_list else "detail" if is_whole else "part",
                 calls=len(self._calls),
                 is_terminal=item.state in self._api.kind(item.kind).terminal_states,
                 end=instant(item.raw.get(self._api.end_key)),
@@ -457,3 +443,41 @@ def against(before: Sample, now: Sample, results: Iterable[CheckResult]) -> Iter
     for item in results:
         there = before.subject.exchange, before.path + item.path.removeprefix(now.path)
         yield item if item.passed else replace(item, earlier=there)
+
+
+def is_same_end(before: Sample, now: Sample) -> bool:
+    """Return whether both show the same end, so that nothing happened in between."""
+    ended = before.is_terminal and now.is_terminal and before.state == now.state
+    return ended and before.end is not None and before.end == now.end
+
+
+def is_long_over(sample: Sample) -> bool:
+    """Return whether an item had ended so long before that nothing of it can come late."""
+    return sample.is_terminal and sample.end is not None and (sample.subject.at or 0) > sample.end + LONGEST_WAIT
+
+
+def view_rule(*samples: Sample) -> str:
+    """Return the rule that fails if views of one state differ."""
+    return "list.differs-from-detail" if any(sample.view == "list" for sample in samples) else "views.differ"
+
+
+def is_alike(one: Any, other: Any) -> bool:
+    """Return whether two values are equal; OCP's response to a submit has a user's name alone."""
+    for user, name in ((one, other), (other, one)):
+        if isinstance(user, dict) and isinstance(name, str):
+            return bool(user.get("name") == name)
+    return bool(plain(one) == plain(other))
+
+
+def plain(value: Any) -> Any:
+    """Return a value as it is compared.
+
+    Lists of ids have no order; an instant has several spellings; and of an object (a cluster, a user) only the id
+    counts, since its name may change.
+    """
+    if isinstance(value, dict):
+        return value.get("id", value)
+    if isinstance(value, list):
+        return sorted(value, key=repr)
+    at = instant(value)
+    return value if at is None else at
