@@ -32,15 +32,7 @@ from oceanmock.clock import SECOND
 from oceanmock.conformance import NO_RESPONSE, Result, StoryStep, reports
 from oceanmock.conformance.checks import all_rules
 from oceanmock.errors import EnvironmentProblem, InputError
-from oceanmock.text import (
-    escape_command,
-    escape_unprintable,
-    first_few,
-    format_elapsed,
-    format_instant,
-    one_line,
-    plural,
-)
+from oceanmock.text import escape_command, escape_unprintable, first_few, format_instant, one_line
 
 REPORT_FORMAT: Final = 1
 SCHEMA: Final = Path(__file__).with_name("result.schema.json")
@@ -353,8 +345,7 @@ def _page() -> Template:
     loader = FileSystemLoader(Path(__file__).parent)
     settings: dict[str, Any] = {"undefined": StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
     environment = Environment(autoescape=True, finalize=cleaned, loader=loader, **settings)
-    environment.globals |= {"reports": reports, "version": __version__, "all_rules": all_rules}
-    environment.globals |= {"names_of": names_of, "format_elapsed": format_elapsed, "plural": plural}
+    environment.globals |= {"reports": reports, "version": __version__, "all_rules": all_rules, "names_of": names_of}
     environment.filters |= {"names_of": names_of, "server_name": reports.server_name, "spelled": escape_unprintable}
     environment.filters["status_name"] = reports.status_name
     environment.filters["answered"] = lambda finding: (finding.operation, finding.status or NO_RESPONSE)
