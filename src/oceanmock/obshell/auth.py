@@ -391,7 +391,7 @@ def _obproxy_task(agent: Agent, header: Header, now_s: int) -> ObshellError | No
     if not header.is_for_agent:
         return _with_agent_password("this route only support agent password")
     if agent.agent_password is None:
-        return _unauthorized("AgentPasswordNotInitialized", "Agent password is not initialized")
+        return _error("AgentPasswordNotInitialized", "Unauthorized: Agent password is not initialized")
     return _check_password(header, agent.agent_password, now_s, name="Agent")
 
 
@@ -411,7 +411,7 @@ def _by_identity(agent: Agent, header: Header, now_s: int) -> ObshellError | Non
             return _check_password(header, agent.agent_password, now_s, name="Agent") if has_own else None
         # A master refuses what a follower forwards by its token (type 2); this one has no followers.
         case "FOLLOWER" | "MASTER" if header.forward_type == 2:
-            return _unauthorized("IncorrectToken", "Incorrect token")
+            return _error("IncorrectToken", "Unauthorized: Incorrect token")
         case "FOLLOWER" if header.is_for_agent:
             why = "Header not found when auto-forwarding request to master"
             return ObshellError(500, "Request.Forward.Header.NotExist", why)
@@ -427,7 +427,7 @@ def _by_password(agent: Agent, header: Header, now_s: int) -> ObshellError | Non
         if agent.root_password is None:
             return None
         why = "Should use oceanbase_password to verify: agent password is not initialized"
-        return _unauthorized("WithOceanBasePassword", why)
+        return _error("WithOceanBasePassword", f"Unauthorized: {why}")
     if agent.root_password is None and agent.agent_password is not None:
         return _with_agent_password("oceanbase password is not initialized")
     return _check_password(header, agent.root_password or "", now_s, name="OceanBase")
@@ -437,7 +437,7 @@ def _check_password(header: Header, password: str | None, now_s: int, *, name: s
     """Compare a password, and the ts of one that is sent (secure/auth.go)."""
     expired = _timestamp(header, now_s) if header.auth else None
     if expired is None and header.auth != password:
-        return _unauthorized(f"Incorrect{name.capitalize()}Password", f"{name} password is incorrect")
+        return _error(f"Incorrect{name.capitalize()}Password", f"Unauthorized: {name} password is incorrect")
     return expired
 
 
@@ -446,16 +446,12 @@ def _timestamp(header: Header, now_s: int) -> ObshellError | None:
     try:
         expires_s = parse_int(header.ts)
     except Unreadable as why:
-        return _unauthorized("Timestamp.Invalid", f"Invalid timestamp: {header.ts}, err: {why}")
-    return _unauthorized("Expired", "Authentication expired") if now_s > expires_s else None
+        return _error("Timestamp.Invalid", f"Unauthorized: Invalid timestamp: {header.ts}, err: {why}")
+    return _error("Expired", "Unauthorized: Authentication expired") if now_s > expires_s else None
 
 
 def _with_agent_password(why: str) -> ObshellError:
-    return _unauthorized("WithAgentPassword", f"Should use agent_password to verify: {why}")
-
-
-def _unauthorized(tail: str, why: str) -> ObshellError:
-    return _error(tail, f"Unauthorized: {why}")
+    return _error("WithAgentPassword", f"Unauthorized: Should use agent_password to verify: {why}")
 
 
 def _error(tail: str, message: str) -> ObshellError:

@@ -140,11 +140,9 @@ def read_operator(request: Request, kind: Literal["Dag", "Node"]) -> dict[str, s
 
 def missing_fields(*fields: str) -> ObshellError:
     """Return the error of a body without required fields, each with the structs that it is in."""
-    parts = (
-        f"Key: '{field}' Error:Field validation for '{field.rpartition('.')[2]}' failed on the 'required' tag"
-        for field in fields
-    )
-    return error_of("Common.BindJsonFailed", why="\n".join(parts))
+    text = "Key: '{}' Error:Field validation for '{}' failed on the 'required' tag"
+    why = "\n".join(text.format(field, field.rpartition(".")[2]) for field in fields)
+    return error_of("Common.BindJsonFailed", why=why)
 
 
 def read_fields(request: Request, struct: str, structs: Structs) -> dict[str, Any]:
@@ -203,9 +201,7 @@ def dag_json(request: Request, view: DagView, *, details: bool) -> Json:
         "max_stage": len(dag.nodes),
         **({"maintenance_type": type_, "maintenance_key": key} if has_err_codes(request) else {}),
         **_status(dag, state),
-        "additional_data": _merged([_node_data(*pair) for pair in zip(dag.nodes, state.nodes, strict=True)])
-        if details
-        else None,
+        "additional_data": _merged([*map(_node_data, dag.nodes, state.nodes)]) if details else None,
         "nodes": [node_json(view, place, is_top=False) for place in places] if details else None,
     }
 
@@ -271,7 +267,6 @@ def _with_number(line: str, sub_task: SubTaskData) -> str:
 
 # What an agent says of itself and its cluster. Recorded of a SINGLE 4.5.0.0 (GET /api/v1/ob/info, agents/status and
 # observer/info); what a CLUSTER AGENT adds is read in ob/param/obcluster.go and bo/obcluster.go, its numbers made up.
-
 GIT_INFO: Final = dict.fromkeys(("branch", "commitId", "shortCommitId", "commitTime"), "")
 HOME: Final = "/home/admin/oceanbase"
 ZERO_TIME: Final = "0001-01-01T00:00:00Z"
@@ -318,9 +313,8 @@ def info_json(request: Request) -> Json:
 
 def all_status_json(request: Request) -> Json:
     dags = dags_of(request)
-    return {
-        authority(dags.agent_at(place)): status_json(request, place) for place in dags.cluster_of(place_of(request))
-    }
+    places = dags.cluster_of(place_of(request))
+    return {authority(dags.agent_at(place)): status_json(request, place) for place in places}
 
 
 def status_json(request: Request, place: int | None = None) -> Json:
@@ -398,7 +392,7 @@ def _time(dag: DagData, instant: int | None) -> str:
 
 
 def _node_data(node: NodeData, state: NodeState) -> Mapping[str, Any] | None:
-    return _merged([_data(*pair) for pair in zip(node.sub_tasks, state.sub_tasks, strict=True)])
+    return _merged([*map(_data, node.sub_tasks, state.sub_tasks)])
 
 
 def _data(sub_task: SubTaskData, state: SubTaskState) -> Mapping[str, Any] | None:

@@ -48,14 +48,10 @@ class Knowledge:
 
 _RECORDED_FLAGS: Final[Mapping[str, Mapping[str, str]]] = {
     "Initialize cluster": {
-        "Integrate config": "cancel retry rollback",
-        "Create observer workdir": "cancel retry rollback",
+        **dict.fromkeys(("Integrate config", "Create observer workdir"), "cancel retry rollback"),
         "Start observer": "cancel pass retry rollback",
-        "Cluster boostrap": "cancel retry rollback",
-        "Migrate table": "cancel retry rollback",
-        "Migrate data": "cancel retry rollback",
-        "Modify password": "retry rollback",
-        "Convert follower to cluster agent": "retry rollback",
+        **dict.fromkeys(("Cluster boostrap", "Migrate table", "Migrate data"), "cancel retry rollback"),
+        **dict.fromkeys(("Modify password", "Convert follower to cluster agent"), "retry rollback"),
         "Convert master to cluster agent": "retry rollback",
         "Synchronize agent from cluster": "cancel retry",
     },
@@ -238,7 +234,6 @@ def _object(exchange: Exchange) -> Mapping[str, Any]:
 
 
 def _addresses(node: Any) -> Iterator[tuple[str, int]]:
-    """Yield the address of every agent that an object or a list names."""
     if isinstance(node, Mapping) and isinstance(node.get("ip"), str) and isinstance(node.get("port"), int):
         yield node["ip"], node["port"]
     for child in node.values() if isinstance(node, Mapping) else node if isinstance(node, list) else ():

@@ -61,9 +61,7 @@ TEXTS: Final[Mapping[str, tuple[int, str]]] = {
     "Task.NotFound": (404, "Task not found: {why}"),
     "Task.GenericID.Invalid": (400, "{why}"),
     "Agent.OceanBase.NotHold": (500, "{outer}Agent is not holding OceanBase"),
-    # An error of Go itself, or one without a kind.
     "Common.Unexpected": (500, "Unexpected error: {why}"),
-    # A body that is unreadable or lacks its operator.
     "Common.BindJsonFailed": (400, "Bind JSON failed: {why}"),
     # An unreadable parameter, where its quirk is switched off.
     "Common.IllegalArgument": (400, "Illegal argument: {why}"),
@@ -74,7 +72,6 @@ TEXTS: Final[Mapping[str, tuple[int, str]]] = {
     ),
     # A login whose header has no keys (ob/agent/executor/session/login.go).
     "Request.AESKey.NotFound": (400, "AES key for encrypting session ID not found in HTTP headers"),
-    # A follower without a master.
     "Request.Forward.MasterAgent.NotFound": (500, "Master agent not found when auto-forwarding request to master"),
     "Agent.Identify.Unknown": (500, "Agent identify is unknown: {identity}"),
     # Refused submits (ob/agent/api, assets/i18n/error/en.json); the first three were recorded.
@@ -99,7 +96,6 @@ TEXTS: Final[Mapping[str, tuple[int, str]]] = {
         500,
         "{tenant} has already executed task {last}. '{id}: {name}' cannot be executed. Please submit a new request",
     ),
-    # An operator that a route does not know.
     "Task.Dag.Operator.NotSupport": (400, "Operator {operator} is not supported"),
     "Task.Node.Operator.NotSupport": (400, "Operator {operator} is not supported"),
     # Operators that a state or a flag does not allow (en.json:300-322).
