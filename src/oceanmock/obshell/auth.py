@@ -244,12 +244,9 @@ _STRUCTS: Final = {"secure.HttpHeader": _TEXTS | _OTHERS}
 
 
 def open_header(key: ServerKey, text: str, name: HeaderName = "X-OCS-Header") -> Header:
-    """Decrypt the value of a security header of a name. Raises ObshellError.
-
-    A longer one than the largest of ``MAX_HEADER_BLOCKS`` is refused; the real server has no such limit.
-    """
+    """Decrypt the value of a security header of a name. Raises ObshellError."""
     try:
-        if len(text) > 4 * ceil(MAX_HEADER_BLOCKS * key.private.key_size / 24):
+        if len(text) > 4 * ceil(MAX_HEADER_BLOCKS * key.private.key_size / 24):  # the real server has no such limit
             raise Unreadable(f"it has more than {MAX_HEADER_BLOCKS} RSA blocks, which is oceanmock's limit")
         fields = _read_blocks(key, base64_bytes(text.encode("utf-8", "surrogatepass")))
     except Unreadable as why:

@@ -383,10 +383,8 @@ def _status(dag: DagData, state: DagState | NodeState | SubTaskState) -> Json:
 
 
 def _time(dag: DagData, instant: int | None) -> str:
-    """Return a time in the agent's time zone, the epoch for one that is reset (ob/agent/service/task/dag.go:29).
-
-    OceanBase, which keeps a cluster's, has microseconds (SELECT NOW(6), convert.go:278-284).
-    """
+    """Return a time in the agent's time zone, the epoch for one that is reset (ob/agent/service/task/dag.go:29)."""
+    # OceanBase, which keeps a cluster's, has microseconds (SELECT NOW(6), convert.go:278-284).
     at = 0 if instant is None else dag.created + instant
     return format_instant(at - at % MICROSECOND if dag.store == CLUSTER else at, dag.owner.zone)
 
@@ -411,13 +409,10 @@ def _merged(several: Sequence[Mapping[str, Any] | None]) -> Mapping[str, Any] | 
 
 
 def _merge(one: Any, other: Any) -> Any:
-    """Return the later of two values; lists are joined, maps merged, null is ignored.
-
-    Raises ObshellError for two types, of which numbers are one: the server panics.
-    """
+    """Return the later of two values; lists are joined, maps merged, null is ignored. Raises ObshellError."""
     if one is None or other is None:
         return one if other is None else other
-    if len({float if type(value) is int else type(value) for value in (one, other)}) > 1:
+    if len({float if type(value) is int else type(value) for value in (one, other)}) > 1:  # numbers are one type
         raise panic()
     if isinstance(one, list):
         return one + other

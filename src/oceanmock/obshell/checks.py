@@ -370,13 +370,10 @@ class DagHistory(ApiHistory):
         self._facts: dict[str, Any] = {}
 
     def clock_of(self, subject: Subject) -> str | None:
-        """Return the agent's clock, or another's: a FOLLOWER forwards what it has authorized.
-
-        After a panic the timestamp is the server's start.
-        """
+        """Return the agent's clock, or another's: a FOLLOWER forwards what it has authorized."""
         is_guarded = subject.operation is not None and not subject.contract.is_open(subject.id)
         name = f"{super().clock_of(subject)} {is_guarded and subject.status == 200}"
-        return None if has_panicked(subject) else name
+        return None if has_panicked(subject) else name  # after a panic the timestamp is the server's start
 
     def log_lines(self, subject: Subject) -> list[Any] | None:
         rows = subject.data.get("contents") if subject.id == LOG and isinstance(subject.data, dict) else None
@@ -401,10 +398,7 @@ class DagHistory(ApiHistory):
     def results(
         self, subject: Subject, samples: Sequence[Sample], latest: Mapping[tuple[str, str], Sample]
     ) -> Iterator[CheckResult]:
-        """Check logs: they only grow, and each failed run adds its lines.
-
-        Other agents may add lines of the cluster's sub tasks late.
-        """
+        """Check logs: they only grow, and each failed run adds its lines, the cluster's perhaps late."""
         if subject.id in OWN_FACTS and subject.status == 200 and isinstance(subject.data, dict):
             yield from self._agent(subject.data)
         for sample in samples:

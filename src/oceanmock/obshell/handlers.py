@@ -99,13 +99,10 @@ class ServiceFactory:
         return lambda request: self._succeed(request, json_of(request))
 
     def key_of(self, request: Request) -> auth.ServerKey:
-        """Return the key of a request's store, for the agents at the position of the one that responds.
-
-        An agent that is upgraded replaces a short one (ob/agent/secure/crypto.go:115-155).
-        """
+        """Return the key of a request's store, for the agents at the position of the one that responds."""
         bits = auth.RSA_BITS if bodies.contract_of(request) >= api.LONG_KEYS_SINCE else auth.OLD_RSA_BITS
         place = place_of(request), bits
-        if place not in self._keys:
+        if place not in self._keys:  # an agent that is upgraded replaces a short one (secure/crypto.go:115-155)
             name = "obshell key {}, {} bits".format(*place)
             self._keys[place] = auth.read_key(request.sandbox.store.keep(name, partial(auth.make_private_key, bits)))
         return self._keys[place]
@@ -124,14 +121,12 @@ class ServiceFactory:
             request.body = auth.open_body(request.body, request.credentials.keys)
 
     def verify(self, request: Request) -> frozenset[str]:
-        """Check the credentials (middleware.go:724-814). Raises ObshellError.
-
-        A FOLLOWER forwards what comes from a client to its master, which checks the password (middleware.go:527-537).
-        """
+        """Check the credentials (middleware.go:724-814). Raises ObshellError."""
         header, dags, place = request.credentials, dags_of(request), place_of(request)
         is_obproxy = request.path.startswith(OBPROXY_PREFIX)
         is_obproxy_task = is_obproxy or request.path_values.get("id", "").startswith(("4", "5"))
         if dags.listens_on and dags.agent_at(place).identity == "FOLLOWER" and not is_obproxy_task:
+            # It forwards what comes from a client to its master, which checks the password (middleware.go:527-537).
             masters = (at for at in dags.cluster_of(place) if dags.agent_at(at).identity == "MASTER")
             request.place = next(masters, None)
             if request.place is None:

@@ -76,11 +76,7 @@ def lines_of(sub_task: SubTaskState, instant: int) -> Iterator[tuple[int, int, s
 
 
 def operate(history: History, operator: Operator, instant: int, node: int | None = None) -> History:
-    """Return the history that follows an operator on the dag, or the node at a position.
-
-    Raises IllegalOperator when the dag's state or a flag does not allow it; ValueError for an operator that has no such
-    route.
-    """
+    """Return the history after an operator on the dag, or a node. Raises IllegalOperator; ValueError for no route."""
     kind, routes = ("dag", tuple(_OPERATORS)) if node is None else ("node", ("PASS",))
     if operator not in routes:
         raise ValueError(f"{operator} is not an operation of a {kind}: {', '.join(routes)}")

@@ -254,11 +254,9 @@ def _headers(target: ProbeTarget) -> Iterator[Probe]:
 
 
 def _passwords(target: ProbeTarget) -> Iterator[Probe]:
-    """Yield one wrong password, an expired header, and a header sealed for another request.
-
-    A SINGLE agent checks no password, unless it has one of its own. With an empty password the time is not checked.
-    """
+    """Yield one wrong password, an expired header, and a header sealed for another request."""
     own = target.auth
+    # A SINGLE agent checks no password, unless it has one of its own.
     if not isinstance(own, Sealed) or target.identity in ("", "SINGLE", "FOLLOWER"):
         return
 
@@ -277,7 +275,7 @@ def _passwords(target: ProbeTarget) -> Iterator[Probe]:
         ("a header that has expired", late, ("Security.Authentication.Expired",)),
         ("a header of another request", elsewhere, ("Security.Authentication.Header.UriMismatch",)),
     ]
-    if not own.password:
+    if not own.password:  # then the time is not checked
         del attempts[1]
     path, rule = f"{TASK_PREFIX}/dag/unfinish", "auth.wrong-accepted"
     for what, auth, codes in attempts:

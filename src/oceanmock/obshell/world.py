@@ -63,10 +63,7 @@ class NodeData:
 
 @dataclass(frozen=True, slots=True)
 class DagData:
-    """The constant data of a dag, created at an instant in nanoseconds since the epoch.
-
-    ``owner`` is the agent that keeps it, or the one asked where OceanBase does, and ``place`` its position.
-    """
+    """The constant data of a dag, created at an instant; ``owner``, at ``place``, keeps it or was asked for it."""
 
     number: int
     owner: Agent
@@ -329,10 +326,7 @@ class Dags(World[DagKey, DagView]):
         return self.view(dag.key, at)
 
     def _check_operation(self, data: DagData, state: DagState, operation: Any, part: int | None) -> None:
-        """Take the lock that a failed dag has given back; PASS releases it, whoever has it.
-
-        Raises UnderMaintenance, or TaskExpired once another dag has maintained the tenant (status_maintainer.go).
-        """
+        """Take the lock that a failed dag has given back; PASS releases it. Raises UnderMaintenance, TaskExpired."""
         script, model = self._find(data.key)[1].script, data.model
         has_lock = machine.holds_lock(script, state) and data.key not in self._released
         if operation == "PASS" and part is None and model.maintenance != "none" and not has_lock:
@@ -345,6 +339,7 @@ class Dags(World[DagKey, DagView]):
             return
         self._check_lock(model, data.store)
         holder = self._last_holder.get(lock := (data.store, data.maintenance), data.key)
+        # Another dag has maintained the tenant since (status_maintainer.go).
         if model.scope == "cluster" and model.maintenance != "global" and holder != data.key:
             raise TaskExpired(data.maintenance[1], self._data[holder], data)
         self._last_holder[lock] = data.key
