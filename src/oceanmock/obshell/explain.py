@@ -19,8 +19,7 @@ from oceanmock.obshell import machine
 from oceanmock.obshell.agent import TenantLock
 from oceanmock.obshell.api import API, ClientOperator
 from oceanmock.obshell.bodies import authority
-from oceanmock.obshell.conformance import CONFORMANCE
-from oceanmock.obshell.scenario import Dag, Node, Scenario, SubTask, number_below
+from oceanmock.obshell.scenario import Dag, Node, Scenario, SubTask, id_of, number_below
 from oceanmock.obshell.states import DagState
 from oceanmock.report.explain import MAX_EXPLAINED, Event, Explainer, Offer, last_of
 from oceanmock.scenario.story import Actor
@@ -199,7 +198,7 @@ class DagExplainer(Explainer[DagState]):
     def picture(cls, scenario: Scenario, script: Dag, actor: Actor) -> tuple[str, Iterator[str], list[list[str]]]:
         agent, title = scenario.members[scenario.place_of(script)], f"dag {actor.name}"
         if script.id is not None:
-            title = f"dag {script.id} {actor.name}  {CONFORMANCE.own_id(script, (agent.ip, agent.port))}"
+            title = f"dag {script.id} {actor.name}  {id_of(script, script.id, ip=agent.ip, port=agent.port)}"
         if isinstance(script.maintenance, TenantLock):
             title += f"  maintenance of tenant {script.maintenance.tenant}"
         elif script.maintenance != "none":
