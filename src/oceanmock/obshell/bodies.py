@@ -7,9 +7,7 @@ structs, and each is always present: absent values are null.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
 from typing import Any, Final, Literal, TypeVar
 
@@ -17,7 +15,7 @@ import orjson
 
 from oceanmock.api import Json, Request
 from oceanmock.clock import MICROSECOND
-from oceanmock.errors import IllegalOperator, TaskExpired, UnderMaintenance
+from oceanmock.errors import UnderMaintenance
 from oceanmock.obshell import api
 from oceanmock.obshell.agent import Address, Agent, TenantLock
 from oceanmock.obshell.api import GenericId, QuirkName, Version, contract_version, parse_generic_id
@@ -160,24 +158,6 @@ def message_of(request: Request, error: ObshellError) -> str:
     is_chinese = re.fullmatch("zh([-_][A-Za-z0-9]+)*", tag, re.IGNORECASE) is not None
     is_translated = is_chinese and error.stage not in PANICS and has_err_codes(request)
     return in_chinese(error.message) if is_translated else error.message
-
-
-@contextmanager
-def operator_errors(view: DagView) -> Iterator[None]:
-    """Raise ObshellError for what the state of a dag, or a flag of its nodes, does not allow."""
-    try:
-        yield
-    except IllegalOperator as error:
-        if error.reason == "NoNodeFailed":
-            why = "failed to set dag rollback: no node failed"
-            raise replace(error_of("Common.Unexpected", why=why), old_message=f"Known error: {why}") from None
-        node = view.dag.nodes[error.node or 0]
-        raise error_of(f"Task.{error.reason}", node=node.name, number=node.number) from None
-    except UnderMaintenance as error:
-        raise under_maintenance(view.dag.model, view.dag.owner, error, "") from None
-    except TaskExpired as error:
-        last, id = (id_of(dag, dag.number) for dag in (error.last, error.dag))
-        raise error_of("Task.Expired", tenant=error.tenant, last=last, id=id, name=error.dag.name) from None
 
 
 def under_maintenance(dag: Dag, own: Address, error: UnderMaintenance, outer: str) -> ObshellError:

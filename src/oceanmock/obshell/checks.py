@@ -458,7 +458,6 @@ class DagHistory(ApiHistory):
         return is_run and bool(states) and states <= FINAL
 
     def is_refused_for_state(self, subject: Subject, before: Sample) -> bool:
-        """Return whether the errCode names the state."""
         return str(subject.error.get("errCode", "")).endswith(ABOUT_THE_STATE)
 
 

@@ -167,7 +167,6 @@ class ObshellTarget(TargetApi):
                 yield str(id.ip), id.port
 
     def equivalent_ids(self, id: str) -> set[str]:
-        """Return an id and its canonical form."""
         return {id, str(parsed_id(id) or id)}
 
     def knowledge(self, version: str, scenarios: Sequence[Any] | None = None) -> Knowledge:

@@ -151,7 +151,6 @@ class DagExplainer(Explainer[DagState]):
         return leading
 
     def holding(self, state: DagState, instant: int) -> Iterator[str]:
-        """Yield what is waited for, and the rules that explain it."""
         if state.state == "READY":
             yield "the scheduler's next tick takes it up"
         if state.state == "RUNNING":

@@ -19,7 +19,7 @@ from typing import Any, Final
 from oceanmock.api import JSON, ApiError, Handler, Request, Response, Service, stub_for, template_for, unknown_start
 from oceanmock.clock import MILLISECOND, SECOND, wall_now
 from oceanmock.engine.sandbox import Sandbox
-from oceanmock.errors import CallerError, NoSuchTask, UnderMaintenance, WrongIdentity
+from oceanmock.errors import CallerError, IllegalOperator, NoSuchTask, TaskExpired, UnderMaintenance, WrongIdentity
 from oceanmock.obshell import api, auth, bodies, errors, world
 from oceanmock.obshell.api import API, LOGIN_PATH, STATUS_PATH, Version, contract_version, parse_generic_id
 from oceanmock.obshell.bodies import agent_of, dag_json, dags_of, find, has_quirk, holds_oceanbase, place_of, read_id
@@ -210,11 +210,9 @@ class ServiceFactory:
         self._check_id(body_id or request.parameters["id"], view)
         match body["operator"].upper():
             case "ROLLBACK" | "RETRY" | "CANCEL" | "PASS" as operator:
-                with bodies.operator_errors(view):
-                    world.operate(request.sandbox, view.dag.key, operator)
+                return self._operate(request, view, operator)
             case _:
                 raise error_of("Task.Dag.Operator.NotSupport", operator=body["operator"])
-        return self._succeed(request)
 
     def operate_node(self, request: Request) -> Response:
         """Pass a node; the operator is checked first, an id in the body never (node.go:151)."""
@@ -226,8 +224,25 @@ class ServiceFactory:
         if owner not in (None, place_of(request)) and has_quirk(request, "forwarded-pass-loses-its-body"):
             bodies.read_operator(replace(request, body=b""), "Node")
         view, place = find(request, id, dags_of(request).view_node)
-        with bodies.operator_errors(view):
-            world.operate(request.sandbox, view.dag.key, "PASS", place)
+        return self._operate(request, view, "PASS", place)
+
+    def _operate(
+        self, request: Request, view: DagView, operator: api.ClientOperator, node: int | None = None
+    ) -> Response:
+        """Operate a dag, or its node at a position. Raises ObshellError where a state, a flag or a lock forbids it."""
+        try:
+            world.operate(request.sandbox, view.dag.key, operator, node)
+        except IllegalOperator as error:
+            if error.reason == "NoNodeFailed":
+                why = "failed to set dag rollback: no node failed"
+                raise replace(error_of("Common.Unexpected", why=why), old_message=f"Known error: {why}") from None
+            at = view.dag.nodes[error.node or 0]
+            raise error_of(f"Task.{error.reason}", node=at.name, number=at.number) from None
+        except UnderMaintenance as error:
+            raise bodies.under_maintenance(view.dag.model, view.dag.owner, error, "") from None
+        except TaskExpired as error:
+            last, id = (id_of(dag, dag.number) for dag in (error.last, error.dag))
+            raise error_of("Task.Expired", tenant=error.tenant, last=last, id=id, name=error.dag.name) from None
         return self._succeed(request)
 
     def _check_id(self, text: str, view: DagView) -> None:

@@ -348,7 +348,6 @@ class ObshellActor(Actor):
         return machine.start(script_of(script), rules_of(scenario.tick, phase - created, scenario.switches))
 
     def start(self, instant: int, others: Sequence[ObshellActor]) -> ObshellActor | Refusal:
-        """Return the dag started at an instant, if the agent's identity and locks allow it."""
         place, made = self.scenario.place_of(self.script), list[tuple[int, Identity]]()
         for other in others:
             makes, state = other.script.makes, machine.view_at(other.history, instant - other.created)
@@ -364,7 +363,6 @@ class ObshellActor(Actor):
     def operate(
         self, operation: str, part: PartPath, instant: int, others: Sequence[ObshellActor]
     ) -> ObshellActor | Refusal:
-        """Return the dag after an operator, if the state and the locks allow it."""
         after = super().operate(operation, part, instant, others)
         operator: Any = operation
         dag, script = machine.view_at(self.history, instant - self.created), self.history.script

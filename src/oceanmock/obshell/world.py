@@ -63,7 +63,7 @@ class NodeData:
 
 @dataclass(frozen=True, slots=True)
 class DagData:
-    """The constant data of a dag, created at an instant; ``owner``, at ``place``, keeps it or was asked for it."""
+    """The constant data of a dag, created at an instant; ``owner`` keeps it or, where OceanBase does, was asked."""
 
     number: int
     owner: Agent
@@ -71,11 +71,7 @@ class DagData:
     model: files.Dag
     nodes: tuple[NodeData, ...]
     created: int
-    place: int = 0
-
-    @property
-    def store(self) -> Store:
-        return _store_of(self.model, self.place)
+    store: Store = AGENT
 
     @property
     def key(self) -> DagKey:
@@ -414,7 +410,7 @@ class Dags(World[DagKey, DagView]):
                 )
         self._nodes.update(node_places)
         self._sub_tasks.update(sub_task_places)
-        dag = DagData(number, own, name, model, tuple(nodes), created, place)
+        dag = DagData(number, own, name, model, tuple(nodes), created, store)
         rules = files.rules_of(scenario.tick, self._first_tick + scenario.phase_of(place) - created, self.switches)
         self._add(key, dag, machine.start(files.script_of(model), rules))
         for kind, numbers in added.items():
