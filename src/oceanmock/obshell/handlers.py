@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from oceanmock.api import JSON, ApiError, Handler, Request, Response, Service, stub_for, template_for, unknown_start
 from oceanmock.clock import MILLISECOND, SECOND, wall_now
@@ -24,7 +24,7 @@ from oceanmock.obshell import api, auth, bodies, errors, world
 from oceanmock.obshell.api import API, LOGIN_PATH, STATUS_PATH, Version, contract_version, parse_generic_id
 from oceanmock.obshell.bodies import agent_of, dag_json, dags_of, find, has_quirk, holds_oceanbase, place_of, read_id
 from oceanmock.obshell.errors import error_of, not_found, not_holding, panic
-from oceanmock.obshell.submits import Call, call_at, is_needed, wrong_identity
+from oceanmock.obshell.submits import SubmitRules, is_needed, rules_at, wrong_identity
 from oceanmock.obshell.world import CLUSTER, Dags, DagView, Store, Template, id_of
 from oceanmock.scenario.stubs import Stub, StubRequest
 
@@ -253,8 +253,8 @@ class ServiceFactory:
     def fallback(self, request: Request) -> Handler | None:
         """Return what responds as a stub says, or checks a call and starts a template's dag. Raises CallerError."""
         templates = dags_of(request).templates_for(request.method, request.path)
-        call, other = call_at(request.method, request.path), self._others.get((request.method, request.path))
-        if not (templates or call or other or request.sandbox.find_stub(request)):
+        rules, other = rules_at(request.method, request.path), self._others.get((request.method, request.path))
+        if not (templates or rules or other or request.sandbox.find_stub(request)):
             return None
         self.verify(request)
         templates = [template for template in templates if template.model.agent in (None, place_of(request) + 1)]
@@ -263,7 +263,7 @@ class ServiceFactory:
             return stub
         if other is not None and not templates:
             return other
-        return partial(self._submit, call=call, templates=templates, why=stub)
+        return partial(self._submit, rules=rules, templates=templates, why=stub)
 
     def _stub(self, request: Request, refusals: Sequence[Stub] | None = None, null: str = "") -> Handler | str:
         item = partial(dag_json, request, details=True)
@@ -273,17 +273,21 @@ class ServiceFactory:
 
         return stub_for(request, envelope=envelope, item=item, time=partial(bodies.time_of, request), refusals=refusals)
 
-    def _submit(self, request: Request, *, call: Call | None, templates: Sequence[Template], why: str) -> Response:
+    def _submit(
+        self, request: Request, *, rules: SubmitRules | None, templates: Sequence[Template], why: str
+    ) -> Response:
         """Check a call, start the dag of the first template that fits, and return it. Raises ApiError, ObshellError."""
         asked, own = StubRequest.of(request), agent_of(request)
         template: Template | None = template_for(templates, asked.body or {})
-        if call is None and templates:
+        if rules is None and templates:
             bodies.read_fields(request, "param.Body", {"param.Body": {}})
-        elif call is not None and not is_needed(request, call, template.identities if template else call.identity):
-            return Response(204, b"", media_type=None)
+        if rules is not None:
+            identities = template.identities if template else rules.get("identity", ())
+            if not is_needed(request, rules, identities):
+                return Response(204, b"", media_type=None)
         if template is None:
             raise ApiError("unknown path", why) if why else unknown_start(templates, request)
-        null = call.null if call else "null"
+        null: Literal["", "null"] = "" if rules and rules.get("bare") else "null"
         refusal = self._stub(request, template.starts_on.refusals, null)
         if not isinstance(refusal, str):
             return refusal(request)

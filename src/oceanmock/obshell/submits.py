@@ -6,10 +6,11 @@ is recorded in tests/data/obshell/submits-single.json, else read in the code (gi
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final
 
 from oceanmock.api import Json, Request
 from oceanmock.obshell.agent import Address, Agent
@@ -19,46 +20,38 @@ from oceanmock.obshell.errors import ObshellError, error_of, not_holding
 from oceanmock.obshell.gojson import Structs
 from oceanmock.openapi import load_spec, path_matches, spec_path
 
-
-class Call(NamedTuple):
-    """A call beside the task routes: its path, and its checks in order."""
-
-    path: str
-    checks: Sequence[str]
-    identity: Sequence[str]
-    body: str
-    null: Literal["", "null"]
+SubmitRules = Mapping[str, Any]
+"""The ``x-submit`` of a call beside the task routes."""
 
 
-def call_at(method: str, path: str) -> Call | None:
-    matching = [call for call in _calls().get(method, ()) if path_matches(call.path, path)]
-    return min(matching, key=lambda call: "{" in call.path, default=None)
+def rules_at(method: str, path: str) -> SubmitRules | None:
+    """Return the rules of the call that a request is; None where the contract does not name it."""
+    matching = [(at, rules) for at, rules in _rules().get(method, ()) if path_matches(at, path)]
+    return min(matching, key=lambda pair: "{" in pair[0], default=(path, None))[1]
 
 
 @cache
-def _calls() -> Mapping[str, Sequence[Call]]:
-    spec, calls = load_spec(spec_path(API.name)), dict[str, list[Call]]()
-
-    stated = [(operation.method, operation.path, operation.definition["x-submit"]) for operation in API.submits]
-    stated += [(*line.split(), rules) for rules in spec["x-submit"]["beside"] for line in rules["calls"]]
-    for method, path, rules in stated:
-        null: Literal["", "null"] = "" if rules.get("bare") else "null"
-        call = Call(path, rules["checks"], rules.get("identity", ()), rules.get("struct", ""), null)
-        calls.setdefault(method, []).append(call)
-    return calls
+def _rules() -> Mapping[str, Sequence[tuple[str, SubmitRules]]]:
+    rules = defaultdict[str, list[tuple[str, SubmitRules]]](list)
+    for operation in API.submits:
+        rules[operation.method].append((operation.path, operation.definition["x-submit"]))
+    for item in load_spec(spec_path(API.name))["x-submit"]["beside"]:
+        for method, path in map(str.split, item["calls"]):
+            rules[method].append((path, item))
+    return rules
 
 
-def is_needed(request: Request, call: Call, identities: Sequence[str]) -> bool:  # noqa: PLR0912 (one for each check)
+def is_needed(request: Request, rules: SubmitRules, identities: Sequence[str]) -> bool:  # noqa: PLR0912 (one for each check)
     """Check a call in its handler's order, and return whether there is something to do. Raises ObshellError."""
     agent, body = agent_of(request), dict[str, Any]()
     tenant = request.path.rpartition("/tenant/")[2].partition("/")[0]
-    for entry in call.checks:
+    for entry in rules["checks"]:
         check, *nulls = entry.split(", ")
         null: Any = "".join(nulls)
         error = None
         match check:
             case "body":
-                body = _bind(request, call.body)
+                body = _bind(request, rules["struct"])
             case "initialized" if agent.identity == "CLUSTER AGENT" and identities and agent.identity not in identities:
                 error = error_of("OB.Cluster.AlreadyInitialized")
             case "identity" if identities and agent.identity not in identities:
