@@ -53,6 +53,8 @@ Encoded = tuple[int, Headers, bytes]
 """The status, the headers and the body of a response."""
 
 MAX_MESSAGE_LENGTH: Final = 1000
+MAX_ERROR_LENGTH: Final = 64 * 1024
+"""The length at which an error of the admin API is cut; it may quote the request."""
 CLOSE: Final = "oceanmock.close_connection"
 """The scope's key for a function that closes the connection, where the server offers one."""
 REPEAT: Final = "oceanmock.repeat"
@@ -343,6 +345,11 @@ def prefix_of(request: Request) -> str:
 def head_json(scenario: BaseScenario) -> Json:
     """Return what a scenario is about."""
     return {"name": scenario.name, "api": scenario.api, "summary": scenario.summary}
+
+
+def error_json(text: str) -> Json:
+    """Return an error, without what UTF-8 cannot encode."""
+    return {"error": shorten(text, MAX_ERROR_LENGTH).encode("utf-8", "backslashreplace").decode()}
 
 
 def fault_json(fault: FaultStatistics) -> Json:

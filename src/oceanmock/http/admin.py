@@ -34,15 +34,7 @@ from oceanmock.journal.entries import Query
 from oceanmock.library import read_fault
 from oceanmock.openapi import operations_of, spec_path
 from oceanmock.report import report_of, report_text
-from oceanmock.text import (
-    did_you_mean,
-    format_duration,
-    format_instant,
-    list_existing,
-    round_duration,
-    shorten,
-    suggest,
-)
+from oceanmock.text import did_you_mean, format_duration, format_instant, list_existing, round_duration, suggest
 
 if TYPE_CHECKING:
     from oceanmock.http.app import App
@@ -52,8 +44,6 @@ HEALTH_PATH: Final = f"{ADMIN_PREFIX}health"
 READY_PATH: Final = f"{ADMIN_PREFIX}ready"
 RESPONSE_HEADERS: Final[Headers] = ((b"x-oceanmock-version", __version__.encode()),)
 """By the version in every response a client recognizes oceanmock."""
-MAX_ERROR_LENGTH: Final = 64 * 1024
-"""The length at which an error is cut; it may quote the request."""
 MAX_LISTED_TASKS: Final = 10_000
 LARGE_BODY: Final = 2 * 1024
 LARGE_JOURNAL: Final = 256 * 1024
@@ -497,5 +487,4 @@ class AdminHandlers:
         else:
             status = next((status for status, kinds in STATUSES.items() if isinstance(error, kinds)), 500)
             text = str(error) if status < 500 else "oceanmock has made a mistake."
-        body = shorten(text, MAX_ERROR_LENGTH).encode("utf-8", "backslashreplace").decode()
-        return Response(status, {"error": body}, headers)
+        return Response(status, http.error_json(text), headers)
