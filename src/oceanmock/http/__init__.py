@@ -180,13 +180,9 @@ def check_is_own(request: Request) -> None:
     """
     hosts = [value.decode("latin-1") for name, value in request.headers if name == b"host"]
     origin = (request.header(b"origin") or b"").decode("latin-1")
-    try:
-        names = [urlsplit(f"//{host}").hostname or "" for host in hosts]
-    except ValueError:
-        names = []
     if request.client is not None and not is_loopback(request.client[0]):
         problem = f"Without a token only the server's own machine may do this, and not {request.client[0]}."
-    elif len(names) != 1 or not is_loopback(names[0]):
+    elif len(hosts) != 1 or not is_loopback(host_name(hosts[0])):
         host = shorten(", ".join(hosts), 200)
         problem = f"Without a token the Host must be localhost or an address such as 127.0.0.1, and not {host!r}."
     elif origin and origin != f"{request.scheme}://{hosts[0]}":
@@ -194,6 +190,14 @@ def check_is_own(request: Request) -> None:
     else:
         return
     raise ApiError("unauthenticated", f"{problem} Start the server with --admin-token-file to use it from elsewhere.")
+
+
+def host_name(host: str) -> str:
+    """Return the name or address in a Host header, or ""."""
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return ""
 
 
 def take_text_for_json(request: Request) -> None:

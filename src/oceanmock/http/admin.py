@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Final, TypeVar
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl
 
 import orjson
 
@@ -310,10 +310,7 @@ class AdminHandlers:
         urls = {"path": f"{server}{http.prefix_of(request)}/sandboxes/{sandbox.name}"}
         own_ports = self._own_ports() if own_ports is None else own_ports
         if sandbox.name in own_ports:
-            try:
-                name = urlsplit(server).hostname or "127.0.0.1"
-            except ValueError:
-                name = "127.0.0.1"
+            name = http.host_name(server and host) or "127.0.0.1"
             at = f"[{name}]" if ":" in name else name
             urls["port"] = f"{request.scheme}://{at}:{own_ports[sandbox.name]}"
             if self.app.is_replica:
