@@ -358,14 +358,10 @@ class Query:
                     actual = "" if (item := getattr(entry, name)) is None else str(item)
                 is_same = _IS_SAME.get(name, str.__eq__)
                 yield ComparedItem(name, str(value), actual, is_same(str(value), actual))
-        if self.since is not None:
-            yield ComparedItem(
-                "since", microseconds_text(self.since), microseconds_text(entry.at), entry.at >= self.since
-            )
-        if self.until is not None:
-            yield ComparedItem(
-                "until", microseconds_text(self.until), microseconds_text(entry.at), entry.at < self.until
-            )
+        for key, instant in (("since", self.since), ("until", self.until)):
+            if instant is not None:
+                holds = entry.at >= instant if key == "since" else entry.at < instant
+                yield ComparedItem(key, microseconds_text(instant), microseconds_text(entry.at), holds)
         if self.query is not None:
             yield from compare_pairs("query", self.query, parse_qsl(entry.query, keep_blank_values=True))
         if self.header is not None:
