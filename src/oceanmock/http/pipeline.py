@@ -110,9 +110,8 @@ def _compile(service: Service, routes: _Routes) -> list[str]:
     methods: dict[str, dict[str, _Compiled]] = defaultdict(dict)
     operations = operations_of(contract)
     for operation in operations:
-        built = contract.operation_cls.from_spec(
-            contract, path=operation.path, method=operation.method.lower(), resolver=resolver
-        )
+        method = operation.method.lower()
+        built = contract.operation_cls.from_spec(contract, path=operation.path, method=method, resolver=resolver)
         secured = SecurityOperation.from_operation(built, next_app=None, security_handler_factory=security)
         methods[operation.path][operation.method] = _Compiled(
             operation,
@@ -268,11 +267,8 @@ class Pipeline:
             return handler(request)
         if allowed:
             text = ", ".join(allowed)
-            raise ApiError(
-                "wrong method",
-                f"{request.path} does not answer {request.method[:20]}. Allowed: {text}.",
-                headers=[(b"allow", text.encode())],
-            )
+            problem = f"{request.path} does not answer {request.method[:20]}. Allowed: {text}."
+            raise ApiError("wrong method", problem, headers=[(b"allow", text.encode())])
         line, operations, name = f"{request.method} {request.path[:200]}", dict[str, str](), request.service.name
         parts = line.split("/")
         submits = (f"{each.method} {each.path}" for each in request.service.submits())

@@ -285,9 +285,8 @@ class RequestBody:
         media_type = content_type.strip().lower().decode("latin-1") or next(iter(self.schemas))
         schema = self.schemas.get(media_type)
         if schema is None:
-            raise ApiError(
-                "unsupported media type", f"The body is {media_type[:100]}; expected: {', '.join(self.schemas)}."
-            )
+            expected = ", ".join(self.schemas)
+            raise ApiError("unsupported media type", f"The body is {media_type[:100]}; expected: {expected}.")
         if not media_type.endswith("json"):
             return request.body
         try:
@@ -296,10 +295,9 @@ class RequestBody:
             raise ApiError("malformed body", f"The body is not JSON: {problem}.") from None
         level = [content]
         for _ in range(MAX_JSON_DEPTH + 1):
-            holders = [
-                node.values() if isinstance(node, dict) else node for node in level if isinstance(node, (dict, list))
-            ]
-            if not (level := [*chain.from_iterable(holders)]):
+            holders = [node for node in level if isinstance(node, (dict, list))]
+            level = [*chain.from_iterable(node.values() if isinstance(node, dict) else node for node in holders)]
+            if not level:
                 break
         else:
             raise ApiError("malformed body", f"The body is nested deeper than {MAX_JSON_DEPTH} levels.")

@@ -230,10 +230,8 @@ class Coverage:
 
     def standings(self, api: str) -> dict[Item, Standing]:
         """Return the standing of each item that counts, in order."""
-        existing = self._standings.get(api, {})
-        return {
-            item: existing.get(item, "never") for item, only in self._items[api].items() if not only or item in existing
-        }
+        existing, items = self._standings.get(api, {}), self._items[api].items()
+        return {item: existing.get(item, "never") for item, only in items if not only or item in existing}
 
     @property
     def missing(self) -> list[tuple[Item, Standing]]:
