@@ -351,6 +351,9 @@ class PartHandle:
     def __init__(self, owner: Admin | PartHandle, data: Json) -> None:
         self._owner: Final = owner
         self._id: Final = str(data["id"])
+        self._task: Final[tuple[Admin, str]] = owner._task if isinstance(owner, PartHandle) else (owner, self._id)
+        """The admin API of its sandbox, and the id of the task or dag that it belongs to."""
+        self._key: Final = (owner, self.API.name, self._id)
         self.number: Final[int] = data["number"]
         self.name: Final[str] = data["name"]
 
@@ -374,11 +377,6 @@ class PartHandle:
             admin.ask("POST", "/clock/next")
         return self
 
-    @property
-    def _task(self) -> tuple[Admin, str]:
-        """The admin API of its sandbox, and the id of the task or dag that it belongs to."""
-        return self._owner._task if isinstance(self._owner, PartHandle) else (self._owner, self._id)
-
     def _find(self, id_or_name: int | str) -> Json:
         what = next(kind.title for kind in self.API.kinds if kind.parent == self.KIND.name)
         return find(self.json()["parts"], id_or_name, what=what, where=f"in {self.KIND.title} {self.number}")
@@ -386,8 +384,9 @@ class PartHandle:
     def _assert(self, state: str, operation: str | None) -> None:
         self._check_state(state)
         data = self.json()
-        keys = ["state"] if operation is None else ["state", "operation"]
-        actual, expected = "/".join(data[key] for key in keys), state if operation is None else f"{state}/{operation}"
+        actual, expected = data["state"], state
+        if operation is not None:
+            actual, expected = f"{actual}/{data['operation']}", f"{expected}/{operation}"
         if actual != expected:
             self._fail(f"is {actual}, not {expected}.")
 
@@ -412,10 +411,6 @@ class PartHandle:
 
     def __hash__(self) -> int:
         return hash(self._key)
-
-    @property
-    def _key(self) -> tuple[object, ...]:
-        return self._owner, self.API.name, self._id
 
 
 class TaskHandle(PartHandle):

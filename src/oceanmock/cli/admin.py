@@ -310,13 +310,11 @@ def explain(task: str, *, admin: Admin, api: str | None, as_json: bool) -> None:
     if api is None and not apis:
         hint = list_existing(row["number"] for row in rows)
         raise NoAnswer(f"there is no task {task} in sandbox {admin.name!r}. {hint}")
-    api = api or apis.pop()
-    path = f"/tasks/{api}/{quote(task, safe='')}/explain"
+    path, width = f"/tasks/{api or apis.pop()}/{quote(task, safe='')}/explain", terminal_width()
     if as_json:
         print_json(admin.ask("GET", path, query={"format": "json"}))
     else:
-        width = terminal_width()
-        query = {"format": "text"} | ({"width": min(max(width, 40), 400)} if width else {})
+        query = {"format": "text", "width": min(max(width, 40), 400) if width else None}
         click.echo(admin.text(path, query=query).rstrip("\n"))
 
 
@@ -332,8 +330,7 @@ def journal(*, admin: Admin, follow: bool, clear: bool, as_json: bool, **filters
     pause, after = threading.Event(), 0
     with contextlib.suppress(KeyboardInterrupt):
         while output_problem() is None:
-            query = {**filters, "after": after, "limit": PAGE_SIZE}
-            page = admin.ask("GET", "/journal", query=query)
+            page = admin.ask("GET", "/journal", query={**filters, "after": after, "limit": PAGE_SIZE})
             for entry in page["entries"]:
                 print_json(entry) if as_json else click.echo(_line_of(entry))
             if not page["entries"]:
@@ -382,11 +379,9 @@ def verify(*, admin: Admin, body: str | None, then: tuple[str, ...], as_json: bo
     limits: Json = {key: query.pop(key) for key in ("times", "at_least", "at_most", "never") if key in query}
     if body is not None:
         query["body"] = _read_json("--body", body)
-    request = {"query": query, **limits}
-    if then:
-        later = [_read_json("--then", text) if text.startswith("{") else {"operation": text} for text in then]
-        request = {"in_order": [query, *later], **limits}
-    verdict = admin.ask("POST", "/journal/verify", request)
+    later = [_read_json("--then", text) if text.startswith("{") else {"operation": text} for text in then]
+    asked = {"in_order": [query, *later]} if later else {"query": query}
+    verdict = admin.ask("POST", "/journal/verify", asked | limits)
     print_json(verdict, indent=2) if as_json else click.echo(verdict["message"])
     if not verdict["holds"]:
         raise click.exceptions.Exit(1)

@@ -155,8 +155,7 @@ def terminal_width() -> int:
 
 def wrap(text: str, indent: int) -> str:
     """Return lines wrapped at words and continued at a column; without a width as they are. Long words stay whole."""
-    width = terminal_width()
-    if not width:
+    if not (width := terminal_width()):
         return text
     indent = indent if indent < width / 2 else 8
     return "\n".join(wrap_line(line, width=width, indent=indent) for line in text.split("\n"))
