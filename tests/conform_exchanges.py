@@ -17,6 +17,7 @@ import orjson
 
 from oceanmock.checks import Contract, Exchange
 from oceanmock.conformance import ApiName
+from oceanmock.http.validation import resolve
 from oceanmock.openapi import load_spec, operations_of, spec_path
 
 RECORDINGS: Final = Path(__file__).parent / "data" / "obshell"
@@ -76,10 +77,10 @@ def examples(api: ApiName) -> Iterator[Exchange]:
     """An exchange for each example that a contract has for an answer of an operation."""
     contract = CONTRACTS[api]
     for operation in operations_of(contract.spec):
-        for status, said in contract.definition_of(operation)["responses"].items():
-            for media in contract.resolved(said).get("content", {}).values():
+        for status, said in operation.definition["responses"].items():
+            for media in resolve(contract.spec, said).get("content", {}).values():
                 for each in media.get("examples", {}).values():
-                    yield _asking_for(contract.resolved(each)["value"], operation, int(status))
+                    yield _asking_for(resolve(contract.spec, each)["value"], operation, int(status))
 
 
 def _asking_for(value: Any, operation: Any, status: int) -> Exchange:

@@ -21,7 +21,7 @@ from urllib.parse import parse_qsl, unquote
 
 import orjson
 
-from oceanmock.openapi import Operation, Spec, find_operation, operations_at, operations_of
+from oceanmock.openapi import Spec, find_operation, operations_at, operations_of
 from oceanmock.text import parse_instant
 
 HeaderFields = tuple[tuple[str, str], ...]
@@ -286,23 +286,9 @@ class Contract:
         """Return whether only newer versions have this operation."""
         return any(entry.method == method for entry in operations_at(self._newer, path))
 
-    def definition_of(self, operation: Operation) -> Mapping[str, Any]:
-        """Return an operation's object in the contract."""
-        item: Mapping[str, Mapping[str, Any]] = self.spec["paths"][operation.path]
-        return item[operation.method.lower()]
-
-    def resolved(self, node: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Return the object that a reference stands for; any other object as it is."""
-        while "$ref" in node:
-            target: Any = self.spec
-            for part in node["$ref"].removeprefix("#/").split("/"):
-                target = target[part]
-            node = target
-        return node
-
     def is_open(self, operation: str) -> bool:
         """Return whether an operation needs no credentials."""
-        return not self.definition_of(self.operations[operation]).get("security", self.spec.get("security"))
+        return not self.operations[operation].definition.get("security", self.spec.get("security"))
 
 
 class Subject:

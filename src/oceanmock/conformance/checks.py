@@ -19,7 +19,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import islice
 from types import MappingProxyType
 from typing import Final
@@ -29,7 +29,7 @@ import orjson
 from oceanmock.apis import APIS, api_named
 from oceanmock.checks import Check, CheckResult, Contract, Rule, RuleChecker, Subject, check, instant, whole
 from oceanmock.conformance import ApiName, MissingResponse, Result, contract_for
-from oceanmock.http.validation import Schema, Shape
+from oceanmock.http.validation import Schema, Shape, resolve
 from oceanmock.observations import SKEW, Members, Required, TargetKind, observations
 from oceanmock.openapi import Operation
 
@@ -240,16 +240,15 @@ def _is_of_the_api(subject: Subject) -> bool:
 
 def headers(subject: Subject) -> Iterator[CheckResult]:
     """Check that a response has the contract's media type, and the headers that are required."""
-    contract, operation = subject.contract, subject.operation
-    responses = contract.definition_of(operation).get("responses", {}) if operation else {}
-    response = contract.resolved(responses.get(str(subject.status), {}))
+    spec, responses = subject.contract.spec, subject.operation.definition["responses"] if subject.operation else {}
+    response = resolve(spec, responses.get(str(subject.status), {}))
     if _is_of_the_api(subject):
         sent = (subject.exchange.header("content-type") or "").partition(";")[0].strip().lower()
         allowed = [name.lower() for name in response.get("content", {})] or ["application/json"]
         wrong = f"the answer is {sent or 'of no media type'}; it should be {' or '.join(allowed)}."
         yield check("content-type", sent in allowed, "header Content-Type", wrong)
     for name, header in response.get("headers", {}).items():
-        if contract.resolved(header).get("required"):
+        if resolve(spec, header).get("required"):
             there = subject.exchange.header(name) is not None
             wrong = f"the header {name} is missing; every {subject.status} has it."
             yield check("header.missing", there, f"header {name}", wrong)
@@ -391,13 +390,13 @@ def body(subject: Subject) -> Iterator[CheckResult]:
 @lru_cache(maxsize=256)
 def _compiled(contract: Contract, operation: str, status: str) -> tuple[Schema, Shape] | None:
     """Return the schema of a response, compiled, and its shape; None if the contract has no schema for it."""
-    responses = contract.definition_of(contract.operations[operation])["responses"]
-    content = contract.resolved(responses.get(status, {})).get("content", {})
+    responses = contract.operations[operation].definition["responses"]
+    content = resolve(contract.spec, responses.get(status, {})).get("content", {})
     schemas = (value.get("schema", {}) for media_type, value in content.items() if "json" in media_type)
     schema = next(schemas, None)
     if schema is None:
         return None
-    return _schema(orjson.dumps(schema), contract), Shape([schema], contract.resolved)
+    return _schema(orjson.dumps(schema), contract), Shape([schema], partial(resolve, contract.spec))
 
 
 @lru_cache(maxsize=256)  # operations share most of their responses
