@@ -176,13 +176,14 @@ class Sandbox:
                 self.store.release(self.name)
                 raise
             try:
-                is_appended = self._append(entry)
+                version = self.store.append(self.name, entry, expected_version=self._version)
             except StoreUnavailable:
                 self._version = -1  # the command was applied here, and perhaps to the store
                 with suppress(StoreUnavailable):
                     self.refresh()
                 raise
-            if is_appended:
+            if version is not None:
+                self._version = version
                 if isinstance(entry.command, Operate):
                     self._record(entry.at, entry.command)
                 return result
@@ -221,11 +222,6 @@ class Sandbox:
         for entry in changes.entries:
             self._apply(entry)
         self._version = changes.version
-
-    def _append(self, entry: LogEntry) -> bool:
-        version = self.store.append(self.name, entry, expected_version=self._version)
-        self._version = version or self._version
-        return version is not None
 
     def _record(self, at: int, command: Operate, refused: str = "") -> None:
         record = OperationRecord(at, command.operation, command.part, refused)

@@ -21,19 +21,8 @@ from weakref import WeakKeyDictionary
 
 import orjson
 
-from oceanmock.api import (
-    ApiError,
-    Fragment,
-    Handler,
-    Json,
-    Request,
-    Response,
-    Route,
-    Service,
-    stub_for,
-    template_for,
-    unknown_start,
-)
+from oceanmock import api as base
+from oceanmock.api import ApiError, Fragment, Handler, Json, Request, Response, Route, Service
 from oceanmock.clock import MILLISECOND, SECOND, wall_now
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.engine.world import PLACEHOLDER, Group
@@ -160,7 +149,7 @@ class ServiceFactory:
 
     def _stub(self, request: Request, refusals: Sequence[Stub] | None = None) -> Handler | str:
         item = partial(_task_json, form="full")
-        return stub_for(request, envelope=self._envelope, item=item, time=format_timestamp, refusals=refusals)
+        return base.stub_for(request, envelope=self._envelope, item=item, time=format_timestamp, refusals=refusals)
 
     def _other_response(self, request: Request) -> Response | None:
         path = request.path.removesuffix("/")
@@ -180,9 +169,9 @@ class ServiceFactory:
             body = orjson.loads(request.body) if request.body.strip() else None
         except orjson.JSONDecodeError as error:
             raise ApiError("malformed body", f"The body is not JSON: {error}.") from None
-        template: Template | None = template_for(templates, body)
+        template: Template | None = base.template_for(templates, body)
         if template is None:
-            raise ApiError("unknown path", why) if why and not templates else unknown_start(templates, request)
+            raise ApiError("unknown path", why) if why and not templates else base.unknown_start(templates, request)
         refusal = self._stub(request, template.starts_on.refusals)
         if not isinstance(refusal, str):
             return refusal(request)

@@ -17,30 +17,22 @@ from pydantic import Field, StrictBool, model_validator
 from pydantic.alias_generators import to_camel
 
 from oceanmock import clock
+from oceanmock import scenario as base
 from oceanmock.api import Json
 from oceanmock.errors import Issue, Loc
 from oceanmock.ocp import machine, states
 from oceanmock.ocp.api import API, ChangeId, SubtaskOperation, SubtaskStatus, TaskOperation, TaskStatus
 from oceanmock.scenario import (
-    MAX_ID,
-    MAX_OTHERS,
-    MAX_REFUSALS,
-    MAX_STORY_STEPS,
-    MAX_STUBS,
     BaseScenario,
     BaseStep,
     DurationText,
     Id,
-    Lines,
     Model,
     Name,
     NamedModel,
     OrOne,
     Reference,
-    Takes,
-    Timeout,
     Whole,
-    lines_of,
 )
 from oceanmock.scenario.document import Wording, contradiction, wrong_value
 from oceanmock.scenario.faults import MAX_FAULTS, Fault, OperationName
@@ -52,11 +44,11 @@ from oceanmock.text import suggest
 class Attempt(Model):
     """One run of a subtask."""
 
-    takes: Takes = Field(default=clock.SECOND, json_schema_extra={"default": "1s"})
+    takes: base.Takes = Field(default=clock.SECOND, json_schema_extra={"default": "1s"})
     """How long the run takes; `forever` for one that only its timeout or a cancel ends."""
     ends: states.Outcome | None = None
     """How it ends: SUCCESSFUL (the default) or FAILED."""
-    log: Lines = ()
+    log: base.Lines = ()
     """Its log: a text or a list of lines, spread evenly over the time it takes."""
 
 
@@ -104,7 +96,7 @@ class Subtask(NamedModel):
     a second and succeeds."""
     rollback: Attempts = (Attempt(),)
     """What each rollback of it does, in the same way."""
-    timeout: Timeout = Field(default=3600, json_schema_extra={"default": "1h"})
+    timeout: base.Timeout = Field(default=3600, json_schema_extra={"default": "1h"})
     """A run that takes longer fails then. `0s` leaves only the server's watchdog: the first tick
     after eleven seconds."""
     retries: Annotated[Whole, Field(ge=0, le=100)] = 0
@@ -115,7 +107,7 @@ class Subtask(NamedModel):
     """Whether the task can no longer be rolled back once this subtask has started."""
     executor: str | None = None
     """The address of the node that runs it."""
-    series_id: Annotated[Whole, Field(ge=0, le=MAX_ID)] | None = None
+    series_id: Annotated[Whole, Field(ge=0, le=base.MAX_ID)] | None = None
     """The API's seriesId, which is *not* the order of execution; its position, if left out."""
     parallel_idx: Annotated[Whole, Field(ge=-1)] = -1
     class_name: str | None = None
@@ -130,7 +122,7 @@ class OcpStartsOn(StartsOn):
     in_contents: StrictBool = False
     """Whether the response has the task in `data.contents`, as that of adding hosts has, and not as
     the `data` itself."""
-    refuses: Annotated[tuple[OcpRefusal, ...], Field(max_length=MAX_REFUSALS)] = ()
+    refuses: Annotated[tuple[OcpRefusal, ...], Field(max_length=base.MAX_REFUSALS)] = ()
     """Refusals of the request, in place of a start; the first whose condition holds is sent."""
 
 
@@ -169,7 +161,7 @@ class Task(Model):
     starts_on: OcpStartsOn | None = None
     """The request that starts it. Without one it is there from the start."""
     repeat: Repeat | None = None
-    concurrency: Annotated[Whole, Field(ge=1, le=MAX_ID)] | None = None
+    concurrency: Annotated[Whole, Field(ge=1, le=base.MAX_ID)] | None = None
     """How many subtasks may be READY or RUNNING at once; if left out, ten, but at the start all
     that need nothing else are READY, as in ocp-express (ReadyTaskWorker.java:176-191)."""
     prohibit_rollback: StrictBool = False
@@ -181,9 +173,9 @@ class Task(Model):
     tenant: Tenant | None = None
     host_id: Id | None = None
     executor: str | None = None
-    task_definition_id: Annotated[Whole, Field(ge=-1, le=MAX_ID)] = -1
+    task_definition_id: Annotated[Whole, Field(ge=-1, le=base.MAX_ID)] = -1
     """-1 for a task that no schedule started."""
-    others: Annotated[tuple[OtherCall, ...], Field(max_length=MAX_OTHERS)] = ()
+    others: Annotated[tuple[OtherCall, ...], Field(max_length=base.MAX_OTHERS)] = ()
     """Operations of other clients."""
 
     @model_validator(mode="after")
@@ -317,7 +309,7 @@ class OcpRefusal(StartRefusal):
 
     when: When | None = None
     """What must hold when the request comes; nothing, if left out."""
-    code: Annotated[Whole, Field(ge=0, le=MAX_ID)] = 0
+    code: Annotated[Whole, Field(ge=0, le=base.MAX_ID)] = 0
     """The error's code."""
 
 
@@ -334,10 +326,10 @@ class Scenario(BaseScenario):
     api: Literal["ocp"]
     switches: Switches = Switches()
     tasks: Annotated[tuple[Task, ...], Field(min_length=1)]
-    stubs: Annotated[tuple[OcpStub, ...], Field(max_length=MAX_STUBS)] = ()
+    stubs: Annotated[tuple[OcpStub, ...], Field(max_length=base.MAX_STUBS)] = ()
     faults: Annotated[tuple[OcpFault, ...], Field(max_length=MAX_FAULTS)] = ()
     """Injected faults; of those that apply to a request, the first one is injected."""
-    story: Annotated[tuple[Step, ...], Field(max_length=MAX_STORY_STEPS)] = ()
+    story: Annotated[tuple[Step, ...], Field(max_length=base.MAX_STORY_STEPS)] = ()
     """What a client can do with these tasks, simulated whenever the file is loaded."""
 
 
@@ -346,7 +338,7 @@ def script_of(task: Task) -> states.TaskScript:
     scripts = list[states.SubtaskScript]()
     for subtask, needs in zip(task.subtasks, upstreams_of(task), strict=True):
         attempts, rollbacks = [
-            tuple([states.RunScript(run.takes, run.ends or "SUCCESSFUL", lines_of(run.log)) for run in runs])
+            tuple([states.RunScript(run.takes, run.ends or "SUCCESSFUL", base.lines_of(run.log)) for run in runs])
             for runs in (subtask.attempts, subtask.rollback)
         ]
         limits = subtask.timeout, subtask.prohibit_rollback, subtask.retries
