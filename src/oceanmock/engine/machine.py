@@ -138,8 +138,7 @@ class Change(NamedTuple):
     """One transition that a part made, and its cause.
 
     ``cause`` is an operation such as ``task.RETRY``, and then ``target`` is the part that it was made on; otherwise
-    what the machine calls it (a tick, the end of a run). ``before`` is None at the start. The labels are the same where
-    an operation, or a dag's next stage, leaves them.
+    what the machine calls it (a tick, the end of a run). ``before`` is None at the start.
     """
 
     at: int

@@ -111,9 +111,7 @@ redis.call('ZADD', root .. 'sandboxes', version, name)
 lease(ARGV[5])
 return version
 """,
-    "names": """
-return redis.call('ZRANGE', root .. 'sandboxes', 0, -1)
-""",
+    "names": "return redis.call('ZRANGE', root .. 'sandboxes', 0, -1)",
     "journal": """
 if redis.call('HGET', head, 'base') ~= ARGV[2] then return 0 end
 local number = redis.call('HINCRBY', head, 'last', 1)
@@ -143,16 +141,10 @@ redis.call('SET', root .. 'ping', 1)
 return {redis.call('ZCARD', root .. 'sandboxes'), redis.call('GET', root .. 'journal-bytes') or 0, redis.call('TIME')}
 """,
 }
-_IF_EXISTS: Final = "if redis.call('EXISTS', head) == 0 then return false end"
+_IF_EXISTS: Final = "if redis.call('EXISTS', head) == 0 then return false end\n"
 _SANDBOX_SCRIPTS: Final = {
-    "renew": """
-lease(ARGV[2])
-return 1
-""",
-    "delete": """
-erase()
-return 1
-""",
+    "renew": "lease(ARGV[2]) return 1",
+    "delete": "erase() return 1",
     "read": """
 local has = redis.call('HMGET', head, 'version', 'base', 'last', 'dropped', 'bytes')
 if ARGV[3] ~= '' and not redis.call('SET', key('claim'), ARGV[3], 'NX', 'PX', 1000) then
@@ -179,10 +171,7 @@ redis.call('XADD', log, version .. '-0', 'a', ARGV[3], 'w', ARGV[4], 'c', ARGV[6
 redis.call('HSET', head, 'version', version, 'at', ARGV[3], 'wall', ARGV[4], 'moves', ARGV[5])
 return version
 """,
-    "release": """
-release(ARGV[2])
-return 1
-""",
+    "release": "release(ARGV[2]) return 1",
     "count": """
 if ARGV[3] == '0' then return redis.call('HGET', key('count'), ARGV[2]) or 0 end
 return redis.call('HINCRBY', key('count'), ARGV[2], ARGV[3])
@@ -206,9 +195,7 @@ if count > tonumber(ARGV[4]) then lines = string.sub(lines, string.find(lines, '
 redis.call('HSET', key('record'), ARGV[2], lines)
 return 1
 """,
-    "records": """
-return redis.call('HGET', key('record'), ARGV[2]) or ''
-""",
+    "records": "return redis.call('HGET', key('record'), ARGV[2]) or ''",
 }
 
 

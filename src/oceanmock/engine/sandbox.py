@@ -44,12 +44,11 @@ class FoundStub:
 
 
 class Sandbox:
-    """One sandbox of a store.
+    """One sandbox of a store, with some APIs (``oceanmock.api.Api``).
 
-    ``apis`` are the records of its APIs (``oceanmock.api.Api``). ``started`` is the instant at which its clock began.
-    ``server`` and ``pid`` are the host and process id that the APIs' responses show. ``generation`` counts the
-    specifications that it has had; ``base`` is the first version of the last one in the store, or of the sandbox that
-    this one is to replace.
+    ``started`` is the instant at which its clock began; ``server`` and ``pid`` are what the APIs' responses show.
+    ``generation`` counts the specifications that it has had; ``base`` is the first version of the last one in the
+    store, or of the sandbox that this one is to replace.
     """
 
     def __init__(

@@ -175,8 +175,8 @@ class World(ABC, Generic[Key, V]):
     """The tasks or dags of one API by their keys, each with its history.
 
     A subclass sets ``api``, the API's name; ``view_type``, which makes a view of the data, its state and the instant;
-    ``machine``, the module that operates; and ``switches``, the defaults. The data of a task or dag has its ``key`` and
-    the instant at which it was ``created``; a template's ``starts_on`` is the request that starts it.
+    ``machine``, the module that operates; and ``switches``, the defaults. Data have a ``key`` and the instant at which
+    they were ``created``; a template's ``starts_on`` is the request that starts it.
     """
 
     api: ClassVar[str]

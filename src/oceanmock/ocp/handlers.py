@@ -216,8 +216,8 @@ class ServiceFactory:
     def _envelope(request: Request, status: int) -> Json:
         """Return the keys of every response.
 
-        Its trace id is the caller's ``x-trace-id``, or 16 hex digits (TraceUtils.java:121-123). A request has one only
-        after authentication (TraceHandlerInterceptor). A 401 has no ``server`` (CustomAuthenticationEntryPoint).
+        Its trace id is the caller's ``x-trace-id``, or 16 hex digits (TraceUtils.java:121-123), but only after
+        authentication (TraceHandlerInterceptor). A 401 has no ``server`` (CustomAuthenticationEntryPoint).
         """
         now, trace = request.sandbox.clock.now(), (request.header(b"x-trace-id") or b"").decode("latin-1")
         if status in (401, 429):
@@ -364,9 +364,8 @@ def _log(view: TaskView, position: int, now: int) -> str:
     """Return the log of a subtask at an instant: a segment for each run so far.
 
     A segment is a separator, the run's lines, but for a scheduled task of the system (RunnerFactory.java:170-177), and
-    its final state in the words of the one public sample of a log. PENDING is final for ROLLBACK only
-    (SubtaskAccessor.java:96-97). The cancel of an interrupted run has a separator of its own
-    (RunningSubtaskWorker.java:82-92).
+    its final state, as in the one public sample. PENDING is final for ROLLBACK only (SubtaskAccessor.java:96-97). The
+    cancel of an interrupted run has a separator of its own (RunningSubtaskWorker.java:82-92).
     """
     task, lines = view.task, list[str]()
     for run in view.state.subtasks[position].runs:
