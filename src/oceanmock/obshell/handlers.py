@@ -54,7 +54,6 @@ class ServiceFactory:
         }
 
     def variant_of(self, sandbox: Sandbox) -> Version:
-        """Return the version of the contract of a sandbox's first agent."""
         return contract_version(sandbox.world(Dags).version_at(0))
 
     def service(self, variant: Version) -> Service:
@@ -299,7 +298,7 @@ class ServiceFactory:
         except UnderMaintenance as error:
             locked = bodies.under_maintenance(template.model, own, error, f"Create task '{name}' failed: ")
             raise replace(locked, null=null) from None
-        return self._succeed(request, dag_json(request, view, details=False))
+        return self._succeed(request, dag_json(request, view, details=False))  # agent_handler.go:116
 
     def list_dags(self, request: Request, *, store: Store, unfinished: bool = False) -> Response:
         """Return the dags of a store, the newest last; a cluster's only of its agents (dag.go:146-149)."""

@@ -42,7 +42,10 @@ def _rules() -> Mapping[str, Sequence[tuple[str, SubmitRules]]]:
 
 
 def is_needed(request: Request, rules: SubmitRules, identities: Sequence[str]) -> bool:  # noqa: PLR0912 (one for each check)
-    """Check a call in its handler's order, and return whether there is something to do. Raises ObshellError."""
+    """Check a call in its handler's order, and return whether there is something to do. Raises ObshellError.
+
+    ``identities`` are those that a scenario says may call; any, if none.
+    """
     agent, body = agent_of(request), dict[str, Any]()
     tenant = request.path.rpartition("/tenant/")[2].partition("/")[0]
     for entry in rules["checks"]:
