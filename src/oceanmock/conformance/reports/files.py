@@ -174,15 +174,11 @@ def render_junit(results: Sequence[Result]) -> str:
         suite = {"name": f"{result.api}.{name}", **_counts(cases), "time": _seconds(took)}
         element = ElementTree.SubElement(root, "testsuite", suite, timestamp=result.started.removesuffix("Z"))
         properties = ElementTree.SubElement(element, "properties")
-        for key, value in (
-            ("target", result.target),
-            ("version", result.version),
-            ("seed", str(result.seed)),
-            ("mode", reports.mode(result)),
-            ("command", result.command),
-            ("baselines", ", ".join(result.baselines)),
-            *(("not asked", f"{item.what}: {item.why}") for item in result.not_asked),
-        ):
+        values = [(name, str(value)) for name, value in _values(result, "target", "version", "seed").items()]
+        values += [("mode", reports.mode(result)), ("command", result.command)]
+        values += [("baselines", ", ".join(result.baselines))]
+        values += [("not asked", f"{item.what}: {item.why}") for item in result.not_asked]
+        for key, value in values:
             ElementTree.SubElement(properties, "property", name=key, value=reports.clean(value))
         element.extend(case.element(suite["name"]) for case in cases)
         if lines:
@@ -205,11 +201,10 @@ def _suites(result: Result) -> Iterator[tuple[str, list[Case], int, list[str]]]:
     yield "run", cases, 0, [*(f"change: {line}" for line in changes), *reports.left_lines(result)]
     outcomes = {"skipped": "skipped", "passed": "", "failed": "failure", "not reached": "skipped"}
     for story, steps in result.stories.items():
-        texts = [(f"{number}. {step.text}", step.detail or step.outcome) for number, step in enumerate(steps, 1)]
-        cases = [
-            Case(story, name, outcomes[step.outcome], message, step.detail, step.took)
-            for (name, message), step in zip(texts, steps, strict=True)
-        ]
+        cases = list[Case]()
+        for number, step in enumerate(steps, 1):
+            name, message = f"{number}. {step.text}", step.detail or step.outcome
+            cases.append(Case(story, name, outcomes[step.outcome], message, step.detail, step.took))
         yield "story", cases, sum(step.took for step in steps), []
 
 
