@@ -186,11 +186,6 @@ def mask_body(body: bytes) -> bytes:
     return body if masked == text else masked.encode("utf-8", "surrogateescape")
 
 
-def mask_text(text: str) -> str:
-    """Return a text without secrets: JSON, XML, a form, a multipart body, a URI, or prose that has any of them."""
-    return _mask(text, 0)
-
-
 def _may_have_secret(text: str) -> bool:
     """Return whether a text has a sign that follows names, and a part of a secret one or an unusual spelling."""
     if not ("=" in text or ":" in text or " " in text or "<" in text or "[" in text):
@@ -200,7 +195,8 @@ def _may_have_secret(text: str) -> bool:
     return any(hits) or (any(map(lower.__contains__, _ODD_STARTS)) and _ODD.search(text) is not None)
 
 
-def _mask(text: str, depth: int) -> str:
+def mask_text(text: str, depth: int = 0) -> str:
+    """Return a text of any format without secrets; ``depth`` counts the formats that it is within."""
     if not _may_have_secret(text):
         return text
     if depth < MAX_DEPTH:
@@ -209,13 +205,13 @@ def _mask(text: str, depth: int) -> str:
         if _FORM.fullmatch(text):
             return _mask_form(text, depth + 1)
         if "content-disposition:" in text.lower():
-            text = _FIELD.sub(lambda found: _masked_field(found, depth + 1), text)
+
+            def mask_field(found: re.Match[str]) -> str:
+                is_hidden = is_secret(found[2] or found[3] or "", found[4])
+                return found[1] + (MASK if is_hidden else mask_text(found[4], depth + 1))
+
+            text = _FIELD.sub(mask_field, text)
     return _mask_named(_UNNAMED.sub(lambda found: f"{''.join(filter(None, found.groups()))}{MASK}", text))
-
-
-def _masked_field(found: re.Match[str], depth: int) -> str:
-    head, content = found[1], found[4]
-    return head + (MASK if is_secret(found[2] or found[3] or "", content) else _mask(content, depth))
 
 
 def _mask_named(text: str) -> str:
@@ -261,7 +257,7 @@ def _mask_form(text: str, depth: int) -> str:
         plain = unquote_plus(text)
         if start and (is_secret(name, plain) or (has_secret and plain and _role(name[-MAX_NAME:]) == "value")):
             text = MASK
-        elif (masked := _mask(plain, depth + 1)) != plain:
+        elif (masked := mask_text(plain, depth + 1)) != plain:
             text = masked if plain == text else quote_plus(masked, "*:/?=@", errors="replace")
         parts.append(start + text)
     return "&".join(parts)
@@ -276,7 +272,7 @@ def _mask_json(text: str, depth: int) -> str | None:
         if isinstance(value, list) and not is_hidden:
             mask_lists([value])
             return value
-        plain = _mask(value, depth) if isinstance(value, str) else value
+        plain = mask_text(value, depth) if isinstance(value, str) else value
         is_masked |= is_hidden or plain != value
         return MASK if is_hidden else plain
 
