@@ -64,8 +64,7 @@ class _Compiled:
 
     def check_response(self, response: Encoded, made: Response | None = None) -> None:
         """Raise ApiError for a response that the contract forbids; ``made`` is the one that was encoded."""
-        fragment = made.fragment if made is not None else None
-        if problem := self.responses.problem(*response, made.body if made is not None else None, fragment):
+        if problem := self.responses.problem(response, made):
             raise ApiError("broken response", f"{self.operation.id} {response[0]}: {problem}")
 
 

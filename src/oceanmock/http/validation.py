@@ -17,9 +17,9 @@ from urllib.parse import parse_qs
 import orjson
 from jsonschema_rs import Draft4Validator
 
-from oceanmock.api import ApiError, ErrorKind, Fragment, Headers, Request
+from oceanmock.api import ApiError, ErrorKind, Fragment, Request, Response
 from oceanmock.errors import InputError
-from oceanmock.http import MAX_MESSAGE_LENGTH
+from oceanmock.http import MAX_MESSAGE_LENGTH, Encoded
 from oceanmock.openapi import Operation, Spec, load_spec, operations_of, spec_path
 from oceanmock.text import first_few, suggest
 
@@ -403,10 +403,9 @@ class ResponseRules:
             if status.isdigit()
         }
 
-    def problem(
-        self, status: int, headers: Headers, body: bytes, envelope: Any = None, fragment: Fragment | None = None
-    ) -> str:
-        """Return the first violation of the contract, or ""; ``envelope`` and ``fragment`` are what was encoded."""
+    def problem(self, response: Encoded, made: Response | None) -> str:
+        """Return the first violation of the contract, or ""; ``made`` is the response that was encoded."""
+        status, headers, body = response
         if status not in self._documented:
             return "" if status >= 400 else "the contract does not name this status"
         bodies, required = self._documented[status]
@@ -418,7 +417,7 @@ class ResponseRules:
         schema = bodies.get(media_type)
         if schema is None:
             return f"not a media type of {list(bodies)}" if bodies else ""
-        if fragment is not None and (problem := schema.problem_of(envelope, fragment)) is not None:
+        if made and made.fragment and (problem := schema.problem_of(made.body, made.fragment)) is not None:
             return problem
         value = body.decode() if media_type.startswith(b"text/") else orjson.loads(body)
         return "" if schema.accepts(value) else schema.problem(value)
