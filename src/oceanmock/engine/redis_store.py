@@ -367,15 +367,13 @@ class RedisStore:
         before = machine_now()
         reply = self._ask(lambda: self._scripts[script](keys=[PREFIX], args=[name, *args]))
         if script in ("read", "ping") and isinstance(reply, list):
-            self._set_clock(before, machine_now(), *map(int, reply[-1]))
+            # Take Redis's time, read in between, where it is more exact than the last one by now, or refutes it.
+            after, (seconds, micros) = machine_now(), map(int, reply[-1])
+            error = (after - before) // 2
+            offset = seconds * SECOND + micros * MICROSECOND - (before + error)
+            if error <= self.clock_error() or abs(offset - self._offset) > error + self.clock_error():
+                self._offset, self.skew, self._measured = offset, error, after
         return reply
-
-    def _set_clock(self, before: int, after: int, seconds: int, micros: int) -> None:
-        """Take Redis's time, read in between, where it is more exact than the last one by now, or refutes it."""
-        error = (after - before) // 2
-        offset = seconds * SECOND + micros * MICROSECOND - (before + error)
-        if error <= self.clock_error() or abs(offset - self._offset) > error + self.clock_error():
-            self._offset, self.skew, self._measured = offset, error, after
 
     def _ask(self, command: Callable[[], Any]) -> Any:
         """Return Redis's reply. Raises StoreUnavailable, at once where it did not respond just now."""

@@ -273,19 +273,19 @@ class World(ABC, Generic[Key, V]):
         """Return a history, as it goes without further requests. Raises NoSuchTask."""
         return self._find(key)[1]
 
-    def due(self, now: int, keys: Iterable[Key] | None = None) -> Iterator[int]:
+    def due(self, now: int, keys: Iterable[Any] | None = None) -> Iterator[int]:
         """Yield the next instant at which each task or dag, or some, change; of an unchanged group the first."""
 
-        def due_of(key: Any) -> int | None:
+        for key in self._data if keys is None else keys:
             if (group := self.group_of(key)) is not None:
-                return group.next_due(now, key - group.ids.start)
-            created = self._data[key].created
-            due = next_due(self._histories[key], now - created)
-            return None if due is None else int(created + due)
-
-        dues = map(due_of, self._data if keys is None else keys)
-        groups = (group.next_due(now) for group in self._groups if keys is None)
-        yield from (due for due in (*dues, *groups) if due is not None)
+                due = group.next_due(now, key - group.ids.start)
+            elif (due := next_due(self._histories[key], now - self._data[key].created)) is not None:
+                due += self._data[key].created
+            if due is not None:
+                yield due
+        for group in self._groups if keys is None else ():
+            if (due := group.next_due(now)) is not None:
+                yield due
 
     def ends(self) -> Iterator[int]:
         """Yield the last instant at which each task or dag, or a group, changes."""

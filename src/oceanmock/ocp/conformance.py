@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from decimal import Decimal
+from itertools import product
 from typing import Any, ClassVar, Final
 from urllib.parse import quote
 
@@ -94,10 +95,9 @@ class OcpTarget(TargetApi):
 
     def actions(self, task: Observation, id: str, *, is_mock: bool, knowledge: None = None) -> Iterator[WalkAction]:
         """Yield every operation of the contract, on the task and on each subtask."""
-        for part in (task, *task.parts):
-            for route in API.routes:
-                if route.changes == part.kind:
-                    yield _action(route, task, part, id, is_mock=is_mock)
+        for part, route in product((task, *task.parts), API.routes):
+            if route.changes == part.kind:
+                yield _action(route, task, part, id, is_mock=is_mock)
 
     def log_paths(self, before: Observation, after: Observation, id: str) -> Sequence[str]:
         """Return one log: of a subtask that has run again, rather than for the first time."""
@@ -117,7 +117,6 @@ CONFORMANCE: Final = OcpTarget()
 
 
 def _action(route: Route, task: Observation, part: Observation, id: str, *, is_mock: bool) -> WalkAction:
-    """Return an operation on the task, or on a subtask."""
     prohibits_rollback = bool(task.raw.get("prohibitRollback"))
     if part is task:
         what, state = f"{route.id} of the task, which is {task.words},", f"{task.words}/{prohibits_rollback}"
