@@ -284,7 +284,7 @@ class ServiceFactory:
             identities = template.identities if template else rules.get("identity", ())
             if not is_needed(request, rules, identities):
                 return Response(204, b"", media_type=None)
-        if template is None:
+        if template is None:  # where a real server would start a dag
             raise ApiError("unknown path", why) if why else unknown_start(templates, request)
         null: Literal["", "null"] = "" if rules and rules.get("bare") else "null"
         refusal = self._stub(request, template.starts_on.refusals, null)
@@ -301,7 +301,10 @@ class ServiceFactory:
         return self._succeed(request, dag_json(request, view, details=False))  # agent_handler.go:116
 
     def list_dags(self, request: Request, *, store: Store, unfinished: bool = False) -> Response:
-        """Return the dags of a store, the newest last; a cluster's only of its agents (dag.go:146-149)."""
+        """Return the dags of a store, the newest last; a cluster's only of its agents.
+
+        The server's error on another agent is not sent (dag.go:146-149), but before 4.3.1 it was.
+        """
         if store == "cluster" and not holds_oceanbase(request):
             if bodies.has_err_codes(request) and has_quirk(request, "refusal-is-never-sent"):
                 raise error_of("Common.Unexpected", why="ocsagent cannot build response body")
