@@ -3,10 +3,10 @@
 This pytest plugin makes uvicorn use a loop that measures its callbacks, which the steps of tasks are too, and
 measures the methods of the HTTP protocol, which uvloop calls by itself: a request that is dispatched, a repeated one,
 and what is written to the socket. It measures the CPU time of the thread, and allows more of it on a busy machine.
-Full passes of the garbage collector are left out, since the objects of the tests make them long, and so is what a
-process does once: it compiles contracts and models, imports modules, and reads a scenario of the library or the names
-of faker. It fails tests of the default run, and those that `-m` selects only with ``--watch-all``: some of them give
-a server all it may have to do.
+Passes of the garbage collector are left out, since the objects of the tests make them long, and so is what a process
+does once: it compiles contracts and models, imports modules, and reads a scenario of the library or the names of
+faker. It fails tests of the default run, and those that `-m` selects only with ``--watch-all``: some of them give a
+server all it may have to do.
 """
 
 from __future__ import annotations
@@ -69,10 +69,10 @@ def _cpu_ms() -> float:
 
 
 def _start_ms(now_ns: int) -> float:
-    """Return the CPU time of this thread that counts, measured at most a millisecond ago."""
+    """Return the CPU time of this thread, measured at most a millisecond ago."""
     if now_ns - getattr(_thread, "measured_ns", 0) > _SAMPLE_NS:
         _thread.measured_ns, _thread.measured_ms = now_ns, _cpu_ms()
-    start_ms: float = _thread.measured_ms - _excluded()
+    start_ms: float = _thread.measured_ms
     return start_ms
 
 
@@ -90,13 +90,12 @@ def _exclude(function: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
-def _exclude_collection(phase: str, info: dict[str, int]) -> None:
-    if info["generation"] < 2:
-        return
+def _exclude_collection(phase: str, _info: dict[str, int]) -> None:
     if phase == "start":
-        _thread.collection_began = _cpu_ms()
-    else:
-        _thread.excluded = _excluded() + _cpu_ms() - _thread.collection_began
+        _thread.collection_ns = _wall_ns()
+        _thread.collection_ms = _start_ms(_thread.collection_ns)
+    elif _wall_ns() - _thread.collection_ns > _SAMPLE_NS:  # a shorter one counts
+        _thread.excluded = _excluded() + _cpu_ms() - _thread.collection_ms
 
 
 def _slowness() -> float:
@@ -116,7 +115,7 @@ def _measured(function: Callable[..., Any]) -> Callable[..., Any]:
         if args and isinstance(args[0], _HttpProtocol) and not isinstance(args[0].loop, _Loop):
             return function(*args, **options)
         began_ns = _wall_ns()
-        began = _start_ms(began_ns)
+        began = _start_ms(began_ns) - _excluded()
         try:
             return function(*args, **options)
         finally:
