@@ -549,10 +549,12 @@ def test_what_cannot_be_written_or_sealed_is_an_exchange_too(ocp: Logged) -> Non
     client = client_to(ocp)
 
     headers = client.send("GET", TASK, headers={"X": "a\nb"})
-    sealing = client.send("GET", TASK, auth=unsealed)
+    sealing = client.send("POST", TASK, json={"a": 1}, auth=unsealed)
 
     assert headers.problem.startswith("it could not be sent: Invalid")
     assert sealing.problem == "it could not be sent: no key"
+    assert sealing.request_headers == (("Content-Type", "application/json"),)
+    assert sealing.request_body == b'{"a": 1}'
     assert ocp.log == []
 
 
@@ -598,7 +600,7 @@ def test_a_server_that_says_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize(
-    "head", [b"X-A: ", b"Content-Length: 100\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\n64\r\n"]
+    "head", [b"X-A: ", b"Content-Length: 100\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\n64\r\n", b"\r\n"]
 )
 def test_a_response_that_comes_byte_by_byte_is_given_up(head: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http_client, "READ_SECONDS", 0.1)
@@ -883,6 +885,15 @@ def test_no_secret_gets_into_anything_that_is_kept(echoing: Logged, auth: str) -
     assert secret.split()[-1] not in kept
     assert exchange.request_body == b'{"password":"***","a":1}'
     assert exchange.credentials == "own"
+
+
+def test_a_secret_that_begins_with_another_one_leaves_no_rest(ocp: Logged) -> None:
+    secrets = [HUSH + "x" * number for number in range(20)]
+    headers = {f"X-Token-{number}": secret for number, secret in enumerate(secrets)}
+
+    exchange = client_to(ocp).send("GET", f"{TASKS}?name={secrets[-1]}", headers=headers)
+
+    assert exchange.target == f"{TASKS}?name=***"
 
 
 def test_a_password_that_is_the_users_name_is_no_secret(ocp: Logged) -> None:

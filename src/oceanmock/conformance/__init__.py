@@ -1,7 +1,7 @@
 """Check a server against its API's contract, and its tasks against their state machines.
 
-Here are the values of a run: its options, what they let it send, its result, and the events while it runs. Nothing here
-sends, checks or prints. Spans are nanoseconds.
+Here are the values of a run: its options, what they let it send, its result, the events while it runs, and what of an
+exchange is secret. Nothing here sends, checks or prints. Spans are nanoseconds.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from oceanmock.checks import CheckResult, Contract, Exchange, HeaderFields, Phas
 from oceanmock.clock import SECOND
 from oceanmock.errors import EnvironmentProblem, OceanmockError
 from oceanmock.masking import MASK, is_secret, mask_body, mask_headers, mask_query, mask_text
-from oceanmock.observations import items_in_response, requested_operation
+from oceanmock.observations import Observation, items_in_response, requested_operation
 from oceanmock.openapi import Operation, Spec, operations_at
 
 if TYPE_CHECKING:
@@ -326,10 +326,9 @@ class Guard:
         parts = set[tuple[str, str]]()
         for item in items_in_response(self._api, exchange):
             self._shown.add((item.kind, item.id))
-            waiting = [i for i in (item, *item.parts) if i.state not in self._api.kind(i.kind).terminal_states]
             if item.kind != self._api.root.name:
                 parts.add((item.kind, item.id))
-            elif any(i.operation == self._before_it for i in waiting):  # also if that has failed, and something runs
+            elif any(map(self._is_before_harm, (item, *item.parts))):
                 self._exposed.add(item.id)
             elif item.parts:  # else a part of it may still be
                 self._exposed.discard(item.id)
@@ -339,6 +338,10 @@ class Guard:
             self._exposed.update(id for _, id in ids)
         if self._writes and ids and all(self._may_change(kind, id) for kind, id in ids):
             self._ids |= parts
+
+    def _is_before_harm(self, item: Observation) -> bool:
+        """Return whether an item has yet to be rolled back, also if that has failed, and something else runs."""
+        return item.operation == self._before_it and item.state not in self._api.kind(item.kind).terminal_states
 
     def _requested(self, operation: Operation | None, body: bytes) -> str:
         """Return the requested operation, such as ``dag.CANCEL``, or ""."""
@@ -407,9 +410,10 @@ def masked(exchange: Exchange, secrets: frozenset[str] = frozenset()) -> Exchang
 
 
 def _hide(text: Any, secrets: Iterable[str]) -> Any:
-    """Return a text, or bytes, with every secret masked."""
-    for secret in secrets:
-        if len(secret) >= MIN_SECRET:
-            is_bytes = isinstance(text, bytes)
-            text = text.replace(*((s.encode() if is_bytes else s) for s in (secret, MASK)))
+    """Return a text, or bytes, with every secret masked; the longest first, as one may be a part of another."""
+    for secret in sorted(secrets, key=len, reverse=True):
+        if len(secret) >= MIN_SECRET and isinstance(text, bytes):
+            text = text.replace(secret.encode(), MASK.encode())
+        elif len(secret) >= MIN_SECRET:
+            text = text.replace(secret, MASK)
     return text

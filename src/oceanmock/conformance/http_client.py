@@ -4,8 +4,8 @@ Before a byte leaves, the guard is asked; nothing goes to another host, faster t
 timeout; a request refused with 429 is sent again after the delay that the response states. A read that the server cuts
 off on a connection kept alive is sent once more on a new one (RFC 9112, 9.3.1), where every write goes at once. A
 redirect is a response. Bodies are read as UTF-8, whatever their encoding, and until a deadline: a timeout of a socket
-is for each read alone, so a server that sends byte by byte never reaches it. No proxy, .netrc or cookie is used: a
-request without credentials would carry them.
+is for each read alone, so a server that sends byte by byte never reaches it. The environment decides nothing: no
+proxies, no .netrc; cookies are not kept, or a request without credentials would carry them.
 
 Every exchange is masked, counted, given to the checkers and announced to the listener. A finding is announced once,
 with a command that reproduces it. Before a new one in the response to a GET is announced, the request is sent again on
@@ -77,9 +77,7 @@ MAX_DEPTH: Final = 100
 """The levels of nesting of a response; every library that reads one is recursive."""
 NO_BRACKETS: Final = re.compile(rb'"(?:[^"\\]|\\.)*+"?|[^"\[\]{}]+', re.DOTALL)
 """The strings of a JSON text, and all other bytes but brackets."""
-CHARSET: Final = re.compile(
-    r"charset=\"?((?:big5|cp|euc|gb|iso|latin|shift|us|utf|windows)[a-z0-9_:-]*)", re.IGNORECASE
-)
+CHARSET: Final = re.compile(r'(?i)charset="?((?:big5|cp|euc|gb|iso|latin|shift|us|utf|windows)[a-z0-9_:-]*)')
 """The charset in a Content-Type, if it is one in which texts are sent."""
 MAX_RESPONSE_BYTES: Final = 64 * 2**20
 MAX_TOTAL_DELAY: Final = 120 * SECOND
@@ -123,8 +121,10 @@ class HttpClient:
         self._finding_keys: Final[set[Any]] = set()
         self._secrets: Final = secrets_of(target.auth) | secrets_of(target.read_only_auth)
         self._listen, self._now, self._sleep = listen, now, sleep
-        self._began, self._next_at, self._remaining_delay = now(), 0, MAX_TOTAL_DELAY
-        self._is_kept_alive, self.is_bounded = False, True
+        self._began = now()
+        self._next_at, self._remaining_delay = 0, MAX_TOTAL_DELAY
+        self._is_kept_alive = False
+        self.is_bounded = True
         self._lock: Final = RLock()
 
     @contextmanager
@@ -154,8 +154,11 @@ class HttpClient:
         ``target`` is path and query. ``auth`` is the run's own credentials by default. ``checker`` checks the response
         to this request alone.
         """
-        url = self.target.url + target
-        request: Any = requests.Request(method, url, headers=dict(headers or {}), data=body, json=json)
+        sent_headers = dict(headers or {})
+        if json is not None:
+            body = json_.dumps(json).encode()
+            sent_headers.setdefault("Content-Type", "application/json")
+        request: Any = requests.Request(method, self.target.url + target, headers=sent_headers, data=body)
         with self.during(self.phase, expects_refusal=expects_refusal or self._expects_refusal):
             try:
                 signed: Any = self.session.prepare_request(request)
@@ -164,7 +167,7 @@ class HttpClient:
             except NotAllowed:
                 raise
             except (requests.RequestException, OceanmockError, ValueError) as why:
-                request.plain_body = body or (b"" if json is None else json_.dumps(json).encode())
+                request.plain_body = body or b""
                 problem = requests.RequestException(f"it could not be sent: {why}")
                 exchange = self._record(request, target, problem, times=(wall_now(), 0))
                 self.found(*chain(*self._findings(exchange, checker)))
@@ -186,10 +189,7 @@ class HttpClient:
         return f"--max-time {format_duration(options.max_time)}" if is_late else ""
 
     def carry(self, request: Any, checker: Checker = lambda _: ()) -> tuple[Exchange, Reply]:
-        """Send a request if it is allowed, again if it came too soon or broke a rule; return its last outcome.
-
-        Raises NotAllowed, BoundReached.
-        """
+        """Send a request, again after 429 or a finding, and return the last. Raises NotAllowed, BoundReached."""
         url = str(request.url).partition("#")[0]
         if not url.startswith(f"{self.target.url}/"):
             raise NotAllowed(f"{request.method} {url} was not sent: it does not go to the target.")
@@ -208,16 +208,17 @@ class HttpClient:
             while True:
                 exchange, outcome = self._confirmed(request, target, checker, once=request.method != "GET" or may_harm)
                 if exchange.status is None and may_harm:
-                    self.guard.spared, api = self.target.spared, api_named(self.target.api)
+                    self.guard.spared = self.target.spared
+                    api = api_named(self.target.api)
                     rule = api.checks.OWN_RULES[api.conformance.spared_rule]
                     why = f"it is not answered; {self.target.spared}"
-                    self.found(CheckResult(rule.id, "$", why, exchange.operation, None, rule.source, exchange))
+                    result = CheckResult(rule.id, "$", why, exchange.operation, source=rule.source, exchange=exchange)
+                    self.found(result)
                 if exchange.status != HTTPStatus.TOO_MANY_REQUESTS:
                     return exchange, outcome
                 # openapi/ocp.yaml has RateLimit-Reset; without a delay it is a second
                 text = exchange.header("Retry-After") or exchange.header("RateLimit-Reset") or ""
-                is_delay = re.fullmatch("[0-9]{1,4}", text)
-                delay = max(int(text), 1) * SECOND if is_delay else SECOND
+                delay = max(int(text) if re.fullmatch("[0-9]{1,4}", text) else 1, 1) * SECOND
                 if delay > self._remaining_delay:
                     return exchange, outcome
                 self._remaining_delay -= delay
@@ -228,8 +229,7 @@ class HttpClient:
         exchange, outcome = self._once(request, target)
         single, compared = self._findings(exchange, checker)
         is_late = exchange.status is None and exchange.took >= self.read_seconds * SECOND
-        is_bound = self.is_bounded and bool(self.bound)
-        if once or is_late or is_bound or all(item.key in self._finding_keys for item in single):
+        if once or is_late or (self.is_bounded and self.bound) or all(i.key in self._finding_keys for i in single):
             self.found(*single, *compared)
             return exchange, outcome
         self._renew()
@@ -249,10 +249,10 @@ class HttpClient:
 
     def _findings(self, exchange: Exchange, *checkers: Checker) -> tuple[list[CheckResult], list[CheckResult]]:
         """Return what the checkers find in an exchange by itself, and by comparing it with earlier ones."""
-        findings = list[CheckResult](), list[CheckResult]()
+        single, compared = list[CheckResult](), list[CheckResult]()
         for item in (*self.checkers, *checkers):
-            findings[getattr(item, "compares", False)].extend(item(exchange))
-        return findings
+            (compared if getattr(item, "compares", False) else single).extend(item(exchange))
+        return single, compared
 
     def _once(self, request: Any, target: str) -> tuple[Exchange, Reply]:
         """Send an allowed request, and record its outcome."""
@@ -279,7 +279,7 @@ class HttpClient:
 
     def _outcome(self, request: Any) -> Reply:
         """Return the complete response to a request, or why there is none."""
-        timeout = min(CONNECT_SECONDS, self.read_seconds), self.read_seconds
+        timeout = (min(CONNECT_SECONDS, self.read_seconds), self.read_seconds)
         options: dict[str, Any] = {"timeout": timeout, "verify": self.target.verify, "proxies": {}}
         try:
             with warnings.catch_warnings():
@@ -348,13 +348,11 @@ class HttpClient:
         """Keep and announce findings whose keys are new."""
         with self._lock:
             for finding in findings:
-                if finding.key in self._finding_keys:
-                    continue
-                self._finding_keys.add(finding.key)
-                if finding.exchange is not None and not finding.curl:
-                    finding = replace(finding, curl=curl_of(finding.exchange, self.target))  # noqa: PLW2901
-                self.findings.append(finding)
-                self._listen(finding)
+                if finding.key not in self._finding_keys:
+                    self._finding_keys.add(finding.key)
+                    curl = finding.curl or (curl_of(finding.exchange, self.target) if finding.exchange else "")
+                    self.findings.append(replace(finding, curl=curl))
+                    self._listen(self.findings[-1])
 
 
 class _Session(requests.Session):
@@ -442,9 +440,11 @@ def _read(response: Any) -> None:
         response.close()
         raise
     content = bytes(read)
-    stated, encoding = CHARSET.search(response.headers.get("Content-Type", "")), json_.detect_encoding(content)
+    encoding: str = json_.detect_encoding(content)
+    if encoding == "utf-8" and (stated := CHARSET.search(response.headers.get("Content-Type", ""))):
+        encoding = stated[1]
     with suppress(LookupError, ValueError):  # it does not have its charset, and stays as it is
-        content = content.decode((stated[1] if stated else encoding) if encoding == "utf-8" else encoding).encode()
+        content = content.decode(encoding).encode()
     if content.count(b"[") + content.count(b"{") > MAX_DEPTH:
         depths = accumulate(1 if bracket in b"[{" else -1 for bracket in NO_BRACKETS.sub(b"", content))
         if max(depths, default=0) > MAX_DEPTH:
