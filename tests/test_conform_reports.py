@@ -26,7 +26,6 @@ from oceanmock.conformance.baseline import Known
 from oceanmock.conformance.reports import diagrams_of
 from oceanmock.conformance.reports.files import (
     RENDERERS,
-    SCHEMA,
     check_writable,
     render_html,
     render_json,
@@ -368,7 +367,7 @@ def test_a_clean_run_has_no_failure() -> None:
 
 
 def schema() -> Any:
-    return json.loads(SCHEMA.read_text(encoding="utf-8"))
+    return json.loads(Path(reports.__file__).with_name("result.schema.json").read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize(

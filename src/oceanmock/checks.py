@@ -349,6 +349,7 @@ class Subject:
 
     @cached_property
     def request_json(self) -> Mapping[str, Any]:
+        """Return ``fields_of`` the request's body."""
         return fields_of(self.exchange.request_body)
 
 

@@ -50,11 +50,12 @@ class Observation:
 
     @property
     def label(self) -> tuple[str, str]:
-        """Return state and operation; ``words`` are both as the transition tables write them."""
+        """Return state and operation."""
         return self.state, self.operation
 
     @property
     def words(self) -> str:
+        """Return state and operation, as the transition tables write them."""
         return f"{self.state}/{self.operation}" if self.operation else self.state
 
 

@@ -206,7 +206,8 @@ def _read(document: Document, name: str) -> Baseline:
     except ValidationError as refused:
         issues += [_issue(error, document) for error in refused.errors()]
     if not any(issue.loc[:1] == ("api",) for issue in issues) and "api" in data:
-        names, entries = [item.id for item in operations_of(api_named(data["api"]).spec)], data.get("known")
+        names = [item.id for item in operations_of(api_named(data["api"]).spec)]
+        entries = data.get("known")
         for place, entry in enumerate(entries if isinstance(entries, list) else ()):
             operation = entry.get("operation") if isinstance(entry, dict) else None
             if isinstance(operation, str) and operation not in (ANY, "", *names):

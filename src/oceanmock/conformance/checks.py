@@ -240,7 +240,8 @@ def _is_of_the_api(subject: Subject) -> bool:
 
 def headers(subject: Subject) -> Iterator[CheckResult]:
     """Check that a response has the contract's media type, and the headers that are required."""
-    spec, responses = subject.contract.spec, subject.operation.definition["responses"] if subject.operation else {}
+    spec = subject.contract.spec
+    responses = subject.operation.definition["responses"] if subject.operation else {}
     response = resolve(spec, responses.get(str(subject.status), {}))
     if _is_of_the_api(subject):
         sent = (subject.exchange.header("content-type") or "").partition(";")[0].strip().lower()

@@ -108,7 +108,8 @@ Ids = Mapping[str, str | int]
 
 def _existing_ids(client: HttpClient, items: Sequence[Observation]) -> Mapping[str, Sequence[Ids]]:
     """Return the ids that may be put into each operation: to be read, or changed by an operation that changes."""
-    api, existing = api_named(client.target.api), defaultdict[str, list[Ids]](list)
+    api = api_named(client.target.api)
+    existing = defaultdict[str, list[Ids]](list)
     has_numbers = api.conformance.id_type is int
     for task in items:
         for part in task.all():
@@ -158,10 +159,9 @@ class Fuzzer:
                         for check in checks:
                             self.checked[f"schemathesis.{check.name}", definition.raw["operationId"]] += 1
                 elif isinstance(event, events.NonFatalError) and not isinstance(event.value, UnsatisfiedAssumption):
-                    # it was not tested to the end
-                    operation = operations.get(event.label, "")
-                    path, message = "" if operation else event.label, f"{event.info.title}: {_line(event.info.message)}"
-                    rule = "schemathesis.unfinished"
+                    rule, operation = "schemathesis.unfinished", operations.get(event.label, "")
+                    message = f"{event.info.title}: {_line(event.info.message)}"
+                    path = "" if operation else event.label
                     self.client.found(CheckResult(rule, path, message, operation, source="schemathesis 4"))
                 elif isinstance(event, events.FatalError):
                     raise event.exception
@@ -265,8 +265,9 @@ class Fuzzer:
         part = _SCHEMATHESIS_CHECKS.get(check, ("", ""))[1]
         message = f"{failure.title}: {_line(message)}" if message else failure.title
         source = ", ".join(filter(None, (f"openapi/{self._contract.api}.yaml", operation.label, part)))
-        name, status = _operation_id(context), exchange.status if exchange else response.status_code
-        self.client.found(CheckResult(f"schemathesis.{check}", path, message, name, status, source, exchange))
+        status = exchange.status if exchange else response.status_code
+        id = _operation_id(context)
+        self.client.found(CheckResult(f"schemathesis.{check}", path, message, id, status, source, exchange))
         return False
 
 

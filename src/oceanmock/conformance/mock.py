@@ -155,11 +155,13 @@ def _runner(world: MockWorld, options: Options, *, server: Server, sandboxes: Sa
         ids = [str(view.task.id) for view in sandbox.world(Tasks).all()]
         ids += [id_of(v.dag, v.dag.number) for store in dags.stores for v in dags.all(store)]
     step = -(-len(ids) // world.max_tasks)  # rounded up: evenly from first to last
-    url, agent, version = f"{server.url}/sandboxes/{name}", dags.agent, dags.switches.obshell_version
+    url = f"{server.url}/sandboxes/{name}"
+    version = dags.switches.obshell_version
     target = Target(url, "ocp", auth=Basic("manager", "manager"), read_only_auth=Basic("viewer", "viewer"))
     if isinstance(first, obshell.Scenario):
-        auth, address = Sealed(agent.root_password or "", agent.agent_password), (agent.ip, agent.port)
-        target = Target(url, "obshell", auth, version=version, own_address=address, identity=agent.identity)
+        agent, own = dags.agent, (dags.agent.ip, dags.agent.port)
+        auth = Sealed(agent.root_password or "", agent.agent_password)
+        target = Target(url, "obshell", auth, version=version, own_address=own, identity=agent.identity)
     environment = Environment(
         wait=wait,
         is_ours=True,

@@ -95,7 +95,9 @@ class Prober(RuleChecker):
         is_of_access = probe.accepted.startswith("auth.")
         is_expected = status in probe.statuses or (is_of_access and status in REDIRECTS)
         if probe.accepted != "error.status":
-            was_done = status not in (401, 403) and isinstance(subject.body, dict) if is_of_access else status < 300
+            was_done = status < 300
+            if is_of_access:
+                was_done = status not in (401, 403) and isinstance(subject.body, dict)
             was_done = was_done and not is_expected
             yield check(probe.accepted, not was_done, "$", wrong)
             if was_done:
@@ -201,9 +203,9 @@ class Walk:
     @property
     def is_at_rest(self) -> bool:
         """Return whether the task has ended and nothing of it runs."""
-        has_ended = self.current is not None and self.current.state in self.record.root.terminal_states
-        items = self.current.all() if self.current is not None else ()
-        return has_ended and not any(item.state in self.api.active_states for item in items if not item.parts)
+        if self.current is None or self.current.state not in self.record.root.terminal_states:
+            return False
+        return not any(item.state in self.api.active_states for item in self.current.all() if not item.parts)
 
     def move(self, goal: str, choice: int, pause: Pause) -> None:
         """Request the goal's operation, or what comes nearest to it, and let time pass.
@@ -345,8 +347,8 @@ class Walk:
             exchange = self.walker.prober.client.send("GET", path)
             if exchange.status not in UNAVAILABLE:
                 break
-        tasks = items_in_response(self.record, exchange)[:1]
-        self.current = next((task for task in tasks if all(item.operation for item in task.all())), None)
+        items = items_in_response(self.record, exchange)
+        self.current = items[0] if items and all(item.operation for item in items[0].all()) else None
         self.is_over = self.is_over or self.current is None
         return self.current
 

@@ -23,7 +23,7 @@ from typing import Any, Final, TypedDict, Unpack
 from rich.console import Console
 
 from oceanmock.apis import api_named
-from oceanmock.checks import UNREADABLE, Exchange, Phase
+from oceanmock.checks import UNREADABLE, CheckResult, Exchange, Phase
 from oceanmock.clock import SECOND, pause, stopwatch, wall_now
 from oceanmock.conformance import (
     MAX_REQUESTS,
@@ -170,7 +170,8 @@ class Runner:
         own_ids = None if environment.is_ours else options.tasks
         self.memory: Final = HistoryChecker(contract, own_ids=own_ids, opted_in=environment.opted_in)
         self.client: Final = HttpClient(target, options, listen=listen, checkers=[self.checks, self.memory])
-        self._listen, self._began = listen, stopwatch()
+        self._listen = listen
+        self._began = stopwatch()
         self._result = Result(
             target=target.url,
             api=target.api,
@@ -196,12 +197,10 @@ class Runner:
     def go(self) -> None:
         """Run the selected phases; a KeyboardInterrupt ends them, and is recorded."""
         options, result = self.options, self._result
-        selected = [
-            phase
-            for phase in ORDER
-            if (options.stories if phase == "story" else phase in options.phases)
-            and (options.write or phase != "machine")
-        ]
+        phases = {*options.phases, "story"}
+        phases -= {"machine"} if not options.write else set()
+        phases -= {"story"} if not options.stories else set()
+        selected = [phase for phase in ORDER if phase in phases]
         try:
             for phase in selected:
                 began = stopwatch()
@@ -291,8 +290,10 @@ def merged(results: Sequence[Result]) -> Result:
     for result in results[1:]:
         for name in counts:
             setattr(whole, name, _total(getattr(whole, name), getattr(result, name)))
-    first = {finding.key: finding for finding in reversed(whole.findings)}
-    whole.findings = [finding for finding in whole.findings if finding is first[finding.key]]
+    first = dict[Any, CheckResult]()
+    for finding in whole.findings:
+        first.setdefault(finding.key, finding)
+    whole.findings = list(first.values())
     return whole
 
 
@@ -379,7 +380,8 @@ class ConformanceFixture:
             for name in names:
                 if name not in choices:
                     raise InputError(f"a run has no {what} {name!r}. {suggest(name, choices)}")
-        verify, wait, baseline = values.pop("verify", True), values.pop("wait", 5.0), values.pop("baseline", ())
+        verify, wait = values.pop("verify", True), values.pop("wait", 5.0)
+        baseline = values.pop("baseline", ())
         references = [baseline] if isinstance(baseline, str | Path) else list(baseline)
         options = Options(tasks=tuple(map(str, values.pop("tasks", ()))), phases=phases, **values)
         target = reach(url, api=api, auth=auth, verify=verify, wait=wait)

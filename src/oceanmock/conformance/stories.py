@@ -68,8 +68,9 @@ def load_story(
     if not writes and any(isinstance(step, story.CallAction) for step in steps[first:]):
         raise InputError(f"the story of {reference} changes the target: it needs --write.")
     scripts, created = getattr(scenario, record.scripts_key), []
-    starts = (step for step in steps[first:] if isinstance(step, story.StartAction) and step.status == HTTPStatus.OK)
-    for script in (scripts[step.actor] for step in starts):
+    starts = [step for step in steps[first:] if isinstance(step, story.StartAction) and step.status == HTTPStatus.OK]
+    for step in starts:
+        script = scripts[step.actor]
         if str(script.id) not in ids and str(script.name) not in ids:
             request = f"{script.starts_on.method} {script.starts_on.path}"
             created.append(f"{record.root.title} {script.name or script.id!r} by {request}")

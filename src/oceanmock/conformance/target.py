@@ -352,7 +352,8 @@ def _other_server(client: HttpClient, response: requests.Response) -> Untestable
     advice = f"Leave out the API's own path: use {home}." if path else "Correct the URL."
     if media == "text/html":
         return Untestable(f"{url} responds with a web page, not as an {api.title}. {advice}")
-    what, message = f"with {media}" if media else "without a body", None
+    what = f"with {media}" if media else "without a body"
+    message = None
     with contextlib.suppress(ValueError, KeyError, TypeError):
         error = response.json()["error"]  # such as that of an oceanmock without that sandbox
         message = error.get("message") if isinstance(error, dict) else error

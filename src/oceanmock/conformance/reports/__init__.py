@@ -20,7 +20,7 @@ from typing import Any, Final, Literal
 import orjson
 
 from oceanmock.apis import api_named
-from oceanmock.checks import CheckResult, Exchange, folded
+from oceanmock.checks import CheckResult, Exchange, fields_of, folded
 from oceanmock.conformance import FAILED, INCOMPLETE, INTERRUPTED, NO_RESPONSE, PASSED, Result
 from oceanmock.engine.machine import StateMachine, format_label, parse_label, reachable
 from oceanmock.observations import requested_operation
@@ -234,7 +234,8 @@ def body_text(body: bytes, limit: int = MAX_SHOWN_BODY) -> str:
     """Return a body for reading: its indented JSON, else its text, else its bytes in hex."""
     cut = f"\n… {len(body) - limit:,} more bytes" if len(body) > limit else ""
     with suppress(ValueError, RecursionError):
-        return clean(orjson.dumps(orjson.loads(b"" if cut else body), option=orjson.OPT_INDENT_2).decode())
+        if not cut:
+            return clean(orjson.dumps(orjson.loads(body), option=orjson.OPT_INDENT_2).decode())
     try:
         text = body[:limit].decode("utf-8", errors="ignore" if cut else "strict")
     except UnicodeDecodeError:
@@ -249,10 +250,7 @@ def request_line(exchange: Exchange) -> str:
 
 def change_line(exchange: Exchange, api: str) -> str:
     """Return the operation that a request asked for, and its target, such as `dag.PASS: POST /api/v1/task/dag/7`."""
-    body = None
-    with suppress(ValueError):
-        body = orjson.loads(exchange.request_body)
-    name = requested_operation(api_named(api), exchange.operation, body)
+    name = requested_operation(api_named(api), exchange.operation, fields_of(exchange.request_body))
     return f"{escape_unprintable(name)}: {request_line(exchange)}" if name else request_line(exchange)
 
 
@@ -404,7 +402,8 @@ def _moves(result: Result, kind: str, machine: StateMachine | None) -> list[Move
 
 def _edge(moves: Sequence[Move], before: int, after: int) -> Edge:
     """Return the edge from one column to another."""
-    count, side = sum(move.count for move in moves), 1 if after >= before else -1
+    count = sum(move.count for move in moves)
+    side = 1 if after >= before else -1
     style = ("seen" if count else "unseen") if any(move.triggers for move in moves) else "leap"
     style = "odd" if any(move.is_odd for move in moves) else style
     start, end = before * COLUMN + side * PORT, after * COLUMN - side * PORT.conjugate()

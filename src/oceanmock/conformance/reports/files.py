@@ -2,8 +2,9 @@
 
 The same results give the same text. JSON: durations in milliseconds, instants in RFC 3339, bodies as exact text or as
 Base64 (``body_kind``), cut after 64 KiB. ``result.schema.json`` describes it, and changes with ``REPORT_FORMAT``.
-JUnit XML: a test case per rule and operation; it has only attributes that Jenkins accepts (jenkinsci/xunit-plugin:
-junit-10.xsd), and failures have the type that Surefire requires.
+JUnit XML: a test case per rule and operation. A violation is a failure; a known deviation, and what was never checked
+or requested, is skipped; a run that was stopped is an error. It has only attributes that Jenkins accepts
+(jenkinsci/xunit-plugin: junit-10.xsd); failures have the type that Surefire requires.
 HTML: one page without scripts, fonts, pictures or requests, ``page.html`` with ``page.css``. Sections fold with
 `details`, and the filters are style sheets. A server may respond with anything, so every text is made clean and is
 escaped, and a policy in the page forbids scripts and requests.
@@ -35,7 +36,6 @@ from oceanmock.errors import EnvironmentProblem, InputError
 from oceanmock.text import escape_command, escape_unprintable, first_few, format_instant, one_line
 
 REPORT_FORMAT: Final = 1
-SCHEMA: Final = Path(__file__).with_name("result.schema.json")
 MAX_JSON_BODY: Final = 64 * 2**10
 MAX_JUNIT_BODY: Final = 2000
 ANY_OPERATION: Final = "any operation"
@@ -175,8 +175,8 @@ def render_junit(results: Sequence[Result]) -> str:
         element = ElementTree.SubElement(root, "testsuite", suite, timestamp=result.started.removesuffix("Z"))
         properties = ElementTree.SubElement(element, "properties")
         values = [(name, str(value)) for name, value in _values(result, "target", "version", "seed").items()]
-        values += [("mode", reports.mode(result)), ("command", result.command)]
-        values += [("baselines", ", ".join(result.baselines))]
+        baselines = ", ".join(result.baselines)
+        values += [("mode", reports.mode(result)), ("command", result.command), ("baselines", baselines)]
         values += [("not asked", f"{item.what}: {item.why}") for item in result.not_asked]
         for key, value in values:
             ElementTree.SubElement(properties, "property", name=key, value=reports.clean(value))
@@ -252,8 +252,8 @@ def _finding_text(finding: CheckResult) -> str:
 
 def _counts(cases: Sequence[Case]) -> dict[str, str]:
     count = Counter(case.outcome for case in cases)
-    numbers = len(cases), count["failure"], count["error"], count["skipped"]
-    return dict(zip(("tests", "failures", "errors", "skipped"), map(str, numbers), strict=True))
+    counts = {"tests": len(cases), "failures": count["failure"], "errors": count["error"], "skipped": count["skipped"]}
+    return {name: str(number) for name, number in counts.items()}
 
 
 def _seconds(nanoseconds: int) -> str:
@@ -262,18 +262,19 @@ def _seconds(nanoseconds: int) -> str:
 
 def render_sarif(results: Sequence[Result]) -> str:
     """Return the SARIF 2.1.0 report, with a newline at its end: a result per cause and place; known ones suppressed."""
-    schema, runs = "https://json.schemastore.org/sarif-2.1.0.json", [_sarif_run(item) for item in results]
-    return json.dumps({"$schema": schema, "version": "2.1.0", "runs": runs}, indent=2) + "\n"
+    head = {"$schema": "https://json.schemastore.org/sarif-2.1.0.json", "version": "2.1.0"}
+    return json.dumps({**head, "runs": [_sarif_run(item) for item in results]}, indent=2) + "\n"
 
 
 def _sarif_run(result: Result) -> dict[str, Any]:
-    known_rules, rows = all_rules(result.api), []
+    known_rules = all_rules(result.api)
     names = sorted({item.rule for item in (*result.findings, *result.known)})
     rules = [
         {"id": item.id, "shortDescription": {"text": item.says}, "help": {"text": item.source or item.id}}
         for item in (known_rules.get(name) or Rule(name, name, "") for name in names)
     ]
     driver = {"name": "oceanmock conform", "version": __version__, "rules": rules}
+    rows = []
     for cause in (*reports.causes(result.findings, result.api), *reports.causes(result.known, result.api)):
         for place, count in cause.places.items():
             times = f" (× {count:,})" if count > 1 else ""

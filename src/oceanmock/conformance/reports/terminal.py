@@ -182,7 +182,8 @@ class Display:
         reason_for: Callable[[CheckResult], str],
         max_failures: int | None = None,
     ) -> None:
-        name, counts = (TextColumn(f"{{task.{field}}}", markup=False) for field in ("description", "fields[counts]"))
+        name = TextColumn("{task.description}", markup=False)
+        counts = TextColumn("{task.fields[counts]}", markup=False)
         columns = SpinnerColumn(), name, BarColumn(bar_width=24), counts, TimeElapsedColumn()
         self._bar = Progress(*columns, console=console, transient=True) if console.is_terminal else None
         self._console, self._stopwatch, self._reason_for = console, stopwatch, reason_for
