@@ -22,7 +22,7 @@ from in_process import REINSTALL
 from obshell_world import INIT
 from oceanmock.apis import APIS, make_sandbox
 from oceanmock.clock import LATEST, PROGRESSIONS, SECOND, Clock, Progression, machine_now
-from oceanmock.engine.faults import FaultRequest
+from oceanmock.engine.faults import FaultRequest, Faults
 from oceanmock.engine.log import (
     MAX_ACCEPTED,
     AddFault,
@@ -61,6 +61,8 @@ TASK: Final = 35000312
 SCENARIOS: Final = (read_scenario(REINSTALL), read_scenario(INIT), load_scenario("create-tenant"))
 EXTRA: Final = read_scenario("summary: One\napi: ocp\ntasks: [{subtasks: [{}, {}]}]")
 FLAWED: Final = read_scenario(f"summary: Two\napi: ocp\ntasks: [{{id: {TASK}, subtasks: [{{}}]}}]")
+FAULTS: Final = "faults: [{reset: true, calls: 1}, {empty: true}]"
+FAULTY: Final = read_scenario(f"summary: Three\napi: ocp\ntasks: [{{id: {TASK}, subtasks: [{{}}]}}]\n{FAULTS}")
 
 
 SUBTASK_OPERATIONS: Final[tuple[Operation, ...]] = ("RETRY", "SKIP", "CANCEL")
@@ -386,6 +388,26 @@ def test_the_counters_of_a_fault_survive_a_load_that_is_refused() -> None:
 
     assert sandbox.faults.inject(request) is not None
     assert [(fault.calls, fault.affected) for fault in sandbox.faults.statistics()] == [(2, 1)]
+
+
+def test_the_apis_and_the_faults_are_there_while_the_log_is_folded_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The event loop responds to other requests while a thread refuses to load a large scenario."""
+    sandbox = make_sandbox((FAULTY,), progression="manual")
+    present = list[tuple[list[str], list[str]]]()
+
+    def observed(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **options: Any) -> Any:
+            present.append(([*sandbox.worlds], [fault.name for fault in sandbox.faults.statistics()]))
+            return function(*args, **options)
+
+        return call
+
+    for holder, name in ((ocp_world, "new_world"), (obshell_world, "new_world"), (Faults, "add")):
+        monkeypatch.setattr(holder, name, observed(getattr(holder, name)))
+    with pytest.raises(OceanmockError):
+        sandbox.execute(Load((EXTRA, FLAWED)))
+
+    assert present == [(["ocp", "obshell"], ["fault 1", "fault 2"])] * 4
 
 
 def test_the_counters_of_a_fault_are_shared_by_all_processes() -> None:

@@ -34,7 +34,7 @@ W = TypeVar("W", bound=World[Any, Any])
 
 @dataclass(frozen=True, slots=True)
 class FoundStub:
-    """A stub that responds to a request, by its number; ``views`` are what its condition and those before it are on."""
+    """A stub that responds to a request; ``views`` are the tasks or dags, or None, of the conditions up to its own."""
 
     number: int
     name: str
@@ -46,9 +46,9 @@ class FoundStub:
 class Sandbox:
     """One sandbox of a store, with some APIs (``oceanmock.api.Api``).
 
-    ``started`` is the instant at which its clock began; ``server`` and ``pid`` are what the APIs' responses show.
-    ``generation`` counts the specifications that it has had; ``base`` is the first version of the last one in the
-    store, or of the sandbox that this one is to replace.
+    ``started`` is the instant at which its clock began; ``server`` and ``pid`` are the host and the process id that the
+    APIs' responses show. ``generation`` counts the specifications that it has had; ``base`` is the first version of the
+    last one in the store, or of the sandbox that this one is to replace.
     """
 
     def __init__(
@@ -227,7 +227,7 @@ class Sandbox:
         self.store.record(self.name, (command.api, command.key), record)
 
     def advance(self, by: int) -> None:
-        """Move the clock on by a span."""
+        """Move the clock on by so many nanoseconds."""
         self.execute(lambda: commands.MoveClock(min(self.clock.now() + by, LATEST)))
 
     def note_read(self, kind: type[World[Any, Any]], keys: Iterable[Any] | None = None) -> None:
@@ -267,13 +267,16 @@ class Sandbox:
             spec.agreed_progression, starts_at=self.started, speed=spec.speed, wall=self.wall, created=spec.created
         )
         self._check_stubs(scenarios)
-        self.worlds: dict[str, World[Any, Any]] = {}
+        worlds: dict[str, World[Any, Any]] = {}
         for api in self.apis:
             options = {"seed": spec.seed, "switches": spec.switches.get(api.name, {}), "ports": spec.ports}
-            self.worlds[api.name] = api.module("world").new_world(self.clock, _of(api.name, scenarios), **options)
+            own = _scenarios_of(api.name, scenarios)
+            worlds[api.name] = api.module("world").new_world(self.clock, own, **options)
+        self.worlds = worlds  # complete, as the faults below: the event loop may respond while a thread folds again
         self._stubs = list[tuple[str, str, Stub]]()
-        self.faults = Faults(self.name, self.store, seed=spec.seed)
-        self._add(scenarios, self.started)
+        faults = Faults(self.name, self.store, seed=spec.seed)
+        self._add(scenarios, self.started, faults=faults)
+        self.faults = faults
 
     def _apply(self, entry: LogEntry) -> Any:
         command = entry.command
@@ -300,8 +303,8 @@ class Sandbox:
             case commands.Load(scenarios):
                 self._check_stubs((*self.scenarios, *scenarios))
                 for name, world in self.worlds.items():
-                    world.check(_of(name, scenarios), sandbox=self.name)
-                self._add(scenarios, entry.at)
+                    world.check(_scenarios_of(name, scenarios), sandbox=self.name)
+                self._add(scenarios, entry.at, faults=self.faults)
                 self.scenarios = (*self.scenarios, *scenarios)
         return None
 
@@ -314,11 +317,11 @@ class Sandbox:
         if sum(len(scenario.stubs) for scenario in scenarios) > MAX_STUBS:
             raise InputError(f"a sandbox has at most {MAX_STUBS} stubs. Serve them apart.")
 
-    def _add(self, scenarios: Sequence[BaseScenario], start: int) -> None:
-        """Add the faults and stubs of scenarios, the refusals of what starts on a request, and what is there then."""
+    def _add(self, scenarios: Sequence[BaseScenario], start: int, *, faults: Faults) -> None:
+        """Add the faults, stubs and refusals of scenarios, and their tasks or dags, which begin at ``start``."""
         keys = {api.name: api.scripts_key for api in self.apis}
         for fault in (fault for scenario in scenarios for fault in scenario.faults):
-            self.faults.add(fault)
+            faults.add(fault)
         for scenario in scenarios:
             names = (stub.name or f"stub {number}" for number, stub in enumerate(scenario.stubs, start=1))
             self._stubs += zip(repeat(scenario.api), names, scenario.stubs)
@@ -327,8 +330,8 @@ class Sandbox:
                 names = (f"refusal {number} of {script.name}" for number in count(1))
                 self._stubs += zip(repeat(scenario.api), names, refusals)
         for name, world in self.worlds.items():
-            world.populate(_of(name, scenarios), start=start)
+            world.populate(_scenarios_of(name, scenarios), start=start)
 
 
-def _of(api: str, scenarios: Sequence[BaseScenario]) -> list[BaseScenario]:
+def _scenarios_of(api: str, scenarios: Sequence[BaseScenario]) -> list[BaseScenario]:
     return [scenario for scenario in scenarios if scenario.api == api]
