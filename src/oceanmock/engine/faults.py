@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping
 from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass
@@ -21,10 +21,8 @@ from typing import Any, Final
 
 from oceanmock.engine.store import Store
 from oceanmock.errors import CallerError, InputError
-from oceanmock.journal.entries import is_id
+from oceanmock.journal.entries import RawHeaders, is_id
 from oceanmock.scenario.faults import MAX_FAULTS, Fault
-
-RawHeaders = Sequence[tuple[bytes, bytes]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +92,7 @@ class Faults:
         numbers = {}
         for fault in matching:
             is_again = fault.fault.counts == "attempts" and fault.id in last_numbers
-            number = last_numbers[fault.id] if is_again else store.count(sandbox, ("requests", fault.id))
-            numbers[fault.id] = number
+            numbers[fault.id] = last_numbers[fault.id] if is_again else store.count(sandbox, ("requests", fault.id))
         for fault in matching:
             number, settings = numbers[fault.id], fault.fault
             if not any(first <= number <= (last or number) for first, last in fault.spans):
@@ -177,12 +174,12 @@ def _holds(fault: Fault, request: FaultRequest, variables: Mapping[str, str]) ->
 
 @dataclass(frozen=True, slots=True)
 class FaultyResponse:
-    """A response after a fault; ``pause`` is between chunks; ``is_cut``: it ends before the announced length."""
+    """A response after a fault; ``is_cut``: the connection is closed before the announced length."""
 
     status: int
     headers: RawHeaders
     chunks: tuple[bytes, ...]
-    pause: int = 0
+    pause: int = 0  # between chunks, in nanoseconds of the machine's time
     is_cut: bool = False
 
 
@@ -233,7 +230,7 @@ def _json(value: Any) -> str:
 
 
 def _change(value: Any, fault: Fault) -> None:
-    """Set, drop and change the type of values in place: a text becomes its number or 0, another value a text."""
+    """Set, drop and change the type of values in place; a path that matches nothing is ignored."""
     for path, new in (fault.set or {}).items():
         for holder, key in _places(value, path, adds=True):
             holder[key] = deepcopy(new)
@@ -242,11 +239,11 @@ def _change(value: Any, fault: Fault) -> None:
             del holder[key]
     for path in fault.change_type:
         for holder, key in reversed(_places(value, path)):
-            text = holder[key]
-            if not isinstance(text, str):
-                holder[key] = _json(text)
+            old = holder[key]
+            if not isinstance(old, str):
+                holder[key] = _json(old)
             else:
-                holder[key] = int(text) if re.fullmatch("-?[0-9]{1,15}", text) else 0
+                holder[key] = int(old) if re.fullmatch("-?[0-9]{1,15}", old) else 0
 
 
 def _places(value: Any, path: str, *, adds: bool = False) -> list[tuple[Any, Any]]:

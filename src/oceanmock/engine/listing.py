@@ -69,9 +69,11 @@ class Query:
 
     @property
     def needs_states(self) -> bool:
+        """Return whether the list depends on the states of tasks."""
         return self.statuses is not None or self.sort.by == "state"
 
     def matches(self, data: Any) -> bool:
+        """Return whether the data of a task or of a group match."""
         return all(test(data, value) for test, value in self.tests)
 
     def entries(self, rows: Iterable[Row]) -> list[Entry]:
@@ -86,7 +88,7 @@ class Query:
         ]
 
 
-MAX_LISTS: Final = 8
+MAX_LISTS: Final = 8  # how many sorted lists are kept: those made last
 MAX_MOVES: Final = 100  # how many rows change at most for the lists to be changed, and not made anew
 
 
@@ -99,6 +101,7 @@ class Index:
         self._lists: dict[Query, _Kept] = {}
 
     def update(self, rows: Mapping[int, Row], repeated: Collection[int]) -> None:
+        """Replace rows, or add them."""
         if len(rows) > MAX_MOVES:
             self._lists.clear()
         old = {id: self.rows[id] for id in rows if id in self.rows}
@@ -226,9 +229,9 @@ _Branch = tuple[int, int, int, int]
 
 
 class _Numbers:
-    """The numbers of a group's unchanged tasks in a stage that fit a pattern, if any; of a range, but from 1.
+    """The numbers, from 1, of a group's tasks in a stage, which are a range, without those that have changed.
 
-    ``low`` is the first of the range, and ``high`` the one after it.
+    With a pattern, only those that fit. ``low`` is the first of the range, and ``high`` the one after it.
     """
 
     def __init__(

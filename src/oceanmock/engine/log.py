@@ -42,7 +42,7 @@ class AccessKeyPair:
 
 @dataclass(frozen=True, slots=True)
 class Accounts:
-    """The public users and access keys of the mock. With ``required`` False every request has all permissions."""
+    """The users and access keys of OCP, all public. With ``required`` False every request has all permissions."""
 
     users: tuple[User, ...] = (
         User("viewer", "viewer", frozenset({VIEWER_PERMISSION})),
@@ -58,8 +58,8 @@ class SandboxSpec:
 
     ``created`` is a time of the machine as ``machine_now`` has it. ``starts_at``, ``progression`` and ``switches`` (by
     API name) outrank the scenario files; ``default_progression`` counts for a file that states none. ``ports`` are
-    those of the servers that it stands for, where it stands for several. ``ttl`` is the span without a request after
-    which it is removed; None keeps it.
+    those of the servers that it stands for, where it stands for several. ``ttl`` is the span of the machine's time
+    without a request after which it is removed; None keeps it.
     """
 
     scenarios: tuple[BaseScenario, ...] = ()
@@ -176,7 +176,7 @@ class LogEntry:
 class OperationRecord:
     """One requested operation; ``position`` is that of the part, None for the whole, ``refused`` the reason, or ""."""
 
-    at: int
+    at: int  # in nanoseconds since the epoch
     operation: str
     position: int | None
     refused: str = ""

@@ -26,8 +26,7 @@ Labels = frozenset[Label]
 Part = tuple[int, ...]  # the positions that lead to a part of a task or dag; () is the whole
 
 TIME: Final = "time"  # the trigger of everything that happens without an operation
-MAX_OPERATIONS: Final = 100
-"""How many operations a history goes back, and how many runs of each part a state has: the last ones."""
+MAX_OPERATIONS: Final = 100  # how many operations a history goes back, and runs of each part a state has: the last
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +65,7 @@ class StateMachine:
 
 
 def reachable(machine: StateMachine, before: Label, *, triggers: Collection[str] | None = None) -> frozenset[Label]:
-    """Return all labels after ``before``, itself too, by time or one of ``triggers`` (None: any), in any number."""
+    """Return ``before`` and all labels that may follow it, by time or ``triggers``; None stands for any operation."""
     possible = [e for e in machine.transitions if e.trigger == TIME or triggers is None or e.trigger in triggers]
     result, waiting = {before}, [before]
     while waiting:
@@ -138,7 +137,8 @@ class Change(NamedTuple):
     """One transition that a part made, and its cause.
 
     ``cause`` is an operation such as ``task.RETRY``, and then ``target`` is the part that it was made on; otherwise
-    what the machine calls it (a tick, the end of a run). ``before`` is None at the start.
+    what the machine calls it (a tick, the end of a run). ``before`` is None at the start; it equals ``after`` where an
+    operation, or a dag's next stage, leaves the label.
     """
 
     at: int
@@ -163,7 +163,8 @@ class Dated(Protocol):
     def labels(self) -> Iterable[tuple[Part, Label]]:
         """Return the label of the whole and of each part, always in the same order."""
 
-    def label_of(self, part: Part) -> Label: ...
+    def label_of(self, part: Part) -> Label:
+        """Return the label of the whole, or of a part."""
 
     def moves_since(self, before: Self) -> Iterable[tuple[Part, Label, Label]]:
         """Return each part with another label than ``before``, both labels too, in the order of ``labels``."""
@@ -236,7 +237,7 @@ class Parts(Sequence[T]):
 
 
 class Upcoming(Generic[S]):
-    """The states from one on, each computed when it is first needed; threads may share one, since it is cached."""
+    """The states from one on, each computed when it is first needed; threads may share one, as cached histories do."""
 
     __slots__ = ("_known", "_lock", "_more")
 
@@ -306,7 +307,7 @@ class History(Generic[C, R, S]):
 
     @property
     def states(self) -> tuple[S, ...]:
-        """Return all states."""
+        """Return all states. This costs as much as there are."""
         return (*chain.from_iterable(self.past), *self.upcoming)
 
     @property
@@ -328,7 +329,7 @@ def with_others(
     since: int,
     operate: Callable[[History[C, R, S], Any, int, int | None], History[C, R, S]],
 ) -> History[C, R, S]:
-    """Return a history with the operations of others since an instant, each of the part at a position or None."""
+    """Return a history with others' operations after an instant: when, which, of which part; some are refused."""
     for at, operation, part in sorted(others, key=itemgetter(0)):
         if at > since:
             with suppress(CallerError):
@@ -350,6 +351,7 @@ def next_due(history: History[C, R, S], instant: int) -> int | None:
     if instant >= history.upcoming.first.at:
         following = history.upcoming.after(instant)
         return None if following is None else following.at
+    # A state that an operation replaced at the very instant it was due never shows.
     current = replace(view_at(history, instant), at=0)
     borders = (state.at for state in chain(chain.from_iterable(history.past), history.upcoming) if state.at > instant)
     return next((at for at in borders if replace(view_at(history, at), at=0) != current), None)

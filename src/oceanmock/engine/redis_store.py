@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import suppress
-from functools import lru_cache, partial
+from functools import lru_cache
 from threading import Lock
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -207,7 +207,7 @@ class RedisStore:
     ) -> None:
         """Connect. Raises EnvironmentProblem if the store cannot be used, and says why."""
         self.replica = replica
-        self.sandboxes = self.journal_bytes = 0
+        self.sandboxes = self.journal_bytes = 0  # as `ping` last read them
         self.skew = SECOND
         decoder = log.Decoder(scenario_of, fault_of)
         self._command, self._spec = lru_cache(1024)(decoder.command), lru_cache(128)(decoder.spec)
@@ -350,11 +350,10 @@ class RedisStore:
 
     def details(self, name: str) -> tuple[dict[Hashable, int], dict[Hashable, tuple[OperationRecord, ...]]]:
         """Return a sandbox's counters, and the records of its tasks."""
-        counts, records = [
-            self._ask(partial(self._redis.hgetall, f"{PREFIX}{kind}:{name}")) for kind in ("count", "record")
-        ]
+        counts = self._ask(lambda: self._redis.hgetall(f"{PREFIX}count:{name}"))
+        keys = self._ask(lambda: self._redis.hkeys(f"{PREFIX}record:{name}"))
         counters = {log.decode_key(key): int(value) for key, value in counts.items()}
-        return counters, {key: self.records(name, key) for key in map(log.decode_key, records)}
+        return counters, {key: self.records(name, key) for key in map(log.decode_key, keys)}
 
     def _run_on(self, name: str, script: str, *args: Any) -> Any:
         """Run a script on a sandbox. Raises SandboxDeleted, StoreUnavailable."""
@@ -367,13 +366,15 @@ class RedisStore:
         before = machine_now()
         reply = self._ask(lambda: self._scripts[script](keys=[PREFIX], args=[name, *args]))
         if script in ("read", "ping") and isinstance(reply, list):
-            # Take Redis's time, read in between, where it is more exact than the last one by now, or refutes it.
-            after, (seconds, micros) = machine_now(), map(int, reply[-1])
-            error = (after - before) // 2
-            offset = seconds * SECOND + micros * MICROSECOND - (before + error)
-            if error <= self.clock_error() or abs(offset - self._offset) > error + self.clock_error():
-                self._offset, self.skew, self._measured = offset, error, after
+            self._set_clock(before, machine_now(), *map(int, reply[-1]))
         return reply
+
+    def _set_clock(self, before: int, after: int, seconds: int, micros: int) -> None:
+        """Take Redis's time, read in between, where it is more exact than the last one by now, or refutes it."""
+        error = (after - before) // 2
+        offset = seconds * SECOND + micros * MICROSECOND - (before + error)
+        if error <= self.clock_error() or abs(offset - self._offset) > error + self.clock_error():
+            self._offset, self.skew, self._measured = offset, error, after
 
     def _ask(self, command: Callable[[], Any]) -> Any:
         """Return Redis's reply. Raises StoreUnavailable, at once where it did not respond just now."""
@@ -403,7 +404,7 @@ class RedisStore:
 
 
 class SharedJournal(Journal):
-    """The journal of a sandbox that was put at version ``base``, with the numbers of the last read; it is masked."""
+    """The journal of a sandbox that was put at version ``base``, as last read; the store has only masked entries."""
 
     def __init__(self, run: Callable[..., Any], name: str, base: int) -> None:
         super().__init__()

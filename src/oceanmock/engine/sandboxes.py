@@ -134,7 +134,10 @@ class Sandboxes:
         return fresh
 
     def load(self, name: str, scenarios: Sequence[BaseScenario]) -> Sandbox:
-        """Add scenarios: to the specification of an untouched sandbox, else now. Raises NoSuchSandbox, InputError."""
+        """Add scenarios: to the specification of an untouched sandbox, else now.
+
+        Raises NoSuchSandbox, and InputError if they do not fit what is there; then nothing has changed.
+        """
         while (sandbox := self.get(name)).is_untouched:
             fresh = self.put(self.rebuild(name, scenarios), if_untouched=True)
             if fresh is not None:
@@ -171,7 +174,10 @@ class Sandboxes:
     def rebuild(
         self, name: str, scenarios: Sequence[BaseScenario] = (), *, replaces: bool = False, **changes: Any
     ) -> Sandbox:
-        """Return a sandbox of the same specification, but for some changes. Raises NoSuchSandbox, InputError."""
+        """Return a sandbox for ``put``: of the same specification, with more or other scenarios, or changes.
+
+        Raises NoSuchSandbox, and InputError for scenarios that do not fit together.
+        """
         current = self.get(name)
         kept = () if replaces else current.spec.scenarios
         fresh = self._build(replace(current.spec, scenarios=(*kept, *scenarios), created=self._wall(), **changes))
@@ -179,7 +185,10 @@ class Sandboxes:
         return fresh
 
     def put(self, sandbox: Sandbox, *, if_untouched: bool = False) -> Sandbox | None:
-        """Replace the sandbox that this was rebuilt of; return None if that is gone, or used with ``if_untouched``."""
+        """Put a sandbox in the place of the one that it was rebuilt of. Raises NoSuchSandbox.
+
+        Return None if that is another by now; with ``if_untouched``, also if it has had a command or a request.
+        """
         self.get(sandbox.name)
         if not sandbox.put(replaces=sandbox.base, if_untouched=if_untouched):
             return None

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 MAX_CALLERS: Final = 1000  # how many callers' last requests with a fault are kept
 MAX_NAME_LENGTH: Final = 100
-MAX_COMPARED_NAMES: Final = 1000
+MAX_COMPARED_NAMES: Final = 1000  # for a suggestion
 
 Attempt = tuple[str, Mapping[int, int]]
 """A request that a fault was injected into: its digest, and the number that each fault gave it."""
@@ -40,8 +40,8 @@ class LogChanges:
     version: int
     entries: Sequence[LogEntry] = ()
     spec: SandboxSpec | None = None
-    base: int = 0
-    lease_left: int | None = None
+    base: int = 0  # the version at which it was put
+    lease_left: int | None = None  # set where the store keeps a lease
 
 
 def quoted_name(name: str) -> str:
@@ -80,7 +80,7 @@ class StoreUnavailable(OceanmockError):
     """The store cannot be read or written now; nothing has changed."""
 
 
-_HEAD: Final = Struct("=qqq")
+_HEAD: Final = Struct("=qqq")  # an entry's version, ``at`` and ``wall``
 
 
 @dataclass(slots=True)

@@ -31,7 +31,7 @@ class TaskItem:
     """A task or dag, or a part, as the admin API lists it; with ``parts`` it has ``started``, and maybe ``stage``."""
 
     id: str
-    number: int
+    number: int  # that of the scenario file
     name: str
     state: str
     operation: str
@@ -96,6 +96,7 @@ class Group:
                 self.stages.append(Stage(state.at - self.tick, state, finished))
 
     def start_of(self, number: int) -> int:
+        """Return the instant at which a task starts."""
         return self.started + number * self.every
 
     def first_tick(self, number: int) -> int:
@@ -146,6 +147,7 @@ class Group:
         return Row(self.ids[number], name, self.start_of(number), finished, stage.state, self.data)
 
     def finished_at(self, stage: Stage, number: int) -> int:
+        """Return the instant at which a task in a stage finished, -1 before the end."""
         return -1 if stage.finished is None else self.first_tick(number) + stage.finished
 
     def rows(self, now: int, *, with_changed: bool = False) -> Iterator[Row]:
@@ -253,7 +255,7 @@ class World(ABC, Generic[Key, V]):
         return view
 
     def newest(self, reference: int | str) -> V | None:
-        """Return the task or dag of a name, in which a placeholder stands for any text, or id that started last."""
+        """Return the last started task or dag of a name or an id, if any; a name's placeholder is any text."""
         pattern = "*".join(map(glob.escape, _ANY_PLACEHOLDER.split(f"{reference}")))
         by_name = (data for data in self.all_data() if isinstance(reference, str) and fnmatchcase(data.name, pattern))
         matching = [*by_name, *(data for data in self.all_data() if reference == _number_of(data.key))]
@@ -274,8 +276,10 @@ class World(ABC, Generic[Key, V]):
         return self._find(key)[1]
 
     def due(self, now: int, keys: Iterable[Any] | None = None) -> Iterator[int]:
-        """Yield the next instant at which each task or dag, or some, change; of an unchanged group the first."""
+        """Yield the next instant after ``now`` at which each task or dag, or each of some keys, changes.
 
+        Of the tasks of a group that stay as the template has them, it is the first such instant.
+        """
         for key in self._data if keys is None else keys:
             if (group := self.group_of(key)) is not None:
                 due = group.next_due(now, key - group.ids.start)
@@ -328,7 +332,7 @@ class World(ABC, Generic[Key, V]):
         """Add the tasks and templates of scenarios that begin at an instant. Raises InputError."""
 
     def operate(self, key: Key, operation: str, part: int | None, at: int) -> V:
-        """Operate a task or dag, or its part at a position. Raises what the machine refuses the operation with."""
+        """Operate a task or dag, or its part. Raises what the machine refuses it with; then nothing has changed."""
         data, before = self._find(key)
         history = self.machine.operate(before, operation, at - data.created, part)
         self._check_operation(data, view_at(before, at - data.created), operation, part)
@@ -343,7 +347,7 @@ class World(ABC, Generic[Key, V]):
 
     @abstractmethod
     def start(self, template: int, at: int, values: Mapping[str, Any]) -> V:
-        """Start a task or dag of the template at a position. Raises WrongIdentity or UnderMaintenance."""
+        """Start a task or dag of a template. Raises WrongIdentity or UnderMaintenance; then nothing has changed."""
 
     @abstractmethod
     def create(self, scenario: Any, at: int) -> str:
@@ -417,7 +421,7 @@ class TakenIds:
 
 
 class FakeData:
-    """Generate what a scenario leaves out from its seed: names, users, hosts, ids, in the order of the requests."""
+    """Generate what a scenario leaves out, from its seed; phrases and users are drawn in the order of the requests."""
 
     def __init__(self, seed: str, taken: TakenIds | None = None) -> None:
         self.seed: Final = seed
@@ -429,7 +433,8 @@ class FakeData:
 
     def _faker(self) -> Any:
         """Return the process's faker, set to draw from a random source of this object's."""
-        faker, self._words = load_faker(), self._words or Random(self.seed)  # noqa: S311 (reproducible, not secret)
+        self._words = self._words or Random(self.seed)  # noqa: S311 (reproducible, not secret)
+        faker = load_faker()
         faker.random = self._words
         return faker
 
