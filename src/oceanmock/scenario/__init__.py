@@ -48,8 +48,7 @@ MAX_REFUSALS: Final = 20
 MAX_OTHERS: Final = 100
 MAX_PATH_LENGTH: Final = 1000
 MAX_STORY_STEPS: Final = 1000
-MAX_ID: Final = 2**53 - 1
-"""Ids stay within what every JSON reader keeps exact; beyond it OCP writes strings."""
+MAX_ID: Final = 2**53 - 1  # ids stay within what every JSON reader keeps exact; beyond it OCP writes strings
 
 
 @dataclass(frozen=True, slots=True)

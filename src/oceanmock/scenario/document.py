@@ -23,15 +23,11 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 from oceanmock.errors import Issue, Loc, ScenarioError, TooManyValues
 from oceanmock.text import shorten, suggest
 
-MAX_DEPTH: Final = 100
-"""So many levels may be nested; deeper ones would break the stack of code that follows them."""
-MAX_ISSUES: Final = 50
-"""How many issues of a scenario are looked for, and listed."""
-MAX_VALUES: Final = 1_000_000
-"""So many values may a text have, each alias counted as what it stands for."""
+MAX_DEPTH: Final = 100  # so many levels may be nested; deeper ones would break the stack of code that follows them
+MAX_ISSUES: Final = 50  # how many issues of a scenario are looked for, and listed
+MAX_VALUES: Final = 1_000_000  # so many values may a text have, each alias counted as what it stands for
 MAX_INCLUDED_FILES: Final = 20
-MAX_PART_BYTES: Final = 2**18
-"""The most bytes of a file that a scenario includes, or that a fault sends."""
+MAX_PART_BYTES: Final = 2**18  # the most bytes of a file that a scenario includes, or that a fault sends
 INCLUDE: Final = "include"
 INCLUDED: Final = re.compile(r"([^#]+\.ya?ml)(?:#(.+))?")
 """The value of `include`, by which it differs from a key of that name in free data."""
@@ -249,8 +245,7 @@ def read_part(path: Path) -> str:
 
 
 _NOTHING: Final = _Node(None, None, size=0)
-_MERGED: Final = object()
-"""The key in place of an `include`."""
+_MERGED: Final = object()  # the key in place of an `include`
 
 
 def _is_merge_key(key: _Node) -> bool:
@@ -404,8 +399,8 @@ def explain(error: ErrorDetails, loc: Loc, data: Any, wording: Wording) -> Issue
     text, hint = wording.text_at(loc), ""
     if kind == "literal_error":
         rule, key = "unknown-value", next((step for step in reversed(loc) if isinstance(step, str)), "")
-        is_known = key not in wording.server_words
-        reason = "which is none of its values" if is_known else f"which {wording.title} does not know"
+        is_of_server = key in wording.server_words
+        reason = f"which {wording.title} does not know" if is_of_server else "which is none of its values"
         words = re.findall(r"'([^']+)'|(\d+)", str(context["expected"]))
         choices = wording.choices.get(key, tuple(word or number for word, number in words))
         hint = suggest(value if isinstance(value, str) else "", choices)

@@ -24,8 +24,7 @@ from oceanmock.scenario import DurationText, Id, JsonValue, Model, Name, OrOne, 
 from oceanmock.scenario.document import Document, contradiction, read_part
 from oceanmock.text import closest, format_duration
 
-MAX_ITEMS: Final = 1000
-"""The most calls or paths of a fault, and characters of a path."""
+MAX_ITEMS: Final = 1000  # the most calls or paths of a fault, and characters of a path
 
 
 def span_of(calls: int | str) -> tuple[int, int | None]:
@@ -86,8 +85,7 @@ class OperationName:
         return {"type": "string", "enum": [*self.api.operation_names]}
 
 
-MAX_FAULTS: Final = 200
-"""The most faults of a sandbox; every request is compared with each."""
+MAX_FAULTS: Final = 200  # the most faults of a sandbox; every request is compared with each
 EFFECTS: Final = (
     *("delay", "jitter", "status", "headers", "body", "error_code", "error_message", "reset", "drop_response"),
     *("empty", "truncate", "malformed", "content_type", "dribble", "set", "drop", "change_type"),
@@ -310,7 +308,7 @@ def check_faults(faults: Sequence[Fault]) -> Iterator[Issue]:
 
 
 def _reasons(fault: Fault, constant: Sequence[tuple[int, Fault]]) -> Iterator[tuple[str, str, str]]:
-    """Yield the key for which a fault is never injected, why, and a hint; ``constant`` are numbered earlier faults."""
+    """Yield the key for which a fault is never injected, why, and a hint; ``constant`` precede it and always are."""
     if not fault.probability:
         yield "probability", "its probability is 0", "Give it one above 0, or remove the fault."
     targets = fault.targets

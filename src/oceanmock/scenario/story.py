@@ -29,7 +29,7 @@ from oceanmock.text import did_you_mean
 class NamedPart:
     """A thing that the file names, of one of an API's kinds: a task, a subtask, a dag, a node or a sub task.
 
-    ``ids`` are those that the file gives it, several if it repeats; ``number`` is the first, or the one it gets.
+    ``ids`` are those of the file, several if it repeats; ``number`` is the first, or the one it gets without.
     """
 
     kind: Any
@@ -62,7 +62,7 @@ def items_of(value: Any) -> Sequence[Any]:
 
 
 def _check_ids(group: Sequence[tuple[NamedPart, NamedPart]], *, may_repeat: bool) -> Iterator[Issue]:
-    """Yield the ids that an earlier thing of one kind has, counts up to, or gets without one of its own."""
+    """Yield the ids that an earlier thing of the kind has, counts up to, or gets; its task or dag is beside it."""
     single, ranges, by_id = set[int](), list[range](), dict[int | None, NamedPart]()
     for root, thing in group:
         ids = thing.ids
@@ -87,8 +87,7 @@ def _check_ids(group: Sequence[tuple[NamedPart, NamedPart]], *, may_repeat: bool
             yield Issue((*owner.loc, "id"), "duplicate-id", f"{what}, having no id itself")
 
 
-_Reference = tuple[Any, NamedParts, Loc]
-"""A number or a name, the things of which it may mean one, and the way to it."""
+_Reference = tuple[Any, NamedParts, Loc]  # a number or a name, the things of which it may mean one, and the way to it
 
 
 def _check_references(references: Iterable[_Reference], *, may_repeat: bool) -> Iterator[Issue]:
@@ -114,8 +113,7 @@ def _choices(reference: int | str, labels: Iterable[int | str | None]) -> str:
     return did_you_mean(reference, names) or f"There are: {', '.join(names[:8])}."
 
 
-PartPath = tuple[int, ...]
-"""The positions that lead from an actor to a part of it; () is the actor itself."""
+PartPath = tuple[int, ...]  # the positions that lead from an actor to a part of it; () is the actor itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +175,8 @@ class Actor(ABC):
         """Return what the actor, or a part of it, shows in each state; at least one."""
         displays = list[Display]()
         for state in self.history.states:
-            words, stage = state.label_of(part), None if part else getattr(state, "stage", None)
+            words = state.label_of(part)
+            stage = None if part else getattr(state, "stage", None)
             displays.append(Display(state.at, words if stage is None else (*words, f"stage {stage}")))
         return displays
 
@@ -338,7 +337,8 @@ class Format:
     ) -> NamedParts:
         """Return what a mapping lists of the kind at a depth, with their parts."""
         kind = self.api.kinds[depth]
-        named, key, is_implicit = NamedParts(kind), f"{kind.name}s", kind.name == self.implicit_kind
+        named = NamedParts(kind)
+        key, is_implicit = f"{kind.name}s", kind.name == self.implicit_kind
         for place, item in enumerate(items_of(data.get(key, {} if is_implicit else None))):
             where = (*loc, key, place)
             fields = item if isinstance(item, dict) else {"name": item}
@@ -366,7 +366,7 @@ class Format:
         return named
 
     def check_names(self, data: Mapping[Any, Any]) -> Iterator[Issue]:
-        """Yield wrong ids and references in a file's data; things of each kind, and each ``scope``, count apart."""
+        """Yield wrong ids and references in a file's data; each kind, and each ``scope`` of obshell's, counts apart."""
         named = self.outline(data)
         groups: defaultdict[tuple[str, int], list[tuple[NamedPart, NamedPart]]] = defaultdict(list)
         references = list[_Reference]()

@@ -28,8 +28,7 @@ from oceanmock.scenario.faults import Span, span_of
 from oceanmock.text import format_duration, shorten, suggest
 
 MAX_REGEX_LENGTH: Final = 200
-MAX_MATCHED_LENGTH: Final = 4096
-"""A regular expression matches no longer text, so that its time is bounded."""
+MAX_MATCHED_LENGTH: Final = 4096  # a regular expression matches no longer text, so that its time is bounded
 _STEP: Final = re.compile(r"\[([0-9]{1,6})\]|([^.\[\]{}\s]+)")
 _PATH_TO_VALUE: Final = r"^(?:[^.\[\]{}\s]+|\[[0-9]{1,6}\])(?:\.[^.\[\]{}\s]+|\[[0-9]{1,6}\])*$"
 _PLACEHOLDER: Final = re.compile(
@@ -69,8 +68,7 @@ def _has_value(actual: Any, expected: Any) -> bool:
     return is_bounded and _compile(expected["regex"]).isinstance_python(text)
 
 
-Expected = Annotated[JsonValue, AfterValidator(_check_expected)]
-"""A value, or ``{regex: …}``."""
+Expected = Annotated[JsonValue, AfterValidator(_check_expected)]  # a value, or ``{regex: …}``
 ValuePath = Annotated[
     str, Field(pattern=_PATH_TO_VALUE, max_length=1000), Refuse("bad_path", "is no path such as zone_list[0].name")
 ]
@@ -285,7 +283,7 @@ def _applies_at(item: Any, root: str, age: int, state: Any, at: int) -> bool:
 
 
 def conditions_on(scenario: Any, script: Any, name: str, *, root: str) -> list[tuple[str, Callable[[Any, int], bool]]]:
-    """Return what applies only during a part of a task's or dag's life: stubs and faults by name, and when."""
+    """Return the stubs and faults that apply to a part of a task's or dag's life, each with its name and condition."""
     conditions = list[tuple[str, Callable[[Any, int], bool]]]()
     for own, item in scenario.responses:
         if item.when is not None and (item.when.of is not None or item.when.of_request):
