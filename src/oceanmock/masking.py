@@ -49,10 +49,8 @@ VALUE_KEYS: Final = "content|data|default|text|v|val|values?"
 """In ``{"name": "rootPassword", "value": "…"}``, the last words of the keys of a name, and of its value."""
 SCHEMES: Final = "basic|bearer|digest|ocp-access-key-hmacsha1|token"
 """The schemes of credentials, which stay in a masked header."""
-MAX_NAME: Final = 100
-"""The length of a name's end that is read."""
-MAX_DEPTH: Final = 5
-"""How deep formats are parsed within each other: JSON in a form's value, a query in JSON's string."""
+MAX_NAME: Final = 100  # the length of a name's end that is read
+MAX_DEPTH: Final = 5  # how deep formats are parsed within each other: JSON in a form's value, a query in JSON's string
 
 _added = set[str]()
 _hints = [
@@ -66,8 +64,7 @@ _ODD: Final = re.compile(
     re.DOTALL,
 )
 """Unusual spellings, passwords in URIs, and names too short to be a hint."""
-_ODD_STARTS: Final = "\\%&:sap"
-"""The first characters of all of them, of which most large texts of numbers have none."""
+_ODD_STARTS: Final = "\\%&:sap"  # the first characters of all of them, of which most large texts of numbers have none
 _ESCAPED: Final = re.compile(r"\\+u([0-9a-fA-F]{4})")
 _WORD: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[^\W\d_A-Za-z]+")
 _UNNAMED: Final = re.compile(
@@ -196,7 +193,7 @@ def _may_have_secret(text: str) -> bool:
 
 
 def mask_text(text: str, depth: int = 0) -> str:
-    """Return a text of any format without secrets; ``depth`` counts the formats that it is within."""
+    """Return JSON, XML, a form, a multipart body, a URI or prose without secrets; ``depth`` is its nesting."""
     if not _may_have_secret(text):
         return text
     if depth < MAX_DEPTH:

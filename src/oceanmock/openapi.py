@@ -54,7 +54,8 @@ def data_folder(name: str) -> Path:
     """Return the folder ``openapi`` or ``scenarios`` of the checkout, else of the wheel."""
     package = Path(__file__).parent
     checkout = package.parents[1]
-    for home in (checkout, package) if (checkout / "pyproject.toml").is_file() else (package,):
+    homes = (checkout, package) if (checkout / "pyproject.toml").is_file() else (package,)
+    for home in homes:
         if (home / name).is_dir():
             return home / name
     raise EnvironmentProblem(

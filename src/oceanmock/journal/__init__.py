@@ -37,14 +37,11 @@ from oceanmock.masking import mask_body, mask_query
 
 MAX_JOURNAL_ENTRIES: Final = 1000
 MAX_JOURNAL_BYTES: Final = 16 * 2**20
-MAX_STORE_BYTES: Final = 256 * 2**20
-"""What the journals of one store, that is of one server, may take together."""
+MAX_STORE_BYTES: Final = 256 * 2**20  # what the journals of one store, that is of one server, may take together
 MAX_PAGE_BYTES: Final = 2**19
 """The bytes of the entries that one reading returns, but for the last entry; making them JSON takes 20 ms."""
-MAX_COMPARED_ENTRIES: Final = 50
-"""How many entries, the last ones, a near miss is looked for in."""
-ENTRY_BYTES: Final = 1000
-"""What an entry takes beside its texts: the object, its numbers, its ids."""
+MAX_COMPARED_ENTRIES: Final = 50  # how many entries, the last ones, a near miss is looked for in
+ENTRY_BYTES: Final = 1000  # what an entry takes beside its texts: the object, its numbers, its ids
 CELL_WIDTH: Final = 58
 MAX_LISTED_ENTRIES: Final = 20
 
@@ -62,7 +59,7 @@ class JournalSpace:
 class Journal:
     """The exchanges of one sandbox, oldest first; threads may record and read at once.
 
-    ``last`` is the number of the newest entry there has been; ``dropped`` counts those dropped since it was cleared.
+    ``last`` is the number of the newest entry there has been, or 0; ``dropped`` counts those dropped since a clear.
     """
 
     def __init__(
@@ -268,13 +265,10 @@ def _near_miss(query: Query, recorded: Sequence[Recorded]) -> Iterator[str]:
     distances = [(sum(item.distance for item in query.compare(entry)), -entry.number) for entry in compared]
     nearest = compared[distances.index(min(distances))]
     entry = replace(read_recorded((nearest, (), ())), request_headers=nearest.request_headers)
-    rows = list[tuple[str, ...]]()
+    rows = list[tuple[str, str, str]]()
     for item in query.compare(entry):
-        shown = (shown_value(item.name, value) or "(none)" for value in (item.expected, item.actual))
-        texts = (printable(f"{item.name}: {value}") for value in shown)
-        cells = [[text[at : at + CELL_WIDTH] for at in range(0, len(text), CELL_WIDTH)] for text in texts]
         mark = [] if item.holds else [f"  <<<<< {printable(item.name)} does not match"]
-        rows += zip_longest(*cells, mark, fillvalue="")
+        rows += zip_longest(_cell(item.name, item.expected), _cell(item.name, item.actual), mark, fillvalue="")
     heading = f"Nearest: entry {entry.number}"
     width = max(len("| Expected"), *(len(expected) for expected, _, _ in rows))
     other = max(len(heading), *(len(actual) for _, actual, _ in rows))
@@ -285,3 +279,8 @@ def _near_miss(query: Query, recorded: Sequence[Recorded]) -> Iterator[str]:
     yield from (gap, rule, f"Entry {_line(entry)}.")
     if entry.refusal:
         yield f"It was refused: {printable(entry.refusal)}"
+
+
+def _cell(name: str, value: str) -> list[str]:
+    text = printable(f"{name}: {shown_value(name, value) or '(none)'}")
+    return [text[start : start + CELL_WIDTH] for start in range(0, len(text), CELL_WIDTH)]

@@ -22,14 +22,10 @@ from oceanmock.text import escape_unprintable, exchange_text, format_instant, pa
 RawHeaders = Sequence[tuple[bytes, bytes]]
 TextHeaders = tuple[tuple[str, str], ...]
 
-MAX_TEXT_LENGTH: Final = 400
-"""The number of characters of one text that a message shows."""
-HEADER_BYTES: Final = 130
-"""What a header takes beside its characters."""
-MAX_ALIGNED: Final = 100
-"""The length of two texts together from which only their characters are compared, and not their order."""
-MAX_JOURNAL_TEXT: Final = 64 * 2**10
-"""Where a body and every other text of an entry is cut."""
+MAX_TEXT_LENGTH: Final = 400  # the number of characters of one text that a message shows
+HEADER_BYTES: Final = 130  # what a header takes beside its characters
+MAX_ALIGNED: Final = 100  # the length of two texts together from which their characters are compared, not their order
+MAX_JOURNAL_TEXT: Final = 64 * 2**10  # where a body and every other text of an entry is cut
 MAX_QUERY_VALUES: Final = 200
 MAX_QUERY_TEXT: Final = 1000
 
@@ -69,7 +65,7 @@ class Entry:
     response_headers: TextHeaders = ()
 
     def to_json(self) -> dict[str, Any]:
-        """Return the entry as JSON; the kind of a body is "json", "text", "base64" or, without one, "none"."""
+        """Return the entry as JSON: times in RFC 3339; each body with its kind: "json", "text", "base64" or "none"."""
         request_kind, request_body = body_value(self.request_body)
         response_kind, response_body = body_value(self.response_body)
         return {
@@ -220,8 +216,7 @@ def is_id(id: str, expected: str) -> bool:
     return id != "" and expected in (id, id[_NUMBER_START.get(id[0], len(id)) :])
 
 
-NO_VALUE: Final = object()
-"""The value of a member that the body does not have."""
+NO_VALUE: Final = object()  # the value of a member that the body does not have
 
 
 def compare_values(name: str, expected: Any, actual: Any) -> Iterator[ComparedItem]:

@@ -1,13 +1,15 @@
 """Reports of sandboxes, and the transitions that the clients of a suite have seen.
 
-A report shows what a failed test needs, and is bounded: the last exchanges, and a few tasks. Unexpected are requests
-that match no operation, and faults that affect no request; one with a probability only has to count a request.
+A report shows what a failed test needs, and is bounded: the last exchanges, without headers, and a few tasks, first
+those that requests were about. Unexpected are requests that match no operation, and faults that affect no request; one
+with a probability only has to count a request. Attempts of a task that a client never starts are not.
 
 Transition coverage counts for each kind a *state*, seen when a response showed it; a *transition* under an operation
 (FAILED → RUNNING/ROLLBACK), seen when two responses in one sandbox showed its ends one after the other; and an
 *operator*, seen when one was accepted. What happened unseen is named, as explanations have it. The percentage is of all
-transitions of the APIs used; what needs an opt-in (ABORTED) counts once it has happened. An exchange that the journal
-has lost, or keeps only in part (over 64 KiB), is not counted.
+transitions of the APIs used; what needs an opt-in (ABORTED) counts once it has happened. It shows what was never seen,
+not that what was seen was checked. An exchange that the journal has lost, or keeps only in part (over 64 KiB), is not
+counted.
 """
 
 from __future__ import annotations
@@ -33,8 +35,7 @@ from oceanmock.text import escape_unprintable, plural
 MAX_REPORTED_ENTRIES: Final = 20
 MAX_REPORTED_TASKS: Final = 10_000
 MAX_BODY_LENGTH: Final = 200
-MAX_EXPLAINED_PARTS: Final = 200
-"""The parts of all tasks that are explained, but for the first task's."""
+MAX_EXPLAINED_PARTS: Final = 200  # the parts of all tasks that are explained, but for the first task's
 
 
 def report_of(sandbox: Sandbox, *, max_tasks: int) -> dict[str, Any]:
@@ -145,7 +146,7 @@ class Item:
 
 def items_of(api: Api) -> Mapping[Item, str]:
     """Return all items of an API in order, with the opt-in that each needs, or ""."""
-    several, items, kinds = list[tuple[Item, str]](), dict[Item, str](), list(api.states.MACHINES)
+    several, kinds = list[tuple[Item, str]](), list(api.states.MACHINES)
     for kind, machine in api.states.MACHINES.items():
         several += [(Item(kind, "state", state), "") for state, _ in machine.initial]
         for entry in machine.transitions:
@@ -153,6 +154,7 @@ def items_of(api: Api) -> Mapping[Item, str]:
             several.append((_transition(kind, entry.before, entry.after), entry.only))
             if entry.trigger != TIME:  # it may be an operator of another kind
                 several.append((_operator(entry.trigger), entry.only))
+    items = dict[Item, str]()
     for item, only in several:
         items[item] = items.get(item, only) and only
     return dict(sorted(items.items(), key=lambda pair: (kinds.index(pair[0].kind), SORTS.index(pair[0].sort))))

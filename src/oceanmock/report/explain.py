@@ -1,8 +1,9 @@
 """Explanations and timelines: why a task or dag is in its state, what led there, and what moves it next and when.
 
 An explanation is made of the changes in a history and of the operations that were refused. A timeline draws a history
-over time: a track for the whole and each part under the operations, then every change. A scenario is drawn with its
-steps, where its story leads, and when its stubs and faults apply; a task or dag of a sandbox up to now.
+over time: a track for the whole and each part under the operations, then every change. Every state gets at least one
+column; the rest of the width is shared out by duration. A scenario is drawn with its steps, where its story leads, and
+when its stubs and faults apply; a task or dag of a sandbox up to now, cut to what fits a report.
 
 Neither is a read: they do not move a clock under `polls`. An API's ``Explainer`` has the sentences, in the present
 tense. Instants are nanoseconds since the epoch; those of a history and a timeline count from the start of the whole.
@@ -39,22 +40,20 @@ from oceanmock.text import (
     wrap_line,
 )
 
-MAX_EXPLAINED: Final = 5
-"""How many things of one kind a sentence or a list names; the rest is counted."""
+MAX_EXPLAINED: Final = 5  # how many things of one kind a sentence or a list names; the rest is counted
 REPORT_WIDTH: Final = 100
 NAME_WIDTH: Final = 32
 MAX_DRAWN_STATES: Final = 60
 MAX_TRACKS: Final = 20
 MAX_CHANGES: Final = 30
 MAX_PICTURES: Final = 12
-MAX_EVENTS: Final = 500
-"""How many events an explanation has, the last ones; more only where one instant has more."""
+MAX_EVENTS: Final = 500  # how many events an explanation has, the last ones; more only where one instant has more
 
 HistoryState = TypeVar("HistoryState", bound=Dated)
 
 
 class Event(NamedTuple):
-    """A change of a task, a dag or a part, or a refused operation; ``before`` is None at the start, else a label."""
+    """A change between labels, or a refused operation; ``before`` is None at the start, and as ``after`` if refused."""
 
     at: int
     part: Part
@@ -91,12 +90,10 @@ class Offer(NamedTuple):
 
 Tracks = Mapping[Part, tuple[str, str | None]]
 """By part, its name in the list of changes and the label of its track, if it has one of its own."""
-Markers = Sequence[tuple[int, str]]
-"""Instant and text of each operation on a task or dag."""
+Markers = Sequence[tuple[int, str]]  # instant and text of each operation on a task or dag
 Lines = Sequence[tuple[str, Callable[[Any, int], bool]]]
 """Names of stubs and faults below the tracks, and in which states at which instants each applies."""
-Labels = Sequence[Sequence[str]]
-"""What tracks call the parts of each part; empty where parts have none."""
+Labels = Sequence[Sequence[str]]  # what tracks call the parts of each part; empty where parts have none
 
 
 @dataclass(frozen=True, slots=True)
