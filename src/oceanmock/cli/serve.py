@@ -262,7 +262,8 @@ def serve(
     if url and state:
         raise click.UsageError("give --state or --store: a store in Redis outlives its servers, too.")
     options["store"] = partial(open_store, url or state, replica=replica) if url or state else None
-    tls, port_range = _tls_context(options.pop("tls_cert"), options.pop("tls_key")), options.pop("sandbox_ports")
+    tls = _tls_context(options.pop("tls_cert"), options.pop("tls_key"))
+    port_range = options.pop("sandbox_ports")
     app, has_new_token = _build(scenarios, host=host, **options)
     if url and has_new_token:
         raise InputError(f"replicas have one token: give each the same --admin-token, since --host is {host}.")
@@ -315,8 +316,10 @@ def _reload_on_demand(app: App, scenarios: Sequence[str], *, watches: bool) -> N
             click.echo(f"Read again: {names}", err=True)
 
     def hang_up() -> None:
-        is_closed = has_terminal and not os.isatty(0)
-        signal.raise_signal(signal.SIGTERM) if is_closed else reload()
+        if has_terminal and not os.isatty(0):  # it was closed
+            signal.raise_signal(signal.SIGTERM)
+        else:
+            reload()
 
     def stamps() -> list[tuple[str, int, int, int]]:  # of the files given, and of those that the ones served name
         result = []
@@ -392,28 +395,33 @@ def exec_command(ctx: click.Context, /, scenarios: tuple[str, ...], *, host: str
     """
     import subprocess
 
+    command: list[str] = ctx.obj
+    if not command:
+        raise click.UsageError("give the command to run behind `--`, such as `-- pytest`.")
+    app, _ = _build(scenarios, host=host, **options)
     from oceanmock.http.server import Server
     from oceanmock.report import report_of, report_text
 
-    if not (command := ctx.obj):
-        raise click.UsageError("give the command to run behind `--`, such as `-- pytest`.")
-    app, _ = _build(scenarios, host=host, **options)
     with Server(app, host=host, port=port) as server:
-        environment = {**os.environ, URL_VARIABLE: server.url, **({TOKEN_VARIABLE: app.token} if app.token else {})}
+        environment = {**os.environ, URL_VARIABLE: server.url}
+        if app.token:
+            environment[TOKEN_VARIABLE] = app.token
         try:
             process = subprocess.Popen(command, env=environment)  # noqa: S603 (the user's own)
         except OSError as problem:
             raise EnvironmentProblem(f"cannot run {command[0]}: {problem.strerror or problem}.") from None
         # The process decides how it ends: SIGTERM is forwarded; a terminal sends SIGINT to both.
-        terminate = signal.signal(signal.SIGTERM, lambda *_: process.terminate())
-        interrupt = signal.signal(signal.SIGINT, lambda *_: None)
+        previous = {
+            signal.SIGTERM: signal.signal(signal.SIGTERM, lambda *_: process.terminate()),
+            signal.SIGINT: signal.signal(signal.SIGINT, lambda *_: None),
+        }
         try:
             code = process.wait()
         finally:
-            signal.signal(signal.SIGTERM, terminate)
-            signal.signal(signal.SIGINT, interrupt)
-    for sandbox in app.sandboxes:
-        if code and sandbox.journal.last:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+    for sandbox in app.sandboxes if code else ():
+        if sandbox.journal.last:
             text = report_text(report_of(sandbox, max_tasks=MAX_PRINTED_TASKS))
             click.echo(f"oceanmock, sandbox {sandbox.name}: {text}", err=True, nl=False)
     ctx.exit(code if code >= 0 else 128 - code)
