@@ -310,10 +310,11 @@ def explain(task: str, *, admin: Admin, api: str | None, as_json: bool) -> None:
     if api is None and not apis:
         hint = list_existing(row["number"] for row in rows)
         raise NoAnswer(f"there is no task {task} in sandbox {admin.name!r}. {hint}")
-    path, width = f"/tasks/{api or apis.pop()}/{quote(task, safe='')}/explain", terminal_width()
+    path = f"/tasks/{api or apis.pop()}/{quote(task, safe='')}/explain"
     if as_json:
         print_json(admin.ask("GET", path, query={"format": "json"}))
     else:
+        width = terminal_width()
         query = {"format": "text", "width": min(max(width, 40), 400) if width else None}
         click.echo(admin.text(path, query=query).rstrip("\n"))
 

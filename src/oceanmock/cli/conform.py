@@ -258,8 +258,9 @@ def _run(
         return finding.rule in rules_selected and finding.operation in ("", *operations)
 
     def reason_for(finding: CheckResult) -> str:
-        known = baseline.reason_for(finding) if baseline else ""
-        return known if is_reported(finding) else "left out"
+        if not is_reported(finding):
+            return "left out"
+        return baseline.reason_for(finding) if baseline else ""
 
     with _progress(reason_for, options.max_failures) as listen:
         result = run(run_options, listen=listen, baseline=baseline)
@@ -301,6 +302,7 @@ def _read_secret(options: ConformOptions, name: str, user: str) -> str:
 
 
 def is_interactive() -> bool:
+    """Return whether a prompt can be answered."""
     return sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()
 
 
@@ -331,7 +333,8 @@ def _output(options: ConformOptions, results: Sequence[Result]) -> None:
             lines.append(f"{kind} report: {path}")
         except EnvironmentProblem as problem:
             problems.append(str(problem))
-    is_github, token = options.format == "github", token_hex()  # no text of a server becomes a command
+    is_github = options.format == "github"
+    token = token_hex()  # so that no text of a server becomes a command
     if is_github:
         click.echo(f"::stop-commands::{token}")
     print_results(results, console_of(sys.stdout))

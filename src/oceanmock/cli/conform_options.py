@@ -31,6 +31,7 @@ CREDENTIALS: Final[Mapping[ApiName, tuple[str, ...]]] = {
     "obshell": ("password", "agent_password"),
 }
 """The credential options that each API accepts."""
+CREDENTIAL_NAMES: Final = tuple(dict.fromkeys(chain.from_iterable(CREDENTIALS.values())))
 NOT_REPEATED: Final = frozenset({"what", "mock", "connect_timeout", "format", "report", "update_baseline", *SECRETS})
 """Options that the command to repeat a run leaves out, or states elsewhere."""
 
@@ -244,6 +245,7 @@ class ConformOptions:
 
 
 def matching(patterns: Sequence[str], names: Sequence[str]) -> frozenset[str]:
+    """Return the names that match a pattern."""
     return frozenset(name for pattern in patterns for name in fnmatch.filter(names, pattern))
 
 
@@ -298,7 +300,7 @@ def _mock_problems(options: ConformOptions) -> Iterator[str]:
     for url in options.what:
         if "://" in url:
             yield f"--mock checks oceanmock itself, not {without_user(url)}: leave out one of them."
-    for name in _given(options, dict.fromkeys(name for names in CREDENTIALS.values() for name in names)):
+    for name in _given(options, CREDENTIAL_NAMES):
         yield f"--mock uses its own credentials: leave out {flag_of(name)}."
     writing = ("write", "task", "from_", "submit", "cancel_rollback", "unknown_ids", "story", "story_id")
     for name in _given(options, (*writing, "passive", "insecure", "ca")):
@@ -332,7 +334,7 @@ def _url_problems(options: ConformOptions) -> Iterator[str]:
         yield f"give the API: {' or '.join(f'--api {name}' for name in API_CHOICES)}."
         return
     accepted = CREDENTIALS[options.api]
-    for name in _given(options, (name for names in CREDENTIALS.values() for name in names if name not in accepted)):
+    for name in _given(options, [name for name in CREDENTIAL_NAMES if name not in accepted]):
         yield f"{flag_of(name)} is not an option of --api {options.api}."
     if "user" in accepted and options.user is None and options.access_key is None:
         yield "give --user and --password, or --access-key and --secret-key."
@@ -346,11 +348,8 @@ def _given(options: ConformOptions, names: Iterable[str]) -> Iterator[str]:
     """Yield the options with a value that is neither empty nor from an environment variable or a file."""
     source = click.get_current_context().get_parameter_source
     for name in names:
-        is_typed = source(name) not in (
-            ParameterSource.ENVIRONMENT,
-            ParameterSource.DEFAULT_MAP,
-        )  # which any API may use
-        if is_typed and getattr(options, name) not in (None, False, ()):
+        is_for_any_api = source(name) in (ParameterSource.ENVIRONMENT, ParameterSource.DEFAULT_MAP)
+        if getattr(options, name) not in (None, False, ()) and not is_for_any_api:
             yield name
 
 

@@ -175,6 +175,7 @@ def print_items(items: Sequence[Json], row_of: Callable[[Json], Sequence[str]], 
 
 
 def keys_text(keys: Json) -> str:
+    """Return keys and their values on one line."""
 
     def text_of(value: Any) -> str:
         if isinstance(value, list):
