@@ -305,19 +305,20 @@ class AdminHandlers:
 
     def _json(self, request: Request, sandbox: Sandbox, own_ports: Mapping[str, int] | None = None) -> Json:
         """Return a sandbox; its URLs are relative to the server if its host is not known."""
-        clock, host = sandbox.clock, (request.header(b"host") or b"").decode("latin-1")
-        server = f"{request.scheme}://{host}" if re.fullmatch(r"[A-Za-z0-9.:_\[\]-]{1,255}", host) else ""
+        host = (request.header(b"host") or b"").decode("latin-1")
+        host = host if re.fullmatch(r"[A-Za-z0-9.:_\[\]-]{1,255}", host) else ""
+        server = f"{request.scheme}://{host}" if host else ""
         urls = {"path": f"{server}{http.prefix_of(request)}/sandboxes/{sandbox.name}"}
         own_ports = self._own_ports() if own_ports is None else own_ports
         if sandbox.name in own_ports:
-            name = http.host_name(server and host) or "127.0.0.1"
+            name = http.host_name(host) or "127.0.0.1"
             at = f"[{name}]" if ":" in name else name
             urls["port"] = f"{request.scheme}://{at}:{own_ports[sandbox.name]}"
             if self.app.is_replica:
                 urls["port_of"] = sandbox.store.replica
         body: Json = {
             "name": sandbox.name,
-            **_clock_json(clock),
+            **_clock_json(sandbox.clock),
             "started": format_instant(sandbox.started),
             "seed": sandbox.spec.seed,
             "requests": sandbox.journal.count(),

@@ -320,7 +320,10 @@ class _ClientDisconnected(Exception):
 
 
 class _Exchange:
-    """One request and its response: apply the injected fault, and record both before the last byte is sent."""
+    """One request and its response: apply the injected fault, and record both in the journal.
+
+    The entry is written before the last byte is sent: a client that has a response finds it in the journal.
+    """
 
     _scope: Scope
     _receive: Receive

@@ -131,8 +131,11 @@ def _compile(service: Service, routes: _Routes) -> list[str]:
 
 
 def _security_handler(authenticate: Authenticator) -> type[AbstractSecurityHandler]:
-    # connexion passes no scopes of basic and apiKey schemes, so the permission that an operation needs is read from the
-    # contract's ``x-permission``.
+    """Return a handler for connexion's security map.
+
+    connexion passes no scopes of basic and apiKey schemes, so the permission that an operation needs is read from the
+    contract's ``x-permission``.
+    """
 
     def verify(secured: Any) -> Any:
         request: Request = secured.request
@@ -235,7 +238,10 @@ class Pipeline:
         return response if request.method != "HEAD" else (*response[:2], b"")
 
     def _find(self, request: Request) -> tuple[_Compiled | None, list[str]]:
-        """Return the operation, and set ``path_values``; where none has the method, None and the path's methods."""
+        """Return the operation, and set ``path_values``; where none has the method, None and the path's methods.
+
+        Where two templates match, the one that has the method is chosen.
+        """
         allowed: list[str] = []
         path, method = request.path, request.method
         if request.service.is_lenient:
@@ -268,8 +274,8 @@ class Pipeline:
             text = ", ".join(allowed)
             problem = f"{request.path} does not answer {request.method[:20]}. Allowed: {text}."
             raise ApiError("wrong method", problem, headers=[(b"allow", text.encode())])
-        line, operations, name = f"{request.method} {request.path[:200]}", dict[str, str](), request.service.name
-        parts = line.split("/")
+        line, name = f"{request.method} {request.path[:200]}", request.service.name
+        parts, operations = line.split("/"), dict[str, str]()
         submits = (f"{each.method} {each.path}" for each in request.service.submits())
         for operation in (*self._operations[name], *request.sandbox.stub_paths(name), *submits):
             # With the request's segments for its variables, so that ids match.

@@ -331,8 +331,7 @@ def check_names(request: Request) -> None:
     service, are_submits = request.service, request.compiled is None
     spec = load_spec(spec_path(service.name)) if are_submits else service.spec
     operations = operations_of(spec, are_submits=are_submits)  # as the contract has them, which runtime_view changes
-    operation = next(each for each in operations if request.operation and each.id == request.operation.id)
-
+    operation = next(item for item in operations if request.operation and item.id == request.operation.id)
     shared = spec["paths"][operation.path].get("parameters", ())
     parameters = (resolve(spec, node) for node in (*operation.definition.get("parameters", ()), *shared))
     known = {parameter["name"] for parameter in parameters if parameter["in"] == "query"}
