@@ -93,11 +93,12 @@ class Mock:
         from oceanmock.http.app import create_app  # noqa: PLC0415
         from oceanmock.http.server import Server  # noqa: PLC0415
 
-        monkey, token = sys.modules.get("gevent.monkey"), new_token(host)
+        monkey = sys.modules.get("gevent.monkey")
         if monkey is not None and monkey.is_module_patched("threading"):  # a server in a thread would never respond
             problem = "gevent has replaced the threads of this process (monkey.patch_all), so no server can run in it."
             fix = "Start one with `oceanmock serve` and give its URL, as --oceanmock-url."
             raise EnvironmentProblem(f"{problem} {fix}")
+        token = new_token(host)
         try:
             server = Server(create_app(make_sandbox(), token=token), host=host, port=port, tls=tls).start()
         except RuntimeError as error:

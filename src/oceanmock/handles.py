@@ -330,11 +330,12 @@ class SandboxHandle:
 
 def find(parts: Sequence[Json], id_or_name: int | str, *, what: str, where: str) -> Json:
     """Return the part of an id, a number or a name. Raises InputError with the nearest part."""
-    expected, hint = str(id_or_name), "It is empty."
+    expected = str(id_or_name)
     for key in ("id", "number", "name"):
         for part in parts:
             if str(part[key]) == expected:
                 return part
+    hint = "It is empty."
     if parts:
         names = first_few([f"{part['number']} {part['name']!r}" for part in parts], 10)
         texts = [str(part[key]) for key in ("name", "number") for part in parts[:500]]

@@ -193,12 +193,12 @@ def scenario_schema() -> dict[str, Any]:
         parts = whole.pop("$defs")
         definitions |= {api: whole, **{f"{api}.{name}": part for name, part in parts.items()}}
     for definition in definitions.values():
-        whole = next((part for part in definition.get("anyOf", ()) if "properties" in part), definition)
-        if "properties" in whole:  # a mapping may have its keys from another file
+        schema = next((part for part in definition.get("anyOf", ()) if "properties" in part), definition)
+        if "properties" in schema:  # a mapping may have its keys from another file
             text = "Keys from another file, or from a key there: `_part.yaml#key`."
-            whole["properties"][INCLUDE] = {"type": "string", "pattern": f"^{INCLUDED.pattern}$", "description": text}
-            if required := whole.pop("required", None):
-                whole["anyOf"] = [{"required": required}, {"required": [INCLUDE]}]
+            schema["properties"][INCLUDE] = {"type": "string", "pattern": f"^{INCLUDED.pattern}$", "description": text}
+            if required := schema.pop("required", None):
+                schema["anyOf"] = [{"required": required}, {"required": [INCLUDE]}]
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "oceanmock scenario",

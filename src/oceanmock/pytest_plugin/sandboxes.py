@@ -209,7 +209,8 @@ class SandboxPlugin:
         for node, mark in marked:  # the closest level first, from top to bottom
             if mark.name != MARK:
                 continue
-            sources, lines = [locate(source, _folders(item)) for source in mark.args], [*option_problems(mark.kwargs)]
+            sources = [locate(source, _folders(item)) for source in mark.args]
+            lines = [*option_problems(mark.kwargs)]
             if not mark.args and not mark.kwargs:
                 lines.append("it says nothing\n  Name a scenario, such as 'retry-failed-subtask'.")
             own_sources = []
