@@ -38,8 +38,7 @@ from oceanmock.masking import mask_body, mask_query
 MAX_JOURNAL_ENTRIES: Final = 1000
 MAX_JOURNAL_BYTES: Final = 16 * 2**20
 MAX_STORE_BYTES: Final = 256 * 2**20  # what the journals of one store, that is of one server, may take together
-MAX_PAGE_BYTES: Final = 2**19
-"""The bytes of the entries that one reading returns, but for the last entry; making them JSON takes 20 ms."""
+MAX_PAGE_BYTES: Final = 2**19  # of the entries that one reading returns, but for the last; to make JSON takes 20 ms
 MAX_COMPARED_ENTRIES: Final = 50  # how many entries, the last ones, a near miss is looked for in
 ENTRY_BYTES: Final = 1000  # what an entry takes beside its texts: the object, its numbers, its ids
 CELL_WIDTH: Final = 58
@@ -94,7 +93,9 @@ class Journal:
         size = ENTRY_BYTES + 2 * path_length + refusal_length
         size += len(entry.query) + len(entry.request_body) + len(entry.response_body)
         before = size
-        for name, value in (*request_headers, *response_headers):
+        for name, value in request_headers:
+            size += len(name) + len(value) + HEADER_BYTES
+        for name, value in response_headers:
             size += len(name) + len(value) + HEADER_BYTES
         if size - before > limit:
             request_headers = cut_headers(request_headers, limit)
@@ -113,18 +114,18 @@ class Journal:
             self.bytes += size
             space.bytes += size
             while len(self._sizes) > 1 and (self.bytes > self._max_bytes or len(self._sizes) > self._max_entries):
-                self._drop(1)
+                self._drop()
             while space.bytes > space.max_bytes:  # the largest journal loses its older half
                 largest = max(space.journals, key=attrgetter("bytes"))
-                largest._drop((len(largest._sizes) + 1) // 2)
+                for _ in range((len(largest._sizes) + 1) // 2):
+                    largest._drop()
 
-    def _drop(self, count: int) -> None:
-        for _ in range(count):
-            self._entries.popleft()
-            size = self._sizes.popleft()
-            self.bytes -= size
-            self._space.bytes -= size
-            self.dropped += 1
+    def _drop(self) -> None:
+        self._entries.popleft()
+        size = self._sizes.popleft()
+        self.bytes -= size
+        self._space.bytes -= size
+        self.dropped += 1
 
     def entries(self, query: Query | None = None, *, after: int = 0, limit: int | None = None) -> list[Entry]:
         """Return at most ``limit`` matching entries with a number above ``after``, oldest first."""
