@@ -22,8 +22,7 @@ from oceanmock.text import format_duration
 
 DEFAULT_SANDBOX: Final = "default"
 MAX_SANDBOXES: Final = 10_000
-MAX_OWN_PORTS: Final = 500
-"""The most further ports of a server; each is an open file, of which a process often has 1,024."""
+MAX_OWN_PORTS: Final = 500  # the most further ports of a server; each is an open file, and a process often has 1,024
 SANDBOX_NAME: Final = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{store.MAX_NAME_LENGTH - 1}}}")
 """The names that can stand in paths and headers as they are."""
 MAX_LOCKS: Final = 64  # how many sandboxes of a replica can be requested at once; some share a lock

@@ -42,8 +42,7 @@ from oceanmock.scenario.document import contradiction
 from oceanmock.text import DURATION_PATTERN, format_instant, nanoseconds_of, parse_duration
 
 OUT_OF_TIME: Final = f"is not between {format_instant(clock.EARLIEST)} and {format_instant(clock.LATEST)}"
-MAX_STUBS: Final = 200
-"""The most stubs of a sandbox, and tasks or dags that start on a request, which is compared with all of them."""
+MAX_STUBS: Final = 200  # the most stubs of a sandbox, and of what starts on a request, which is compared with all
 MAX_REFUSALS: Final = 20
 MAX_OTHERS: Final = 100
 MAX_PATH_LENGTH: Final = 1000
