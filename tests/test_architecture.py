@@ -54,6 +54,12 @@ def test_asking_for_help_builds_no_server() -> None:
     assert loaded & {*SLOW_TO_IMPORT, "ssl"} == {"click"}
 
 
+def test_drawing_a_scenario_loads_no_client_of_http() -> None:
+    code = "import json, sys, oceanmock.obshell.explain, oceanmock.ocp.explain; print(json.dumps(sorted(sys.modules)))"
+
+    assert {"http.client", "ssl", "connexion"} & set(json.loads(python("-c", code))) == set()
+
+
 def test_serve_imports_nothing_that_only_other_commands_or_later_requests_need(tmp_path: Path) -> None:
     command = [sys.executable, "-X", "importtime", "-m", "oceanmock", "serve", "--port", "0"]
     with (

@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
-from http.client import responses
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Final, Literal
 
 from oceanmock.api import ApiError, Response
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from oceanmock.obshell.api import QuirkName
 
 AUTH_FAILED: Final = 10008
+PHRASES: Final = {status.value: status.phrase for status in HTTPStatus}
 
 Stage = Literal["handler", "recovery", "header", "body", "panic"]
 PANICS: Final = frozenset[Stage](("recovery", "panic"))
@@ -149,7 +150,7 @@ def not_holding(*, is_task: bool = False) -> ObshellError:
 
 def panic(stage: Stage = "recovery") -> ObshellError:
     """Return the error after the server recovered from a panic."""
-    return replace(error_of("Common.Unexpected", why=responses[500]), stage=stage)
+    return replace(error_of("Common.Unexpected", why=PHRASES[500]), stage=stage)
 
 
 def in_chinese(message: str) -> str:
@@ -183,7 +184,7 @@ def response_error(error: Exception) -> ObshellError:
             message = "Unauthorized: OceanBase password is incorrect"
             result = ObshellError(401, "Security.Authentication.IncorrectOceanbasePassword", message, AUTH_FAILED)
         case ApiError(kind="fault", status=status):
-            phrase = responses.get(status, f"status {status}")
+            phrase = PHRASES.get(status, f"status {status}")
             result = replace(error_of("Common.Unexpected", why=phrase), status=status)
         case ApiError(kind="unknown path" | "wrong method"):  # gin has one handler for both
             message, old = "Element not found: 404 not found", "Bad request: 404 not found"
