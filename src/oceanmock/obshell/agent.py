@@ -179,8 +179,8 @@ FAILURE_EXITS: Final[Mapping[tuple[str, str], FailureExit]] = {
 }
 """By request, where the dag that it starts gives its lock back when it fails.
 
-(FAILURE_EXIT_MAINTENANCE in executor/tenant, executor/recyclebin, ob/restore.go:103, ob/scale_in.go:83,
-obproxy/add.go:523; a context of the dag is one of each node, service/task/node.go:35.)"""
+(github.com/oceanbase/obshell at 61ee147: FAILURE_EXIT_MAINTENANCE in executor/tenant, executor/recyclebin,
+ob/restore.go:103, ob/scale_in.go:83, obproxy/add.go:523; a context is one of each node, service/task/node.go:35.)"""
 
 
 class TenantLock(Model):

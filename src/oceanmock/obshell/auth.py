@@ -241,6 +241,7 @@ class Header:
 _TEXTS: Final = dict.fromkeys(("session_id", "Auth", "Ts", "Token", "ssotoken", "Uri", "Sha256"), "string")
 _OTHERS: Final = {"Keys": "[]uint8", "ForwardType": "int", "ForwardAgent": "meta.AgentInfo"}
 _STRUCTS: Final = {"secure.HttpHeader": _TEXTS | _OTHERS}
+"""The Go type of each field by its JSON name; a field that ``Header`` lacks is only checked to have this type."""
 
 
 def open_header(key: ServerKey, text: str, name: HeaderName = "X-OCS-Header") -> Header:

@@ -79,6 +79,7 @@ def authority(agent: Address | GenericId) -> str:
 
 
 def read_id(request: Request) -> GenericId:
+    """Return the id in the path. Raises InvalidGenericId."""
     return parse_generic_id(request.parameters["id"])
 
 
@@ -160,6 +161,7 @@ def message_of(request: Request, error: ObshellError) -> str:
     return in_chinese(error.message) if is_translated else error.message
 
 
+    """Return the error of a dag that cannot take its lock; ``outer`` is the beginning of its message."""
 def under_maintenance(dag: Dag, own: Address, error: UnderMaintenance, outer: str) -> ObshellError:
     if dag.scope == "agent":
         return error_of("Agent.UnderMaintenance", outer=outer, agent=authority(own))

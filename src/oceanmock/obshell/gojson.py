@@ -63,7 +63,7 @@ _BROKEN_FIELD: Final = re.compile("%(?![0-9a-fA-F]{2})|;")
 
 
 def query_value(query: str, name: str) -> str | None:
-    """Return the first value of a name as url.URL.Query does, which skips fields with broken escapes or semicolons."""
+    """Return a name's first value, if any, as url.URL.Query does: without fields with broken escapes or semicolons."""
     for field in query.split("&"):
         key, _, value = field.partition("=")
         if unquote_plus(key) == name and not _BROKEN_FIELD.search(field):
@@ -95,6 +95,7 @@ def base64_prefix(text: bytes) -> tuple[bytes, int | None]:
 
 
 def base64_bytes(text: bytes) -> bytes:
+    """Return the bytes of a whole base64 text. Raises Unreadable."""
     value, wrong_at = base64_prefix(text)
     if wrong_at is not None:
         raise Unreadable(f"illegal base64 data at input byte {wrong_at}")

@@ -368,7 +368,7 @@ class ServiceFactory:
 
     def get_maintenance(self, request: Request, *, store: Store) -> Response:
         """Return a store's last maintenance dag (dag.go:369-421)."""
-        # The master sends a FOLLOWER's request for its own dag back; without OceanBase the server fails.
+        # The master sends a FOLLOWER's request for its own dag back; without OceanBase it is 500, or 404.
         dags = dags_of(request)
         if store != CLUSTER:
             request.place = None

@@ -61,7 +61,7 @@ def start(script: DagScript, rules: Rules = Rules()) -> History:
 
 def task_logs_at(sub_task: SubTaskState, instant: int) -> tuple[str, ...] | None:
     """Return the lines of all its runs so far; None before the first (service/task/sub_task_log.go:86-93)."""
-    if sub_task.state not in ("RUNNING", "FAILED", "SUCCEED"):
+    if sub_task.state not in ("RUNNING", "FAILED", "SUCCEED"):  # (executor/task/sub_task.go:115-121)
         return None
     return tuple([text for _, _, text in lines_of(sub_task, instant)])
 
@@ -76,7 +76,7 @@ def lines_of(sub_task: SubTaskState, instant: int) -> Iterator[tuple[int, int, s
 
 
 def operate(history: History, operator: Operator, instant: int, node: int | None = None) -> History:
-    """Return the history after an operator on the dag, or a node. Raises IllegalOperator; ValueError for no route."""
+    """Return the history after an operator on the dag or the node at a position. Raises IllegalOperator, ValueError."""
     kind, routes = ("dag", tuple(_OPERATORS)) if node is None else ("node", ("PASS",))
     if operator not in routes:
         raise ValueError(f"{operator} is not an operation of a {kind}: {', '.join(routes)}")

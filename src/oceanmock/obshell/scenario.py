@@ -287,6 +287,7 @@ class Scenario(BaseScenario):
 
     @property
     def members(self) -> tuple[Agent, ...]:
+        """Return the agents, each with a port."""
         numbered = enumerate(self.agents)
         return tuple(it.model_copy(update={"port": it.port or 2886 + n}) for n, it in numbered) or (self.agent,)
 

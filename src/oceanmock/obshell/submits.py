@@ -21,7 +21,7 @@ from oceanmock.obshell.gojson import Structs
 from oceanmock.openapi import load_spec, path_matches, spec_path
 
 SubmitRules = Mapping[str, Any]
-"""The ``x-submit`` of a call beside the task routes."""
+"""The ``x-submit`` of a call: its ``checks`` in order, its ``identity`` and ``struct`` if any, ``bare`` for no null."""
 
 
 def rules_at(method: str, path: str) -> SubmitRules | None:

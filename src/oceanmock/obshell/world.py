@@ -63,14 +63,14 @@ class NodeData:
 
 @dataclass(frozen=True, slots=True)
 class DagData:
-    """The constant data of a dag, created at an instant; ``owner`` keeps it or, where OceanBase does, was asked."""
+    """The constant data of a dag; ``owner`` is the agent that keeps it or, where OceanBase does, was asked."""
 
     number: int
     owner: Agent
     name: str
     model: files.Dag
     nodes: tuple[NodeData, ...]
-    created: int
+    created: int  # in nanoseconds since the epoch
     store: Store = AGENT
 
     @property
@@ -450,7 +450,7 @@ def _item(dag: DagData, part: DagData | NodeData | SubTaskData, state: Any) -> T
 
 
 def operate(sandbox: Sandbox, key: DagKey, operator: ClientOperator, node: int | None = None) -> DagView:
-    """Operate a dag, or the node at a position, and return the dag. Raises NoSuchTask or IllegalOperator."""
+    """Operate a dag, or the node at a position. Raises NoSuchTask, IllegalOperator, UnderMaintenance or TaskExpired."""
     sandbox.world(Dags).data_of(key)  # raises NoSuchTask before anything is noted
     view: DagView = sandbox.execute(Operate(Dags.api, key, operator, node))
     return view
