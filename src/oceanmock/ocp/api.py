@@ -125,7 +125,7 @@ FAULTS: Final[Mapping[int, tuple[str, Headers]]] = {
         ((b"ratelimit-limit", b"100"), (b"ratelimit-remaining", b"0"), (b"ratelimit-reset", b"1")),
     ),
 }
-"""The texts and headers of injected faults, by status; a 429's are the page's own (200.api-call-description.md)."""
+"""The texts and headers of injected faults, by status; a 429's are the page's (200.api-call-description.md:121-151)."""
 
 
 class HttpRequestMethodNotSupportedException(Exception):

@@ -39,7 +39,8 @@ RENDERS_UNKNOWN_PATHS: Final = False  # another API of OCP, or a proxy, may resp
 
 
 def is_explained(subject: Subject) -> bool:
-    """Return whether a path without the method returns a web page, as ocp-express does (unverified), or fails."""
+    """Return whether a path without the method returns a page, as in ocp-express, or fails; not verified for OCP."""
+    # (CustomErrorController.java:34-42; RestExceptionHandler.java:343-358.)
     operation, exchange = subject.operation, subject.exchange
     is_page = (exchange.header("content-type") or "").startswith("text/html")
     return operation is not None and exchange.method != operation.method and (subject.status >= 500 or is_page)

@@ -80,6 +80,7 @@ class ServiceFactory:
         )
 
     def list_tasks(self, request: Request) -> Response:
+        """Return a page of the tasks that match every filter; empty beyond the last page."""
         params, number, size = request.parameters, request.parameters["page"], request.parameters["size"]
         tasks, now = _tasks(request), request.sandbox.clock.now()
         if "tenantName" in params and "clusterId" not in params:
@@ -381,7 +382,8 @@ def _log(view: TaskView, position: int, now: int) -> str:
 
 
 def _separator(operation: str, instant: int) -> str:
-    """Return the line before a segment of a log (RunnerFactory.java:62,146-153), with an OffsetDateTime."""
+    """Return the line before a segment of a log (RunnerFactory.java:62,146-153)."""
+    # Its time is as OffsetDateTime.toString writes it: in milliseconds, and without what is zero at its end.
     second, rest = divmod(instant // MILLISECOND, 1000)
     parts = "milliseconds" if rest else "seconds" if second % 60 else "minutes"
     text = datetime.fromtimestamp(second, CHINA).replace(microsecond=rest * 1000).isoformat(timespec=parts)

@@ -26,7 +26,7 @@ DEFAULT_CONCURRENCY: Final = 10
 
 
 def watchdog(tick: int) -> int:
-    """Return when a run without a timeout fails: at a tick, after ten whole seconds (RunningSubtaskWorker:95-96)."""
+    """Return how long a run without a timeout may take: 11 s, or up to one tick more (RunningSubtaskWorker:95-96)."""
     return -(-11 * SECOND // tick) * tick
 
 
@@ -60,7 +60,7 @@ class Rules:
     """The behaviour of the server that runs the task; the defaults are ocp-express'.
 
     ``tick`` is the schedulers' period and ``phase`` the instant of the first task tick. ``subtask_retry_counts``:
-    whether retrying one subtask adds to its runTime, as the database's comment says (common_tables.yaml:56).
+    whether retrying one subtask adds to its runTime: the database's comment says so (common_tables.yaml:56), no code.
     """
 
     tick: int = DEFAULT_TICK
@@ -94,8 +94,8 @@ class Run(NamedTuple):
     """One run of a subtask; ``ended``, ``ends`` and ``ended_by`` are None while it lasts.
 
     ``number`` counts the runs of its direction, forwards or in a rollback, from 1; a skip has 0. ``takes`` is how long
-    the script meant it to take; 0 for one that hangs. A rollback that cuts it short leaves ``ends`` and ``ended_by``
-    None.
+    the script meant it to take, the time of its log lines; 0 for one that hangs, whose lines all come first. A rollback
+    that cuts it short leaves ``ends`` and ``ended_by`` None.
     """
 
     operation: SubtaskOperation
@@ -109,14 +109,14 @@ class Run(NamedTuple):
 
 
 class SubtaskState(NamedTuple):
-    """A subtask at an instant, with its last runs. ``due``, ``will_end`` and ``ending`` belong to the run under way."""
+    """A subtask at an instant. ``due``, ``will_end`` and ``ending`` belong to the run under way."""
 
     status: SubtaskStatus = "PENDING"
     operation: SubtaskOperation = "EXECUTE"
     run_time: int = 1
     start_time: int | None = None
     finish_time: int | None = None
-    runs: tuple[Run, ...] = ()
+    runs: tuple[Run, ...] = ()  # the last ones, at most MAX_OPERATIONS, the oldest first
     due: int | None = None
     will_end: Outcome = "SUCCESSFUL"
     ending: Cause = "run ended"

@@ -157,6 +157,7 @@ class Tasks(World[int, TaskView]):
             yield _item(row, row.state)
 
     def key_of(self, id: str) -> int:
+        """Return the number of an id. Raises ValueError."""
         return int(id)
 
     def item(self, id: str) -> TaskItem:
