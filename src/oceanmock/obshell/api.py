@@ -270,7 +270,8 @@ def spec_of(version: Version) -> Spec:
             if not has_operation(version, item[method]["operationId"]):
                 del item[method]
                 continue
-            for links in [response.get("links", {}) for response in item[method]["responses"].values()]:
+            for response in item[method]["responses"].values():
+                links = response.get("links", {})
                 for name in [name for name in links if not has_operation(version, links[name]["operationId"])]:
                     del links[name]
         if not {"get", "post"} & item.keys():

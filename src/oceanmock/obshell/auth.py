@@ -253,7 +253,7 @@ def open_header(key: ServerKey, text: str, name: HeaderName = "X-OCS-Header") ->
     except Unreadable as why:
         message = f"Decrypt http header failed: {why}"
         raise ObshellError(401, "Security.Authentication.Header.DecryptFailed", message, 1, stage="header") from None
-    auth, ts, uri, session_id = (fields.get(key, "") for key in ("Auth", "Ts", "Uri", "session_id"))
+    auth, ts, uri, session_id = (fields.get(it, "") for it in ("Auth", "Ts", "Uri", "session_id"))
     return Header(auth, ts, uri, fields.get("Keys", b""), session_id, fields.get("ForwardType", 0), name)
 
 

@@ -95,10 +95,9 @@ def find(request: Request, id: GenericId, view: Callable[[DagKey], Place], *, is
         if owner_place is None and not has_quirk(request, "unreachable-owner-is-500"):
             raise not_found()
         if owner_place is None:
-            url = f'{request.method.capitalize()} "http://{authority(id)}{target_of(request)}"'
-            raise ObshellError(
-                500, "Common.Unexpected", f"{url}: dial tcp {authority(id)}: connect: connection refused"
-            )
+            owner = authority(id)
+            url = f'{request.method.capitalize()} "http://{owner}{target_of(request)}"'
+            raise ObshellError(500, "Common.Unexpected", f"{url}: dial tcp {owner}: connect: connection refused")
         request.place = owner_place
     if id.ip is None and not holds_oceanbase(request):
         if has_quirk(request, "unheld-cluster-id-is-500"):
@@ -161,8 +160,8 @@ def message_of(request: Request, error: ObshellError) -> str:
     return in_chinese(error.message) if is_translated else error.message
 
 
-    """Return the error of a dag that cannot take its lock; ``outer`` is the beginning of its message."""
 def under_maintenance(dag: Dag, own: Address, error: UnderMaintenance, outer: str) -> ObshellError:
+    """Return the error of a dag that cannot take its lock; ``outer`` is the beginning of its message."""
     if dag.scope == "agent":
         return error_of("Agent.UnderMaintenance", outer=outer, agent=authority(own))
     if isinstance(dag.maintenance, TenantLock) and error.tenant is not None:

@@ -150,9 +150,12 @@ class ObshellTarget(TargetApi):
         return parsed_id(id) is not None
 
     def unknown_ids(self, address: tuple[str, int] | None, identity: str) -> list[str | int]:
-        own = [local_id(NUMBER_OF_NOTHING, ip=address[0], port=address[1])] if address is not None else []
-        is_kept_in_oceanbase = address is None or identity == CLUSTER_AGENT
-        return [*own, *([str(GenericId("cluster", NUMBER_OF_NOTHING))] if is_kept_in_oceanbase else [])]
+        ids: list[str | int] = []
+        if address is not None:
+            ids.append(local_id(NUMBER_OF_NOTHING, ip=address[0], port=address[1]))
+        if address is None or identity == CLUSTER_AGENT:
+            ids.append(str(GenericId("cluster", NUMBER_OF_NOTHING)))
+        return ids
 
     def addresses_in(self, path: str, body: bytes) -> Iterator[tuple[str, int]]:
         """Yield the agents' addresses in the path and in the body's ``id``; Go ignores its case."""

@@ -79,8 +79,10 @@ class DagExplainer(Explainer[DagState]):
             arrives = f"{change.cause.partition('.')[2]} of {self.name(change.target)} arrives"
             is_target = change.part == change.target
             return f"{arrives}: {self._effect(before, after, change.cause)}" if is_target else arrives
-        if len(change.part) < 2:
-            return (self._node_move if change.part else self._dag_move)(before, after, change)
+        if not change.part:
+            return self._dag_move(before, after, change)
+        if len(change.part) == 1:
+            return self._node_move(before, after, change)
         if change.after[0] == "RUNNING":
             starts_with_node = f"{_last_run(after, change.part)} of {self.name(change.part)} starts with it"
             starts = f"the scheduler's tick starts {self._run_of(after, change.part)}"
@@ -146,8 +148,9 @@ class DagExplainer(Explainer[DagState]):
         for position, sub_task in enumerate(state.nodes[place].sub_tasks):
             if state.state != "SUCCEED" and (sub_task.last_run or sub_task.state != "PENDING"):
                 leading += last_of(events, (place, position))
-        for item, node in enumerate(state.nodes if state.state == "FAILED" else ()):
-            leading += last_of(events, (item,)) if node.state == "FAILED" else ()
+        for item, node in enumerate(state.nodes):
+            if state.state == node.state == "FAILED":
+                leading += last_of(events, (item,))
         return leading
 
     def holding(self, state: DagState, instant: int) -> Iterator[str]:
@@ -168,10 +171,10 @@ class DagExplainer(Explainer[DagState]):
             for place in [at for at in marked if at >= state.stage][:MAX_EXPLAINED]:
                 yield f"{self.name((place,))} is marked by CANCEL: it FAILS when its stage comes"
         if state.state == "FAILED" and not state.is_finished:
-            has = "has given its lock back, and needs it again to go on"
-            if machine.holds_lock(self.history.script, state):
-                has = "holds its lock until it SUCCEEDs"
-            yield f"a maintenance dag that FAILED is not finished: it {has}"
+            lock = "holds its lock until it SUCCEEDs"
+            if not machine.holds_lock(self.history.script, state):
+                lock = "has given its lock back, and needs it again to go on"
+            yield f"a maintenance dag that FAILED is not finished: it {lock}"
 
     def labels(self) -> list[list[str]]:
         """Return the name of each sub task, or the address of its agent."""

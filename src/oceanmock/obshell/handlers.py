@@ -342,9 +342,9 @@ class ServiceFactory:
 
     def list_main_dags(self, request: Request) -> Response:
         """Return the main dags of the agents' last maintenance dags, unless those succeeded (dag.go:615-643)."""
-        details, place, main = bodies.read_show_details(request), place_of(request), dict[str, DagView]()
+        details, place = bodies.read_show_details(request), place_of(request)
         own, others = self._last_of_agents(request)
-        last = [*own, *others]
+        last, main = [*own, *others], dict[str, DagView]()
         for view in last if details else others:
             data = dag_json(request, view, details=True)["additional_data"] if view.state.state != "SUCCEED" else None
             id = (data or {}).get("main_dag_id")

@@ -313,12 +313,15 @@ def script_of(dag: Dag) -> states.DagScript:
     if exits is None and dag.starts_on is not None:
         exits = FAILURE_EXITS.get((dag.starts_on.method, re.sub("{[^}]*}", "{}", dag.starts_on.path)))
     for place, node in enumerate(dag.nodes):
-        runs = [(map(_run_script, it.runs), map(_run_script, it.rollback)) for it in node.sub_tasks]
-        sub_tasks = tuple(states.SubTaskScript(tuple(attempts), tuple(rollbacks)) for attempts, rollbacks in runs)
+        sub_tasks = [
+            states.SubTaskScript(tuple(map(_run_script, it.runs)), tuple(map(_run_script, it.rollback)))
+            for it in node.sub_tasks
+        ]
         gives_back = node.failure_exit
         if gives_back is None:
             gives_back = exits == "always" or (exits == "first node" and place == 0)
-        nodes.append(states.NodeScript(sub_tasks, frozenset(node.can), node.timeout * clock.SECOND, gives_back))
+        limit = node.timeout * clock.SECOND
+        nodes.append(states.NodeScript(tuple(sub_tasks), frozenset(node.can), limit, gives_back))
     others = [(other.at, other.operator, None) for other in dag.others]
     return states.DagScript(tuple(nodes), dag.maintenance != "none", tuple(others))
 
@@ -352,8 +355,9 @@ class ObshellActor(Actor):
         place, made = self.scenario.place_of(self.script), list[tuple[int, Identity]]()
         for other in others:
             makes, state = other.script.makes, machine.view_at(other.history, instant - other.created)
-            is_changed = makes is not None and place in makes.places(self.scenario.place_of(other.script))
-            if makes and is_changed and makes.identity is not None and machine.has_succeeded(state):
+            if makes is None or makes.identity is None or not machine.has_succeeded(state):
+                continue
+            if place in makes.places(self.scenario.place_of(other.script)):
                 made.append((other.created + state.at, makes.identity))
         identity = max(made)[1] if made else self.scenario.members[place].identity
         required = self.script.starts_on.identity
@@ -462,10 +466,8 @@ def _check_runs(node: Node, sub_task: SubTask, label: str, loc: Loc) -> Iterator
         what = f"rollback attempt 2 of {label} is never reached"
         hint = "Say that the node `can: [rollback]`, or remove this."
         yield Issue((*loc, "rollback", 1), "unreachable-attempt", what, hint)
-    for key, which, attempts in (
-        ("attempts", "attempt", sub_task.runs),
-        ("rollback", "rollback attempt", sub_task.rollback),
-    ):
+    for key, attempts in (("attempts", sub_task.runs), ("rollback", sub_task.rollback)):
+        which = "rollback attempt" if key == "rollback" else "attempt"
         for nth, attempt in enumerate(attempts):
             if attempt.ends == "SUCCEED" and is_late(attempt):
                 why = f"it takes longer than the timeout of {node.timeout} s"

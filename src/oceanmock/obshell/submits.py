@@ -97,10 +97,8 @@ _SCOPES: Final = ("GLOBAL", "ZONE", "SERVER")
 
 def wrong_identity(agent: Address, identity: str, *expected: str) -> ObshellError:
     """Return the error of an agent that has none of the identities that a call serves."""
-    expected_text = " or ".join(expected)
-    return error_of(
-        "Agent.Identify.NotSupportOperation", agent=authority(agent), identity=identity, expected=expected_text
-    )
+    values = {"agent": authority(agent), "identity": identity, "expected": " or ".join(expected)}
+    return error_of("Agent.Identify.NotSupportOperation", **values)
 
 
 def _is_own(body: Json, agent: Agent) -> bool:

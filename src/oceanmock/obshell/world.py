@@ -161,8 +161,7 @@ class Dags(World[DagKey, DagView]):
         return agent.model_copy(update=changes) if changes else agent
 
     def version_at(self, place: int) -> str:
-        version: str = self._changes(place).get("obshell_version", self.switches.obshell_version)
-        return version
+        return str(self._changes(place).get("obshell_version", self.switches.obshell_version))
 
     def _changes(self, place: int) -> dict[str, Any]:
         """Return what the dags that have succeeded have made of an agent, in their order."""
