@@ -30,8 +30,6 @@ _EFFECTS: Final = {
     "subtask.SKIP": "it is READY for a run that does nothing",
     "subtask.CANCEL": "its run is CANCELING until the subtask scheduler's tick interrupts it",
 }
-
-
 MAX_LEADING: Final = 20  # how many parts of one state explain that of the whole, each by its last event
 GLYPHS: Final = {
     "PENDING": ("·", "dim"),
@@ -128,8 +126,10 @@ class TaskExplainer(Explainer[TaskState]):
             return f"{of} ends: it is undone, and PENDING again"
         if run.ends != "FAILED":
             return f"{of} ends {run.ends} after {took}"
-        limit = ", its timeout" if self._script.subtasks[place].timeout else ", as a run without a timeout does"
-        return f"{of} ends FAILED after {took}{limit if run.ended_by == 'timeout' else ''}{ends_with(log)}"
+        limit = ""
+        if run.ended_by == "timeout":
+            limit = ", its timeout" if self._script.subtasks[place].timeout else ", as a run without a timeout does"
+        return f"{of} ends FAILED after {took}{limit}{ends_with(log)}"
 
     def leading(self, state: TaskState, events: Sequence[Event]) -> list[Event]:
         matter: tuple[SubtaskStatus, ...] = ("READY", "RUNNING", "CANCELING", "FAILED")

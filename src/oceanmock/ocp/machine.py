@@ -86,9 +86,8 @@ def operate(history: History, operation: Operation, instant: int, subtask: int |
 
     Raises IllegalOperation when the state does not allow it, RollbackProhibited when the task forbids rollback.
     """
-    return engine.with_others(
-        _continued(history, operation, instant, subtask), history.script.others, instant, _continued
-    )
+    after = _continued(history, operation, instant, subtask)
+    return engine.with_others(after, history.script.others, instant, _continued)
 
 
 def _continued(history: History, operation: Operation, instant: int, subtask: int | None) -> History:
@@ -321,7 +320,6 @@ def _end_run(subtask: SubtaskState, instant: int) -> SubtaskState:
 
 
 def _is_queued(script: SubtaskScript, item: SubtaskState) -> bool:
-    """Return whether the subtask scheduler acts on a subtask."""
     runs_again = script.retries >= item.run_time and item.status == "FAILED" and item.operation in ("EXECUTE", "RETRY")
     return item.status in ("READY", "CANCELING") or runs_again
 

@@ -337,16 +337,17 @@ def script_of(task: Task) -> states.TaskScript:
     """Return the machine's script of a task whose references have been checked."""
     scripts = list[states.SubtaskScript]()
     for subtask, needs in zip(task.subtasks, upstreams_of(task), strict=True):
-        attempts, rollbacks = [
-            tuple([states.RunScript(run.takes, run.ends or "SUCCESSFUL", base.lines_of(run.log)) for run in runs])
-            for runs in (subtask.attempts, subtask.rollback)
-        ]
+        attempts, rollbacks = tuple(map(_run_script, subtask.attempts)), tuple(map(_run_script, subtask.rollback))
         limits = subtask.timeout, subtask.prohibit_rollback, subtask.retries
         scripts.append(states.SubtaskScript(attempts, rollbacks, needs, *limits))
     operations = {route.id: route.operation for route in API.routes}
     others = [(it.at, operations[it.call], it.subtask and it.subtask - 1) for it in task.others]
     options = (task.concurrency, task.prohibit_rollback, task.abandoned_after)
     return states.TaskScript(tuple(scripts), *options, tuple(others))
+
+
+def _run_script(run: Attempt) -> states.RunScript:
+    return states.RunScript(run.takes, run.ends or "SUCCESSFUL", base.lines_of(run.log))
 
 
 def rules_of(tick: int, switches: Switches) -> states.Rules:
