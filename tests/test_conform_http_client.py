@@ -904,6 +904,12 @@ def test_a_password_that_is_the_users_name_is_no_secret(ocp: Logged) -> None:
     assert exchange.target == f"{TASKS}?name=manager"
 
 
+def test_a_password_that_is_a_part_of_the_clients_name_is_no_secret_there(obshell: Logged) -> None:
+    exchange = wire_to_obshell(obshell).send("GET", DAG)
+
+    assert ("User-Agent", "oceanmock-conform") in exchange.request_headers
+
+
 def test_what_was_made_up_as_a_credential_hides_nothing_of_an_answer(ocp: Logged) -> None:
     """It may be a key of the answer's JSON, which would then seem to be missing."""
 

@@ -393,15 +393,17 @@ def secrets_in(headers: HeaderFields) -> set[str]:
 def masked(exchange: Exchange, secrets: frozenset[str] = frozenset()) -> Exchange:
     """Return an exchange with everything masked that is secret by itself, some secrets, and those of the request.
 
-    In a response these are masked only if they are the run's own: a made-up secret may be a key of the JSON.
+    In a response these are masked only if they are the run's own: a made-up secret may be a key of the JSON. The
+    request's headers have only its own secrets; a password may be a part of the client's name there.
     """
     path, question, query = exchange.target.partition("?")
-    in_request = secrets | secrets_in(exchange.request_headers)
+    in_headers = secrets_in(exchange.request_headers)
+    in_request = secrets | in_headers
     in_response = in_request if exchange.credentials == "own" else secrets
     return replace(
         exchange,
         target=_hide(mask_text(path) + question + mask_query(query), in_request),
-        request_headers=tuple((n, _hide(v, in_request)) for n, v in mask_headers(exchange.request_headers)),
+        request_headers=tuple((n, _hide(v, in_headers)) for n, v in mask_headers(exchange.request_headers)),
         request_body=_hide(mask_body(exchange.request_body), in_request),
         response_headers=tuple((n, _hide(v, in_response)) for n, v in mask_headers(exchange.response_headers)),
         response_body=_hide(mask_body(exchange.response_body), in_response),
