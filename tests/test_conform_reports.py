@@ -153,6 +153,14 @@ def test_severe_causes_of_weighty_sources_come_first() -> None:
     assert reports.causes([a_finding(source="obshell ob/param/task.go:19")], "obshell")[0].weight == "code"
 
 
+def test_a_cause_lists_its_operations_in_the_same_order_in_each_run() -> None:
+    findings = [a_finding(operation=name) for name in ("skipSubtask", "", "getTaskInstance", "retryTask")]
+
+    (cause,) = reports.causes(findings, "ocp")
+
+    assert cause.operations == ["getTaskInstance", "no operation", "retryTask", "skipSubtask"]
+
+
 def test_a_summary_fits_a_screen() -> None:
     findings = [a_finding(f"hostile.{n}", curl="curl a\n" * 8) for n in range(32)]
     changes = [an_exchange(n, method="POST", operation="retryTask") for n in range(40)]

@@ -162,7 +162,7 @@ class Cause:
     title: str
     severity: Severity
     weight: str
-    operations: set[str]
+    operations: list[str]
     places: Counter[str]
 
 
@@ -186,7 +186,7 @@ def causes(findings: Iterable[CheckResult], api: str) -> list[Cause]:
         title = rule + (f" × {len(group):,}" if len(group) > 1 else "")
         severity = SEVERITIES.get(rule, SEVERITIES.get(rule.partition(".")[0], "error"))
         weight = next((weight for name, weight in weights.items() if name in group[0].source), "document")
-        operations = {item.operation or "no operation" for item in group}
+        operations = sorted({item.operation or "no operation" for item in group})
         places = Counter(folded(item.breadcrumb) for item in group)
         found.append(Cause(group, group[0], title, severity, weight, operations, places))
     order = ("error", "warning", "note", "document", "code", "sibling")
