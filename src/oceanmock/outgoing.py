@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 from urllib.parse import urlsplit
 
 from oceanmock.errors import CallerError
+
+Outgoing = TypeVar("Outgoing")  # a request of httpx, a prepared one of requests, or a PreparedRequest
 
 
 @dataclass(slots=True)

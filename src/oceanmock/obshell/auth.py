@@ -32,7 +32,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from math import ceil, lcm
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, Literal, cast
 from urllib.parse import urlsplit
 
 from oceanmock.api import Headers
@@ -41,7 +41,7 @@ from oceanmock.errors import EnvironmentProblem
 from oceanmock.obshell.api import PREFIX
 from oceanmock.obshell.errors import AUTH_FAILED, ObshellError, panic
 from oceanmock.obshell.gojson import Unreadable, base64_bytes, base64_prefix, parse_int, read_struct
-from oceanmock.outgoing import Signer, body_of, target_of, with_body
+from oceanmock.outgoing import Outgoing, Signer, body_of, target_of, with_body
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric import rsa
@@ -70,9 +70,6 @@ OPEN_ROUTES: Final = ("info", "secret", "time", "git-info", "status")
 """Routes that need no authentication (agent_route.go:102-107)."""
 OBPROXY_ROUTE: Final = re.compile(r"task/\w+/[45]")
 """Routes of obproxy's tasks, which only the agent's own password opens (task_dto.go)."""
-
-Outgoing = TypeVar("Outgoing")
-"""A request of httpx or a prepared one of requests."""
 
 
 def fetch_agent(url: str, *, verify: bool | str = True) -> Mapping[str, Any]:

@@ -20,21 +20,19 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from email.utils import formatdate, parsedate_to_datetime
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import parse_qsl, quote, quote_plus, urlencode
 
 from oceanmock.api import ApiError, Authenticator, Request
 from oceanmock.clock import SECOND, wall_now
 from oceanmock.openapi import ALL_PERMISSIONS
-from oceanmock.outgoing import PreparedRequest, Signer, body_of, headers_of, host_of, target_of
+from oceanmock.outgoing import Outgoing, PreparedRequest, Signer, body_of, headers_of, host_of, target_of
 
 if TYPE_CHECKING:
     from oceanmock.engine.log import User
 
 SIGNATURE_SCHEME: Final = "OCP-ACCESS-KEY-HMACSHA1"
 MAX_SKEW: Final = 15 * 60 * SECOND
-
-Outgoing = TypeVar("Outgoing")  # a request of httpx or a prepared one of requests
 
 
 class Basic(NamedTuple):
