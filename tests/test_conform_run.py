@@ -487,6 +487,7 @@ def test_one_failure_is_told_once_and_ends_nothing() -> None:
     assert ("schemathesis.not_a_server_error", "getSubtaskLog", 500, "") in world.found
     assert len(world.client.findings) == len(world.found)
     assert world.fuzzer.checked["schemathesis.not_a_server_error", "getSubtaskLog"] > 5
+    assert world.client.statuses["getSubtaskLog"][500] > 5
     assert world.client.statuses["getTaskInstance"][200] > 5
 
 
