@@ -38,7 +38,7 @@ from oceanmock.errors import EnvironmentProblem, InputError, OceanmockError
 from oceanmock.text import did_you_mean, escape_unprintable, plural, suggest
 
 if TYPE_CHECKING:
-    from oceanmock.checks import CheckResult
+    from oceanmock.checks import CheckResult, Phase
     from oceanmock.conformance.reports.terminal import Display
     from oceanmock.conformance.target import Target
     from oceanmock.scenario import BaseScenario
@@ -234,24 +234,7 @@ def _run(
             raise click.UsageError(f"no operation or rule matches {pattern!r}. {hint}".rstrip())
     operations, rules_selected = selected(options, names), selected(options, rules)
     phases = PHASES if options.phases is None and not stories else options.phases or ()
-    run_options = Options(
-        write=options.write,
-        tasks=options.task,
-        seed=options.seed,
-        rate=options.rate,
-        phases=frozenset(phases),
-        max_examples=options.max_examples or (10 if options.mock else 5),
-        stories=stories,
-        story_ids=options.story_id,
-        timeout=options.timeout,
-        excluded=matching(options.exclude, names),
-        first=options.from_ and options.from_ - 1,
-        submit=options.submit,
-        unknown_ids=options.unknown_ids,
-        cancel_rollback=options.cancel_rollback,
-        max_requests=0 if options.mock else options.max_requests,
-        max_time=0 if options.mock else options.max_time,
-    )
+    run_options = _options_of(options, phases, stories=stories, excluded=matching(options.exclude, names))
     baseline = joined(baselines)
 
     def is_reported(finding: CheckResult) -> bool:  # one of no operation is, unless its rule is left out
@@ -282,6 +265,30 @@ def _run(
         added, removed = update_file(baselines, own, result)
         click.echo(f"baseline {own}: {plural(added, 'entry', 'entries')} added, {removed} removed.", err=True)
     return result
+
+
+def _options_of(
+    options: ConformOptions, phases: Sequence[Phase], *, stories: tuple[BaseScenario, ...], excluded: frozenset[str]
+) -> Options:
+    """Return the options of a run; one against the mock has no bounds."""
+    return Options(
+        write=options.write,
+        tasks=options.task,
+        seed=options.seed,
+        rate=options.rate,
+        phases=frozenset(phases),
+        max_examples=options.max_examples or (10 if options.mock else 5),
+        stories=stories,
+        story_ids=options.story_id,
+        timeout=options.timeout,
+        excluded=excluded,
+        first=options.from_ and options.from_ - 1,
+        submit=options.submit,
+        unknown_ids=options.unknown_ids,
+        cancel_rollback=options.cancel_rollback,
+        max_requests=0 if options.mock else options.max_requests,
+        max_time=0 if options.mock else options.max_time,
+    )
 
 
 def _progress(reason_for: Callable[[CheckResult], str] = lambda _: "", max_failures: int | None = None) -> Display:

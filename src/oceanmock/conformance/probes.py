@@ -359,7 +359,7 @@ def _kind(action: WalkAction) -> tuple[Any, ...]:
 
 @dataclass
 class Walker:
-    """Takes walks on tasks or dags.
+    """Take walks on tasks or dags.
 
     ``wait(seconds)`` lets time pass, ``poll`` seconds between two reads. ``stands`` says that it passes in no other
     way, as in a sandbox with a manual clock. What is not at rest after ``timeout`` seconds is left alone.
