@@ -33,13 +33,10 @@ __tracebackhide__ = HIDE_FRAMES
 
 TOKEN_VARIABLE: Final = "OCEANMOCK_ADMIN_TOKEN"  # noqa: S105 (its name)
 """The environment variable with the token, for servers and clients."""
-URL_VARIABLE: Final = "OCEANMOCK_URL"
-"""The environment variable with the URL of the server that the commands use."""
-VERIFICATION_FAILED: Final = 417
-"""The status of a verification that fails: Expectation Failed."""
+URL_VARIABLE: Final = "OCEANMOCK_URL"  # the environment variable with the URL of the server that the commands use
+VERIFICATION_FAILED: Final = 417  # the status of a verification that fails: Expectation Failed
 ADMIN_TIMEOUT_S: Final = 30.0
-JOURNAL_LIMIT: Final = 1000
-"""The number of exchanges that a journal keeps at most."""
+JOURNAL_LIMIT: Final = 1000  # the number of exchanges that a journal keeps at most
 
 
 class NoAnswer(OceanmockError):

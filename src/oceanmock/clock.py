@@ -35,8 +35,7 @@ if hasattr(time, "clock_gettime_ns"):
 else:
     _monotonic = partial(time.monotonic_ns)
 _OFFSET: Final = time.time_ns() - _monotonic()
-stopwatch: Final = partial(time.perf_counter_ns)
-"""The machine's performance counter, in nanoseconds."""
+stopwatch: Final = partial(time.perf_counter_ns)  # the machine's performance counter, in nanoseconds
 
 
 def machine_now() -> int:

@@ -26,8 +26,7 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
 
-Loc = tuple[int | str, ...]
-"""The way to a value: keys and positions from the root."""
+Loc = tuple[int | str, ...]  # the way to a value: keys and positions from the root
 
 
 class OceanmockError(Exception):

@@ -15,10 +15,8 @@ from oceanmock.api import Api, Json
 from oceanmock.checks import CheckResult, Exchange, Subject, check, instant, numbered, objects
 from oceanmock.clock import SECOND
 
-SKEW: Final = 2 * SECOND
-"""The largest difference between the clocks of two machines of a server."""
-FUTURE: Final = 60 * SECOND
-"""The largest difference between the clocks of the server and of its database."""
+SKEW: Final = 2 * SECOND  # the largest difference between the clocks of two machines of a server
+FUTURE: Final = 60 * SECOND  # the largest difference between the clocks of the server and of its database
 
 
 @dataclass(frozen=True, slots=True)

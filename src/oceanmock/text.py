@@ -109,8 +109,7 @@ def format_duration(span: int) -> str:
     return text or "0s"
 
 
-TimeSpan = str | float | timedelta
-"""A duration as scenario files write it (``"90s"``), seconds, or a timedelta."""
+TimeSpan = str | float | timedelta  # a duration as scenario files write it (``"90s"``), seconds, or a timedelta
 
 
 def duration_text(duration: TimeSpan) -> str:

@@ -46,23 +46,18 @@ UNSELECTED: Final = ("preflight", "story", "passive")
 PHASES: Final[tuple[Phase, ...]] = tuple(phase for phase in get_args(Phase) if phase not in UNSELECTED)
 """Those that can be selected; there is always a preflight, a story where one is given, and passive by itself."""
 
-PASSED: Final = 0
-"""The exit code of a run without findings that received all required responses."""
-FAILED: Final = 1
-"""There are findings that are in no baseline."""
+PASSED: Final = 0  # the exit code of a run without findings that received all required responses
+FAILED: Final = 1  # there are findings that are in no baseline
 UNTESTABLE: Final = 2
 """The target is down, or is not that API, or refuses the credentials; or the command is wrong."""
-INCOMPLETE: Final = 3
-"""There are no findings, but required responses are missing, or thresholds are not met."""
-INTERRUPTED: Final = 130
-"""The run was stopped by a signal; the findings until then are reported."""
+INCOMPLETE: Final = 3  # there are no findings, but required responses are missing, or thresholds are not met
+INTERRUPTED: Final = 130  # the run was stopped by a signal; the findings until then are reported
 
 MAX_REQUESTS: Final = 20_000
 MAX_TIME: Final = 30 * 60 * SECOND
 """The bounds of a run against a server that is not our own, unless others are given."""
 
-NO_RESPONSE: Final = 0
-"""The key of requests without a response among counts of statuses."""
+NO_RESPONSE: Final = 0  # the key of requests without a response among counts of statuses
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,13 +224,11 @@ def contract_for(api: ApiName, version: str = "") -> Contract:
     return Contract(api, spec_for(api, version), version=version, newest=spec_for(api))
 
 
-SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
-"""Methods that change nothing (RFC 9110, 9.2.1)."""
+SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})  # methods that change nothing (RFC 9110, 9.2.1)
 REWRITING_HEADERS: Final = ("transfer-encoding", "x-http-method", "x-http-method-override", "x-method-override")
 """Headers that some servers read as another method, or as another end of the body."""
 ANY_KIND: Final = "any"
-MIN_SECRET: Final = 8
-"""The length from which a secret is masked in responses; a shorter one may be a word."""
+MIN_SECRET: Final = 8  # the length from which a secret is masked in responses; a shorter one may be a word
 
 
 class BoundReached(KeyboardInterrupt):

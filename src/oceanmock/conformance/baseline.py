@@ -30,8 +30,7 @@ from oceanmock.scenario.document import Document, Wording, explain
 from oceanmock.text import did_you_mean, suggest
 
 FOLDER: Final = Path(__file__).parent / "baselines"
-ANY: Final = "*"
-"""An entry's value for any operation; within a path, any text."""
+ANY: Final = "*"  # an entry's value for any operation; within a path, any text
 Text = Annotated[str, Field(min_length=1)]
 _CONFIG: Final = ConfigDict(extra="forbid")
 

@@ -44,10 +44,8 @@ from oceanmock.conformance.http_client import HttpClient
 from oceanmock.observations import Observation
 
 SCHEMATHESIS_PHASES: Final[tuple[Phase, ...]] = ("examples", "coverage", "fuzzing", "stateful")
-UNKNOWN_ONE_IN: Final = 6
-"""One of so many valid ids is replaced by an id of nothing."""
-MALFORMED: Final = "x1"
-"""An id of neither API."""
+UNKNOWN_ONE_IN: Final = 6  # one of so many valid ids is replaced by an id of nothing
+MALFORMED: Final = "x1"  # an id of neither API
 
 _SCHEMATHESIS_CHECKS: Final[Mapping[str, tuple[str, str]]] = {
     "not_a_server_error": ("No response has a 5xx status.", "responses"),
@@ -102,8 +100,7 @@ class _Contract(OpenApiSchema):
         return self.client_transport
 
 
-Ids = Mapping[str, str | int]
-"""The parameters of a path, each with an id."""
+Ids = Mapping[str, str | int]  # the parameters of a path, each with an id
 
 
 def _existing_ids(client: HttpClient, items: Sequence[Observation]) -> Mapping[str, Sequence[Ids]]:

@@ -37,8 +37,7 @@ LONGEST_GAP: Final = SECOND
 LONGEST_WAIT: Final = 120 * SECOND
 """The longest time from the end of the parts to that of the whole: the schedulers run once a second, that of
 ocp-express first a minute after its start (TaskCoordinator.java:58-59)."""
-SET_BACK: Final = 60 * SECOND
-"""The longest time by which a server's clock may be set back."""
+SET_BACK: Final = 60 * SECOND  # the longest time by which a server's clock may be set back
 
 
 class HistoryChecker(RuleChecker):

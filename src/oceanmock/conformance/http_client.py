@@ -70,11 +70,9 @@ RequestAuth = Callable[[Any], Any] | Basic
 Reply = requests.Response | requests.RequestException
 
 CONNECT_SECONDS: Final = 10.0
-READ_SECONDS: Final = 60.0
-"""The time in which a response has to be complete, from its first byte to its last."""
+READ_SECONDS: Final = 60.0  # the time in which a response has to be complete, from its first byte to its last
 SEEN_ONCE: Final = "Seen once: it did not occur when the request was sent again on a new connection."
-MAX_DEPTH: Final = 100
-"""The levels of nesting of a response; every library that reads one is recursive."""
+MAX_DEPTH: Final = 100  # the levels of nesting of a response; every library that reads one is recursive
 NO_BRACKETS: Final = re.compile(rb'"(?:[^"\\]|\\.)*+"?|[^"\[\]{}]+', re.DOTALL)
 """The strings of a JSON text, and all other bytes but brackets."""
 CHARSET: Final = re.compile(r'(?i)charset="?((?:big5|cp|euc|gb|iso|latin|shift|us|utf|windows)[a-z0-9_:-]*)')
@@ -82,8 +80,7 @@ CHARSET: Final = re.compile(r'(?i)charset="?((?:big5|cp|euc|gb|iso|latin|shift|u
 MAX_RESPONSE_BYTES: Final = 64 * 2**20
 MAX_TOTAL_DELAY: Final = 120 * SECOND
 """The time a run waits in all because of 429; a 429 beyond that is a response."""
-MAX_RECENT_EXCHANGES: Final = 1000
-"""The number of exchanges that are kept; all are counted."""
+MAX_RECENT_EXCHANGES: Final = 1000  # the number of exchanges that are kept; all are counted
 
 
 class HttpClient:

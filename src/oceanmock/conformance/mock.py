@@ -37,12 +37,10 @@ from oceanmock.ocp.world import Tasks
 from oceanmock.scenario import BaseScenario
 
 WORLDS: Final = Path(__file__).parent / "worlds"
-COPIES: Final = 2
-"""The copies of each dag, so that there is another one to operate on."""
+COPIES: Final = 2  # the copies of each dag, so that there is another one to operate on
 MAX_TASKS_TOGETHER: Final = 60
 """A scenario with more tasks is served alone: every read of a list would contain all of them."""
-MAX_TASKS_APART: Final = 20
-"""The tasks of a scenario served alone that are operated on."""
+MAX_TASKS_APART: Final = 20  # the tasks of a scenario served alone that are operated on
 Wrap = Callable[[AsgiApp], AsgiApp]
 
 

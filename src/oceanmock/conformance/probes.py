@@ -35,10 +35,8 @@ from oceanmock.observations import Observation, ProbeTarget, items_in_response
 
 REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 """The statuses of a redirect to a login page, by a proxy in front of the server."""
-MAX_READ: Final = 24
-"""The most tasks or dags that are read in full."""
-MAX_CHANGEABLE: Final = 60
-"""The most of those that the run may change, if they are more."""
+MAX_READ: Final = 24  # the most tasks or dags that are read in full
+MAX_CHANGEABLE: Final = 60  # the most of those that the run may change, if they are more
 
 
 class Prober(RuleChecker):
@@ -169,16 +167,13 @@ Pause = Literal["none", "tick", "rest"]
 ILLEGAL: Final = "illegal"
 LOOK: Final = "look"
 MOVES: Final = 8
-TOURS: Final = 6
-"""The number of tasks that are operated on in every way."""
+TOURS: Final = 6  # the number of tasks that are operated on in every way
 QUICK_READS: Final = 12
 """The number of reads at the walker's own distance; then each distance is twice the one before."""
 SLOWEST_READ: Final = 10.0
-SEEKS: Final = 16
-"""The number of reads while an operation becomes possible."""
+SEEKS: Final = 16  # the number of reads while an operation becomes possible
 READ_ATTEMPTS: Final = 5
-LINGER_SECONDS: Final = 8.0
-"""The time after which a task at rest is read once more."""
+LINGER_SECONDS: Final = 8.0  # the time after which a task at rest is read once more
 MAX_ENDINGS: Final = 6
 """How often it is tried to bring a task to an end: a pass may be refused, and a rollback may fail, too."""
 ANY_STATUS: Final = frozenset({200, 400, 500})
@@ -197,8 +192,7 @@ class Walk:
         self.is_over = False
         self.may_end = True
         """Whether an operation may be requested after which no other one is possible."""
-        self._first: Observation | None = None
-        """What was read before the operations since the last rest."""
+        self._first: Observation | None = None  # what was read before the operations since the last rest
 
     @property
     def is_at_rest(self) -> bool:

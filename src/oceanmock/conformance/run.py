@@ -55,10 +55,8 @@ from oceanmock.openapi import find_operation
 from oceanmock.text import format_instant, plural, suggest
 
 ORDER: Final[tuple[Phase, ...]] = ("probes", "machine", *fuzzing.SCHEMATHESIS_PHASES, "story")
-POLL_SECONDS: Final = 1.0
-"""The time between two reads of a walk on a real server."""
-BETWEEN_SECONDS: Final = 2.0
-"""The time between two phases where it stands still otherwise."""
+POLL_SECONDS: Final = 1.0  # the time between two reads of a walk on a real server
+BETWEEN_SECONDS: Final = 2.0  # the time between two phases where it stands still otherwise
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,10 +35,8 @@ DIVERGES: Final = Rule(
 FIRST_DELAY: Final = SECOND // 5
 LAST_DELAY: Final = 5 * SECOND
 """The time between two reads: at first, and after a while."""
-GRACE: Final = 5 * SECOND
-"""How long a task at rest is read before it counts as final."""
-UNCERTAIN_STATE: Final = "ABORTED"
-"""A state that time alone may lead to from rest."""
+GRACE: Final = 5 * SECOND  # how long a task at rest is read before it counts as final
+UNCERTAIN_STATE: Final = "ABORTED"  # a state that time alone may lead to from rest
 
 
 class Diverges(Exception):

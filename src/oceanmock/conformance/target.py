@@ -32,10 +32,8 @@ from oceanmock.observations import items_in_response
 from oceanmock.text import escape_unprintable
 
 PERMANENT_PROBLEMS: Final = frozenset({"certificate", "other name", "no TLS there", "TLS", "not sendable"})
-TLS_SECONDS: Final = 1.0
-"""The time to connect, or to answer a TLS handshake, of a server that did not answer http."""
-HAR_HEAD: Final = 1000
-"""The characters at the beginning of a HAR file among which its first key is."""
+TLS_SECONDS: Final = 1.0  # the time to connect, or to answer a TLS handshake, of a server that did not answer http
+HAR_HEAD: Final = 1000  # the characters at the beginning of a HAR file among which its first key is
 NO_BODY: Final = "the recording has no body of the response"
 UNREACHABLE_TEXTS: Final[Mapping[str, str]] = {
     "not sendable": "nothing can be sent to {url}: {text}. Check the name, or the access key.",

@@ -49,8 +49,7 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 AsgiApp = Callable[..., Awaitable[None]]
-Encoded = tuple[int, Headers, bytes]
-"""The status, the headers and the body of a response."""
+Encoded = tuple[int, Headers, bytes]  # the status, the headers and the body of a response
 
 MAX_MESSAGE_LENGTH: Final = 1000
 MAX_ERROR_LENGTH: Final = 64 * 1024
@@ -78,8 +77,7 @@ METRICS: Final = {
     "store_requests_total": "Requests to the store.",
     "store_seconds_total": "How long they took.",
 }
-MAX_WAIT_SECONDS: Final = 10
-"""How long a thread waits for the event loop, which may have been stopped."""
+MAX_WAIT_SECONDS: Final = 10  # how long a thread waits for the event loop, which may have been stopped
 LOOP: Final = ContextVar[AbstractEventLoop | None]("oceanmock.loop", default=None)
 """The server's event loop, in the thread that responds to a long request."""
 _T = TypeVar("_T")

@@ -57,8 +57,7 @@ PREFLIGHT_HEADERS: Final[Headers] = (
     (b"access-control-allow-headers", b"*, Authorization"),  # which * does not stand for
     (b"access-control-max-age", b"600"),
 )
-MAX_WORKERS: Final = 16
-"""How many requests of a replica wait for the store at once."""
+MAX_WORKERS: Final = 16  # how many requests of a replica wait for the store at once
 _NO_SANDBOX: Final[Any] = None
 _T = TypeVar("_T")
 

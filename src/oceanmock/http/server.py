@@ -38,8 +38,7 @@ MAX_REPEATS: Final = 1024
 MAX_REPEATED_BYTES: Final = 4096
 MAX_HEAD_BYTES: Final = 64 * 1024
 MAX_HEADERS: Final = 200
-MAX_REQUEST_SECONDS: Final = 30
-"""From the first byte of a request to the last of its body."""
+MAX_REQUEST_SECONDS: Final = 30  # from the first byte of a request to the last of its body
 MAX_CONNECTIONS: Final = 1000
 UPGRADE: Final = re.compile(rb"(?is)\A((?:(?!\r\n\r\n).)*\r\n)upgrade:")
 """The header by which Java's client offers HTTP/2: httptools would read no body after it."""

@@ -24,8 +24,7 @@ from oceanmock.openapi import Operation, Spec, load_spec, operations_of, spec_pa
 from oceanmock.text import first_few, suggest
 
 MAX_QUERY_FIELDS: Final = 1000
-MAX_JSON_VALUES: Final = 50_000
-"""The most values of a body; more would hold the event loop while they are parsed."""
+MAX_JSON_VALUES: Final = 50_000  # the most values of a body; more would hold the event loop while they are parsed
 MAX_JSON_DEPTH: Final = 100
 _NO_MARKS: Final = bytes({*range(256)} - {*b'",{['})
 _UNKNOWN_KEY: Final = re.compile(r"^The body: (?:([a-z_]+): )?Additional properties are not allowed \('([^']{1,100})'")
@@ -93,8 +92,7 @@ def _words_for(pattern: str, schema: Any) -> str:
     return next(filter(None, (_words_for(pattern, part) for part in parts)), "")
 
 
-Resolve = Callable[[Mapping[str, Any]], Mapping[str, Any]]
-"""Returns the schema that a reference stands for."""
+Resolve = Callable[[Mapping[str, Any]], Mapping[str, Any]]  # returns the schema that a reference stands for
 
 
 class Shape:
@@ -163,8 +161,7 @@ def _as_draft4(node: Any) -> Any:
     return plain
 
 
-Reader = Callable[[str], Any]
-"""Reads the text of a parameter. Raises ValueError."""
+Reader = Callable[[str], Any]  # reads the text of a parameter; raises ValueError
 
 
 def _reader(pattern: str, convert: Reader) -> Reader:

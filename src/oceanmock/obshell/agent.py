@@ -100,8 +100,7 @@ class Agent(Address):
         return UTC if self.timezone == "UTC" else ZoneInfo(self.timezone)
 
 
-Place = Annotated[int, Field(strict=True, ge=1, le=MAX_AGENTS)]
-"""The number of an agent in `agents`, from 1."""
+Place = Annotated[int, Field(strict=True, ge=1, le=MAX_AGENTS)]  # the number of an agent in `agents`, from 1
 
 
 class Member(Agent):

@@ -64,8 +64,7 @@ QuirkName = Literal[
 QUIRK_NAMES: Final[tuple[QuirkName, ...]] = get_args(QuirkName)
 """Deviations of the server from its own rules, which openapi/obshell.yaml describes."""
 
-PREFIX: Final = "/api/v1"
-"""The beginning of the API's paths (ob/agent/api/web/server.go:93-98)."""
+PREFIX: Final = "/api/v1"  # the beginning of the API's paths (ob/agent/api/web/server.go:93-98)
 TASK_PREFIX: Final = f"{PREFIX}/task"
 INFO_PATH: Final = f"{PREFIX}/info"
 STATUS_PATH: Final = f"{PREFIX}/status"

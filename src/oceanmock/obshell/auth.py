@@ -51,8 +51,7 @@ if TYPE_CHECKING:
 RSA_BITS: Final = 1024
 OLD_RSA_BITS: Final = 512
 RSA_EXPONENT: Final = 65537
-AES_BYTES: Final = 16
-"""The size of the AES key, of the IV and of a block."""
+AES_BYTES: Final = 16  # the size of the AES key, of the IV and of a block
 MAX_HEADER_BLOCKS: Final = 32
 """How many RSA blocks of a header are opened. obshell's SDK sends one for every 53 bytes: three for a GET."""
 DECRYPTION_ERROR: Final = "crypto/rsa: decryption error"
@@ -64,8 +63,7 @@ SECURITY_HEADERS: Final[tuple[HeaderName, ...]] = (AGENT_HEADER, ROOT_HEADER)
 """The headers with credentials; the first that is present decides (middleware.go:413-428)."""
 
 FETCH_TIMEOUT_S: Final = 10.0
-MAX_AGENT_BYTES: Final = 2**20
-"""The length of what an agent states of itself, once it is decompressed."""
+MAX_AGENT_BYTES: Final = 2**20  # the length of what an agent states of itself, once it is decompressed
 OPEN_ROUTES: Final = ("info", "secret", "time", "git-info", "status")
 """Routes that need no authentication (agent_route.go:102-107)."""
 OBPROXY_ROUTE: Final = re.compile(r"task/\w+/[45]")

@@ -41,8 +41,7 @@ AGENT_DAGS: Final = frozenset({"getAllAgentDags", "getAgentUnfinishDags", "getAg
 MAINTENANCE_DAGS: Final = frozenset(
     {"getObLastMaintenanceDag", "getAgentLastMaintenanceDag", "getAllAgentsLastMaintenanceDag"}
 )
-UNMAINTAINED: Final = 1
-"""The maintenance type of a dag that holds no lock (maintenance_type.go:42-48)."""
+UNMAINTAINED: Final = 1  # the maintenance type of a dag that holds no lock (maintenance_type.go:42-48)
 ALWAYS_DETAILED: Final = frozenset(
     {"getAllAgentsLastMaintenanceDag", "getAgentMainDags", "getAllAgentDags", "getAllClusterDags"}
 )

@@ -34,8 +34,7 @@ FINAL: Final = API.root.terminal_states
 
 Flags = Callable[[Observation, int], frozenset[str] | None]
 """The flags of a dag's node at a position (cancel, pass, retry, rollback), or None if not known."""
-Expected = tuple[bool, str]
-"""An operator may be accepted; the error code with which it may be refused, or ""."""
+Expected = tuple[bool, str]  # an operator may be accepted; the error code with which it may be refused, or ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,8 +31,7 @@ from oceanmock.scenario.stubs import Stub, StubRequest
 OBPROXY_PREFIX: Final = f"{api.PREFIX}/obproxy"
 """The paths that only the agent's own password opens (ob/agent/api/obproxy_route.go:33)."""
 LOGOUT: Final = "param.LogoutSessionParam"
-SESSION_S: Final = 1800
-"""How long a session lasts after its last request (ob/agent/secure/session.go:36-41)."""
+SESSION_S: Final = 1800  # how long a session lasts after its last request (ob/agent/secure/session.go:36-41)
 
 
 class ServiceFactory:

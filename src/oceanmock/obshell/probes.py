@@ -22,8 +22,7 @@ from oceanmock.obshell.conformance import CLUSTER_AGENT, FINAL
 
 Statuses = frozenset[int]
 
-LARGEST_NUMBER: Final = 9223372036854775807
-"""A number that no item has."""
+LARGEST_NUMBER: Final = 9223372036854775807  # a number that no item has
 OK: Final = frozenset({200})
 REFUSED: Final = frozenset({400})
 UNKNOWN: Final = frozenset({404})
@@ -43,8 +42,7 @@ LIST_STATUSES: Final = {
     "dag/agent/main_dags": OK,
 }
 """The lists and their statuses: an agent outside a cluster refuses, or has no rows."""
-STORES: Final = {"agent": "23", "ob": "1"}
-"""The stores of dags, each with what the ids of its dags begin with."""
+STORES: Final = {"agent": "23", "ob": "1"}  # the stores of dags, each with what the ids of its dags begin with
 TEMPLATES: Final = ("dag/{}", "node/{}", "sub_task/{}", "sub_task/{}/logs")
 INVALID: Final = ("Task.GenericID.Invalid",)
 NOT_FOUND: Final = ("Task.NotFound",)
@@ -65,8 +63,7 @@ BAD_BODIES: Final = (
     *(b'{"operator":{}}', b"[]", b'"RETRY"', b'{"operator":', b" ", b'{"operator":"NOPE"} x', b"\xff\xfe"),
     b"[" * 5000 + b"]" * 5000,
 )
-LONG_AGO: Final = 10 * 365 * 86400
-"""A span in seconds that is longer than any server's clock is slow."""
+LONG_AGO: Final = 10 * 365 * 86400  # a span in seconds that is longer than any server's clock is slow
 NOISE: Final = "bm9pc2U="
 WRONG_HEADERS: Final = ("!!!", "e30=", "A" * 172)
 

@@ -33,12 +33,10 @@ from oceanmock.obshell.scenario import Scenario, excludes
 from oceanmock.obshell.states import DagState
 from oceanmock.scenario.stubs import StubRequest
 
-Store = str
-"""The database of the first agent, of another one by its number, or OceanBase."""
+Store = str  # the database of the first agent, of another one by its number, or OceanBase
 AGENT: Final[Store] = "agent"
 CLUSTER: Final[Store] = "cluster"
-DagKey = tuple[Store, int]
-"""A number, and in which store."""
+DagKey = tuple[Store, int]  # a number, and in which store
 
 MAINTENANCE_TYPES: Final = {"none": 1, "global": 2, "tenant": 3, "obproxy": 4}
 """(ob/agent/engine/task/maintenance_type.go:42-48.)"""

@@ -292,8 +292,7 @@ def status_name(status: int) -> str:
 BOX: Final = complex(124, 44)
 COLUMN: Final = 150
 MARGIN: Final = 16
-PORT: Final = complex(24, -BOX.imag / 2)
-"""Where an edge leaves a box."""
+PORT: Final = complex(24, -BOX.imag / 2)  # where an edge leaves a box
 MAX_UNKNOWN_STATES: Final = 6
 EDGE_STYLES: Final = ("leap", "unseen", "seen", "odd")
 """The order of drawing: the important edges last, so that they are on top."""

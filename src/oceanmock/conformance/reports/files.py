@@ -40,8 +40,7 @@ MAX_JSON_BODY: Final = 64 * 2**10
 MAX_JUNIT_BODY: Final = 2000
 ANY_OPERATION: Final = "any operation"
 SLOWER: Final = 2
-MIN_SLOW_MS: Final = 50
-"""A median differs if it is that many times the other, and longer than this."""
+MIN_SLOW_MS: Final = 50  # a median differs if it is that many times the other, and longer than this
 
 
 def render_json(results: Sequence[Result]) -> str:

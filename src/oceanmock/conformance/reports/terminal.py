@@ -29,15 +29,11 @@ from oceanmock.text import escape_unprintable, first_few, format_elapsed, new_co
 if TYPE_CHECKING:
     from oceanmock.conformance.target import Target
 
-MAX_CAUSE_LINES: Final = 18
-"""The lines in which causes are printed; the others are counted."""
-MAX_LISTED: Final = 4
-"""The number of changes, steps, stale entries and hints that are printed one by one."""
+MAX_CAUSE_LINES: Final = 18  # the lines in which causes are printed; the others are counted
+MAX_LISTED: Final = 4  # the number of changes, steps, stale entries and hints that are printed one by one
 MAX_PLACES: Final = 3
-MAX_SILENCE: Final = 15 * SECOND
-"""The longest time without a plain line while requests are sent."""
-LOG_WIDTH: Final = 120
-"""The width of a summary that does not go to a terminal."""
+MAX_SILENCE: Final = 15 * SECOND  # the longest time without a plain line while requests are sent
+LOG_WIDTH: Final = 120  # the width of a summary that does not go to a terminal
 SEVERITY_COLOURS: Final = {"error": "bold red", "warning": "bold yellow", "note": "bold"}
 UNMARKED: Final = ("·", "dim")
 STEP_MARKS: Final = {"passed": ("✓", "green"), "failed": ("✗", "red")}
