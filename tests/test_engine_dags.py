@@ -83,8 +83,8 @@ def test_a_dag_shows_at_every_instant_what_the_machine_says() -> None:
 def test_a_node_and_a_sub_task_are_found_by_their_numbers() -> None:
     dags = sandbox_of(INIT).world(Dags)
 
-    assert dags.view_node(("agent", 402)) == (dags.view(("agent", 4)), 1)
-    assert dags.view_sub_task(("agent", 40201)) == (dags.view(("agent", 4)), 1, 0)
+    assert dags.view_part("node", ("agent", 402)) == (dags.view(("agent", 4)), (1,))
+    assert dags.view_part("sub_task", ("agent", 40201)) == (dags.view(("agent", 4)), (1, 0))
 
 
 def test_looking_changes_nothing() -> None:
@@ -103,9 +103,11 @@ def test_what_there_is_not_cannot_be_seen_or_operated(key: DagKey) -> None:
     sandbox = sandbox_of(INIT)
     dags = sandbox.world(Dags)
 
-    for ask in (dags.view, dags.view_node, dags.view_sub_task):
+    with pytest.raises(NoSuchTask):
+        dags.view(key)
+    for kind in ("dag", "node", "sub_task"):
         with pytest.raises(NoSuchTask):
-            ask(key)
+            dags.view_part(kind, key)
     with pytest.raises(NoSuchTask):
         obshell_world.operate(sandbox, key, "RETRY")
 

@@ -7,9 +7,9 @@ structs, and each is always present: absent values are null.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import reduce
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Final, Literal
 
 import orjson
 
@@ -24,10 +24,8 @@ from oceanmock.obshell.gojson import BOOLEANS, Structs, Unreadable, query_value,
 from oceanmock.obshell.machine import lines_of, task_logs_at
 from oceanmock.obshell.scenario import Dag
 from oceanmock.obshell.states import TIMED_OUT, DagState, NodeState, SubTaskState
-from oceanmock.obshell.world import CLUSTER, DagData, DagKey, Dags, DagView, NodeData, SubTaskData, id_of
+from oceanmock.obshell.world import CLUSTER, DagData, Dags, DagView, NodeData, SubTaskData, id_of
 from oceanmock.text import format_instant
-
-Place = TypeVar("Place")
 
 
 def dags_of(request: Request) -> Dags:
@@ -83,8 +81,8 @@ def read_id(request: Request) -> GenericId:
     return parse_generic_id(request.parameters["id"])
 
 
-def find(request: Request, id: GenericId, view: Callable[[DagKey], Place], *, is_task: bool = True) -> Place:
-    """Return the object of an id. Raises NoSuchTask, or ObshellError if it is stored elsewhere.
+def find(request: Request, id: GenericId, kind: str, *, is_task: bool = True) -> tuple[DagView, tuple[int, ...]]:
+    """Return the object of an id, as ``Dags.view_part``. Raises NoSuchTask, or ObshellError if it is stored elsewhere.
 
     The server forwards a request for the id of another agent, which responds if there is one. The error of a log does
     not begin with "Task not found" (sub_task.go:138-184).
@@ -103,7 +101,7 @@ def find(request: Request, id: GenericId, view: Callable[[DagKey], Place], *, is
         if has_quirk(request, "unheld-cluster-id-is-500"):
             raise not_holding(is_task=is_task)
         raise not_found()
-    return view(dags_of(request).locate(id))
+    return dags_of(request).view_part(kind, dags_of(request).locate(id))
 
 
 def owner_of(request: Request, id: GenericId) -> int | None:

@@ -166,14 +166,14 @@ class ServiceFactory:
             if last is None or last.dag.number != id.number or "CLUSTER AGENT" not in identities:
                 raise error_of("Common.Unexpected", why="coordinate cluster agent is not found or not match")
             request.place = identities.index("CLUSTER AGENT")
-        view = find(request, id, dags.view)
+        view, _ = find(request, id, "dag")
         self._check_id(request.parameters["id"], view)
         return self._succeed(request, dag_json(request, view, details=bodies.read_show_details(request)), [view])
 
     def get_node(self, request: Request) -> Response:
         """Return a node (node.go:48-119); without details the server fails, or omits sub tasks."""
         id = read_id(request)
-        view, place = find(request, id, dags_of(request).view_node)
+        view, (place,) = find(request, id, "node")
         details = bodies.read_show_details(request)
         if details:
             bodies.check_kind(id, view, "node")
@@ -184,15 +184,15 @@ class ServiceFactory:
     def get_sub_task(self, request: Request) -> Response:
         """Return a sub task (sub_task.go:45-113)."""
         id = read_id(request)
-        view, place, position = find(request, id, dags_of(request).view_sub_task)
+        view, (place, position) = find(request, id, "sub_task")
         bodies.check_kind(id, view, "sub task")
         return self._succeed(request, bodies.sub_task_json(view, place, position), [view])
 
     def get_logs(self, request: Request) -> Response:
         """Return the log lines of a sub task; of an unknown one none, or 404."""
-        id, dags = read_id(request), dags_of(request)
+        id = read_id(request)
         try:
-            view, place, position = find(request, id, dags.view_sub_task, is_task=False)
+            view, (place, position) = find(request, id, "sub_task", is_task=False)
         except NoSuchTask:
             if not has_quirk(request, "logs-of-nothing-are-empty"):
                 raise
@@ -203,7 +203,7 @@ class ServiceFactory:
         """Roll back, retry, cancel or pass a dag (dag.go:283-356)."""
         id = read_id(request)
         body = bodies.read_operator(request, "Dag")
-        view = find(request, id, dags_of(request).view)
+        view, _ = find(request, id, "dag")
         body_id = body.get("id", "") if has_quirk(request, "body-id-overrules-path") else ""
         self._check_id(body_id or request.parameters["id"], view)
         match body["operator"].upper():
@@ -221,7 +221,7 @@ class ServiceFactory:
         owner = bodies.owner_of(request, id)
         if owner not in (None, place_of(request)) and has_quirk(request, "forwarded-pass-loses-its-body"):
             bodies.read_operator(replace(request, body=b""), "Node")
-        view, place = find(request, id, dags_of(request).view_node)
+        view, (place,) = find(request, id, "node")
         return self._operate(request, view, "PASS", place)
 
     def _operate(
@@ -350,7 +350,7 @@ class ServiceFactory:
             if isinstance(id, str):
                 request.place = place
                 with suppress(CallerError):  # it does not exist
-                    dag = find(request, parse_generic_id(id), dags_of(request).view)
+                    dag, _ = find(request, parse_generic_id(id), "dag")
                     self._check_id(id, dag)
                     main.setdefault(id, dag)
         contents = [dag_json(request, view, details=True) for view in main.values()]

@@ -136,8 +136,8 @@ class Dags(World[DagKey, DagView]):
         )
         self.stores: Final = (AGENT, *(f"{AGENT} {n}" for n in range(2, len(self.initial_agents) + 1)), CLUSTER)
         self._makers: list[tuple[DagData, Makes, set[int]]] = []  # dags, and whom they change
-        self._nodes: dict[DagKey, tuple[DagKey, int]] = {}
-        self._sub_tasks: dict[DagKey, tuple[DagKey, int, int]] = {}
+        # by its kind, store and number, the dag of each dag, node and sub task, and the positions that lead to it
+        self._places: dict[tuple[str, Store, int], tuple[DagKey, tuple[int, ...]]] = {}
         self._unfinished: set[DagKey] = set()  # and those that have finished since it was last read
         self._last_maintenance: dict[Store, DagKey] = {}
         self._highest = Counter[tuple[str, Store]]()  # the largest number of each kind
@@ -189,28 +189,18 @@ class Dags(World[DagKey, DagView]):
         place = None if id.ip is None else self.place_at(id.port, str(id.ip))
         return (CLUSTER if id.ip is None else self.stores[place or 0], id.number)
 
-    def view_node(self, key: DagKey) -> tuple[DagView, int]:
-        """Return the dag a node belongs to, now, and its position. Raises NoSuchTask."""
-        if key not in self._nodes:
+    def view_part(self, kind: str, key: DagKey) -> tuple[DagView, tuple[int, ...]]:
+        """Return the dag of a thing of a kind, now, and the positions that lead to it. Raises NoSuchTask."""
+        if (kind, *key) not in self._places:
             raise NoSuchTask(key[1])
-        owner, position = self._nodes[key]
-        return self.view(owner), position
-
-    def view_sub_task(self, key: DagKey) -> tuple[DagView, int, int]:
-        """Return the dag a sub task belongs to, now, its node's position and its own. Raises NoSuchTask."""
-        if key not in self._sub_tasks:
-            raise NoSuchTask(key[1])
-        owner, node, position = self._sub_tasks[key]
-        return self.view(owner), node, position
+        owner, places = self._places[kind, *key]
+        return self.view(owner), places
 
     def view_named(self, ids: Mapping[str, str]) -> DagView:
         ((kind, text),) = ids.items()
-        key = self.locate(parse_generic_id(text))
-        if kind == "dag":
-            return self.view(key)
-        view, place, *places = self.view_node(key) if kind == "node" else self.view_sub_task(key)
-        node: Any = view.state.nodes[place]
-        return replace(view, state=node.sub_tasks[places[0]] if places else node)
+        view, places = self.view_part(kind, self.locate(parse_generic_id(text)))
+        state: Any = view.state.nodes[places[0]] if places else view.state
+        return replace(view, state=state.sub_tasks[places[1]] if places[1:] else state)
 
     def all(self, store: Store) -> list[DagView]:
         """Return all dags of a store, by ascending number, at one instant."""
@@ -381,37 +371,33 @@ class Dags(World[DagKey, DagView]):
         own, store = self.initial_agents[place], _store_of(model, place)
         number = model.id or next(n for n in count(self._lowest_free.get(store, 1)) if (store, n) not in self._data)
         key, name = (store, number), model.name or fake_data.phrase()
-        nodes = list[NodeData]()
-        next_node, next_sub_task = (count(self._highest[kind, store] + 1) for kind in ("node", "sub task"))
-        node_places: dict[DagKey, tuple[DagKey, int]] = {}
-        sub_task_places: dict[DagKey, tuple[DagKey, int, int]] = {}
-        for node_place, node in enumerate(model.nodes):
-            node_number = node.id or (next(next_node) if counts else files.number_below(number, node_place))
+        next_node, next_sub_task = (count(self._highest[kind, store] + 1) for kind in ("node", "sub_task"))
+        nodes, places = list[NodeData](), {("dag", *key): (key, tuple[int, ...]())}
+        for at, node in enumerate(model.nodes):
+            node_number = node.id or (next(next_node) if counts else files.number_below(number, at))
             node_name = node.name or fake_data.phrase()
+            places["node", store, node_number] = (key, (at,))
             sub_tasks = list[SubTaskData]()
             for position, entry in enumerate(node.sub_tasks):
                 below = next(next_sub_task) if counts else files.number_below(node_number, position)
                 sub_task_number = entry.id or below
-                sub_task_places[store, sub_task_number] = (key, node_place, position)
+                places["sub_task", store, sub_task_number] = (key, (at, position))
                 agent = self.initial_agents[entry.agent - 1] if isinstance(entry.agent, int) else entry.agent or own
                 sub_tasks.append(SubTaskData(sub_task_number, entry.name or node_name, agent, entry.additional_data))
-            node_places[store, node_number] = (key, node_place)
             nodes.append(NodeData(node_number, node_name, tuple(sub_tasks)))
-        added = {"dag": {key}, "node": set(node_places), "sub task": set(sub_task_places)}
-        present: tuple[Mapping[DagKey, Any], ...] = (self._data, self._nodes, self._sub_tasks)
-        for (kind, numbers), others in zip(added.items(), present, strict=True):
-            if twice := numbers & others.keys():
-                raise InputError(
-                    f"dag {name!r} has a {kind} {min(twice)[1]}, and so has another dag. "
-                    f"Serve them apart, or give the {kind} another id."
-                )
-        self._nodes.update(node_places)
-        self._sub_tasks.update(sub_task_places)
+        if twice := places.keys() & self._places.keys():
+            kind, _, taken = min(twice)  # a dag before its nodes, these before their sub tasks
+            what = kind.replace("_", " ")
+            raise InputError(
+                f"dag {name!r} has a {what} {taken}, and so has another dag. "
+                f"Serve them apart, or give the {what} another id."
+            )
+        self._places |= places
         dag = DagData(number, own, name, model, tuple(nodes), created, store)
         rules = files.rules_of(scenario.tick, self._first_tick + scenario.phase_of(place) - created, self.switches)
         self._add(key, dag, machine.start(files.script_of(model), rules))
-        for kind, numbers in added.items():
-            self._highest[kind, store] = max(self._highest[kind, store], *(number for _, number in numbers))
+        for kind, _, number_of_part in places:
+            self._highest[kind, store] = max(self._highest[kind, store], number_of_part)
         if model.id is None:
             self._lowest_free[store] = number
         if model.maintenance != "none":
