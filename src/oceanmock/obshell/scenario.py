@@ -15,48 +15,13 @@ from typing import Annotated, Any, ClassVar, Final, Literal
 from pydantic import Field, model_validator
 
 from oceanmock import clock
+from oceanmock import scenario as base
 from oceanmock.errors import IllegalOperator, Issue, Loc
+from oceanmock.obshell import agent as models
 from oceanmock.obshell import machine, states
-from oceanmock.obshell.agent import (
-    FAILURE_EXITS,
-    MAX_AGENTS,
-    Address,
-    Agent,
-    AgentReference,
-    FailureExit,
-    Maintenance,
-    Makes,
-    Member,
-    ObshellFault,
-    ObshellStartsOn,
-    ObshellStub,
-    Others,
-    Place,
-    Switches,
-    TenantLock,
-    check_agents,
-)
+from oceanmock.obshell.agent import Switches
 from oceanmock.obshell.api import API, ClientOperator, GenericId, Identity, Operator, State, local_id
-from oceanmock.scenario import (
-    MAX_ID,
-    MAX_STORY_STEPS,
-    MAX_STUBS,
-    BaseScenario,
-    BaseStep,
-    DurationText,
-    Id,
-    JsonObject,
-    Lines,
-    Model,
-    Name,
-    NamedModel,
-    OrOne,
-    Reference,
-    Takes,
-    Timeout,
-    lines_of,
-    must,
-)
+from oceanmock.scenario import DurationText, Id, Model, Name, NamedModel, OrOne, Reference
 from oceanmock.scenario.document import Wording, contradiction, wrong_value
 from oceanmock.scenario.faults import MAX_FAULTS
 from oceanmock.scenario.story import Actor, Format, PartPath, Refusal, UntilAction, label_of
@@ -64,7 +29,7 @@ from oceanmock.scenario.story import Actor, Format, PartPath, Refusal, UntilActi
 MAX_PER_OWNER: Final = 99
 """The most nodes of a dag, and sub tasks of a node: their ids are their owner's and two digits."""
 
-DagNumber = Annotated[int, Field(strict=True, ge=1, le=MAX_ID // (MAX_PER_OWNER + 1) ** 2)]
+DagNumber = Annotated[int, Field(strict=True, ge=1, le=base.MAX_ID // (MAX_PER_OWNER + 1) ** 2)]
 """An id so small that those of its nodes and their sub tasks stay within ``MAX_ID``."""
 
 
@@ -78,13 +43,13 @@ class Error(Model):
 class Attempt(Model):
     """One run of a sub task."""
 
-    takes: Takes = Field(default=10 * clock.MILLISECOND, json_schema_extra={"default": "10ms"})
+    takes: base.Takes = Field(default=10 * clock.MILLISECOND, json_schema_extra={"default": "10ms"})
     """How long the run takes; `forever` for one that only its timeout or a cancel ends."""
     ends: states.Outcome | None = None
     """How it ends: SUCCEED, or FAILED, the default where there is an `error`."""
     error: Error | None = None
     """The error with which it fails; an unexpected exit status, if left out."""
-    log: Lines = ()
+    log: base.Lines = ()
     """Its log: a text or a list of lines, spread evenly over the time it takes."""
 
     @property
@@ -109,9 +74,9 @@ class SubTask(Attempt):
     """The number of its id; its node's and two digits more, if left out."""
     name: Name | None = None
     """The node's name, if left out."""
-    agent: AgentReference | None = None
+    agent: models.AgentReference | None = None
     """The agent that does it, by its address or its number in `agents`; the dag's own, if left out."""
-    additional_data: JsonObject | None = None
+    additional_data: base.JsonObject | None = None
     """The API's additional_data of it and, merged, of its node and dag."""
     attempts: Attempts | None = None
     """What each forward run does: one attempt, or a list of which the last repeats."""
@@ -139,7 +104,7 @@ class Node(NamedModel):
     name: Name | None = None
     can: Annotated[tuple[states.NodeFlag, ...], OrOne()] = ()
     """The operators it allows: cancel, continue, pass, retry, rollback. None, if left out."""
-    timeout: Annotated[Timeout, must(bool, "bad_duration", "is shorter than 1s")] = Field(
+    timeout: Annotated[base.Timeout, base.must(bool, "bad_duration", "is shorter than 1s")] = Field(
         default=3600, json_schema_extra={"default": "1h"}
     )
     """A run of a sub task that takes longer fails then."""
@@ -155,21 +120,21 @@ class Dag(Model):
     id: DagNumber | None = None
     """The number of the API's id, which also has the agent's address."""
     name: Name | None = None
-    maintenance: Maintenance = "none"
+    maintenance: models.Maintenance = "none"
     """What it locks against other maintenance until it is finished."""
-    failure_exit: FailureExit | None = None
+    failure_exit: models.FailureExit | None = None
     """Where a failure gives the lock back; if left out, where the dag of obshell does that the request starts."""
-    agent: Place | None = None
+    agent: models.Place | None = None
     """The number in `agents` of the one that keeps and starts it; if left out, the first one, or whichever is asked."""
     scope: Literal["agent", "cluster"] = "agent"
     """Its store: the agent's own, or OceanBase, which only a CLUSTER AGENT has."""
     age: DurationText = Field(default=0, json_schema_extra={"default": "0s"})
     """How long before the sandbox's start it started."""
-    starts_on: ObshellStartsOn | None = None
+    starts_on: models.ObshellStartsOn | None = None
     """The request that starts it. Without one it is there from the start."""
-    makes: Makes | None = None
+    makes: models.Makes | None = None
     """The agent's change once it has succeeded; none, if left out."""
-    others: Others = ()
+    others: models.Others = ()
     """Operators of other clients."""
     nodes: Annotated[tuple[Node, ...], Field(min_length=1, max_length=MAX_PER_OWNER)]
     """In the order in which they run."""
@@ -191,7 +156,7 @@ def excludes(current: Dag, other: Dag) -> bool:
     locks = (current.maintenance, other.maintenance)
     if "none" in locks or current.scope != other.scope:
         return False
-    are_alike = isinstance(locks[0], TenantLock) is isinstance(locks[1], TenantLock)
+    are_alike = isinstance(locks[0], models.TenantLock) is isinstance(locks[1], models.TenantLock)
     return locks[0] == locks[1] if current.scope == "agent" or are_alike else True
 
 
@@ -235,7 +200,7 @@ _INSTEAD: Final[Mapping[tuple[str, str | None], str]] = {
 """The words that a kind never shows, and what it shows in their place."""
 
 
-class Step(BaseStep):
+class Step(base.BaseStep):
     """One step of a story: wait `until` a state shows, `wait`, `start` a dag, or `call` an operation."""
 
     keys_of_calls: ClassVar[Mapping[str, tuple[str, ...]]] = {
@@ -262,31 +227,31 @@ class Step(BaseStep):
         return self
 
 
-class Scenario(BaseScenario):
+class Scenario(base.BaseScenario):
     """A scenario: dags of an agent, how time passes, faults, and a story of a client with them."""
 
     api: Literal["obshell"]
     phase: DurationText = Field(default=0, json_schema_extra={"default": "0s"})
     """How long after the sandbox's start the scheduler ticks first; less than a `tick`."""
-    agent: Agent = Agent()
-    agents: Annotated[tuple[Member, ...], Field(max_length=MAX_AGENTS)] = ()
+    agent: models.Agent = models.Agent()
+    agents: Annotated[tuple[models.Member, ...], Field(max_length=models.MAX_AGENTS)] = ()
     """In place of `agent`: several, each with dags, a lock, a scheduler and a key of its own, and one OceanBase."""
     switches: Switches = Switches()
     dags: Annotated[tuple[Dag, ...], Field(min_length=1)]
     """In any order; the API lists them by their numbers."""
-    stubs: Annotated[tuple[ObshellStub, ...], Field(max_length=MAX_STUBS)] = ()
-    faults: Annotated[tuple[ObshellFault, ...], Field(max_length=MAX_FAULTS)] = ()
+    stubs: Annotated[tuple[models.ObshellStub, ...], Field(max_length=base.MAX_STUBS)] = ()
+    faults: Annotated[tuple[models.ObshellFault, ...], Field(max_length=MAX_FAULTS)] = ()
     """Injected faults; of those that apply to a request, the first one is injected."""
-    story: Annotated[tuple[Step, ...], Field(max_length=MAX_STORY_STEPS)] = ()
+    story: Annotated[tuple[Step, ...], Field(max_length=base.MAX_STORY_STEPS)] = ()
     """What a client can do with these dags, simulated whenever the file is loaded."""
 
     @property
     def stands_alone(self) -> bool:
         """Return whether it must be served apart, having an agent of its own."""
-        return self.members != (Agent(),)
+        return self.members != (models.Agent(),)
 
     @property
-    def members(self) -> tuple[Agent, ...]:
+    def members(self) -> tuple[models.Agent, ...]:
         """Return the agents, each with a port."""
         numbered = enumerate(self.agents)
         return tuple(it.model_copy(update={"port": it.port or 2886 + n}) for n, it in numbered) or (self.agent,)
@@ -294,7 +259,7 @@ class Scenario(BaseScenario):
     def place_of(self, dag: Dag) -> int:
         return (dag.agent or 1) - 1
 
-    def address_of(self, sub_task: SubTask, dag: Dag) -> Address:
+    def address_of(self, sub_task: SubTask, dag: Dag) -> models.Address:
         stated = sub_task.agent or dag.agent or 1
         return self.members[stated - 1] if isinstance(stated, int) else stated
 
@@ -311,7 +276,7 @@ def number_below(owner: int, position: int) -> int:
 def script_of(dag: Dag) -> states.DagScript:
     exits, nodes = dag.failure_exit, list[states.NodeScript]()
     if exits is None and dag.starts_on is not None:
-        exits = FAILURE_EXITS.get((dag.starts_on.method, re.sub("{[^}]*}", "{}", dag.starts_on.path)))
+        exits = models.FAILURE_EXITS.get((dag.starts_on.method, re.sub("{[^}]*}", "{}", dag.starts_on.path)))
     for place, node in enumerate(dag.nodes):
         sub_tasks = [
             states.SubTaskScript(tuple(map(_run_script, it.runs)), tuple(map(_run_script, it.rollback)))
@@ -331,7 +296,7 @@ def _run_script(attempt: Attempt) -> states.RunScript:
     if attempt.outcome == "FAILED":  # by itself (executor/executor task.go:505-513)
         error = attempt.error or Error(message="Unexpected error: exit status 1")
         last_line = f"ERROR: [{error.code}]: {error.message}"
-    return states.RunScript(attempt.takes, attempt.outcome, lines_of(attempt.log), last_line)
+    return states.RunScript(attempt.takes, attempt.outcome, base.lines_of(attempt.log), last_line)
 
 
 def rules_of(tick: int, phase: int, switches: Switches) -> states.Rules:
@@ -411,7 +376,7 @@ def _check_scopes(scenario: Scenario) -> Iterator[Issue]:
             what = f"only a CLUSTER AGENT keeps dags in OceanBase, and this agent is {identity}"
             hint = "Give the agent `identity: CLUSTER AGENT`, or leave `scope` out."
             yield Issue((*loc, "scope"), "wrong-scope", what, hint)
-        if isinstance(dag.maintenance, TenantLock) and dag.scope == "agent":
+        if isinstance(dag.maintenance, models.TenantLock) and dag.scope == "agent":
             what = "a dag that the agent keeps itself cannot maintain a tenant"
             hint = "Give the dag `scope: cluster`."
             yield Issue((*loc, "maintenance"), "wrong-scope", what, hint)
@@ -479,7 +444,7 @@ def _check_runs(node: Node, sub_task: SubTask, label: str, loc: Loc) -> Iterator
 FORMAT: Final = Format(
     api=API,
     model=Scenario,
-    fault=ObshellFault,
+    fault=models.ObshellFault,
     actor=ObshellActor,
     wording=Wording(
         API.title,
@@ -487,7 +452,7 @@ FORMAT: Final = Format(
         choices={"maintenance": ("none", "global", "obproxy", "{tenant: …}")},
         unnamed="sub_tasks",
     ),
-    rules=(check_agents, _check_scopes, _check_times, _check_attempts),
+    rules=(models.check_agents, _check_scopes, _check_times, _check_attempts),
     numbered=number_below,
     implicit_kind="sub_task",
 )
