@@ -39,7 +39,7 @@ from oceanmock.obshell.auth import (
     RSA_BITS,
     Header,
     HeaderName,
-    access_error,
+    check_access,
     find_header,
     make_private_key,
     open_body,
@@ -83,8 +83,16 @@ def judged(agent: Agent, sent: client.Sent, target: str, *, now_s: int = NOW_S) 
     except ObshellError as refusal:
         return said_by(refusal)
     is_obproxy_task = target.rpartition("/")[2].startswith(("4", "5"))
-    refused = access_error(agent, offered, target=target, now_s=now_s, is_obproxy_task=is_obproxy_task)
+    refused = refusal_of(agent, offered, target=target, now_s=now_s, is_obproxy_task=is_obproxy_task)
     return said_by(refused) if refused else None
+
+
+def refusal_of(agent: Agent, offered: Header | None, **options: Any) -> ObshellError | None:
+    try:
+        check_access(agent, offered, **options)
+    except ObshellError as refusal:
+        return refusal
+    return None
 
 
 def said_by(refusal: ObshellError) -> Verdict:
@@ -342,13 +350,13 @@ def agent(identity: Identity, *, root: bool = True, own: bool = True) -> Agent:
 def test_an_agent_asks_for_what_its_identity_says(
     identity: Identity, root: bool, own: bool, offered: Header, tail: str | None
 ) -> None:
-    refusal = access_error(agent(identity, root=root, own=own), offered, target=TARGET, now_s=NOW_S)
+    refusal = refusal_of(agent(identity, root=root, own=own), offered, target=TARGET, now_s=NOW_S)
 
     assert (refusal and str(refusal.err_code).removeprefix("Security.Authentication.")) == tail
 
 
 def test_an_obproxy_task_needs_an_agent_that_has_a_password() -> None:
-    refusal = access_error(
+    refusal = refusal_of(
         Agent(identity="SINGLE", root_password=None), RIGHT_AGENT, target=TARGET, now_s=NOW_S, is_obproxy_task=True
     )
 
@@ -359,7 +367,7 @@ def test_an_obproxy_task_needs_an_agent_that_has_a_password() -> None:
 def test_a_ts_beyond_what_go_counts_to_is_out_of_range() -> None:
     offered = Header("ob-secret", "9223372036854775808", TARGET)
 
-    refusal = access_error(BOTH, offered, target=TARGET, now_s=NOW_S)
+    refusal = refusal_of(BOTH, offered, target=TARGET, now_s=NOW_S)
 
     assert refusal is not None
     assert refusal.message == (
@@ -372,7 +380,7 @@ def test_a_ts_beyond_what_go_counts_to_is_out_of_range() -> None:
 def test_nothing_but_the_password_passes(auth: str, ts: str, uri: str, is_agents: bool) -> None:
     offered = Header(auth + "x", ts, uri, name=AGENT if is_agents else OB)
 
-    assert access_error(BOTH, offered, target=TARGET, now_s=NOW_S) is not None
+    assert refusal_of(BOTH, offered, target=TARGET, now_s=NOW_S) is not None
 
 
 # --- what is sealed, and what is sealed wrongly ---------------------------------------------------

@@ -363,87 +363,78 @@ def find_header(headers: Headers) -> tuple[HeaderName, str] | None:
     return None
 
 
-def access_error(
+def check_access(
     agent: Agent | None, header: Header | None, *, target: str, now_s: int, is_obproxy_task: bool = False
-) -> ObshellError | None:
-    """Return the error of a request that may not pass, else None.
+) -> None:
+    """Raise ObshellError for a request that may not pass.
 
     ``agent`` is None where a session stands for its passwords. ``target`` is the request's path and query as sent,
     ``now_s`` the second since the epoch at which it came. ``is_obproxy_task`` is True for a task's route with an id
     that begins with 4 or 5 (task_dto.go, IsObproxyTask).
     """
     if header is None:
-        return ObshellError(
+        raise ObshellError(
             400, "Request.Header.NotFound", "X-OCS-Agent-Header or X-OCS-Header not found in http request header"
         )
     if header.uri != target:
-        return _error("Header.UriMismatch", "URI mismatch")
-    if agent is None:
-        return None
-    return (_obproxy_task if is_obproxy_task else _by_identity)(agent, header, now_s)
+        raise _error("Header.UriMismatch", "URI mismatch")
+    if agent is not None and _needs_password(agent, header, is_obproxy_task=is_obproxy_task):
+        name, password = ("Agent", agent.agent_password) if header.is_for_agent else ("OceanBase", agent.root_password)
+        if header.auth:  # else its ts is not read (secure/auth.go)
+            _check_timestamp(header, now_s)
+        if header.auth != (password or ""):
+            raise _error(f"Incorrect{name.capitalize()}Password", f"Unauthorized: {name} password is incorrect")
 
 
-def _obproxy_task(agent: Agent, header: Header, now_s: int) -> ObshellError | None:
-    if not header.is_for_agent:
-        return _with_agent_password("this route only support agent password")
-    if agent.agent_password is None:
-        return _error("AgentPasswordNotInitialized", "Unauthorized: Agent password is not initialized")
-    return _check_password(header, agent.agent_password, now_s, name="Agent")
+def _needs_password(agent: Agent, header: Header, *, is_obproxy_task: bool) -> bool:
+    """Return whether the password of the header's name is needed. Raises ObshellError where another one is."""
+    root, own = agent.root_password, agent.agent_password
+    if is_obproxy_task:
+        if not header.is_for_agent:
+            raise _with_agent_password("this route only support agent password")
+        if own is None:
+            raise _error("AgentPasswordNotInitialized", "Unauthorized: Agent password is not initialized")
+    elif agent.identity == "SINGLE":  # requires nothing until the agent has a password of its own
+        if own is not None and not header.is_for_agent:
+            raise _with_agent_password("agent password has been set")
+        return own is not None
+    # A master refuses what a follower forwards by its token (type 2); this one has no followers.
+    elif agent.identity in ("FOLLOWER", "MASTER") and header.forward_type == 2:
+        raise _error("IncorrectToken", "Unauthorized: Incorrect token")
+    # A follower forwards to the master, which is assumed to have the same passwords.
+    elif agent.identity == "FOLLOWER" and header.is_for_agent:
+        why = "Header not found when auto-forwarding request to master"
+        raise ObshellError(500, "Request.Forward.Header.NotExist", why)
+    elif header.is_for_agent and own is None:  # each header has its own password; one never set refers to the other
+        if root is not None:
+            why = "Should use oceanbase_password to verify: agent password is not initialized"
+            raise _error("WithOceanBasePassword", f"Unauthorized: {why}")
+        return False
+    elif not header.is_for_agent and root is None and own is not None:
+        raise _with_agent_password("oceanbase password is not initialized")
+    return True
 
 
-def session_error(header: Header, end_s: int, *, now_s: int) -> ObshellError | None:
-    """Return the error of a header's session that ends at a second, 0 for none (middleware.go:646-657), else None."""
-    word = "expired" if end_s else "invalid"
-    error = None if now_s <= end_s else _error(f"Session{word.capitalize()}", f"Session is {word}")
-    return _error("Expired", "Authentication expired") if _timestamp(header, now_s) is not None else error
+def check_session(header: Header, end_s: int, *, now_s: int) -> None:
+    """Raise ObshellError for a header's session that ends at a second, 0 for none (middleware.go:646-657)."""
+    try:
+        _check_timestamp(header, now_s)
+    except ObshellError:
+        raise _error("Expired", "Authentication expired") from None
+    if now_s > end_s:
+        word = "expired" if end_s else "invalid"
+        raise _error(f"Session{word.capitalize()}", f"Session is {word}")
 
 
-def _by_identity(agent: Agent, header: Header, now_s: int) -> ObshellError | None:
-    has_own = agent.agent_password is not None
-    match agent.identity:
-        case "SINGLE" if has_own and not header.is_for_agent:
-            return _with_agent_password("agent password has been set")
-        case "SINGLE":  # requires nothing until the agent has a password of its own
-            return _check_password(header, agent.agent_password, now_s, name="Agent") if has_own else None
-        # A master refuses what a follower forwards by its token (type 2); this one has no followers.
-        case "FOLLOWER" | "MASTER" if header.forward_type == 2:
-            return _error("IncorrectToken", "Unauthorized: Incorrect token")
-        case "FOLLOWER" if header.is_for_agent:
-            why = "Header not found when auto-forwarding request to master"
-            return ObshellError(500, "Request.Forward.Header.NotExist", why)
-        case _:  # a follower forwards to the master, which is assumed to have the same passwords
-            return _by_password(agent, header, now_s)
-
-
-def _by_password(agent: Agent, header: Header, now_s: int) -> ObshellError | None:
-    """Compare each header with its own password; one never set refers to the other."""
-    if header.is_for_agent:
-        if agent.agent_password is not None:
-            return _check_password(header, agent.agent_password, now_s, name="Agent")
-        if agent.root_password is None:
-            return None
-        why = "Should use oceanbase_password to verify: agent password is not initialized"
-        return _error("WithOceanBasePassword", f"Unauthorized: {why}")
-    if agent.root_password is None and agent.agent_password is not None:
-        return _with_agent_password("oceanbase password is not initialized")
-    return _check_password(header, agent.root_password or "", now_s, name="OceanBase")
-
-
-def _check_password(header: Header, password: str | None, now_s: int, *, name: str) -> ObshellError | None:
-    """Compare a password, and the ts of one that is sent (secure/auth.go)."""
-    expired = _timestamp(header, now_s) if header.auth else None
-    if expired is None and header.auth != password:
-        return _error(f"Incorrect{name.capitalize()}Password", f"Unauthorized: {name} password is incorrect")
-    return expired
-
-
-def _timestamp(header: Header, now_s: int) -> ObshellError | None:
-    """Return an error from one second after ``ts`` on; it has no upper bound."""
+def _check_timestamp(header: Header, now_s: int) -> None:
+    """Raise ObshellError from one second after ``ts`` on; it has no upper bound."""
     try:
         expires_s = parse_int(header.ts)
     except Unreadable as why:
-        return _error("Timestamp.Invalid", f"Unauthorized: Invalid timestamp: {header.ts}, err: {why}")
-    return _error("Expired", "Unauthorized: Authentication expired") if now_s > expires_s else None
+        message = f"Unauthorized: Invalid timestamp: {header.ts}, err: {why}"
+        raise _error("Timestamp.Invalid", message) from None
+    if now_s > expires_s:
+        raise _error("Expired", "Unauthorized: Authentication expired")
 
 
 def _with_agent_password(why: str) -> ObshellError:

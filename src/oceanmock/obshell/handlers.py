@@ -132,22 +132,14 @@ class ServiceFactory:
         if request.sandbox.accounts.required:
             if is_obproxy and header is not None and not header.is_for_agent:
                 header = None
-            agent = dags.agent_at(place if header and header.is_for_agent else place_of(request))
-            now_s = self.wall() // SECOND
+            now_s, target = self.wall() // SECOND, bodies.target_of(request)
             is_logged_in = header is not None and holds_oceanbase(request) and request.path != LOGIN_PATH
             session_id = header.session_id if is_logged_in else ""
-            error = auth.access_error(
-                None if session_id else agent,  # a session is in place of a password
-                header,
-                target=bodies.target_of(request),
-                now_s=now_s,
-                is_obproxy_task=is_obproxy_task,
-            )
-            if error is None and session_id:
-                error = auth.session_error(header, self._session_end(request, session_id), now_s=now_s)
-            if error is not None:
-                raise error
+            asked = place if header and header.is_for_agent else place_of(request)
+            agent = None if session_id else dags.agent_at(asked)  # a session is in place of a password
+            auth.check_access(agent, header, target=target, now_s=now_s, is_obproxy_task=is_obproxy_task)
             if session_id:
+                auth.check_session(header, self._session_end(request, session_id), now_s=now_s)
                 self._session_end(request, session_id, at_s=now_s + SESSION_S)
             request.caller = "agent" if header.is_for_agent else "root"
         return frozenset()
