@@ -28,7 +28,6 @@ from oceanmock.obshell.explain import DagExplainer
 from oceanmock.obshell.explain import explain as explain_dag
 from oceanmock.obshell.scenario import Dag, Node
 from oceanmock.obshell.world import DagData, Dags, NodeData, SubTaskData, id_of
-from oceanmock.ocp import machine as ocp
 from oceanmock.ocp import scenario as ocp_files
 from oceanmock.ocp import states as ocp_states
 from oceanmock.ocp import world as ocp_world
@@ -156,7 +155,6 @@ def follow(told: Explanation) -> None:
 
 def a_task(plan: ocp_states.TaskScript) -> TaskData:
     """A task that goes with a plan."""
-    downstreams = ocp.downstreams_of(plan)
     model = ocp_files.Task(subtasks=(ocp_files.Subtask(),))
     return TaskData(
         id=1,
@@ -173,7 +171,7 @@ def a_task(plan: ocp_states.TaskScript) -> TaskData:
                 series_id=place,
                 model=model.subtasks[0],
                 upstreams=each.needs,
-                downstreams=downstreams[place],
+                downstreams=plan.downstreams[place],
             )
             for place, each in enumerate(plan.subtasks)
         ),

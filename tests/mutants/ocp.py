@@ -220,7 +220,6 @@ def _an_end_without_a_time(subtask: SubtaskState, instant: int) -> SubtaskState:
     return _END(subtask, instant)._replace(finish_time=None)
 
 
-_WITH: Final = machine._with_subtasks
 _OPERATE: Final = machine.operate
 
 

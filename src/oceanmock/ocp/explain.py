@@ -53,7 +53,6 @@ class TaskExplainer(Explainer[TaskState]):
     def __init__(self, task: TaskData, history: History) -> None:
         super().__init__(task, history)
         self._script = history.script
-        self._downstreams = machine.downstreams_of(history.script)
 
     def offers(self, state: TaskState, instant: int) -> Iterator[Offer]:
         rules, allowed = self.history.rules, dict[Label, Sequence[Operation]]()
@@ -101,7 +100,7 @@ class TaskExplainer(Explainer[TaskState]):
 
     def _turn(self, after: TaskState, place: int) -> str:
         if after.operation == "ROLLBACK":
-            undone = self._downstreams[place]
+            undone = self._script.downstreams[place]
             return " to be undone" + (f", as is all that needs it: {self._those(undone)}" if undone else "")
         needs = self._script.subtasks[place].needs
         if not needs:
@@ -168,7 +167,7 @@ class TaskExplainer(Explainer[TaskState]):
         for place in waiting:
             if number == MAX_EXPLAINED:
                 break
-            before = self._downstreams[place] if rolling_back else self._script.subtasks[place].needs
+            before = self._script.downstreams[place] if rolling_back else self._script.subtasks[place].needs
             blocking = [item for item in before if state.subtasks[item].status != passed]
             if not are_waiting.isdisjoint(blocking):
                 continue
@@ -227,7 +226,6 @@ def _passed(state: TaskState) -> SubtaskStatus:
 
 def _draw_dag(task: Task, names: Sequence[str], script: TaskScript, tick: int) -> Iterator[str]:
     """Yield the rows of a DAG. Each lane carries one edge down to the subtask at its end."""
-    downstreams = machine.downstreams_of(script)
     lanes: list[int | None] = []
     order = list[int]()  # upstreams first, otherwise as listed
     while len(order) < len(script.subtasks):
@@ -248,7 +246,7 @@ def _draw_dag(task: Task, names: Sequence[str], script: TaskScript, tick: int) -
         runs = [(attempt.ends == "FAILED", attempt.takes) for attempt in subtask.attempts]
         does = runs_text(runs, limit) + timeout_text(runs, limit, is_set=is_set)
         yield f"  {' '.join(row)}  {escape(names[position])}{number}  [dim]{does}[/]"
-        lanes[home], *others = downstreams[position] or (None,)
+        lanes[home], *others = script.downstreams[position] or (None,)
         opened = []
         for other in others:
             opened.append(_free_lane(lanes))

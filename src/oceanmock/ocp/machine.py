@@ -30,7 +30,7 @@ from oceanmock.engine import machine as engine
 from oceanmock.engine.machine import Change, Parts
 from oceanmock.errors import IllegalOperation, RollbackProhibited
 from oceanmock.ocp import states
-from oceanmock.ocp.api import Operation, SubtaskOperation, SubtaskStatus, TaskOperation, TaskStatus
+from oceanmock.ocp.api import Operation, SubtaskOperation, SubtaskStatus, TaskStatus
 from oceanmock.ocp.states import Rules, SubtaskScript, SubtaskState, TaskScript, TaskState
 
 History = engine.History[TaskScript, Rules, TaskState]
@@ -135,7 +135,7 @@ def _retry_task(script: TaskScript, rules: Rules, state: TaskState, _: int) -> T
         for place, item in enumerate(state.subtasks)
         if item.status == "FAILED"
     }
-    return _with_subtasks(script, state, state.subtasks.replaced(again), status="RUNNING", operation="RETRY")
+    return replace(state, status="RUNNING", operation="RETRY", subtasks=state.subtasks.replaced(again))
 
 
 def _roll_back(script: TaskScript, rules: Rules, state: TaskState, _: int) -> TaskState:
@@ -144,13 +144,13 @@ def _roll_back(script: TaskScript, rules: Rules, state: TaskState, _: int) -> Ta
     READY at once is what has nothing left to undo after it, even where it still runs, under a FAILED task
     (TaskInstanceManagerImpl:70-88); that its run is then cut short is not verified.
     """
-    downstreams, subtasks = downstreams_of(script), list(state.subtasks)
+    subtasks = list(state.subtasks)
     for place, item in enumerate(state.subtasks):
         if item.status == "PENDING":
             continue
-        is_first = all(state.subtasks[other].status == "PENDING" for other in downstreams[place])
+        is_first = all(state.subtasks[other].status == "PENDING" for other in script.downstreams[place])
         subtasks[place] = _ready(item, "ROLLBACK", state.at) if is_first else item._replace(operation="ROLLBACK")
-    return _with_subtasks(script, state, Parts(subtasks), status="RUNNING", operation="ROLLBACK")
+    return replace(state, status="RUNNING", operation="ROLLBACK", subtasks=Parts(subtasks))
 
 
 def _ready(subtask: SubtaskState, operation: SubtaskOperation, instant: int) -> SubtaskState:
@@ -166,20 +166,20 @@ def _retry_subtask(script: TaskScript, rules: Rules, state: TaskState, position:
     item = state.subtasks[position]
     run_time = item.run_time + rules.subtask_retry_counts
     again = item._replace(status="READY", operation="RETRY", run_time=run_time)
-    return _with_subtasks(script, state, state.subtasks.replaced({position: again}), status="RUNNING")
+    return replace(state, status="RUNNING", subtasks=state.subtasks.replaced({position: again}))
 
 
 def _skip(script: TaskScript, rules: Rules, state: TaskState, position: int) -> TaskState:
     """Make the subtask READY for a run that does nothing; in a rollback, that undoes nothing."""
     operation: SubtaskOperation = "ROLLBACK_SKIP" if state.operation == "ROLLBACK" else "SKIP"
     skipped = state.subtasks[position]._replace(status="READY", operation=operation)
-    return _with_subtasks(script, state, state.subtasks.replaced({position: skipped}), status="RUNNING")
+    return replace(state, status="RUNNING", subtasks=state.subtasks.replaced({position: skipped}))
 
 
 def _cancel(script: TaskScript, rules: Rules, state: TaskState, position: int) -> TaskState:
     """Make the subtask CANCELING until it is interrupted; that its run cannot end before is not verified."""
     cancelled = state.subtasks[position]._replace(status="CANCELING", due=None)
-    return _with_subtasks(script, state, state.subtasks.replaced({position: cancelled}))
+    return replace(state, subtasks=state.subtasks.replaced({position: cancelled}))
 
 
 _Effect = Callable[[TaskScript, Rules, TaskState, int], TaskState]
@@ -242,8 +242,9 @@ class _Unfolding:
         self.rolling_back = state.operation == "ROLLBACK"
         self.passed: SubtaskStatus = "PENDING" if self.rolling_back else "SUCCESSFUL"
         self._waiting = ("SUCCESSFUL", "CANCELING") if self.rolling_back else ("PENDING",)
-        upstreams, downstreams = tuple([subtask.needs for subtask in script.subtasks]), downstreams_of(script)
-        before, self._after = (downstreams, upstreams) if self.rolling_back else (upstreams, downstreams)
+        upstreams = tuple([subtask.needs for subtask in script.subtasks])
+        neighbours = (upstreams, script.downstreams)
+        before, self._after = reversed(neighbours) if self.rolling_back else neighbours
         self._blocking = [sum(self.subtasks[it].status != self.passed for it in places) for places in before]
         self.counts = {**_NONE, **Counter(map(_status, self.subtasks))}
         self._prohibiting = sum(map(_prohibits_rollback, script.subtasks, self.subtasks))
@@ -413,33 +414,6 @@ def _attempt_of(script: SubtaskScript, subtask: SubtaskState) -> states.RunScrip
     return script.attempts[min(subtask.attempts, len(script.attempts) - 1)]
 
 
-def downstreams_of(script: TaskScript) -> tuple[tuple[int, ...], ...]:
-    """Return, for each subtask, the positions of those that need it."""
-    downstreams: list[list[int]] = [[] for _ in script.subtasks]
-    for position, subtask in enumerate(script.subtasks):
-        for upstream in subtask.needs:
-            downstreams[upstream].append(position)
-    return tuple(map(tuple, downstreams))
-
-
-def _with_subtasks(
-    script: TaskScript,
-    state: TaskState,
-    subtasks: Parts[SubtaskState],
-    *,
-    status: TaskStatus | None = None,
-    operation: TaskOperation | None = None,
-) -> TaskState:
-    """Return the task with these subtasks, and what follows (TaskInstanceManagerImpl:160-174)."""
-    return replace(
-        state,
-        status=status or state.status,
-        operation=operation or state.operation,
-        subtasks=subtasks,
-        prohibit_rollback=script.prohibits_rollback or any(map(_prohibits_rollback, script.subtasks, subtasks)),
-    )
-
-
 def _prohibits_rollback(script: SubtaskScript, subtask: SubtaskState) -> bool:
-    """Return whether the subtask forbids rollback and has started: is neither PENDING nor READY."""
+    """Return whether the subtask forbids rollback and has started (TaskInstanceManagerImpl:160-174)."""
     return script.prohibits_rollback and subtask.status not in ("PENDING", "READY")

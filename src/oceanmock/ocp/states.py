@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Final, Literal, NamedTuple
 
 from oceanmock.clock import DEFAULT_TICK, SECOND
@@ -69,7 +70,7 @@ class Rules:
     subtask_retry_counts: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class TaskScript:
     """A task's subtasks, in the order the API lists them, and its limits.
 
@@ -83,6 +84,15 @@ class TaskScript:
     prohibits_rollback: bool = False
     abandoned_after: int | None = None
     others: tuple[tuple[int, str, int | None], ...] = ()
+
+    @cached_property
+    def downstreams(self) -> tuple[tuple[int, ...], ...]:
+        """Return, for each subtask, the positions of those that need it."""
+        downstreams: list[list[int]] = [[] for _ in self.subtasks]
+        for position, subtask in enumerate(self.subtasks):
+            for upstream in subtask.needs:
+                downstreams[upstream].append(position)
+        return tuple(map(tuple, downstreams))
 
     @property
     def limit(self) -> int:

@@ -82,7 +82,6 @@ class Template:
     rules: ocp_states.Rules
     fake_data: FakeData
     names: tuple[str, ...]
-    downstreams: tuple[tuple[int, ...], ...]
     name: str
     creator: Named | FakeUser
 
@@ -198,16 +197,15 @@ class Tasks(World[int, TaskView]):
         rules, ids = files.rules_of(scenario.tick, self.switches), list[int]()
         for model in sorted(scenario.tasks, key=lambda model: model.starts_on is not None):
             names = [subtask.name or fake_data.phrase() for subtask in model.subtasks]
-            name, script = model.name or fake_data.phrase(), files.script_of(model)
+            name = model.name or fake_data.phrase()
             template = Template(
                 number=len(self.templates),
                 model=model,
                 starts_on=model.starts_on,
-                script=script,
+                script=files.script_of(model),
                 rules=rules,
                 fake_data=fake_data,
                 names=tuple(names),
-                downstreams=machine.downstreams_of(script),
                 name=name,
                 creator=model.creator or fake_data.user(),
             )
@@ -284,19 +282,19 @@ class Tasks(World[int, TaskView]):
         """Return the data of a template's task; ``ids`` are its subtasks'."""
         model, script = template.model, template.script
         executor = model.executor or template.fake_data.host
-        subtasks = []
-        for place, (subtask_id, subtask) in enumerate(zip(ids, model.subtasks, strict=True)):
-            data = SubtaskData(
-                id=subtask_id,
+        subtasks = [
+            SubtaskData(
+                id=ids[place],
                 name=template.names[place],
                 description=template.names[place] if subtask.description is None else subtask.description,
                 executor=subtask.executor or executor,
                 series_id=place if subtask.series_id is None else subtask.series_id,
                 model=subtask,
                 upstreams=tuple([ids[up] for up in script.subtasks[place].needs]),
-                downstreams=tuple([ids[down] for down in template.downstreams[place]]),
+                downstreams=tuple([ids[down] for down in script.downstreams[place]]),
             )
-            subtasks.append(data)
+            for place, subtask in enumerate(model.subtasks)
+        ]
         return TaskData(
             id=id,
             name=template.name.replace(PLACEHOLDER, str(number + 1)),
