@@ -22,18 +22,6 @@ from oceanmock.api import Json
 from oceanmock.errors import Issue, Loc
 from oceanmock.ocp import machine, states
 from oceanmock.ocp.api import API, ChangeId, SubtaskOperation, SubtaskStatus, TaskOperation, TaskStatus
-from oceanmock.scenario import (
-    BaseScenario,
-    BaseStep,
-    DurationText,
-    Id,
-    Model,
-    Name,
-    NamedModel,
-    OrOne,
-    Reference,
-    Whole,
-)
 from oceanmock.scenario.document import Wording, contradiction, wrong_value
 from oceanmock.scenario.faults import MAX_FAULTS, Fault, OperationName
 from oceanmock.scenario.story import Actor, Format, label_of
@@ -41,7 +29,7 @@ from oceanmock.scenario.stubs import BaseWhen, StartRefusal, StartsOn, Stub
 from oceanmock.text import suggest
 
 
-class Attempt(Model):
+class Attempt(base.Model):
     """One run of a subtask."""
 
     takes: base.Takes = Field(default=clock.SECOND, json_schema_extra={"default": "1s"})
@@ -52,14 +40,14 @@ class Attempt(Model):
     """Its log: a text or a list of lines, spread evenly over the time it takes."""
 
 
-Attempts = Annotated[tuple[Attempt, ...], Field(min_length=1), OrOne()]
+Attempts = Annotated[tuple[Attempt, ...], Field(min_length=1), base.OrOne()]
 
 
-class Named(Model):
+class Named(base.Model):
     """A person or a thing with an id and a name."""
 
-    id: Id
-    name: Name
+    id: base.Id
+    name: base.Name
 
     @cached_property
     def as_json(self) -> Json:
@@ -70,25 +58,25 @@ class Named(Model):
 class Cluster(Named):
     """The OceanBase cluster a task works on."""
 
-    ob_cluster_id: Id
+    ob_cluster_id: base.Id
     type: Literal["PRIMARY", "STANDBY"] = "PRIMARY"
 
 
 class Tenant(Named):
     """The OceanBase tenant a task works on."""
 
-    ob_tenant_id: Id
+    ob_tenant_id: base.Id
     mode: Literal["MYSQL", "ORACLE"] = "MYSQL"
 
 
-class Subtask(NamedModel):
+class Subtask(base.NamedModel):
     """A step of a task. Its name alone is enough: `- Start observer`."""
 
-    id: Id | None = None
-    name: Name | None = None
+    id: base.Id | None = None
+    name: base.Name | None = None
     description: str | None = None
     """The name, if left out."""
-    needs: Annotated[tuple[Reference, ...], OrOne()] | None = None
+    needs: Annotated[tuple[base.Reference, ...], base.OrOne()] | None = None
     """The subtasks that must have succeeded before this one may start, by id or name; if left out,
     the one listed just before. `[]` for one that may start at once."""
     attempts: Attempts = (Attempt(),)
@@ -99,7 +87,7 @@ class Subtask(NamedModel):
     timeout: base.Timeout = Field(default=3600, json_schema_extra={"default": "1h"})
     """A run that takes longer fails then. `0s` leaves only the server's watchdog: the first tick
     after eleven seconds."""
-    retries: Annotated[Whole, Field(ge=0, le=100)] = 0
+    retries: Annotated[base.Whole, Field(ge=0, le=100)] = 0
     """How often the server itself runs it again after a failure, each time counted by runTime, as
     ocp-express does with subtasks whose class says so (FailedSubtaskWorker.java:59-88). Before the last
     of these runs the task may already be FAILED, and stays so (RunningTaskWorker.java:104-121)."""
@@ -107,9 +95,9 @@ class Subtask(NamedModel):
     """Whether the task can no longer be rolled back once this subtask has started."""
     executor: str | None = None
     """The address of the node that runs it."""
-    series_id: Annotated[Whole, Field(ge=0, le=base.MAX_ID)] | None = None
+    series_id: Annotated[base.Whole, Field(ge=0, le=base.MAX_ID)] | None = None
     """The API's seriesId, which is *not* the order of execution; its position, if left out."""
-    parallel_idx: Annotated[Whole, Field(ge=-1)] = -1
+    parallel_idx: Annotated[base.Whole, Field(ge=-1)] = -1
     class_name: str | None = None
     """The Java class that older versions of OCP show."""
 
@@ -126,54 +114,54 @@ class OcpStartsOn(StartsOn):
     """Refusals of the request, in place of a start; the first whose condition holds is sent."""
 
 
-class Repeat(Model):
+class Repeat(base.Model):
     """Many tasks from one; `{n}` in the name counts them, ids count on from the first, and so do
     those of the subtasks. Each is built when it is read: a million cost no more than one."""
 
-    count: Annotated[Whole, Field(ge=1, le=1_000_000)]
+    count: Annotated[base.Whole, Field(ge=1, le=1_000_000)]
     """How many; at most 1,000,000."""
-    every: DurationText = Field(default=0, json_schema_extra={"default": "0s"})
+    every: base.DurationText = Field(default=0, json_schema_extra={"default": "0s"})
     """How much later each one starts than the one before."""
 
 
-class OtherCall(Model):
+class OtherCall(base.Model):
     """An operation of another client; one that the state refuses changes nothing."""
 
-    at: DurationText
+    at: base.DurationText
     """How long after the task's start."""
     call: ChangeId
-    subtask: Annotated[Whole, Field(ge=1)] | None = None
+    subtask: Annotated[base.Whole, Field(ge=1)] | None = None
     """The place in the task, from 1, of the subtask that the call is about."""
 
 
-class Task(Model):
+class Task(base.Model):
     """An OCP task: a DAG of subtasks."""
 
-    id: Id | None = None
-    name: Name | None = None
+    id: base.Id | None = None
+    name: base.Name | None = None
     type: Literal["MANUAL", "SYS_ONCE", "SCHEDULED", "SYS_SCHEDULED"] = "MANUAL"
     """What started it. The logs of a SYS_SCHEDULED task lack the lines of its attempts, as in
     ocp-express (RunnerFactory.java:170-177)."""
     subtasks: Annotated[tuple[Subtask, ...], Field(min_length=1, max_length=2000)]
     """In the order the API lists them, which need not be the order they run in."""
-    age: DurationText = Field(default=0, json_schema_extra={"default": "0s"})
+    age: base.DurationText = Field(default=0, json_schema_extra={"default": "0s"})
     """How long before the sandbox's start it started."""
     starts_on: OcpStartsOn | None = None
     """The request that starts it. Without one it is there from the start."""
     repeat: Repeat | None = None
-    concurrency: Annotated[Whole, Field(ge=1, le=base.MAX_ID)] | None = None
+    concurrency: Annotated[base.Whole, Field(ge=1, le=base.MAX_ID)] | None = None
     """How many subtasks may be READY or RUNNING at once; if left out, ten, but at the start all
     that need nothing else are READY, as in ocp-express (ReadyTaskWorker.java:176-191)."""
     prohibit_rollback: StrictBool = False
-    abandoned_after: DurationText | None = None
+    abandoned_after: base.DurationText | None = None
     """This long after it FAILED it is abandoned and becomes ABORTED: a state that OCP's metadata
     database has and no public document shows in the API."""
     creator: Named | None = None
     cluster: Cluster | None = None
     tenant: Tenant | None = None
-    host_id: Id | None = None
+    host_id: base.Id | None = None
     executor: str | None = None
-    task_definition_id: Annotated[Whole, Field(ge=-1, le=base.MAX_ID)] = -1
+    task_definition_id: Annotated[base.Whole, Field(ge=-1, le=base.MAX_ID)] = -1
     """-1 for a task that no schedule started."""
     others: Annotated[tuple[OtherCall, ...], Field(max_length=base.MAX_OTHERS)] = ()
     """Operations of other clients."""
@@ -190,7 +178,7 @@ class Task(Model):
         return self
 
 
-class Switches(Model):
+class Switches(base.Model):
     """The choices that no public document about OCP decides; the defaults are ocp-express', or a switch
     says why not."""
 
@@ -216,17 +204,17 @@ class Switches(Model):
     5.3 does where a ControllerAdvice names its packages, as ocp-express' does; or 500, as that
     advice has it for any other exception (RestExceptionHandler.java:343-358). The two differ, and
     405 is the one that a client can tell from a broken server."""
-    error_code_not_found: Whole = 20000
-    error_code_illegal_state: Whole = 20003
-    error_code_rollback_prohibited: Whole = 20004
-    error_code_forbidden: Whole = 30014
+    error_code_not_found: base.Whole = 20000
+    error_code_illegal_state: base.Whole = 20003
+    error_code_rollback_prohibited: base.Whole = 20004
+    error_code_forbidden: base.Whole = 30014
 
 
-class Until(Model):
+class Until(base.Model):
     """A state to wait for: of a task, or of one of its subtasks."""
 
-    task: Reference
-    subtask: Reference | None = None
+    task: base.Reference
+    subtask: base.Reference | None = None
     status: Literal[SubtaskStatus, TaskStatus] | None = None
     operation: SubtaskOperation | None = None
 
@@ -244,7 +232,7 @@ class Until(Model):
         return self
 
 
-class Step(BaseStep):
+class Step(base.BaseStep):
     """One step of a story: wait `until` a state shows, `wait` a while, `start` a task that starts
     on a request, or `call` an operation."""
 
@@ -255,8 +243,8 @@ class Step(BaseStep):
 
     until: Until | None = None
     call: ChangeId | None = None
-    task: Reference | None = None
-    subtask: Reference | None = None
+    task: base.Reference | None = None
+    subtask: base.Reference | None = None
     answers: Literal[200, 400] = 200
     """The HTTP status of the response: 400 where the state does not allow the call."""
 
@@ -267,9 +255,9 @@ class OcpFaultWhen(BaseWhen):
     api: ClassVar = API
     of_request: ClassVar = True
 
-    task: Reference | None = None
+    task: base.Reference | None = None
     """A task by its id or name; the task or subtask that the request names, if left out."""
-    status: Annotated[tuple[Literal[SubtaskStatus, TaskStatus], ...], OrOne()] = ()
+    status: Annotated[tuple[Literal[SubtaskStatus, TaskStatus], ...], base.OrOne()] = ()
     """The states in which the condition holds; any, if left out."""
 
 
@@ -280,11 +268,11 @@ class OcpFault(Fault):
     ids_by_operation: ClassVar[Mapping[str, Mapping[str, str]]] = {route.id: route.ids for route in API.routes}
     changing_operations: ClassVar[frozenset[str]] = frozenset(route.id for route in API.routes if route.changes)
 
-    operation: Annotated[tuple[Annotated[str, OperationName(API)], ...], OrOne()] = ()
+    operation: Annotated[tuple[Annotated[str, OperationName(API)], ...], base.OrOne()] = ()
     """The operations it applies to, by operationId, those that start something too; every one, if left out."""
-    task: Id | None = None
+    task: base.Id | None = None
     """The id of the task in the request's path; any, if left out."""
-    subtask: Id | None = None
+    subtask: base.Id | None = None
     """The id of the subtask in the request's path; any, if left out."""
     when: OcpFaultWhen | None = None
     error_code: Annotated[int, Field(strict=True, ge=0, lt=10**9)] | None = None
@@ -296,11 +284,11 @@ class When(BaseWhen):
     api: ClassVar = API
     item_schema: ClassVar = "WrappedTaskInstance"
 
-    task: Reference | None = None
+    task: base.Reference | None = None
     """A task by its id or name, which must have started; of several, the one that started last."""
-    status: Annotated[tuple[TaskStatus, ...], OrOne()] = ()
+    status: Annotated[tuple[TaskStatus, ...], base.OrOne()] = ()
     """The states in which the condition holds; any, if left out."""
-    operation: Annotated[tuple[TaskOperation, ...], OrOne()] = ()
+    operation: Annotated[tuple[TaskOperation, ...], base.OrOne()] = ()
     """Its operations, in the same way."""
 
 
@@ -309,7 +297,7 @@ class OcpRefusal(StartRefusal):
 
     when: When | None = None
     """What must hold when the request comes; nothing, if left out."""
-    code: Annotated[Whole, Field(ge=0, le=base.MAX_ID)] = 0
+    code: Annotated[base.Whole, Field(ge=0, le=base.MAX_ID)] = 0
     """The error's code."""
 
 
@@ -320,7 +308,7 @@ class OcpStub(Stub):
     """What must hold when the request comes; nothing, if left out."""
 
 
-class Scenario(BaseScenario):
+class Scenario(base.BaseScenario):
     """A scenario: tasks, how time passes for them, faults, and a story of a client with them."""
 
     api: Literal["ocp"]
