@@ -167,7 +167,8 @@ def _rules_in(catalogue: str) -> Iterator[Rule]:
 
 
 RULES: Final[Mapping[str, Rule]] = MappingProxyType(
-    {rule.id: rule for rule in _rules_in(_CATALOGUE)} | {id: rule for api in APIS for id, rule in api.checks.OWN_RULES.items()}
+    {rule.id: rule for rule in _rules_in(_CATALOGUE)}
+    | {id: rule for api in APIS for id, rule in api.checks.OWN_RULES.items()}
 )
 """Every rule of the checks of responses, histories and probes, by its id."""
 

@@ -18,7 +18,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
@@ -139,75 +139,74 @@ def _ms(nanoseconds: int) -> float:
     return round(nanoseconds / 1e6, 3)
 
 
-@dataclass(frozen=True, slots=True)
-class Case:
-    """A JUnit test case with its outcome: failure, error, skipped, or "" if it passed."""
-
-    group: str
-    name: str
-    outcome: str = ""
-    message: str = ""
-    details: str = ""
-    took: int = 0
-
-    def element(self, suite: str) -> ElementTree.Element:
-        """Return it as XML."""
-        classname, name, group = map(escape_unprintable, (f"{suite}.{self.group}", self.name, self.group))
-        element = ElementTree.Element("testcase", classname=classname, name=name, time=_seconds(self.took))
-        if self.outcome:
-            child = ElementTree.SubElement(element, self.outcome, message=escape_unprintable(self.message))
-            if self.outcome != "skipped":
-                child.set("type", group)
-            child.text = reports.clean(self.details) or None
-        return element
-
-
 def render_junit(results: Sequence[Result]) -> str:
     """Return the JUnit report, with a newline at its end."""
-    suites = [(result, suite) for result in results for suite in _suites(result)]
-    counts = _counts([case for _, (_, cases, _, _) in suites for case in cases])
-    del counts["skipped"]  # which only suites have
+    suites = [suite for result in results for suite in _suites(result)]
+    counts = {name: str(sum(int(suite.attrib[name]) for suite in suites)) for name in ("tests", "failures", "errors")}
     time = _seconds(sum(item.took for item in results))
     root = ElementTree.Element("testsuites", {"name": "oceanmock conform", **counts, "time": time})
-    for result, (name, cases, took, lines) in suites:
-        suite = {"name": f"{result.api}.{name}", **_counts(cases), "time": _seconds(took)}
-        element = ElementTree.SubElement(root, "testsuite", suite, timestamp=result.started.removesuffix("Z"))
-        properties = ElementTree.SubElement(element, "properties")
-        values = [(name, str(value)) for name, value in _values(result, "target", "version", "seed").items()]
-        baselines = ", ".join(result.baselines)
-        values += [("mode", reports.mode(result)), ("command", result.command), ("baselines", baselines)]
-        values += [("not asked", f"{item.what}: {item.why}") for item in result.not_asked]
-        for key, value in values:
-            ElementTree.SubElement(properties, "property", name=key, value=reports.clean(value))
-        element.extend(case.element(suite["name"]) for case in cases)
-        if lines:
-            ElementTree.SubElement(element, "system-out").text = reports.clean("\n".join(lines))
+    root.extend(suites)
     ElementTree.indent(root)
-    text = ElementTree.tostring(root, encoding="unicode")
-    return f'<?xml version="1.0" encoding="utf-8"?>\n{text}\n'
+    return f'<?xml version="1.0" encoding="utf-8"?>\n{ElementTree.tostring(root, encoding="unicode")}\n'
 
 
-def _suites(result: Result) -> Iterator[tuple[str, list[Case], int, list[str]]]:
-    """Yield the name of each suite of a run, its cases, its time and its output."""
+def _suites(result: Result) -> Iterator[ElementTree.Element]:
     stale = [f"stale in the baseline: {item.rule} at {item.operation}" for item in result.stale]
-    yield "rules", list(_rule_cases(result)), result.took, stale
-    yield "coverage", list(_coverage_cases(result)), 0, []
+    yield _suite(result, "rules", _rule_cases(result), took=result.took, lines=stale)
+    yield _suite(result, "coverage", _coverage_cases(result))
     why = f"the run was stopped before its end: {result.stopped or 'interrupted'}"
-    outcome = "error" if result.interrupted or result.stopped else ""
-    cases = [Case("run", "the run is complete", outcome, why)]
-    cases += [Case("run", text.partition(":")[0], "failure", text) for text in result.shortfalls]
+    cases = [_case("run", "the run is complete", "error" if result.interrupted or result.stopped else "", why)]
+    cases += [_case("run", text.partition(":")[0], "failure", text) for text in result.shortfalls]
     changes = [reports.change_line(item, result.api) for item in result.changes if reports.is_accepted(item)]
-    yield "run", cases, 0, [*(f"change: {line}" for line in changes), *reports.left_lines(result)]
+    lines = [*(f"change: {line}" for line in changes), *reports.left_lines(result)]
+    yield _suite(result, "run", cases, lines=lines)
     outcomes = {"skipped": "skipped", "passed": "", "failed": "failure", "not reached": "skipped"}
     for story, steps in result.stories.items():
-        cases = list[Case]()
+        cases = []
         for number, step in enumerate(steps, 1):
             name, message = f"{number}. {step.text}", step.detail or step.outcome
-            cases.append(Case(story, name, outcomes[step.outcome], message, step.detail, step.took))
-        yield "story", cases, sum(step.took for step in steps), []
+            cases.append(_case(story, name, outcomes[step.outcome], message, step.detail, step.took))
+        yield _suite(result, "story", cases, took=sum(step.took for step in steps))
 
 
-def _coverage_cases(result: Result) -> Iterator[Case]:
+def _suite(
+    result: Result, name: str, cases: Iterable[ElementTree.Element], *, took: int = 0, lines: Sequence[str] = ()
+) -> ElementTree.Element:
+    """Return a suite of test cases, with what the run prints beside them."""
+    cases, name = list(cases), f"{result.api}.{name}"
+    count = Counter(outcome.tag for case in cases for outcome in case)
+    counts = {"tests": len(cases), "failures": count["failure"], "errors": count["error"], "skipped": count["skipped"]}
+    suite = ElementTree.Element("testsuite", {"name": name, **{key: str(number) for key, number in counts.items()}})
+    suite.attrib |= {"time": _seconds(took), "timestamp": result.started.removesuffix("Z")}
+    properties = ElementTree.SubElement(suite, "properties")
+    values = _values(result, "target", "version", "seed")
+    values |= {"mode": reports.mode(result), "command": result.command, "baselines": ", ".join(result.baselines)}
+    not_asked = [("not asked", f"{item.what}: {item.why}") for item in result.not_asked]
+    for key, value in [*values.items(), *not_asked]:
+        ElementTree.SubElement(properties, "property", name=key, value=reports.clean(str(value)))
+    for case in cases:
+        case.set("classname", f"{name}.{case.get('classname')}")
+    suite.extend(cases)
+    if lines:
+        ElementTree.SubElement(suite, "system-out").text = reports.clean("\n".join(lines))
+    return suite
+
+
+def _case(
+    group: str, name: str, outcome: str = "", message: str = "", details: str = "", took: int = 0
+) -> ElementTree.Element:
+    """Return a test case, whose outcome is failure, error, skipped, or "" if it passed."""
+    group, name = escape_unprintable(group), escape_unprintable(name)
+    case = ElementTree.Element("testcase", classname=group, name=name, time=_seconds(took))
+    if outcome:
+        child = ElementTree.SubElement(case, outcome, message=escape_unprintable(message))
+        if outcome != "skipped":
+            child.set("type", group)
+        child.text = reports.clean(details) or None
+    return case
+
+
+def _coverage_cases(result: Result) -> Iterator[ElementTree.Element]:
     """Yield a case per operation: whether its required responses were received."""
     for name, (counts, hints) in reports.statuses_by_operation(result).items():
         missing = sorted(hints)
@@ -217,10 +216,10 @@ def _coverage_cases(result: Result) -> Iterator[Case]:
         elif not outcome and not counts:
             message, outcome = "never requested", "skipped"
         details = "\n".join(f"{status}: {hints[status]}" for status in missing)
-        yield Case("statuses", name, outcome, message, details)
+        yield _case("statuses", name, outcome, message, details)
 
 
-def _rule_cases(result: Result) -> Iterator[Case]:
+def _rule_cases(result: Result) -> Iterator[ElementTree.Element]:
     """Yield a case per rule and operation at which it was checked."""
 
     def place(finding: CheckResult) -> tuple[str, str]:
@@ -238,7 +237,7 @@ def _rule_cases(result: Result) -> Iterator[Case]:
                 details = "\n\n".join(map(_finding_text, matches))
             elif matches := known.get((line.rule, operation)):
                 outcome, message = "skipped", f"known: {'; '.join(dict.fromkeys(item.known for item in matches))}"
-            yield Case(line.rule, operation, outcome, message, details)
+            yield _case(line.rule, operation, outcome, message, details)
 
 
 def _finding_text(finding: CheckResult) -> str:
@@ -247,12 +246,6 @@ def _finding_text(finding: CheckResult) -> str:
         lines.append(f"{reports.request_line(exchange)} → {reports.response_line(exchange)}")
         lines.append(reports.body_text(exchange.response_body, MAX_JUNIT_BODY))
     return "\n".join(lines)
-
-
-def _counts(cases: Sequence[Case]) -> dict[str, str]:
-    count = Counter(case.outcome for case in cases)
-    counts = {"tests": len(cases), "failures": count["failure"], "errors": count["error"], "skipped": count["skipped"]}
-    return {name: str(number) for name, number in counts.items()}
 
 
 def _seconds(nanoseconds: int) -> str:
