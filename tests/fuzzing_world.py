@@ -16,12 +16,12 @@ from oceanmock.conformance import ApiName, Options
 from oceanmock.conformance.fuzzing import SCHEMATHESIS_PHASES, Fuzzer
 from oceanmock.conformance.http_client import HttpClient
 from oceanmock.conformance.probes import find_items
-from oceanmock.conformance.target import Target
 from oceanmock.credentials import Basic, Sealed
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.http.app import create_app
 from oceanmock.http.server import Server
 from oceanmock.library import read_scenario
+from oceanmock.observations import Target
 from oceanmock.obshell.agent import Switches
 
 SCENARIOS = {

@@ -17,11 +17,11 @@ from oceanmock.conformance.history import HistoryChecker
 from oceanmock.conformance.http_client import HttpClient
 from oceanmock.conformance.mock import walk_scenario
 from oceanmock.conformance.probes import Prober, Walker
-from oceanmock.conformance.target import Target
 from oceanmock.credentials import Basic, Sealed
 from oceanmock.engine.sandboxes import DEFAULT_SANDBOX, Sandboxes
 from oceanmock.http.app import App
 from oceanmock.http.server import Server
+from oceanmock.observations import Target
 from oceanmock.scenario import BaseScenario
 
 OWN_ADDRESS = ("127.0.0.1", 2886)

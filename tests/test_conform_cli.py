@@ -34,9 +34,10 @@ from oceanmock.conformance import (
 )
 from oceanmock.conformance.baseline import Baseline, apply_baseline, load_baseline
 from oceanmock.conformance.reports.files import write_report
-from oceanmock.conformance.target import Target, Untestable
+from oceanmock.conformance.target import Untestable
 from oceanmock.credentials import AccessKey, Basic, Sealed
 from oceanmock.http.server import Server
+from oceanmock.observations import Target
 
 URL = "http://127.0.0.1:8080"
 OCP = (URL, "--api", "ocp", "--user", "manager", "--password", "s3cret")

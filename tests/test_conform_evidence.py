@@ -35,11 +35,12 @@ from oceanmock.conformance.history import HistoryChecker
 from oceanmock.conformance.http_client import HttpClient
 from oceanmock.conformance.mock import WORLDS, conform_mock, load_scenarios, worlds_of
 from oceanmock.conformance.run import Environment, conform
-from oceanmock.conformance.target import Target, Untestable, reach
+from oceanmock.conformance.target import Untestable, reach
 from oceanmock.credentials import Basic
 from oceanmock.errors import InputError
 from oceanmock.http.server import Server
 from oceanmock.library import load_scenario
+from oceanmock.observations import Target
 from oceanmock.openapi import load_spec, spec_path
 from served import OF_TWO_AGENTS, SERVED_APART
 

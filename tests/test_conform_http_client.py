@@ -37,10 +37,10 @@ from oceanmock.conformance.history import HistoryChecker
 from oceanmock.conformance.http_client import SEEN_ONCE, HttpClient
 from oceanmock.conformance.probes import Prober
 from oceanmock.conformance.reports.terminal import curl_of
-from oceanmock.conformance.target import Target
 from oceanmock.credentials import AccessKey, Basic, Sealed
 from oceanmock.errors import EnvironmentProblem
 from oceanmock.http.app import create_app
+from oceanmock.observations import Target
 from oceanmock.obshell.auth import make_private_key, read_key
 
 Act = Callable[[HttpClient], object]

@@ -24,11 +24,11 @@ from oceanmock.conformance.mock import walk_scenario
 from oceanmock.conformance.probes import LOOK, Walk, Walker
 from oceanmock.conformance.run import Environment, Runner
 from oceanmock.conformance.stories import DIVERGES, replay
-from oceanmock.conformance.target import Target
 from oceanmock.credentials import Basic
 from oceanmock.engine.log import SetClock
 from oceanmock.http.server import Server
 from oceanmock.library import library_names, load_scenario, read_scenario
+from oceanmock.observations import Target
 from oceanmock.obshell.agent import Switches as ObshellSwitches
 from oceanmock.obshell.conformance import CONFORMANCE, Knowledge
 from oceanmock.ocp.scenario import Switches as OcpSwitches

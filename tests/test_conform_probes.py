@@ -29,13 +29,12 @@ from oceanmock.conformance.checks import RULES, ResponseChecker
 from oceanmock.conformance.history import HistoryChecker
 from oceanmock.conformance.http_client import HttpClient
 from oceanmock.conformance.probes import Prober, find_items, probe
-from oceanmock.conformance.target import Target
 from oceanmock.credentials import Basic, Sealed
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.engine.sandboxes import Sandboxes
 from oceanmock.http.app import App
 from oceanmock.library import load_scenario
-from oceanmock.observations import Observation, ProbeTarget
+from oceanmock.observations import Observation, ProbeTarget, Target
 from oceanmock.obshell.probes import unlisted as unlisted_dags
 from oceanmock.obshell.world import Dags, id_of
 from oceanmock.ocp.probes import IDS
@@ -449,7 +448,7 @@ def test_a_follower_lists_what_is_its_masters() -> None:
 
     by_identity = {}
     for identity in ("FOLLOWER", "MASTER"):
-        target = ProbeTarget((own,), identity=identity)
+        target = ProbeTarget(Target("", "obshell", identity=identity), (own,))
         by_identity[identity] = rules_of(
             lambda prober, target=target: prober.run(unlisted_dags(target)),  # type: ignore[misc]
             lambda _: empty,

@@ -27,12 +27,13 @@ from oceanmock.conformance.http_client import HttpClient
 from oceanmock.conformance.reports import change_line
 from oceanmock.conformance.reports.files import write_report
 from oceanmock.conformance.run import ConformanceRun, Environment, conform
-from oceanmock.conformance.target import Target, check_tasks, reach
+from oceanmock.conformance.target import check_tasks, reach
 from oceanmock.credentials import Sealed
 from oceanmock.engine.log import SetClock
 from oceanmock.http.app import create_app
 from oceanmock.http.server import Server
 from oceanmock.library import load_scenario, read_scenario
+from oceanmock.observations import Target
 from oceanmock.obshell.conformance import CONFORMANCE
 
 DAGS = """

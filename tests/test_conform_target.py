@@ -25,9 +25,10 @@ from obshell_world import INIT
 from oceanmock.checks import Exchange
 from oceanmock.clock import SECOND
 from oceanmock.conformance import Event, PhaseEnded, PhaseStarted, Waiting, http_client
-from oceanmock.conformance.target import Target, Untestable, reach
+from oceanmock.conformance.target import Untestable, reach
 from oceanmock.credentials import AccessKey, Basic, Sealed
 from oceanmock.http.app import create_app
+from oceanmock.observations import Target
 from oceanmock.obshell.auth import make_private_key, read_key
 from oceanmock.obshell.conformance import CONFORMANCE
 

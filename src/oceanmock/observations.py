@@ -165,22 +165,38 @@ def not_in_future(item: Mapping[str, Any], path: str, names: tuple[str, ...], no
             yield check("time.future", at <= now + FUTURE, where, wrong)
 
 
-@dataclass(frozen=True, slots=True)
-class ProbeTarget:
-    """The target of a run as its probes need it.
+ApiName = Literal["ocp", "obshell"]
 
-    ``items`` are its tasks or dags, ``changeable`` the ids of those that the run may change, ``auth`` and
-    ``read_only_auth`` the credentials. ``own_address``, ``identity`` and ``version`` are an obshell agent's.
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A server to be tested; ``url`` has no path but what precedes the API's own.
+
+    ``verify`` says whether to verify its certificate, or is the path of those to trust. ``version`` and ``identity``
+    are what the server states; ``own_address`` is the address in an obshell's own ids. ``auth`` signs a request, or is
+    a name and a password; ``read_only_auth`` are the credentials of a user who may read tasks, but not operate on them.
+    ``spared`` is why no id may be sent that no response has shown, or "".
     """
 
-    items: tuple[Observation, ...]
-    auth: Any = None
-    read_only_auth: Any = None
-    writes: bool = False
-    changeable: tuple[str, ...] = ()
+    url: str
+    api: ApiName
+    auth: Any = field(default=None, repr=False)
+    verify: bool | str = True
+    version: str = ""
     own_address: tuple[str, int] | None = None
     identity: str = ""
-    version: str = ""
+    read_only_auth: Any = field(default=None, repr=False)
+    spared: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeTarget:
+    """A target with its tasks or dags, and the ids of those that the run may change."""
+
+    server: Target
+    items: tuple[Observation, ...]
+    writes: bool = False
+    changeable: tuple[str, ...] = ()
     is_spared: bool = False
     """Whether no ids of nothing are sent."""
 

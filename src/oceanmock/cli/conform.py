@@ -40,7 +40,7 @@ from oceanmock.text import did_you_mean, escape_unprintable, plural, suggest
 if TYPE_CHECKING:
     from oceanmock.checks import CheckResult, Phase
     from oceanmock.conformance.reports.terminal import Display
-    from oceanmock.conformance.target import Target
+    from oceanmock.observations import Target
     from oceanmock.scenario import BaseScenario
 
 MAX_DIFFERENCES: Final = 20  # of one sort that are printed

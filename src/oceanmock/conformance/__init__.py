@@ -20,12 +20,12 @@ from oceanmock.checks import CheckResult, Contract, Exchange, HeaderFields, Phas
 from oceanmock.clock import SECOND
 from oceanmock.errors import EnvironmentProblem, OceanmockError
 from oceanmock.masking import MASK, is_secret, mask_body, mask_headers, mask_query, mask_text
-from oceanmock.observations import Observation, items_in_response, requested_operation
+from oceanmock.observations import ApiName as ApiName
+from oceanmock.observations import Observation, Target, items_in_response, requested_operation
 from oceanmock.openapi import Operation, Spec, operations_at
 
 if TYPE_CHECKING:
     from oceanmock.conformance.baseline import Known
-    from oceanmock.conformance.target import Target
     from oceanmock.scenario import BaseScenario
 
 NEEDS: Final = ("hypothesis", "requests", "schemathesis")
@@ -41,7 +41,6 @@ def check_extra() -> None:
         )
 
 
-ApiName = Literal["ocp", "obshell"]
 UNSELECTED: Final = ("preflight", "story", "passive")
 PHASES: Final[tuple[Phase, ...]] = tuple(phase for phase in get_args(Phase) if phase not in UNSELECTED)
 """Those that can be selected; there is always a preflight, a story where one is given, and passive by itself."""

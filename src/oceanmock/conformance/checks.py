@@ -161,7 +161,8 @@ def _rules_in(catalogue: str) -> Iterator[Rule]:
     source = ""
     for line in catalogue.strip().splitlines():
         if line.startswith(" "):
-            yield Rule(*line.split(maxsplit=1), source)
+            id, says = line.split(maxsplit=1)
+            yield Rule(id, says, source)
         else:
             source = line
 

@@ -63,7 +63,7 @@ from oceanmock.outgoing import body_of, headers_of
 from oceanmock.text import format_duration
 
 if TYPE_CHECKING:
-    from oceanmock.conformance.target import Target
+    from oceanmock.observations import Target
 
 RequestAuth = Callable[[Any], Any] | Basic
 """Credentials that sign a request; a Basic is callable too, but mypy does not see it."""

@@ -22,7 +22,6 @@ from oceanmock.clock import SECOND
 from oceanmock.conformance import ApiName, Listener, Options, Result
 from oceanmock.conformance.baseline import Baseline
 from oceanmock.conformance.run import Environment, Runner, judged, merged
-from oceanmock.conformance.target import Target
 from oceanmock.credentials import Basic, Sealed
 from oceanmock.engine.log import SandboxSpec
 from oceanmock.engine.sandboxes import Sandboxes
@@ -30,7 +29,7 @@ from oceanmock.http import AsgiApp
 from oceanmock.http.app import App
 from oceanmock.http.server import Server
 from oceanmock.library import library_names, load_scenario
-from oceanmock.observations import TargetKind
+from oceanmock.observations import Target, TargetKind
 from oceanmock.obshell import scenario as obshell
 from oceanmock.obshell.world import Dags, id_of
 from oceanmock.ocp.world import Tasks

@@ -119,17 +119,7 @@ def probe(client: HttpClient, items: tuple[Observation, ...]) -> Prober:
     target, options = client.target, client.options
     prober = Prober(client)
     probes = api_named(target.api).module("probes")
-    context = ProbeTarget(
-        items,
-        auth=target.auth,
-        read_only_auth=target.read_only_auth,
-        writes=options.write,
-        changeable=options.tasks,
-        own_address=target.own_address,
-        identity=target.identity,
-        version=target.version,
-        is_spared=bool(client.guard.spared),
-    )
+    context = ProbeTarget(target, items, options.write, options.tasks, is_spared=bool(client.guard.spared))
     with client.during("probes"):
         for id in probes.ids_of_nothing(context):
             client.guard.may_change(id)

@@ -47,9 +47,9 @@ from oceanmock.conformance.history import HistoryChecker
 from oceanmock.conformance.http_client import HttpClient, RequestAuth
 from oceanmock.conformance.reports.files import write_report
 from oceanmock.conformance.reports.terminal import print_results
-from oceanmock.conformance.target import Target, check_tasks, reach
+from oceanmock.conformance.target import check_tasks, reach
 from oceanmock.errors import InputError
-from oceanmock.observations import Observation, TargetKind
+from oceanmock.observations import Observation, Target, TargetKind
 from oceanmock.obshell.conformance import CLUSTER_AGENT
 from oceanmock.openapi import find_operation
 from oceanmock.text import format_instant, plural, suggest

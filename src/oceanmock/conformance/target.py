@@ -13,7 +13,7 @@ import re
 import socket
 import ssl
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, cast
 from urllib.parse import quote, urlsplit
@@ -28,7 +28,7 @@ from oceanmock.conformance import ApiName, Listener, Options, PhaseEnded, PhaseS
 from oceanmock.conformance.http_client import HttpClient, Problem, RequestAuth, problem_of
 from oceanmock.credentials import AccessKey, Basic, Sealed
 from oceanmock.errors import InputError, OceanmockError
-from oceanmock.observations import items_in_response
+from oceanmock.observations import Target, items_in_response
 from oceanmock.text import escape_unprintable
 
 PERMANENT_PROBLEMS: Final = frozenset({"certificate", "other name", "no TLS there", "TLS", "not sendable"})
@@ -51,27 +51,6 @@ UNREACHABLE_TEXTS: Final[Mapping[str, str]] = {
 
 class Untestable(OceanmockError):
     """The target is down, is not that API, or refuses the credentials."""
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """A server to be tested; ``url`` has no path but what precedes the API's own.
-
-    ``verify`` says whether to verify its certificate, or is the path of those to trust. ``version`` and ``identity``
-    are what the server states; ``own_address`` is the address in an obshell's own ids. ``read_only_auth`` are the
-    credentials of a user who may read tasks, but not operate on them. ``spared`` is why no id may be sent that no
-    response has shown, or "".
-    """
-
-    url: str
-    api: ApiName
-    auth: RequestAuth | None = field(default=None, repr=False)
-    verify: bool | str = True
-    version: str = ""
-    own_address: tuple[str, int] | None = None
-    identity: str = ""
-    read_only_auth: RequestAuth | None = field(default=None, repr=False)
-    spared: str = ""
 
 
 def reach(

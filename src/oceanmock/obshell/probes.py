@@ -126,17 +126,17 @@ def probes(target: ProbeTarget) -> Probes:
 
 
 def _unknown_ids(target: ProbeTarget) -> tuple[str, ...]:
-    return (_own_id(target, LARGEST_NUMBER),) if target.own_address is not None and not target.is_spared else ()
+    return (_own_id(target, LARGEST_NUMBER),) if target.server.own_address is not None and not target.is_spared else ()
 
 
 def _unrouted(target: ProbeTarget) -> Statuses:
     """Return the statuses of a path or a method without a route; before 4.3.1 it was 400 (agent/api/agent_route.go)."""
-    return UNKNOWN if contract_version(target.version) >= ERR_CODES_SINCE else REFUSED
+    return UNKNOWN if contract_version(target.server.version) >= ERR_CODES_SINCE else REFUSED
 
 
 def _own_id(target: ProbeTarget, number: int | str, kind: IdKind = "local") -> str:
     """Return an id of the target's own with a number, or with a text in its place."""
-    ip, port = target.own_address or ("127.0.0.1", 1)
+    ip, port = target.server.own_address or ("127.0.0.1", 1)
     return local_id(0, ip=ip, port=port, kind=kind)[:-1] + str(number)
 
 
@@ -215,7 +215,7 @@ def unlisted(target: ProbeTarget) -> Probes:
     for store, ids in STORES.items():
         known = [dag.id for dag in target.items if dag.id[:1] in ids]
         every, unfinished, all_unfinished = f"dags/{store}", f"dag/{store}/unfinish", "dag/unfinish"
-        if target.identity == "FOLLOWER" or not known:
+        if target.server.identity == "FOLLOWER" or not known:
             continue
         pages, rows = dict[str, Subject](), defaultdict[str, dict[str, Any]](dict)
         for name in (every, unfinished, all_unfinished) * 2:
@@ -252,9 +252,9 @@ def _headers(target: ProbeTarget) -> Iterator[Probe]:
 
 def _passwords(target: ProbeTarget) -> Iterator[Probe]:
     """Yield one wrong password, an expired header, and a header sealed for another request."""
-    own = target.auth
+    own = target.server.auth
     # A SINGLE agent checks no password, unless it has one of its own.
-    if not isinstance(own, Sealed) or target.identity in ("", "SINGLE", "FOLLOWER"):
+    if not isinstance(own, Sealed) or target.server.identity in ("", "SINGLE", "FOLLOWER"):
         return
 
     def elsewhere(request: Any) -> Any:

@@ -181,7 +181,7 @@ def _credentials(target: ProbeTarget) -> Iterator[Probe]:
     for text, statuses in WRONG_CREDENTIALS.items():
         what, headers = f"a request with Authorization: {text}", {"Authorization": text}
         yield Probe(what, "GET", FIRST_ROW, statuses, accepted=rule, auth=None, headers=headers)
-    own: Any = target.auth
+    own: Any = target.server.auth
     wrong: Any = Basic(own.user, "not the password") if isinstance(own, Basic) else None
     if isinstance(own, AccessKey):
         wrong = AccessKey(own.id, "not-the-secret")
@@ -199,7 +199,7 @@ def _operations(target: ProbeTarget) -> Iterator[Probe]:
     for method in ("PUT", "PATCH", "DELETE"):
         what, path = f"{method} of a task", f"{TASKS_PATH}/{NOBODYS}"
         yield Probe(what, method, path, NO_METHOD, accepted="method.accepted")
-    viewer, rule = target.read_only_auth, "auth.forbidden-accepted"
+    viewer, rule = target.server.read_only_auth, "auth.forbidden-accepted"
     for path in paths if viewer is not None else ():
         what = "a call of somebody who may only look"
         yield Probe(what, "POST", path, frozenset({403}), accepted=rule, auth=viewer)

@@ -165,7 +165,7 @@ def _suites(result: Result) -> Iterator[ElementTree.Element]:
         cases = []
         for number, step in enumerate(steps, 1):
             name, message = f"{number}. {step.text}", step.detail or step.outcome
-            cases.append(_case(story, name, outcomes[step.outcome], message, step.detail, step.took))
+            cases.append(_case(story, name, outcomes[step.outcome], message, step.detail, took=step.took))
         yield _suite(result, "story", cases, took=sum(step.took for step in steps))
 
 
@@ -193,7 +193,7 @@ def _suite(
 
 
 def _case(
-    group: str, name: str, outcome: str = "", message: str = "", details: str = "", took: int = 0
+    group: str, name: str, outcome: str = "", message: str = "", details: str = "", *, took: int = 0
 ) -> ElementTree.Element:
     """Return a test case, whose outcome is failure, error, skipped, or "" if it passed."""
     group, name = escape_unprintable(group), escape_unprintable(name)

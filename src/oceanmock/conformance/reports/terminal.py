@@ -27,7 +27,7 @@ from oceanmock.credentials import AccessKey, Basic, Sealed
 from oceanmock.text import escape_unprintable, first_few, format_elapsed, new_console, plural
 
 if TYPE_CHECKING:
-    from oceanmock.conformance.target import Target
+    from oceanmock.observations import Target
 
 MAX_CAUSE_LINES: Final = 18  # the lines in which causes are printed; the others are counted
 MAX_LISTED: Final = 4  # the number of changes, steps, stale entries and hints that are printed one by one
