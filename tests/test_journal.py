@@ -575,7 +575,7 @@ def test_entries_come_after_a_number_and_no_more_than_the_limit() -> None:
 def test_every_operation_of_a_contract_may_be_asked_for(api: str) -> None:
     spec = load_spec(spec_path(api))
     for operation in (*operations_of(spec), *operations_of(spec, are_submits=True)):
-        assert query_of(api=api, operation=operation.id).operation == operation.id
+        assert query_of(api=api, operation=operation.id).values["operation"] == operation.id
 
 
 def test_all_that_is_wrong_with_a_query_is_said_at_once() -> None:

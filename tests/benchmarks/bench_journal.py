@@ -96,7 +96,7 @@ def milliseconds_to_verify() -> float:
     for number in range(MAX_JOURNAL_ENTRIES):
         journal.record(*exchange(number))
     began = time.perf_counter()
-    journal.verify(Query(operation="retrySubtask", subtask=7), times=1)
+    journal.verify(Query({"operation": "retrySubtask", "subtask": 7}), times=1)
     return (time.perf_counter() - began) * 1e3
 
 

@@ -6,7 +6,7 @@ import base64
 import contextlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from difflib import SequenceMatcher
 from fnmatch import fnmatchcase
 from functools import lru_cache
@@ -279,9 +279,17 @@ def read_recorded(recorded: Recorded) -> Entry:
     )
 
 
+_ID_KEYS: Final = ("task", "subtask", "dag", "node", "sub_task")
+_COMPARED_KEYS: Final = ("api", "operation", "method", "path", *_ID_KEYS, "status", "caller", "fault", "stub")
+_TIME_KEYS: Final = ("since", "until")
+_PAIR_KEYS: Final = ("query", "header")
+_LISTED_KEYS: Final = ("api", "operation", "method", "path", "status", "caller", "fault", "stub")
+QUERY_KEYS: Final = (*_LISTED_KEYS, *_ID_KEYS, *_PAIR_KEYS, *_TIME_KEYS, "body")
+
+
 @dataclass(frozen=True, slots=True)
 class Query:
-    """The values that matching entries have; None matches any.
+    """The values that matching entries have, by some of ``QUERY_KEYS``.
 
     ``path`` is a pattern in which ``*`` is any text, slashes too. ``status`` is a status such as 200, or a class such
     as 4xx. ``query`` and ``header`` map the names of parameters and headers to patterns; secrets are masked before they
@@ -290,95 +298,66 @@ class Query:
     body has: of an object these members, of a list all the items. ``routes`` tell which parameter has the id of a kind.
     """
 
-    api: str | None = None
-    operation: str | None = None
-    method: str | None = None
-    path: str | None = None
-    status: int | str | None = None
-    caller: str | None = None
-    fault: str | None = None
-    stub: str | None = None
-    task: int | str | None = None
-    subtask: int | str | None = None
-    dag: int | str | None = None
-    node: int | str | None = None
-    sub_task: int | str | None = None
-    query: Mapping[str, str] | None = None
-    header: Mapping[str, str] | None = None
-    since: int | None = None
-    until: int | None = None
-    body: Any = None
-    routes: Routes = field(default_factory=dict, repr=False, compare=False, kw_only=True)
+    values: Mapping[str, Any] = field(default_factory=dict)
+    routes: Routes = field(default_factory=dict)
 
     @classmethod
     def of(cls, data: Mapping[str, Any], routes: Routes) -> Query:
-        """Return the query of a mapping. Raises InputError with everything wrong in it."""
+        """Return the query of a mapping, in which None is no value. Raises InputError with everything wrong in it."""
         problems = [text for key in data for text in _problems(key, data, routes)]
         if problems:
             raise InputError("\n".join(problems))
-        read = {key: _READERS[key](value) for key, value in data.items() if key in _READERS and value is not None}
-        return cls(**{**data, **read}, routes=routes)
+        values = {key: value for key, value in data.items() if value is not None}
+        return cls(values | {key: read(values[key]) for key, read in _READERS.items() if key in values}, routes)
 
     def matches(self, entry: Entry, headers: RawHeaders = ()) -> bool:
         """Return whether an entry, with the headers of its request, has all the values."""
-        entry = self.with_headers(entry, headers)
-        if not all(item.holds for item in self._compare_texts(entry)):
-            return False
-        if self.body is None:
-            return True
-        kind, body = body_value(entry.request_body)
-        return kind == "json" and has_values(body, self.body)
+        return all(item.holds for item in self.compare(self.with_headers(entry, headers)))
 
     def with_headers(self, entry: Entry, headers: RawHeaders) -> Entry:
         """Return the entry with the headers of its request, if they are compared."""
-        return entry if self.header is None else replace(entry, request_headers=mask_headers(decode_headers(headers)))
+        if "header" not in self.values:
+            return entry
+        return replace(entry, request_headers=mask_headers(decode_headers(headers)))
 
     def compare(self, entry: Entry) -> Iterator[ComparedItem]:
         """Yield each expected value beside the entry's; the body's last."""
-        yield from self._compare_texts(entry)
-        if self.body is not None:
-            kind, body = body_value(entry.request_body)
-            if kind in ("text", "base64"):
-                yield ComparedItem("body", "JSON", f"not JSON: {body}", holds=False)
-            yield from compare_values("body", self.body, body if kind == "json" else NO_VALUE)
-
-    def _compare_texts(self, entry: Entry) -> Iterator[ComparedItem]:
+        values = self.values
         for name in _COMPARED_KEYS:
-            value = getattr(self, name)
-            if value is not None:
+            if name in values:
                 if name in _ID_KEYS:
                     parameters = self.routes.get(entry.api, {}).get(entry.operation, {})
                     actual = entry.ids.get(parameters.get(name, ""), "")
                 else:
                     actual = "" if (item := getattr(entry, name)) is None else str(item)
-                is_same = _IS_SAME.get(name, str.__eq__)
-                yield ComparedItem(name, str(value), actual, is_same(str(value), actual))
-        for key, instant in (("since", self.since), ("until", self.until)):
-            if instant is not None:
-                holds = entry.at >= instant if key == "since" else entry.at < instant
-                yield ComparedItem(key, microseconds_text(instant), microseconds_text(entry.at), holds)
-        if self.query is not None:
-            yield from compare_pairs("query", self.query, parse_qsl(entry.query, keep_blank_values=True))
-        if self.header is not None:
-            yield from compare_pairs("header", self.header, entry.request_headers)
+                expected, is_same = str(values[name]), _IS_SAME.get(name, str.__eq__)
+                yield ComparedItem(name, expected, actual, is_same(expected, actual))
+        for key in _TIME_KEYS:
+            if key in values:
+                holds = entry.at >= values[key] if key == "since" else entry.at < values[key]
+                yield ComparedItem(key, microseconds_text(values[key]), microseconds_text(entry.at), holds)
+        if "query" in values:
+            yield from compare_pairs("query", values["query"], parse_qsl(entry.query, keep_blank_values=True))
+        if "header" in values:
+            yield from compare_pairs("header", values["header"], entry.request_headers)
+        if "body" in values:
+            kind, body = body_value(entry.request_body)
+            if kind in ("text", "base64"):
+                yield ComparedItem("body", "JSON", f"not JSON: {body}", holds=False)
+            yield from compare_values("body", values["body"], body if kind == "json" else NO_VALUE)
 
     def __str__(self) -> str:
-        values = {name: getattr(self, name) for name in _COMPARED_KEYS if name != "operation"}
-        parts = [f"{name} {value}" for name, value in values.items() if value is not None]
-        parts += [f"{name} {microseconds_text(at)}" for name in _TIME_KEYS if (at := getattr(self, name)) is not None]
+        values = self.values
+        parts = [f"{name} {values[name]}" for name in _COMPARED_KEYS if name in values and name != "operation"]
+        parts += [f"{name} {microseconds_text(values[name])}" for name in _TIME_KEYS if name in values]
         for key in _PAIR_KEYS:
-            parts += [f"{key} {name}: {shown_value(name, text)}" for name, text in (getattr(self, key) or {}).items()]
-        if self.body is not None:
-            parts.append(f"body {mask_text(json_text(self.body))}")
-        subject = "a request" if self.operation is None else self.operation or "no operation"
+            parts += [f"{key} {name}: {shown_value(name, text)}" for name, text in values.get(key, {}).items()]
+        if "body" in values:
+            parts.append(f"body {mask_text(json_text(values['body']))}")
+        subject = values.get("operation", "a request") or "no operation"
         return printable(f"{subject} with {', '.join(parts)}" if parts else subject)
 
 
-QUERY_KEYS: Final = tuple(key.name for key in fields(Query) if key.name != "routes")
-_ID_KEYS: Final = ("task", "subtask", "dag", "node", "sub_task")
-_COMPARED_KEYS: Final = ("api", "operation", "method", "path", *_ID_KEYS, "status", "caller", "fault", "stub")
-_TIME_KEYS: Final = ("since", "until")
-_PAIR_KEYS: Final = ("query", "header")
 _IS_SAME: Final[Mapping[str, Callable[[str, str], bool]]] = {
     "method": lambda expected, actual: expected.upper() == actual.upper(),
     "path": lambda expected, actual: fnmatchcase(actual, expected),

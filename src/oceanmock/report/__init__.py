@@ -65,7 +65,7 @@ def report_of(sandbox: Sandbox, *, max_tasks: int) -> dict[str, Any]:
         "other_tasks": [f"{item.number} {item.state}" for _, item in tasks[max_tasks:]],
         "unexpected_requests": [
             f"{entry}\n    {escape_unprintable(entry.refusal)}" if entry.refusal else str(entry)
-            for entry in journal.entries(Query(operation=""))
+            for entry in journal.entries(Query({"operation": ""}))
             if not (entry.fault or entry.stub) and entry.status in (404, 405)
         ],
         "unused_faults": [
