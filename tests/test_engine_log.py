@@ -18,11 +18,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fault_requests import request_to
 from in_process import REINSTALL
 from obshell_world import INIT
 from oceanmock.apis import APIS, make_sandbox
 from oceanmock.clock import LATEST, PROGRESSIONS, SECOND, Clock, Progression, machine_now
-from oceanmock.engine.faults import FaultRequest, Faults
+from oceanmock.engine.faults import Faults
 from oceanmock.engine.log import (
     MAX_ACCEPTED,
     AddFault,
@@ -217,7 +218,7 @@ def test_a_server_that_is_started_again_goes_on_from_its_state_file(
         wall.now += seconds * SECOND
         with suppress(OceanmockError):
             act(first, choice)
-    first.faults.inject(FaultRequest("ocp", "getTaskInstance", {}, "", ""))
+    first.faults.inject(request_to("ocp", "getTaskInstance", {}))
     store.close()
 
     second = Sandbox(first.spec, APIS, store=state_file(folder.name), wall=wall, is_stored=False)
@@ -380,7 +381,7 @@ def test_a_refused_operation_is_not_in_the_log() -> None:
 def test_the_counters_of_a_fault_survive_a_load_that_is_refused() -> None:
     sandbox = make_sandbox(SCENARIOS[:1], progression="manual")
     sandbox.execute(AddFault(read_fault({"status": 503, "calls": [2]})))
-    request = FaultRequest("ocp", "getTaskInstance", {}, "", "")
+    request = request_to("ocp", "getTaskInstance", {})
     assert sandbox.faults.inject(request) is None
 
     with pytest.raises(OceanmockError):
@@ -414,7 +415,7 @@ def test_the_counters_of_a_fault_are_shared_by_all_processes() -> None:
     first = make_sandbox(SCENARIOS[:1], progression="manual")
     first.execute(AddFault(read_fault({"status": 503, "calls": [2]})))
     second = attached(first)
-    request = FaultRequest("ocp", "getTaskInstance", {}, "", "")
+    request = request_to("ocp", "getTaskInstance", {})
 
     assert [sandbox.faults.inject(request) is None for sandbox in (first, second)] == [True, False]
     assert first.faults.statistics() == second.faults.statistics()

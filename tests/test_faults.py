@@ -7,8 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fault_requests import request_to
+from oceanmock.api import Request
 from oceanmock.clock import MILLISECOND
-from oceanmock.engine.faults import FaultRequest, Faults, FaultyResponse, InjectedFault, apply_fault
+from oceanmock.engine.faults import Faults, FaultyResponse, InjectedFault, apply_fault
 from oceanmock.engine.log import SandboxSpec
 from oceanmock.engine.store import MAX_CALLERS, MemoryStore
 from oceanmock.errors import InputError
@@ -31,11 +33,11 @@ def faults_of(*said: dict[str, Any], seed: int = 0) -> Faults:
 
 def asked(
     operation: str = "getTaskInstance", caller: str = "ada", key: str = "GET /1000", api: str = "ocp", **ids: str
-) -> FaultRequest:
-    return FaultRequest(api, operation, ids, caller, key)
+) -> Request:
+    return request_to(api, operation, ids, caller=caller, body=key.encode())
 
 
-def struck(faults: Faults, count: int, request: FaultRequest | None = None) -> list[int]:
+def struck(faults: Faults, count: int, request: Request | None = None) -> list[int]:
     """Which of so many equal requests are struck, counted from 1."""
     request = request or asked()
     return [number for number in range(1, count + 1) if faults.inject(request)]

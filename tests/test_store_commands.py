@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from fault_requests import request_to
 from oceanmock.apis import make_sandbox
 from oceanmock.cli import main
 from oceanmock.clock import SECOND
-from oceanmock.engine.faults import FaultRequest
 from oceanmock.engine.log import AddFault, Operate, SandboxSpec
 from oceanmock.engine.sandboxes import Sandboxes
 from oceanmock.engine.state_file import StateFile
@@ -26,7 +26,7 @@ def fill(path: Path) -> None:
     sandboxes.default.advance(60 * SECOND)
     sandboxes.default.execute(Operate("ocp", 1000, "RETRY"))
     sandboxes.default.execute(AddFault(read_fault({"status": 503, "calls": 2})))
-    sandboxes.default.faults.inject(FaultRequest("ocp", "getTaskInstance", {}, "", ""))
+    sandboxes.default.faults.inject(request_to("ocp", "getTaskInstance", {}))
     store.close()
 
 

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
 from hashlib import blake2b
-from math import inf
 from random import Random
 from typing import Any, Final
 
@@ -23,23 +22,7 @@ from oceanmock.engine.store import Store
 from oceanmock.errors import CallerError, InputError
 from oceanmock.journal.entries import RawHeaders, is_id
 from oceanmock.scenario.faults import MAX_FAULTS, Fault
-
-
-@dataclass(frozen=True, slots=True)
-class FaultRequest:
-    """The properties of a request by which faults select it; ``operation`` is empty where none matches.
-
-    ``ids`` are the path's parameters by their names. ``key`` is equal for a request that is sent again: method, target,
-    and the body as the API reads it. ``stub`` is the one that responds.
-    """
-
-    api: str
-    operation: str
-    ids: Mapping[str, str]
-    caller: str
-    key: Hashable
-    stub: str = ""
-    sandbox: Any = None
+from oceanmock.scenario.stubs import applies
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,14 +62,19 @@ class Faults:
         self._added = 0
         self.by_name: dict[str, _Fault] = {}
 
-    def inject(self, request: FaultRequest) -> InjectedFault | None:
-        """Return the fault to inject, if any; count the request for every fault it matches."""
+    def inject(self, request: Any) -> InjectedFault | None:
+        """Return the fault to inject into a request of ``oceanmock.api``, if any; count it for every fault it matches.
+
+        A request that is sent again has the same method, target, and body as the API reads it.
+        """
         store, sandbox = self._store, self._sandbox
         last_key, last_numbers = store.take_attempt(sandbox, request.caller)
-        matching = [item for item in self.by_name.values() if item.matches(request)]
+        operation = request.operation.id if request.operation else ""
+        matching = [item for item in self.by_name.values() if _matches(item.fault, request, operation)]
         if not matching:
             return None
-        digest = blake2b(repr(request.key).encode(), digest_size=16).hexdigest()
+        key = (request.method, request.raw_path, request.query, request.body)
+        digest = blake2b(repr(key).encode(), digest_size=16).hexdigest()
         if digest != last_key:
             last_numbers = {}
         numbers = {}
@@ -95,7 +83,7 @@ class Faults:
             numbers[fault.id] = last_numbers[fault.id] if is_again else store.count(sandbox, ("requests", fault.id))
         for fault in matching:
             number, settings = numbers[fault.id], fault.fault
-            if not any(first <= number <= (last or number) for first, last in fault.spans):
+            if not any(first <= number <= (last or number) for first, last in settings.spans):
                 continue
             chance = Random(f"{self._seed}/{fault.name}/{number}")  # noqa: S311 (reproducible)
             if chance.random() < settings.probability:
@@ -117,7 +105,7 @@ class Faults:
         if name in self.by_name:
             raise InputError(f"there is a fault {name!r} already. Give this one another name.")
         self._added = number
-        self.by_name[name] = _Fault(number, name, fault, frozenset(fault.operation), fault.targets, fault.spans)
+        self.by_name[name] = _Fault(number, name, fault)
         return name
 
     def remove(self, name: str) -> bool:
@@ -135,41 +123,35 @@ class Faults:
 
 @dataclass(frozen=True, slots=True)
 class _Fault:
-    """A fault, and what is derived of it once rather than for every request; ``id`` counts all that were ever added."""
+    """A fault of a sandbox; ``id`` counts all that were ever added."""
 
     id: int
     name: str
     fault: Fault
-    operations: frozenset[str]
-    targets: Mapping[str, str]
-    spans: tuple[tuple[int, int | None], ...]
-
-    def matches(self, request: FaultRequest) -> bool:
-        """Return whether the fault is for this request, in its time, and its condition holds."""
-        fault = self.fault
-        variables = fault.ids_by_operation.get(request.operation, {})
-        return (
-            fault.api in ("", request.api)
-            and (not self.operations or request.operation in self.operations)
-            and fault.caller in (None, request.caller)
-            and fault.stub in (None, request.stub)
-            and all(is_id(request.ids.get(variables.get(kind, ""), ""), id) for kind, id in self.targets.items())
-            and (not fault.is_conditional or _holds(fault, request, variables))
-        )
 
 
-def _holds(fault: Fault, request: FaultRequest, variables: Mapping[str, str]) -> bool:
+def _matches(fault: Fault, request: Any, operation: str) -> bool:
+    """Return whether a fault is for this request, in its time, and its condition holds."""
+    variables = fault.ids_by_operation.get(operation, {})
+    return (
+        fault.api in ("", request.service.name)
+        and (not fault.operation or operation in fault.operation)
+        and fault.caller in (None, request.caller)
+        and fault.stub in (None, request.stub)
+        and all(is_id(request.path_values.get(variables.get(kind, ""), ""), id) for kind, id in fault.targets.items())
+        and (not fault.is_conditional or _holds(fault, request, variables))
+    )
+
+
+def _holds(fault: Fault, request: Any, variables: Mapping[str, str]) -> bool:
     sandbox, when, view = request.sandbox, fault.when, None
-    now, world = sandbox.clock.now(), sandbox.worlds[request.api]
-    is_in_time: bool = (fault.from_ or 0) <= now - sandbox.started < (fault.until or inf)
-    if when is None or not is_in_time:
-        return is_in_time
-    if when.of is not None:
+    now, world = sandbox.clock.now(), sandbox.worlds[request.service.name]
+    if when is not None and when.of is not None:
         view = world.newest(when.of)
-    else:
+    elif when is not None:
         with suppress(CallerError, LookupError, ValueError):  # the request names nothing that exists
-            view = world.view_named({kind: request.ids[variable] for kind, variable in variables.items()})
-    return not when.difference(view, sandbox.started, now)
+            view = world.view_named({kind: request.path_values[variable] for kind, variable in variables.items()})
+    return applies(fault, view, sandbox.started, now)
 
 
 @dataclass(frozen=True, slots=True)

@@ -421,7 +421,7 @@ class AdminHandlers:
         sandbox, name = request.sandbox, request.parameters["fault"]
 
         def command() -> log.RemoveFault:
-            names = [item.name for item in sandbox.faults.statistics()]
+            names = [*sandbox.faults.by_name]
             if name in names:
                 return log.RemoveFault(name)
             hint = did_you_mean(name, names) or list_existing(names)

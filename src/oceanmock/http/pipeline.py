@@ -29,7 +29,7 @@ import orjson
 from starlette.exceptions import HTTPException
 
 from oceanmock.api import STATUS_BY_KIND, ApiError, Authenticator, Handler, Headers, Request, Response, Service
-from oceanmock.engine.faults import FaultRequest, InjectedFault
+from oceanmock.engine.faults import InjectedFault
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.engine.store import SandboxDeleted, SandboxFull, StoreUnavailable
 from oceanmock.errors import CallerError, InputError
@@ -332,11 +332,7 @@ def inject_fault(request: Request) -> None:
     """Draw the fault of a request, which the app applies. Raises ApiError when nothing is to be executed."""
     if not request.sandbox.faults.by_name:
         return
-    operation = request.operation.id if request.operation else ""
-    key = (request.method, request.raw_path, request.query, request.body)
-    service, stub = request.service.name, request.stub
-    fault_request = FaultRequest(service, operation, request.path_values, request.caller, key, stub, request.sandbox)
-    fault = request.fault = request.sandbox.faults.inject(fault_request)
+    fault = request.fault = request.sandbox.faults.inject(request)
     if fault is not None and not fault.carries_out:
         raise fault_error(fault)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final, Literal
@@ -212,14 +213,14 @@ class Fault(Model):
         """Return whether it applies only for a time, or while a condition holds."""
         return self.when is not None or bool(self.from_) or self.until is not None
 
-    @property
+    @cached_property
     def targets(self) -> dict[str, str]:
         """Return the ids that a request's path must have, by their kinds."""
         kinds = dict.fromkeys(kind for about in self.ids_by_operation.values() for kind in about)
         ids = {kind: getattr(self, kind) for kind in kinds}
         return {kind: str(id) for kind, id in ids.items() if id is not None}
 
-    @property
+    @cached_property
     def spans(self) -> tuple[tuple[int, int | None], ...]:
         """Return the calls as pairs of first and last, the last None where the end is open."""
         return tuple(map(span_of, self.calls))
