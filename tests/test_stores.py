@@ -229,9 +229,9 @@ class Side:
                 case "count", (counter, by):
                     return store.count("a", counter, by=by)
                 case "keep", (caller,):
-                    store.keep_attempt("a", caller, ("digest", {1: instant}))
+                    store.swap_attempt("a", caller, ("digest", {1: instant}))
                 case "take", ():
-                    return [store.take_attempt("a", caller) for caller in CALLERS]
+                    return [store.swap_attempt("a", caller) for caller in CALLERS]
                 case "record", (key,):
                     store.record("a", key, OperationRecord(instant, "RETRY", None))
                 case "journal", (body,):

@@ -68,7 +68,7 @@ class Faults:
         A request that is sent again has the same method, target, and body as the API reads it.
         """
         store, sandbox = self._store, self._sandbox
-        last_key, last_numbers = store.take_attempt(sandbox, request.caller)
+        last_key, last_numbers = store.swap_attempt(sandbox, request.caller)
         operation = request.operation.id if request.operation else ""
         matching = [item for item in self.by_name.values() if _matches(item.fault, request, operation)]
         if not matching:
@@ -90,7 +90,7 @@ class Faults:
                 store.count(sandbox, ("injections", fault.id))
                 delay = (settings.delay or 0) + int(chance.random() * (settings.jitter or 0))
                 if not any(fault.id in last_numbers for fault in matching):  # of a request sent again only the first
-                    store.keep_attempt(sandbox, request.caller, (digest, numbers))
+                    store.swap_attempt(sandbox, request.caller, (digest, numbers))
                 return InjectedFault(settings, fault.name, number, delay)
         return None
 

@@ -176,17 +176,16 @@ return version
 if ARGV[3] == '0' then return redis.call('HGET', key('count'), ARGV[2]) or 0 end
 return redis.call('HINCRBY', key('count'), ARGV[2], ARGV[3])
 """,
-    "take": """
-local attempt = redis.call('HGET', key('attempt'), ARGV[2])
-if attempt then redis.call('HDEL', key('attempt'), ARGV[2]) end
-return attempt or ''
-""",
-    "keep": """
-if redis.call('HLEN', key('attempt')) >= tonumber(ARGV[4]) then
-  redis.call('HDEL', key('attempt'), redis.call('HRANDFIELD', key('attempt')))
+    "attempt": """
+local last = redis.call('HGET', key('attempt'), ARGV[2])
+redis.call('HDEL', key('attempt'), ARGV[2])
+if ARGV[3] ~= '' then
+  if redis.call('HLEN', key('attempt')) >= tonumber(ARGV[4]) then
+    redis.call('HDEL', key('attempt'), redis.call('HRANDFIELD', key('attempt')))
+  end
+  redis.call('HSET', key('attempt'), ARGV[2], ARGV[3])
 end
-redis.call('HSET', key('attempt'), ARGV[2], ARGV[3])
-return 1
+return last or ''
 """,
     "record": """
 local lines = (redis.call('HGET', key('record'), ARGV[2]) or '') .. ARGV[3] .. '\\n'
@@ -331,14 +330,11 @@ class RedisStore:
     def count(self, name: str, counter: Hashable, *, by: int = 1) -> int:
         return int(self._run_on(name, "count", log.encode(counter), by))
 
-    def take_attempt(self, name: str, caller: str) -> Attempt:
-        kept = self._run_on(name, "take", caller.encode("utf-8", "backslashreplace"))
-        digest, numbers = json.loads(kept) if kept else ("", ())
+    def swap_attempt(self, name: str, caller: str, attempt: Attempt | None = None) -> Attempt:
+        value = orjson.dumps([attempt[0], [*attempt[1].items()]]) if attempt else b""
+        last = self._run_on(name, "attempt", caller.encode("utf-8", "backslashreplace"), value, MAX_CALLERS)
+        digest, numbers = orjson.loads(last) if last else ("", ())
         return digest, dict(numbers)
-
-    def keep_attempt(self, name: str, caller: str, attempt: Attempt) -> None:
-        value = orjson.dumps([attempt[0], [*attempt[1].items()]])
-        self._run_on(name, "keep", caller.encode("utf-8", "backslashreplace"), value, MAX_CALLERS)
 
     def record(self, name: str, key: Hashable, record: OperationRecord) -> None:
         with suppress(StoreUnavailable):  # the operation itself is in the log already, or refused

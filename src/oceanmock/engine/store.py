@@ -229,16 +229,18 @@ class MemoryStore:
             counters[counter] += by
         return counters[counter]
 
-    def take_attempt(self, name: str, caller: str) -> Attempt:
-        """Remove and return a caller's last attempt, ("", {}) if none is kept."""
-        return self._sandboxes[name].attempts.pop(caller, ("", {}))
+    def swap_attempt(self, name: str, caller: str, attempt: Attempt | None = None) -> Attempt:
+        """Return a caller's last attempt, ("", {}) without one, and keep another, or none, in its place.
 
-    def keep_attempt(self, name: str, caller: str, attempt: Attempt) -> None:
-        """Keep a caller's last attempt; at most ``MAX_CALLERS`` are kept."""
+        At most ``MAX_CALLERS`` are kept.
+        """
         attempts = self._sandboxes[name].attempts
-        if len(attempts) >= MAX_CALLERS:
-            del attempts[next(iter(attempts))]
-        attempts[caller] = attempt
+        last = attempts.pop(caller, ("", {}))
+        if attempt is not None:
+            if len(attempts) >= MAX_CALLERS:
+                del attempts[next(iter(attempts))]
+            attempts[caller] = attempt
+        return last
 
     def record(self, name: str, key: Hashable, record: OperationRecord) -> None:
         """Record an operation of a task, refused or not; the last ``MAX_OPERATIONS`` are kept."""
