@@ -11,8 +11,6 @@ from oceanmock.engine.store import MemoryStore, Store, StoreUnavailable
 class Connection:
     """One replica's connection to a store, which can be cut."""
 
-    sandboxes, journal_bytes = 1, 0
-
     def __init__(self, store: MemoryStore, replica: str) -> None:
         self.store = store
         self.replica = replica
@@ -26,8 +24,11 @@ class Connection:
     def ping(self) -> None:
         self.names()
 
-    def clock_error(self) -> int:
-        return 0
+    def metrics(self) -> dict[str, float]:
+        return self.store.metrics()
+
+    def replica_details(self) -> dict[str, str]:
+        return {"replica": self.replica, "clock_skew": "0s"}
 
 
 def second_replica(sandbox: Sandbox) -> Sandbox:

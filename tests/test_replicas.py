@@ -84,7 +84,7 @@ def test_a_reset_does_not_bring_back_what_another_replica_replaced_or_deleted() 
     one, two = two_replicas()
     mine(one)
     stale = one.rebuild("mine")
-    two.load("mine", [OTHER])
+    two.put(two.rebuild("mine", [OTHER]), if_untouched=True)
 
     assert one.put(stale) is None
     assert len(one.reset("mine").scenarios) == 2
@@ -100,10 +100,10 @@ def test_what_two_replicas_load_at_once_is_all_there() -> None:
     mine(one)
     two.get("mine")
     fresh = one.rebuild("mine", [OTHER])
-    two.load("mine", [STUB])
+    two.put(two.rebuild("mine", [STUB]), if_untouched=True)
 
     assert one.put(fresh, if_untouched=True) is None
-    one.load("mine", [OTHER])
+    one.put(one.rebuild("mine", [OTHER]), if_untouched=True)
 
     assert [scenario.name for scenario in two.get("mine").scenarios] == [it.name for it in (RETRY, STUB, OTHER)]
 

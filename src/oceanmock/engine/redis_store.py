@@ -35,6 +35,7 @@ from oceanmock.engine.store import MAX_CALLERS, Attempt, LogChanges, SandboxDele
 from oceanmock.errors import EnvironmentProblem
 from oceanmock.journal import MAX_JOURNAL_BYTES, MAX_JOURNAL_ENTRIES, MAX_STORE_BYTES, Journal
 from oceanmock.journal.entries import Entry, Recorded, read_recorded
+from oceanmock.text import format_duration
 
 PREFIX: Final = "oceanmock:"  # what every key in Redis begins with
 STORE_FORMAT: Final = b"1"
@@ -206,7 +207,7 @@ class RedisStore:
     ) -> None:
         """Connect. Raises EnvironmentProblem if the store cannot be used, and says why."""
         self.replica = replica
-        self.sandboxes = self.journal_bytes = 0  # as `ping` last read them
+        self._sandboxes = self._journal_bytes = 0  # as `ping` last read them
         self.skew = SECOND
         decoder = log.Decoder(scenario_of, fault_of)
         self._command, self._spec = lru_cache(1024)(decoder.command), lru_cache(128)(decoder.spec)
@@ -253,8 +254,8 @@ class RedisStore:
 
     def ping(self) -> None:
         """Write to the store, and read what it has. Raises StoreUnavailable."""
-        self.sandboxes, journal_bytes, _ = self._run("ping", "")
-        self.journal_bytes = int(journal_bytes)
+        self._sandboxes, journal_bytes, _ = self._run("ping", "")
+        self._journal_bytes = int(journal_bytes)
 
     def wall(self) -> int:
         """Return the time that the replicas agree on, which never goes back."""
@@ -390,9 +391,14 @@ class RedisStore:
                 self._requests += 1
                 self._waited += stopwatch() - began
 
+    def replica_details(self) -> dict[str, str]:
+        return {"replica": self.replica, "clock_skew": format_duration(self.clock_error())}
+
     def metrics(self) -> dict[str, float]:
-        """Return how often commands were evaluated again, and requests of the store with their seconds."""
+        """Return also how often commands were evaluated again, and requests of the store with their seconds."""
         return {
+            "sandboxes": max(self._sandboxes, 1),
+            "journal_bytes": self._journal_bytes,
             "store_conflicts_total": self._conflicts,
             "store_requests_total": self._requests,
             "store_seconds_total": self._waited / SECOND,

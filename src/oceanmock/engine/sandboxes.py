@@ -11,14 +11,12 @@ from itertools import count, repeat
 from threading import RLock, local
 from typing import Any, Final
 
-from oceanmock.engine import log as commands
 from oceanmock.engine import store
 from oceanmock.engine.log import SandboxSpec
 from oceanmock.engine.sandbox import Sandbox
-from oceanmock.engine.store import NoSuchSandbox, SandboxDeleted, SandboxTaken, StoreUnavailable, TooManySandboxes
+from oceanmock.engine.store import NoSuchSandbox, SandboxDeleted, SandboxTaken, TooManySandboxes
 from oceanmock.errors import InputError
 from oceanmock.scenario import BaseScenario
-from oceanmock.text import format_duration
 
 DEFAULT_SANDBOX: Final = "default"
 MAX_SANDBOXES: Final = 10_000
@@ -39,20 +37,20 @@ class Sandboxes:
     def __init__(self, default: Sandbox, *, limit: int = MAX_SANDBOXES) -> None:
         self.limit: Final = limit
         self.ports: dict[int, str] = {}
-        self._store: Final = default.store
+        self.store: Final = default.store
         self._by_name = {DEFAULT_SANDBOX: default}
         self._numbers: Iterable[int] = count(1)
         self._apis: Final = default.apis
         self._wall: Final = default.wall
-        if not self._store.replica:
-            for name in self._store.names():
+        if not self.store.replica:
+            for name in self.store.names():
                 if name != DEFAULT_SANDBOX:
                     self._restore(name)
 
     @property
     def default(self) -> Sandbox:
         """Return the sandbox that is always there."""
-        return self._by_name[DEFAULT_SANDBOX]
+        return self.get(DEFAULT_SANDBOX)
 
     def __iter__(self) -> Iterator[Sandbox]:
         return iter([*self._by_name.values()])
@@ -71,7 +69,7 @@ class Sandboxes:
         left = sandbox.lease_left()
         if left is None or left > 0:
             return sandbox
-        self._store.delete(name)
+        self.store.delete(name)
         del self._by_name[name]
         raise NoSuchSandbox(name, self._by_name)
 
@@ -88,7 +86,7 @@ class Sandboxes:
 
     def _restore(self, name: str) -> Sandbox:
         """Add a sandbox that the store has already. Raises SandboxDeleted."""
-        spec = self._store.read(name, since=-1).spec
+        spec = self.store.read(name, since=-1).spec
         assert spec is not None
         sandbox = self._build(spec)
         sandbox.refresh(since=-1)
@@ -132,25 +130,13 @@ class Sandboxes:
             pass  # another replica was faster
         return fresh
 
-    def load(self, name: str, scenarios: Sequence[BaseScenario]) -> Sandbox:
-        """Add scenarios: to the specification of an untouched sandbox, else now.
-
-        Raises NoSuchSandbox, and InputError if they do not fit what is there; then nothing has changed.
-        """
-        while (sandbox := self.get(name)).is_untouched:
-            fresh = self.put(self.rebuild(name, scenarios), if_untouched=True)
-            if fresh is not None:
-                return fresh
-        sandbox.execute(commands.Load(tuple(scenarios)))
-        return sandbox
-
     def delete(self, name: str) -> list[int]:
         """Delete a sandbox and return its own ports. Raises NoSuchSandbox. ``default`` is reset instead."""
         if name == DEFAULT_SANDBOX:
             self.reset(name)
             return []
         self.get(name)
-        self._store.delete(name)
+        self.store.delete(name)
         del self._by_name[name]
         return self.free_ports([name])
 
@@ -161,14 +147,6 @@ class Sandboxes:
         for port in freed:
             del self.ports[port]
         return freed
-
-    def replica_details(self) -> dict[str, str]:
-        """Return this replica's name, and by how much its clock may differ from the store's, if several share one."""
-        return {}
-
-    def metrics(self) -> dict[str, float]:
-        """Return the numbers of the sandboxes and the store, by the names of metrics."""
-        return dict(zip(("sandboxes", "journal_bytes"), self.sizes(), strict=True))
 
     def rebuild(
         self, name: str, scenarios: Sequence[BaseScenario] = (), *, replaces: bool = False, **changes: Any
@@ -194,15 +172,8 @@ class Sandboxes:
         self._by_name[sandbox.name] = sandbox
         return sandbox
 
-    def check(self) -> None:
-        """Raise StoreUnavailable where the store cannot be read and written."""
-
-    def sizes(self) -> tuple[int, int]:
-        """Return the number of sandboxes, and the bytes of their journals."""
-        return len(self), sum(sandbox.journal.bytes for sandbox in self)
-
     def _build(self, spec: SandboxSpec) -> Sandbox:
-        return Sandbox(spec, self._apis, store=self._store, wall=self._wall, is_stored=False)
+        return Sandbox(spec, self._apis, store=self.store, wall=self._wall, is_stored=False)
 
 
 class SharedSandboxes(Sandboxes):
@@ -214,9 +185,8 @@ class SharedSandboxes(Sandboxes):
 
     def __init__(self, default: Sandbox, *, limit: int = MAX_SANDBOXES) -> None:
         super().__init__(default, limit=limit)
-        self._numbers = map(partial(self._store.count, DEFAULT_SANDBOX), repeat("names"))
+        self._numbers = map(partial(self.store.count, DEFAULT_SANDBOX), repeat("names"))
         self._default_spec: Final = default.spec
-        self._shared: Final[Any] = default.store
         self._locks: Final = [RLock() for _ in range(MAX_LOCKS)]
         self._thread: Final = local()
         self._max_kept = MIN_KEPT
@@ -228,32 +198,14 @@ class SharedSandboxes(Sandboxes):
             self._thread.stack = stack
             yield
 
-    @property
-    def default(self) -> Sandbox:
-        return self.get(DEFAULT_SANDBOX)
-
     def kept(self, name: str) -> Sandbox:
         """Return a sandbox as it was last, or the default one, without the store."""
         return self._by_name.get(name) or self._by_name[DEFAULT_SANDBOX]
 
     def __iter__(self) -> Iterator[Sandbox]:
-        for name in self._store.names():
+        for name in self.store.names():
             with self._lock_of(name), suppress(NoSuchSandbox):
                 yield self._refreshed(name)
-
-    def sizes(self) -> tuple[int, int]:
-        return max(self._shared.sandboxes, 1), self._shared.journal_bytes  # as `check` last read them
-
-    def check(self) -> None:
-        self._shared.ping()
-
-    def replica_details(self) -> dict[str, str]:
-        return {"replica": self._shared.replica, "clock_skew": format_duration(self._shared.clock_error())}
-
-    def metrics(self) -> dict[str, float]:
-        with suppress(StoreUnavailable):
-            self.check()
-        return super().metrics() | self._shared.metrics()  # type: ignore[no-any-return]
 
     def get(self, name: str) -> Sandbox:
         """Return the sandbox of a name as it is now. Raises NoSuchSandbox, StoreUnavailable."""
@@ -270,7 +222,7 @@ class SharedSandboxes(Sandboxes):
 
     def _refreshed(self, name: str) -> Sandbox:
         if not SANDBOX_NAME.fullmatch(name):
-            raise NoSuchSandbox(name, self._store.names())
+            raise NoSuchSandbox(name, self.store.names())
         sandbox = self._by_name.get(name)
         try:
             if sandbox is None:
@@ -281,17 +233,17 @@ class SharedSandboxes(Sandboxes):
             if name == DEFAULT_SANDBOX and sandbox is not None:  # the store was emptied
                 sandbox.base = 0
                 spec = replace(self._default_spec, created=self._wall())
-                self._store.put(spec, replaces=0)
+                self.store.put(spec, replaces=0)
                 sandbox.refresh(since=-1)
                 return sandbox
             self._by_name.pop(name, None)
-            raise NoSuchSandbox(name, self._store.names()) from None
+            raise NoSuchSandbox(name, self.store.names()) from None
         return sandbox
 
     def _forget_deleted(self) -> None:
         """Forget sandboxes that other replicas have deleted, now and then."""
         if len(self._by_name) > self._max_kept:
-            for name in {*self._by_name} - {*self._store.names()}:
+            for name in {*self._by_name} - {*self.store.names()}:
                 self._by_name.pop(name, None)
             self._max_kept = 2 * len(self._by_name) + MIN_KEPT
 
@@ -300,4 +252,4 @@ class SharedSandboxes(Sandboxes):
         return super().add(sandbox)
 
     def _names(self) -> Collection[str]:
-        return self._store.names()
+        return self.store.names()

@@ -185,6 +185,17 @@ class MemoryStore:
     def close(self) -> None:
         """Close files and connections, after the last use."""
 
+    def ping(self) -> None:
+        """Raise StoreUnavailable where it cannot be read and written."""
+
+    def metrics(self) -> dict[str, float]:
+        """Return the numbers of sandboxes and of their journals' bytes, and others, by the names of metrics."""
+        return {"sandboxes": len(self._sandboxes), "journal_bytes": self._journal_space.bytes}
+
+    def replica_details(self) -> dict[str, str]:
+        """Return this replica's name, and by how much its clock may differ from the store's, if several share one."""
+        return {}
+
     def release(self, name: str) -> None:
         """Give up a claim."""
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hmac
 import re
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -25,7 +26,7 @@ from oceanmock.clock import LATEST, MILLISECOND, Clock, stopwatch
 from oceanmock.engine import log
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.engine.sandboxes import DEFAULT_SANDBOX, MAX_OWN_PORTS
-from oceanmock.engine.store import NoSuchSandbox, SandboxTaken, TooManySandboxes
+from oceanmock.engine.store import NoSuchSandbox, SandboxTaken, StoreUnavailable, TooManySandboxes
 from oceanmock.engine.world import TaskItem
 from oceanmock.errors import CallerError, EnvironmentProblem, IdTaken, InputError, NoSuchTask
 from oceanmock.http.validation import hint_for, resolve
@@ -178,26 +179,29 @@ class AdminHandlers:
         return (own or spec_path(name)).read_text(encoding="utf-8")
 
     def get_health(self, request: Request) -> Json:
-        sandboxes = self.app.sandboxes
-        count, journal_bytes = sandboxes.sizes()
+        sandboxes, store = self.app.sandboxes, self.app.sandboxes.store
+        metrics = store.metrics()
         return {
             "status": "ok",
             "version": __version__,
-            "sandboxes": count,
+            "sandboxes": metrics["sandboxes"],
             "max_sandboxes": sandboxes.limit,
-            "journal_bytes": journal_bytes,
+            "journal_bytes": metrics["journal_bytes"],
             "max_journal_bytes": MAX_STORE_BYTES,
             "uptime": format_duration((stopwatch() - self._began) // MILLISECOND * MILLISECOND),
-            **sandboxes.replica_details(),
+            **store.replica_details(),
         }
 
     def get_readiness(self, request: Request) -> Json:
         """Return as ``getHealth``; of a replica, only while its store can be read and written."""
-        self.app.sandboxes.check()
+        self.app.sandboxes.store.ping()
         return self.get_health(request)
 
     def get_metrics(self, request: Request) -> str:
-        return http.metrics_text(self.app.requests, self.app.sandboxes.metrics())
+        store = self.app.sandboxes.store
+        with suppress(StoreUnavailable):
+            store.ping()
+        return http.metrics_text(self.app.requests, store.metrics())
 
     def list_scenarios(self, request: Request) -> Json:
         catalog = self.app.catalog
@@ -276,12 +280,16 @@ class AdminHandlers:
         scenarios, replaces = self.app.catalog.read(request.content, apis), request.content.get("replace", False)
 
         def load() -> Sandbox | None:
-            if fresh is not None and (replaces or (sandbox in sandboxes and sandbox.is_untouched)):
+            current = sandboxes.get(sandbox.name)
+            if fresh is not None and (replaces or (current is sandbox and current.is_untouched)):
                 return sandboxes.put(fresh, if_untouched=not replaces)
+            if current.is_untouched:  # it was reset in the meantime
+                return None
             place = f"loaded at once into sandbox {sandbox.name!r}, which is in use."
             fix = "Load them in parts, or into a fresh one."
             http.check_size(scenarios, apis, http.MAX_LOADED_STEPS, f"{place} {fix}")
-            return sandboxes.load(sandbox.name, scenarios)
+            current.execute(log.Load(scenarios))
+            return current
 
         try:
             while True:
