@@ -73,6 +73,7 @@ def covered(sandbox: Sandbox, api: str = "ocp") -> Coverage:
 
 def explained(sandbox: Sandbox, api: str) -> list[dict[str, Any]]:
     """The lives of a sandbox, as the admin API tells them; of many tasks those of the first."""
+    lives: list[Any]
     if api == "ocp":
         lives = [explain_task(sandbox, view.task.id) for view in sandbox.world(Tasks).all()[:3]]
     else:

@@ -458,12 +458,12 @@ class AdminHandlers:
         return http.task_json(*self._task(request))
 
     def explain_task(self, request: Request) -> Json | str:
-        params, explain = request.parameters, self._task(request)[0].module("explain")
+        api, params = self._task(request)[0], request.parameters
+        explainer = api.module("explain").explain(request.sandbox, params["task"])
         if params["format"] == "timeline":
-            drawing: str = explain.draw_timeline(request.sandbox, params["task"])
-            return drawing
-        explanation = explain.explain(request.sandbox, params["task"])
-        body: Json | str = explanation.text(params["width"]) if params["format"] == "text" else explanation.to_json()
+            body: Json | str = explainer.timeline()
+        else:
+            body = explainer.text(params["width"]) if params["format"] == "text" else explainer.to_json()
         return body
 
     def _task(self, request: Request) -> tuple[Api, TaskItem]:

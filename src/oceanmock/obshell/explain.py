@@ -21,7 +21,7 @@ from oceanmock.obshell.api import API, ClientOperator
 from oceanmock.obshell.bodies import authority
 from oceanmock.obshell.scenario import Dag, Node, Scenario, SubTask, id_of, number_below
 from oceanmock.obshell.states import DagState
-from oceanmock.report.explain import MAX_EXPLAINED, Event, Explainer, Offer, last_of
+from oceanmock.report.explain import MAX_EXPLAINED, Event, Explainer, Offer
 from oceanmock.scenario.story import Actor
 from oceanmock.text import ends_with, one_line, round_duration, runs_text, timeout_text
 
@@ -63,13 +63,13 @@ class DagExplainer(Explainer[DagState]):
         where = f" on {authority(sub_task.agent)}" if len(node.sub_tasks) > 1 else ""
         return f"sub task {sub_task.number}{name}{where}"
 
-    def offers(self, state: DagState, instant: int) -> Iterator[Offer]:
+    def offers(self) -> Iterator[Offer]:
         operators: tuple[ClientOperator, ...] = ("RETRY", "ROLLBACK", "CANCEL", "PASS")
         for operator in operators:
-            if machine.allows(self.history, operator, instant):
+            if machine.allows(self.history, operator, self.age):
                 yield Offer(operator, self.name())
-        for place, node in enumerate(state.nodes):
-            if node.state == "FAILED" and machine.allows(self.history, "PASS", instant, node=place):
+        for place, node in enumerate(self.state.nodes):
+            if node.state == "FAILED" and machine.allows(self.history, "PASS", self.age, node=place):
                 yield Offer("PASS", self.name((place,)))
 
     def why(self, before: DagState, after: DagState, change: Change) -> str:
@@ -141,19 +141,20 @@ class DagExplainer(Explainer[DagState]):
     def _stage(self, stage: int) -> str:
         return f"stage {stage} of {len(self.item.nodes)}, {self.name((stage - 1,))}"
 
-    def leading(self, state: DagState, events: Sequence[Event]) -> list[Event]:
+    def leading(self) -> list[Event]:
         """Return the events of the stage, its node and its sub tasks, and of the nodes that FAILED."""
-        place = state.stage - 1
-        leading = [*last_of(events, ()), *last_of(events, (place,))]
+        state, place = self.state, self.state.stage - 1
+        leading = [*self.last_of(()), *self.last_of((place,))]
         for position, sub_task in enumerate(state.nodes[place].sub_tasks):
             if state.state != "SUCCEED" and (sub_task.last_run or sub_task.state != "PENDING"):
-                leading += last_of(events, (place, position))
+                leading += self.last_of((place, position))
         for item, node in enumerate(state.nodes):
             if state.state == node.state == "FAILED":
-                leading += last_of(events, (item,))
+                leading += self.last_of((item,))
         return leading
 
-    def holding(self, state: DagState, instant: int) -> Iterator[str]:
+    def holding(self) -> Iterator[str]:
+        state = self.state
         if state.state == "READY":
             yield "the scheduler's next tick takes it up"
         if state.state == "RUNNING":
@@ -172,7 +173,7 @@ class DagExplainer(Explainer[DagState]):
                 yield f"{self.name((place,))} is marked by CANCEL: it FAILS when its stage comes"
         if state.state == "FAILED" and not state.is_finished:
             lock = "holds its lock until it SUCCEEDs"
-            if not machine.holds_lock(self.history.script, state):
+            if not machine.holds_lock(self.script, state):
                 lock = "has given its lock back, and needs it again to go on"
             yield f"a maintenance dag that FAILED is not finished: it {lock}"
 
@@ -216,8 +217,7 @@ class DagExplainer(Explainer[DagState]):
         return title, _draw_nodes(script, actor.names, labels, where), labels
 
 
-explain: Final = DagExplainer.explain_in
-draw_timeline: Final = DagExplainer.draw_timeline
+explain: Final = DagExplainer.of
 draw_scenario: Final = DagExplainer.draw_scenario
 
 

@@ -15,11 +15,9 @@ from oceanmock.clock import SECOND
 from oceanmock.engine.machine import Change, Label, Part
 from oceanmock.ocp import machine
 from oceanmock.ocp.api import API, Operation, SubtaskStatus
-from oceanmock.ocp.machine import History
 from oceanmock.ocp.scenario import Scenario, Task
 from oceanmock.ocp.states import SubtaskState, TaskScript, TaskState, watchdog
-from oceanmock.ocp.world import TaskData
-from oceanmock.report.explain import MAX_EXPLAINED, Event, Explainer, Offer, last_of
+from oceanmock.report.explain import MAX_EXPLAINED, Event, Explainer, Offer
 from oceanmock.scenario.story import Actor
 from oceanmock.text import ends_with, first_few, one_line, round_duration, runs_text, timeout_text
 
@@ -50,12 +48,8 @@ class TaskExplainer(Explainer[TaskState]):
 
     api, number_key, styles = API, "id", GLYPHS
 
-    def __init__(self, task: TaskData, history: History) -> None:
-        super().__init__(task, history)
-        self._script = history.script
-
-    def offers(self, state: TaskState, instant: int) -> Iterator[Offer]:
-        rules, allowed = self.history.rules, dict[Label, Sequence[Operation]]()
+    def offers(self) -> Iterator[Offer]:
+        state, rules, allowed = self.state, self.history.rules, dict[Label, Sequence[Operation]]()
         yield from (Offer(operation, self.name()) for operation in machine.allowed_operations(state, rules))
         for place, item in enumerate(state.subtasks):
             if item.label not in allowed:
@@ -89,7 +83,7 @@ class TaskExplainer(Explainer[TaskState]):
         if cause == "start":
             return "it starts RUNNING, and what needs nothing else READY"
         if state.status == "ABORTED":
-            span = round_duration(self._script.abandoned_after or 0)
+            span = round_duration(self.script.abandoned_after or 0)
             return f"no operation has come for the FAILED task for {span}: it is abandoned"
         tick = "the task scheduler's tick finds"
         if state.status == "FAILED":
@@ -100,11 +94,11 @@ class TaskExplainer(Explainer[TaskState]):
 
     def _turn(self, after: TaskState, place: int) -> str:
         if after.operation == "ROLLBACK":
-            undone = self._script.downstreams[place]
+            undone = self.script.downstreams[place]
             return " to be undone" + (f", as is all that needs it: {self._those(undone)}" if undone else "")
-        needs = self._script.subtasks[place].needs
+        needs = self.script.subtasks[place].needs
         if not needs:
-            return f": fewer than {self._script.limit} are under way again"
+            return f": fewer than {self.script.limit} are under way again"
         return f": all it needs is SUCCESSFUL, {self._those(needs)}"
 
     def _run(self, subtask: SubtaskState, place: int) -> str:
@@ -127,21 +121,23 @@ class TaskExplainer(Explainer[TaskState]):
             return f"{of} ends {run.ends} after {took}"
         limit = ""
         if run.ended_by == "timeout":
-            limit = ", its timeout" if self._script.subtasks[place].timeout else ", as a run without a timeout does"
+            limit = ", its timeout" if self.script.subtasks[place].timeout else ", as a run without a timeout does"
         return f"{of} ends FAILED after {took}{limit}{ends_with(log)}"
 
-    def leading(self, state: TaskState, events: Sequence[Event]) -> list[Event]:
+    def leading(self) -> list[Event]:
+        state = self.state
         matter: tuple[SubtaskStatus, ...] = ("READY", "RUNNING", "CANCELING", "FAILED")
         if state.status != "RUNNING":
             matter = () if state.status == "SUCCESSFUL" else ("FAILED",)
-        leading = last_of(events, (), number=2 if state.status == "ABORTED" else 1)
+        leading = self.last_of((), number=2 if state.status == "ABORTED" else 1)
         for place in _with(state, *matter)[:MAX_LEADING]:
-            leading += last_of(events, (place,))
+            leading += self.last_of((place,))
         if state.status != "ABORTED":
-            leading += [item for item in events if item.part and not item.is_refusal][-1:]
+            leading += [item for item in self.events if item.part and not item.is_refusal][-1:]
         return leading
 
-    def holding(self, state: TaskState, instant: int) -> Iterator[str]:
+    def holding(self) -> Iterator[str]:
+        state = self.state
         failed, running = _with(state, "FAILED"), _with(state, "RUNNING")
         if state.status == "RUNNING":
             if failed and running:
@@ -150,24 +146,25 @@ class TaskExplainer(Explainer[TaskState]):
                 yield "the task scheduler's next tick gives the verdict"
             for place in running[:MAX_EXPLAINED]:
                 run = state.subtasks[place].last_run
-                if run is not None and (lines := machine.log_lines_at(run, instant)):
+                if run is not None and (lines := machine.log_lines_at(run, self.age)):
                     yield f"the log of {self.name((place,))} so far ends “{one_line(lines[-1])}”"
         if state.status == "FAILED" or (state.status == "RUNNING" and not failed):
-            yield from self._waits(state)
+            yield from self._waits()
         if state.status == "FAILED" and state.prohibit_rollback:
             yield "ROLLBACK is refused: the task, or a subtask that has run, forbids it"
         if state.status == "ABORTED":
             yield "an ABORTED task is over for good"
 
-    def _waits(self, state: TaskState) -> Iterator[str]:
+    def _waits(self) -> Iterator[str]:
         """Yield what each subtask waits for; those behind one that waits itself are counted."""
-        rolling_back, number = state.operation == "ROLLBACK", 0
+        state, number = self.state, 0
+        rolling_back = state.operation == "ROLLBACK"
         passed, waiting = _passed(state), _with(state, "SUCCESSFUL" if rolling_back else "PENDING")
         are_waiting = {*waiting}
         for place in waiting:
             if number == MAX_EXPLAINED:
                 break
-            before = self._script.downstreams[place] if rolling_back else self._script.subtasks[place].needs
+            before = self.script.downstreams[place] if rolling_back else self.script.subtasks[place].needs
             blocking = [item for item in before if state.subtasks[item].status != passed]
             if not are_waiting.isdisjoint(blocking):
                 continue
@@ -178,8 +175,8 @@ class TaskExplainer(Explainer[TaskState]):
                 yield f"{waits}: it {'waits for' if rolling_back else 'needs'} {others}"
             elif state.status != "RUNNING":
                 yield waits
-            elif len(_with(state, "READY", "RUNNING")) >= self._script.limit:
-                yield f"{waits}: no more than {self._script.limit} may be under way at once"
+            elif len(_with(state, "READY", "RUNNING")) >= self.script.limit:
+                yield f"{waits}: no more than {self.script.limit} may be under way at once"
             else:
                 yield f"{waits} until the task scheduler's next tick"
         if rest := len(waiting) - number:
@@ -204,8 +201,7 @@ class TaskExplainer(Explainer[TaskState]):
         return title, _draw_dag(script, actor.names, actor.history.script, scenario.tick), ()
 
 
-explain: Final = TaskExplainer.explain_in
-draw_timeline: Final = TaskExplainer.draw_timeline
+explain: Final = TaskExplainer.of
 draw_scenario: Final = TaskExplainer.draw_scenario
 
 

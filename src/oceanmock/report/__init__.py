@@ -27,6 +27,7 @@ from oceanmock.clock import SECOND
 from oceanmock.engine.faults import FaultStatistics
 from oceanmock.engine.machine import TIME, Label, format_label, parse_label
 from oceanmock.engine.sandbox import Sandbox
+from oceanmock.engine.world import TaskItem
 from oceanmock.journal import Journal
 from oceanmock.journal.entries import Entry, Query, body_value
 from oceanmock.observations import observations, requested_operation
@@ -53,14 +54,7 @@ def report_of(sandbox: Sandbox, *, max_tasks: int) -> dict[str, Any]:
         "requests": journal.count(),
         "journal": "\n".join(_journal_lines(journal, apis, since=sandbox.started)),
         "tasks": [
-            {
-                "api": api.name,
-                "title": f"{api.root.title} {item.number} {escape_unprintable(item.name)}",
-                "state": item.state,
-                "explanation": api.module("explain").explain(sandbox, item.id).text(),
-                "timeline": api.module("explain").draw_timeline(sandbox, item.id),
-            }
-            for api, item in islice(tasks, max_tasks)
+            _task_json(api, item, api.module("explain").explain(sandbox, item.id)) for api, item in tasks[:max_tasks]
         ],
         "other_tasks": [f"{item.number} {item.state}" for _, item in tasks[max_tasks:]],
         "unexpected_requests": [
@@ -73,6 +67,16 @@ def report_of(sandbox: Sandbox, *, max_tasks: int) -> dict[str, Any]:
             for fault in sandbox.faults.statistics()
             if not fault.affected and (fault.fault.probability == 1 or not fault.calls)
         ],
+    }
+
+
+def _task_json(api: Api, item: TaskItem, explainer: Any) -> dict[str, Any]:
+    return {
+        "api": api.name,
+        "title": f"{api.root.title} {item.number} {escape_unprintable(item.name)}",
+        "state": item.state,
+        "explanation": explainer.text(),
+        "timeline": explainer.timeline(),
     }
 
 

@@ -15,8 +15,7 @@ from abc import ABC, abstractmethod
 from bisect import bisect
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from itertools import accumulate, pairwise
 from typing import Any, ClassVar, Final, Generic, NamedTuple, Self, TypeVar
 
@@ -24,7 +23,7 @@ from rich.cells import cell_len, set_cell_size
 from rich.markup import escape, render
 
 from oceanmock.api import Api
-from oceanmock.clock import MILLISECOND, SECOND, Clock, Progression
+from oceanmock.clock import MILLISECOND, SECOND, Clock
 from oceanmock.engine.log import OperationRecord
 from oceanmock.engine.machine import Change, Dated, History, Label, Part, format_label, next_due, states_until, view_at
 from oceanmock.engine.sandbox import Sandbox
@@ -57,21 +56,11 @@ class Event(NamedTuple):
 
     at: int
     part: Part
-    kind: str
-    id: int
-    who: str
     before: str | None
     after: str
     why: str
     is_operation: bool = False
     is_refusal: bool = False
-
-
-class Next(NamedTuple):
-    """The instant at which something is due next, and the sentence."""
-
-    at: int
-    what: str
 
 
 class Reason(NamedTuple):
@@ -96,132 +85,66 @@ Lines = Sequence[tuple[str, Callable[[Any, int], bool]]]
 Labels = Sequence[Sequence[str]]  # what tracks call the parts of each part; empty where parts have none
 
 
-@dataclass(frozen=True, slots=True)
-class Explanation:
-    """The state of a task or dag and its reasons; ``who`` names it."""
-
-    who: str
-    state: str
-    operation: str
-    created: int
-    since: int
-    because: tuple[Reason, ...]
-    events: tuple[Event, ...]
-    next: Next | None
-    accepts: tuple[Offer, ...]
-    progression: Progression
-    speed: float
-    now: int
-    stubs: tuple[str, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        """Return a plain dict: instants as RFC 3339 in UTC, spans as scenario files write them."""
-        events = [
-            {"at": format_instant(at), "kind": kind, "id": id, "who": who, "from": before, "to": after, "why": why}
-            for at, _, kind, id, who, before, after, why, *_ in self.events
-        ]
-        return {
-            "who": self.who,
-            "state": self.state,
-            "operation": self.operation,
-            "created": format_instant(self.created),
-            "since": format_instant(self.since),
-            "because": [{"at": at if at is None else format_instant(at), "what": what} for at, what in self.because],
-            "events": events,
-            "next": self.next
-            and {"at": format_instant(self.next.at), "in": format_duration(self._time_left), "what": self.next.what},
-            "accepts": [offer._asdict() for offer in self.accepts],
-            "clock": {"progression": self.progression, "speed": self.speed, "now": format_instant(self.now)},
-            "stubs": [*self.stubs],
-        }
-
-    def text(self, width: int = REPORT_WIDTH) -> str:
-        """Return a few lines to read, the last one ending in a line feed."""
-        wrapped = partial(wrap_line, width=width)
-        after = self.since - self.created
-        when = f" ({format_seconds(after)} after its start)" if after else ", its start"
-        under = "" if self.operation in ("EXECUTE", "RUN") else f" under {self.operation}"
-        lines = [
-            wrapped(f"{self.who[:1].upper()}{self.who[1:]} is {self.state}{under} since {_time(self.since)}{when}."),
-            "Because",
-        ]
-        for reason in self.because:
-            at = "" if reason.at is None else format_seconds(reason.at - self.created)
-            lines.append(wrapped(f"{at:>12}  {reason.what}", indent=14))
-        by_who: defaultdict[str, list[str]] = defaultdict(list)
-        for operation, target in self.accepts:
-            by_who[f"the {self.who.partition(' ')[0]}" if target == self.who else target].append(operation)
-        offers = first_few([f"{' or '.join(words)} of {target}" for target, words in by_who.items()])
-        if self.next is None:
-            move = f"{offers} would move it on." if offers else "No operation is accepted any more."
-            lines.append(wrapped(f"Next: nothing is due. {move}"))
-        else:
-            accepts = f" It accepts {offers} now." if offers else ""
-            at = f"at {_time(self.next.at)}, in {round_duration(self._time_left)}"
-            lines.append(wrapped(f"Next: {at}, {self.next.what}.{accepts}"))
-        by = f", by {format_duration(self._time_left)} for what is next" if self.next else ""
-        pace = {
-            "manual": f"nothing moves until it is advanced{by}",
-            "polls": "each read moves it to the next change of what was read",
-            "immediate": "what is due happens at once",
-            "time": "it runs" if self.speed == 1 else f"it runs {self.speed:g} times as fast as the wall's",
-        }[self.progression]
-        day = format_instant(self.now)[: len("2024-01-10T")]
-        lines.append(wrapped(f"Clock: {self.progression}, at {day}{_time(self.now)}; {pace}."))
-        lines += [wrapped(f"Beside it, {sentence}.") for sentence in self.stubs]
-        return "\n".join(lines) + "\n"
-
-    @property
-    def _time_left(self) -> int:
-        """Return the span up to what is due next."""
-        return max(self.next.at - self.now, 0) if self.next else 0
-
-
 def _time(instant: int) -> str:
     """Return a time of day in UTC."""
     return format_instant(instant + MILLISECOND // 2, digits=3, padded=True)[len("2024-01-10T") :]
 
 
 class Explainer(ABC, Generic[HistoryState]):
-    """One API's sentences about a task or dag; ``item`` has its constant data: ``name``, ``created`` and its parts."""
+    """Why a task or dag is in its state, and its timeline; the sentences are an API's own.
+
+    ``item`` has its constant data: ``name``, ``created`` and its parts; ``records`` add the refused operations,
+    ``stubs`` what waits for it. ``age`` is how old it is now; ``past`` are its states so far, ``state`` the last one.
+    """
 
     api: ClassVar[Api]
     number_key: ClassVar[str]
     styles: ClassVar[Mapping[str, tuple[str, str]]]
     """A glyph and a colour by state, or by state and operation where that makes a difference."""
 
-    def __init__(self, item: Any, history: History[Any, Any, HistoryState]) -> None:
+    def __init__(
+        self,
+        item: Any,
+        history: History[Any, Any, HistoryState],
+        records: Sequence[OperationRecord] = (),
+        *,
+        clock: Clock,
+        stubs: Sequence[str] = (),
+    ) -> None:
         self.item: Final = item
         self.history: Final = history
+        self.script: Final = history.script
+        self.records: Final = records
+        self.clock: Final = clock
+        self.stubs: Final = stubs
+        self.now: Final = clock.now()
+        self.created: Final[int] = item.created
+        self.age: Final = self.now - self.created
+        self.past: Final = states_until(history, self.age)
+        self.state: Final = self.past[-1]
 
     @classmethod
     def of(cls, sandbox: Sandbox, id: int | str) -> Self:
         """Return the explainer of a task or dag in a sandbox. Raises NoSuchTask or ValueError."""
         world = sandbox.worlds[cls.api.name]
         key = world.key_of(str(id))
-        return cls(world.data_of(key), world.history_of(key))
-
-    @classmethod
-    def explain_in(cls, sandbox: Sandbox, id: int | str) -> Explanation:
-        """Return why a task or dag is in its state. Raises NoSuchTask or ValueError."""
-        explainer = cls.of(sandbox, id)
-        of = (cls.api.name, explainer.item.key)
-        return explainer.explain(sandbox.operations_of(*of), clock=sandbox.clock, stubs=sandbox.stubs_about(*of))
+        records, stubs = sandbox.operations_of(cls.api.name, key), sandbox.stubs_about(cls.api.name, key)
+        return cls(world.data_of(key), world.history_of(key), records, clock=sandbox.clock, stubs=stubs)
 
     @abstractmethod
     def why(self, before: HistoryState, after: HistoryState, change: Change) -> str:
         """Return the sentence for a change; "" where it goes without saying."""
 
     @abstractmethod
-    def leading(self, state: HistoryState, events: Sequence[Event]) -> Iterable[Event]:
+    def leading(self) -> Iterable[Event]:
         """Return the events that explain the state best, beside the last operation."""
 
     @abstractmethod
-    def holding(self, state: HistoryState, instant: int) -> Iterator[str]:
+    def holding(self) -> Iterator[str]:
         """Yield the sentences that hold now."""
 
     @abstractmethod
-    def offers(self, state: HistoryState, instant: int) -> Iterator[Offer]:
+    def offers(self) -> Iterator[Offer]:
         """Yield the operations that would be accepted now."""
 
     @staticmethod
@@ -259,60 +182,59 @@ class Explainer(ABC, Generic[HistoryState]):
         stage = None if part else getattr(state, "stage", None)
         return format_label(label) + ("" if stage is None else f" at stage {stage}")
 
-    def explain(self, records: Iterable[OperationRecord], *, clock: Clock, stubs: Sequence[str] = ()) -> Explanation:
-        """Return why it shows what it does now; ``records`` add the refused operations, ``stubs`` what waits for it."""
-        now, created = clock.now(), self.item.created
-        age = now - created
-        # The last states that have no more than so many events, and the one before them.
-        past = states_until(self.history, age)
-        count = bisect([*accumulate(len(state.changes) for state in reversed(past))], MAX_EVENTS)
-        past = past[-max(count, 1) - 1 :]
-        events = tuple(self._events(past, records))
-        state = past[-1]
-        moves = (it.at for item in past for it in item.changes if not it.part and it.before != it.after)
-        chosen = {*[event for event in events if event.is_operation][-1:], *self.leading(state, events)}
-        unique = dict.fromkeys((event.at, event.why) for event in events if event in chosen)
+    def last_of(self, part: Part, *, number: int = 1) -> list[Event]:
+        """Return the last changes of a part, if there are any."""
+        return [event for event in self.events if event.part == part and not event.is_refusal][-number:]
+
+    @property
+    def since(self) -> int:
+        """Return the instant at which the whole took its label."""
+        moves = (it.at for state in self.past for it in state.changes if not it.part and it.before != it.after)
+        return self.created + max(moves, default=self.past[0].at)
+
+    @cached_property
+    def because(self) -> list[Reason]:
+        """Return the sentences about what led to the state, then those that hold now."""
+        chosen = {*[event for event in self.events if event.is_operation][-1:], *self.leading()}
+        unique = dict.fromkeys((event.at, event.why) for event in self.events if event in chosen)
         because = [
             Reason(at, what)
             for at, what in unique  # a sentence that another one of the same instant only continues is left out
             if not any(at == when and more.startswith(f"{what}: ") for when, more in unique)
         ]
-        due, following = next_due(self.history, age), None
-        if due is not None:
-            after = view_at(self.history, due)
-            sentences = list(dict.fromkeys(filter(None, [self.why(state, after, it) for it in after.changes])))
-            if len(sentences) > 3:
-                sentences[3:] = [f"and {len(sentences) - 3} more changes"]
-            following = Next(created + due, "; ".join(sentences))
-        name, operation = state.label_of(())
-        return Explanation(
-            who=self.name(),
-            state=name,
-            operation=operation,
-            created=created,
-            since=created + max(moves, default=past[0].at),
-            because=(*because, *[Reason(None, sentence) for sentence in self.holding(state, age)]),
-            events=events,
-            next=following,
-            accepts=tuple(self.offers(state, age)),
-            progression=clock.progression,
-            speed=clock.speed,
-            now=now,
-            stubs=tuple(stubs),
-        )
+        return [*because, *(Reason(None, sentence) for sentence in self.holding())]
 
-    def _events(self, past: Sequence[HistoryState], records: Iterable[OperationRecord]) -> Iterator[Event]:
-        """Yield the changes and the refused operations in their order.
+    @cached_property
+    def next(self) -> tuple[int, str] | None:
+        """Return the instant at which something is due next, and what that is; None if nothing is."""
+        due = next_due(self.history, self.age)
+        if due is None:
+            return None
+        after = view_at(self.history, due)
+        sentences = list(dict.fromkeys(filter(None, [self.why(self.state, after, it) for it in after.changes])))
+        if len(sentences) > 3:
+            sentences[3:] = [f"and {len(sentences) - 3} more changes"]
+        return self.created + due, "; ".join(sentences)
+
+    @cached_property
+    def events(self) -> tuple[Event, ...]:
+        """Return the last changes and refused operations in their order.
 
         Of one instant, states come in the order of the operations that led to them, after what time did; those of
         operations whose records are gone come first.
         """
-        before, created = past[0], self.item.created
+        # Of the last states that have no more than so many events, and the one before them.
+        count = bisect([*accumulate(len(state.changes) for state in reversed(self.past))], MAX_EVENTS)
+        past = self.past[-max(count, 1) - 1 :]
+        return tuple(self._events(past))
+
+    def _events(self, past: Sequence[HistoryState]) -> Iterator[Event]:
+        before, created = past[0], self.created
         states_at: defaultdict[int, deque[HistoryState]] = defaultdict(deque)
         for state in past:
             states_at[state.at].append(state)
         records_at: defaultdict[int, list[OperationRecord]] = defaultdict(list)
-        for record in (item for item in records if item.at - created >= before.at):
+        for record in (item for item in self.records if item.at - created >= before.at):
             records_at[record.at - created].append(record)
         for at in sorted({*states_at, *records_at}):
             waiting, accepted = states_at[at], sum(not record.refused for record in records_at[at])
@@ -321,7 +243,7 @@ class Explainer(ABC, Generic[HistoryState]):
                     part: Part = () if entry.position is None else (entry.position,)
                     label = self.label_text(before, part, before.label_of(part))
                     why = f"{entry.operation} of {self.name(part)} is refused: {entry.refused}"
-                    yield self._event(entry.at, part, label, label, why, is_refusal=True)
+                    yield Event(entry.at, part, label, label, why, is_refusal=True)
                 elif waiting:
                     after = waiting.popleft()
                     for change in after.changes:
@@ -331,48 +253,110 @@ class Explainer(ABC, Generic[HistoryState]):
                             part, old = change.part, change.before
                             label = self.label_text(after, part, change.after)
                             previous = None if old is None else self.label_text(before, part, old)
-                            flags = {"is_operation": part == change.target}
-                            yield self._event(created + change.at, part, previous, label, why, **flags)
+                            is_operation = part == change.target
+                            yield Event(created + change.at, part, previous, label, why, is_operation)
                     before = after
 
-    def _event(self, at: int, part: Part, before: str | None, after: str, why: str, **flags: bool) -> Event:
-        id = getattr(self.item_at(part), self.number_key)
-        return Event(at, part, self.api.kinds[len(part)].name, id, self.name(part), before, after, why, **flags)
+    def to_json(self) -> dict[str, Any]:
+        """Return a plain dict: instants as RFC 3339 in UTC, spans as scenario files write them."""
+        state, operation = self.state.label_of(())
+        clock, following = self.clock, None
+        if self.next is not None:
+            due, what = self.next
+            following = {"at": format_instant(due), "in": format_duration(due - self.now), "what": what}
+        return {
+            "who": self.name(),
+            "state": state,
+            "operation": operation,
+            "created": format_instant(self.created),
+            "since": format_instant(self.since),
+            "because": [{"at": at if at is None else format_instant(at), "what": what} for at, what in self.because],
+            "events": [
+                {
+                    "at": format_instant(event.at),
+                    "kind": self.api.kinds[len(event.part)].name,
+                    "id": getattr(self.item_at(event.part), self.number_key),
+                    "who": self.name(event.part),
+                    "from": event.before,
+                    "to": event.after,
+                    "why": event.why,
+                }
+                for event in self.events
+            ],
+            "next": following,
+            "accepts": [offer._asdict() for offer in self.offers()],
+            "clock": {"progression": clock.progression, "speed": clock.speed, "now": format_instant(self.now)},
+            "stubs": [*self.stubs],
+        }
 
-    @classmethod
-    def draw_timeline(cls, sandbox: Sandbox, id: int | str) -> str:
-        """Return a timeline up to now without markup; the last line ends in a line feed. Raises as ``of``."""
-        explainer = cls.of(sandbox, id)
-        item = explainer.item
-        age, name = sandbox.clock.now() - item.created, one_line(item.name)
-        recent = (past := states_until(explainer.history, age))[-MAX_DRAWN_STATES:]
-        parts = getattr(item, f"{cls.api.kinds[1].name}s")
-        tracks = shown = cls._tracks([one_line(part.name) for part in parts], explainer.labels())
+    def text(self, width: int = REPORT_WIDTH) -> str:
+        """Return a few lines to read, the last one ending in a line feed."""
+        wrapped = partial(wrap_line, width=width)
+        who, (state, operation) = self.name(), self.state.label_of(())
+        after = self.since - self.created
+        when = f" ({format_seconds(after)} after its start)" if after else ", its start"
+        under = "" if operation in ("EXECUTE", "RUN") else f" under {operation}"
+        lines = [wrapped(f"{who[:1].upper()}{who[1:]} is {state}{under} since {_time(self.since)}{when}."), "Because"]
+        for at, what in self.because:
+            lines.append(wrapped(f"{'' if at is None else format_seconds(at - self.created):>12}  {what}", indent=14))
+        by_who: defaultdict[str, list[str]] = defaultdict(list)
+        for offered, target in self.offers():
+            by_who[f"the {self.api.root.title}" if target == who else target].append(offered)
+        offers = first_few([f"{' or '.join(words)} of {target}" for target, words in by_who.items()])
+        if self.next is None:
+            move = f"{offers} would move it on." if offers else "No operation is accepted any more."
+            lines.append(wrapped(f"Next: nothing is due. {move}"))
+            by = ""
+        else:
+            due, what = self.next
+            left, accepts = due - self.now, f" It accepts {offers} now." if offers else ""
+            lines.append(wrapped(f"Next: at {_time(due)}, in {round_duration(left)}, {what}.{accepts}"))
+            by = f", by {format_duration(left)} for what is next"
+        speed = self.clock.speed
+        pace = {
+            "manual": f"nothing moves until it is advanced{by}",
+            "polls": "each read moves it to the next change of what was read",
+            "immediate": "what is due happens at once",
+            "time": "it runs" if speed == 1 else f"it runs {speed:g} times as fast as the wall's",
+        }[self.clock.progression]
+        day = format_instant(self.now)[: len("2024-01-10T")]
+        lines.append(wrapped(f"Clock: {self.clock.progression}, at {day}{_time(self.now)}; {pace}."))
+        lines += [wrapped(f"Beside it, {sentence}.") for sentence in self.stubs]
+        return "\n".join(lines) + "\n"
+
+    def timeline(self) -> str:
+        """Return a timeline up to now without markup; the last line ends in a line feed."""
+        item, name, recent = self.item, one_line(self.item.name), self.past[-MAX_DRAWN_STATES:]
+        parts = getattr(item, f"{self.api.kinds[1].name}s")
+        tracks = shown = self._tracks([one_line(part.name) for part in parts], self.labels())
         markers = []
-        for record in sandbox.operations_of(cls.api.name, item.key):
-            target = repr(name) if record.position is None else f"{tracks[record.position,][0]!r} of {name!r}"
+        for record in self.records:
+            at, target = record.at - self.created, repr(name)
+            if record.position is not None:
+                target = f"{tracks[record.position,][0]!r} of {name!r}"
             refused = f", refused: {record.refused}" if record.refused else ""
-            if record.at - item.created >= recent[0].at:
-                markers.append((record.at - item.created, one_line(f"{record.operation} {target}{refused}")))
+            if at >= recent[0].at:
+                markers.append((at, one_line(f"{record.operation} {target}{refused}")))
         if len(tracks) > MAX_TRACKS:  # the last of those that change
             changing = {change.part for state in recent[1:] for change in state.changes}
             parts = [part for part in tracks if part in changing - {()}][1 - MAX_TRACKS :]
             shown = {part: tracks[part] for part in ((), *parts)}
-        rows = [render(row).plain for row in cls._draw_tracks(recent, shown, markers, width=REPORT_WIDTH, until=age)]
-        changes = [render(line).plain for line in cls._draw_changes(recent, shown, markers)]
+        drawn = self._draw_tracks(recent, shown, markers, width=REPORT_WIDTH, until=self.age)
+        rows = [render(row).plain for row in drawn]
+        changes = [render(line).plain for line in self._draw_changes(recent, shown, markers)]
         glyphs = set("".join(rows))
-        title = f"{cls.api.root.name} {getattr(item, cls.number_key)} {name}"
+        title = f"{self.api.root.name} {getattr(item, self.number_key)} {name}"
         lines = [
-            f"{title}, {format_seconds(age)} after its start at {format_instant(item.created)}",
+            f"{title}, {format_seconds(self.age)} after its start at {format_instant(self.created)}",
             "",
-            *_left_out(len(past) - MAX_DRAWN_STATES, "states before these"),
+            *_left_out(len(self.past) - MAX_DRAWN_STATES, "states before these"),
             *rows,
             *_left_out(len(tracks) - len(shown), "parts more"),
             "",
             *_left_out(len(changes) - MAX_CHANGES, "lines before these"),
             *changes[-MAX_CHANGES:],
             "",
-            "  " + "  ".join([f"{glyph} {text}" for text, (glyph, _) in cls.styles.items() if glyph in glyphs]),
+            "  " + "  ".join([f"{glyph} {text}" for text, (glyph, _) in self.styles.items() if glyph in glyphs]),
         ]
         return "\n".join(map(str.rstrip, lines)) + "\n"
 
@@ -463,11 +447,6 @@ class Explainer(ABC, Generic[HistoryState]):
             if texts:
                 yield f"    {_at(state.at)}  {'; '.join(texts)}"
         yield from (line for _, line in lines)
-
-
-def last_of(events: Sequence[Event], part: Part, *, number: int = 1) -> list[Event]:
-    """Return the last changes of a part, if there are any."""
-    return [entry for entry in events if entry.part == part and not entry.is_refusal][-number:]
 
 
 def _track_name(name: str) -> str:
