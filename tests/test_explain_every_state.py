@@ -134,7 +134,7 @@ def check(told: Explainer[Any]) -> None:
     assert [event.at for event in told.events] == sorted(event.at for event in told.events)
     assert told.created <= told.since <= max(told.now, told.created)
     assert all(event["why"] and event["who"] for event in document["events"])
-    assert all(each.at is None or each.at <= told.now for each in told.because)
+    assert all(at is None or at <= told.now for at, _ in told.because)
     assert told.next is None or (told.next[0] > told.now and told.next[1])
     assert max(map(len, told.text().splitlines())) <= 160
     follow(told)
@@ -205,7 +205,7 @@ def at(instant: int) -> Clock:
 
 def is_stuck(told: Explainer[Any]) -> bool:
     """Whether it says that ROLLBACK is refused for good."""
-    return any("ROLLBACK is refused for good" in each.what for each in told.because)
+    return any("ROLLBACK is refused for good" in what for _, what in told.because)
 
 
 @given(ocp_strategies.scripts())
@@ -235,5 +235,5 @@ def test_every_state_of_every_dag_can_be_explained(script: obshell_strategies.Sc
             operated.append(OperationRecord(AFTERNOON + story.instant, act.operator, act.node, refused))
         told = DagExplainer(dag, story.life, operated, clock=at(story.instant))
         check(told)
-        assert not (is_stuck(told) and "ROLLBACK" in [each.operation for each in told.offers()])
+        assert not (is_stuck(told) and "ROLLBACK" in [operation for operation, _ in told.offers()])
         assert told.state.label_of(()) == (story.now.state, story.now.operator)

@@ -21,7 +21,7 @@ from oceanmock.obshell.api import API, ClientOperator
 from oceanmock.obshell.bodies import authority
 from oceanmock.obshell.scenario import Dag, Node, Scenario, SubTask, id_of, number_below
 from oceanmock.obshell.states import DagState
-from oceanmock.report.explain import MAX_EXPLAINED, Event, Explainer, Offer
+from oceanmock.report.explain import MAX_EXPLAINED, Event, Explainer
 from oceanmock.scenario.story import Actor
 from oceanmock.text import ends_with, one_line, round_duration, runs_text, timeout_text
 
@@ -63,14 +63,14 @@ class DagExplainer(Explainer[DagState]):
         where = f" on {authority(sub_task.agent)}" if len(node.sub_tasks) > 1 else ""
         return f"sub task {sub_task.number}{name}{where}"
 
-    def offers(self) -> Iterator[Offer]:
+    def offers(self) -> Iterator[tuple[str, str]]:
         operators: tuple[ClientOperator, ...] = ("RETRY", "ROLLBACK", "CANCEL", "PASS")
         for operator in operators:
             if machine.allows(self.history, operator, self.age):
-                yield Offer(operator, self.name())
+                yield operator, self.name()
         for place, node in enumerate(self.state.nodes):
             if node.state == "FAILED" and machine.allows(self.history, "PASS", self.age, node=place):
-                yield Offer("PASS", self.name((place,)))
+                yield "PASS", self.name((place,))
 
     def why(self, before: DagState, after: DagState, change: Change) -> str:
         if change.before is None:

@@ -17,7 +17,7 @@ from oceanmock.ocp import machine
 from oceanmock.ocp.api import API, Operation, SubtaskStatus
 from oceanmock.ocp.scenario import Scenario, Task
 from oceanmock.ocp.states import SubtaskState, TaskScript, TaskState, watchdog
-from oceanmock.report.explain import MAX_EXPLAINED, Event, Explainer, Offer
+from oceanmock.report.explain import MAX_EXPLAINED, Event, Explainer
 from oceanmock.scenario.story import Actor
 from oceanmock.text import ends_with, first_few, one_line, round_duration, runs_text, timeout_text
 
@@ -48,13 +48,13 @@ class TaskExplainer(Explainer[TaskState]):
 
     api, number_key, styles = API, "id", GLYPHS
 
-    def offers(self) -> Iterator[Offer]:
+    def offers(self) -> Iterator[tuple[str, str]]:
         state, rules, allowed = self.state, self.history.rules, dict[Label, Sequence[Operation]]()
-        yield from (Offer(operation, self.name()) for operation in machine.allowed_operations(state, rules))
+        yield from ((operation, self.name()) for operation in machine.allowed_operations(state, rules))
         for place, item in enumerate(state.subtasks):
             if item.label not in allowed:
                 allowed[item.label] = machine.allowed_operations(state, rules, subtask=place)
-            yield from (Offer(operation, self.name((place,))) for operation in allowed[item.label])
+            yield from ((operation, self.name((place,))) for operation in allowed[item.label])
 
     def why(self, before: TaskState, after: TaskState, change: Change) -> str:
         if change.target is not None:

@@ -240,29 +240,14 @@ class Coverage:
         return {item: existing.get(item, "never") for item, only in items if not only or item in existing}
 
     @property
-    def missing(self) -> list[tuple[Item, Standing]]:
-        """Return the items that were not seen, in order, with their standings."""
-        pairs = [pair for api in self.apis for pair in self.standings(api).items()]
-        return [(item, standing) for item, standing in pairs if standing != "seen"]
-
-    @property
-    def counted(self) -> int:
-        """Return how many items count."""
-        return sum(len(self.standings(api)) for api in self.apis)
-
-    @property
-    def seen(self) -> int:
-        """Return how many items were seen."""
-        return self.counted - len(self.missing)
+    def counts(self) -> Counter[Standing]:
+        """Return how many of the items that count have each standing."""
+        return Counter(standing for api in self.apis for standing in self.standings(api).values())
 
     @property
     def percent(self) -> float:
         """Return the percentage that was seen, never rounded up; 0 where no API was used."""
-        return _percent(self.seen, self.counted)
-
-    @property
-    def _happened(self) -> int:
-        return self.seen + sum(standing == "happened" for _, standing in self.missing)
+        return _percent(self.counts["seen"], self.counts.total())
 
     def to_json(self) -> dict[str, Any]:
         """Return a plain dict with all figures, which ``add_json`` reads."""
@@ -279,8 +264,10 @@ class Coverage:
                 "kinds": kinds,
                 "not_counted": {str(item): only for item, only in self._items[api].items() if item not in standings},
             }
-        figures = {"percent": self.percent, "counted": self.counted, "happened": self._happened, "seen": self.seen}
-        return {**figures, "apis": apis}
+        counts = self.counts
+        happened = counts["seen"] + counts["happened"]
+        figures = {"counted": counts.total(), "happened": happened, "seen": counts["seen"]}
+        return {"percent": self.percent, **figures, "apis": apis}
 
     def add_json(self, data: Mapping[str, Any]) -> None:
         """Add what another coverage's ``to_json`` has written, a worker's for instance; unknown items are left out."""
@@ -298,10 +285,10 @@ class Coverage:
             return
         titles = " and ".join(self._apis[api].title for api in self.apis)
         count = plural(sum(self._sandboxes[api] for api in self.apis), "sandbox", "sandboxes")
-        figures = f"{self.percent:g} % ({self.seen} of {self.counted})"
-        yield f"Transition coverage of {titles}: {figures}, {count}", "bold"
-        figures = f"{_percent(self.seen, self._happened):g} % ({self.seen} of {self._happened})"
-        yield f"Of what happened there, clients saw {figures}.", ""
+        counts, seen = self.counts, self.counts["seen"]
+        happened = seen + counts["happened"]
+        yield f"Transition coverage of {titles}: {self.percent:g} % ({seen} of {counts.total()}), {count}", "bold"
+        yield f"Of what happened there, clients saw {_percent(seen, happened):g} % ({seen} of {happened}).", ""
         yield "", ""
         yield f"{'':<10}{'states':>10}{'operators':>12}{'transitions':>14}", ""
         for api in self.apis:

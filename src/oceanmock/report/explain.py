@@ -63,20 +63,6 @@ class Event(NamedTuple):
     is_refusal: bool = False
 
 
-class Reason(NamedTuple):
-    """One sentence, and its instant; without one, it holds now."""
-
-    at: int | None
-    what: str
-
-
-class Offer(NamedTuple):
-    """An operation that would be accepted now, and on what."""
-
-    operation: str
-    who: str
-
-
 Tracks = Mapping[Part, tuple[str, str | None]]
 """By part, its name in the list of changes and the label of its track, if it has one of its own."""
 Markers = Sequence[tuple[int, str]]  # instant and text of each operation on a task or dag
@@ -144,8 +130,8 @@ class Explainer(ABC, Generic[HistoryState]):
         """Yield the sentences that hold now."""
 
     @abstractmethod
-    def offers(self) -> Iterator[Offer]:
-        """Yield the operations that would be accepted now."""
+    def offers(self) -> Iterator[tuple[str, str]]:
+        """Yield each operation that would be accepted now, and on what."""
 
     @staticmethod
     @abstractmethod
@@ -193,16 +179,16 @@ class Explainer(ABC, Generic[HistoryState]):
         return self.created + max(moves, default=self.past[0].at)
 
     @cached_property
-    def because(self) -> list[Reason]:
-        """Return the sentences about what led to the state, then those that hold now."""
+    def because(self) -> list[tuple[int | None, str]]:
+        """Return the sentences about what led to the state, with their instants, then those that hold now."""
         chosen = {*[event for event in self.events if event.is_operation][-1:], *self.leading()}
         unique = dict.fromkeys((event.at, event.why) for event in self.events if event in chosen)
-        because = [
-            Reason(at, what)
+        led = [
+            (at, what)
             for at, what in unique  # a sentence that another one of the same instant only continues is left out
             if not any(at == when and more.startswith(f"{what}: ") for when, more in unique)
         ]
-        return [*because, *(Reason(None, sentence) for sentence in self.holding())]
+        return [*led, *((None, sentence) for sentence in self.holding())]
 
     @cached_property
     def next(self) -> tuple[int, str] | None:
@@ -284,7 +270,7 @@ class Explainer(ABC, Generic[HistoryState]):
                 for event in self.events
             ],
             "next": following,
-            "accepts": [offer._asdict() for offer in self.offers()],
+            "accepts": [{"operation": offered, "who": target} for offered, target in self.offers()],
             "clock": {"progression": clock.progression, "speed": clock.speed, "now": format_instant(self.now)},
             "stubs": [*self.stubs],
         }
