@@ -120,7 +120,7 @@ class World:
     @property
     def found(self) -> set[tuple[str, str, int | None, str]]:
         """The keys of all findings."""
-        return {each.key for each in self.client.findings}
+        return {each.key for each in self.client.result.findings}
 
 
 @dataclass

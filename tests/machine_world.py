@@ -53,11 +53,11 @@ class World:
     @property
     def rules(self) -> set[str]:
         """The rules that were broken."""
-        return {result.rule for result in self.client.findings}
+        return {result.rule for result in self.client.result.findings}
 
     def told(self) -> list[str]:
         """What was found, to be read where a test fails."""
-        found = self.client.findings
+        found = self.client.result.findings
         return [f"{each.rule}: {each.breadcrumb}: {each.message}" for each in found]
 
     def wait(self, seconds: float) -> None:

@@ -34,7 +34,7 @@ from oceanmock.conformance.checks import ResponseChecker
 from oceanmock.conformance.history import HistoryChecker
 from oceanmock.conformance.http_client import HttpClient
 from oceanmock.conformance.mock import WORLDS, conform_mock, load_scenarios, worlds_of
-from oceanmock.conformance.run import Environment, conform
+from oceanmock.conformance.run import conform
 from oceanmock.conformance.target import Untestable, reach
 from oceanmock.credentials import Basic
 from oceanmock.errors import InputError
@@ -79,11 +79,11 @@ class World:
 
     def run(self, *, write: bool = False, seed: int = 1, phases: frozenset[Phase] = ALL) -> Result:
         """What a run against it comes to."""
-        target = replace(reach(self.url, api="ocp", auth=OPERATOR), read_only_auth=READER)
+        target = replace(reach(self.url, api="ocp", auth=OPERATOR), read_only_auth=READER, wait=lambda _: None)
         options = Options(
             write=write, tasks=TASKS if write else (), seed=seed, max_examples=3, phases=phases, timeout=400 * SECOND
         )
-        return conform(target, options, environment=Environment(wait=lambda _: None))
+        return conform(target, options)
 
 
 @contextmanager
@@ -276,6 +276,7 @@ def test_what_the_quirks_of_obshell_break_is_known_and_told() -> None:
         "quirk.no-oceanbase-is-500",
     }
     assert all(each.known for each in known)
+    assert len({each.key for each in known}) == len(known)  # though two agents have them
 
 
 def test_a_file_of_ones_own_is_run_as_well_and_its_faults_are_left_out(tmp_path: Path) -> None:
@@ -424,15 +425,15 @@ def test_in_a_real_agents_answers_nothing_is_found_but_what_the_baseline_knows(f
 
     client = asked_again(file)
 
-    unknown = [each for each in client.findings if not baseline.reason_for(each)]
+    unknown = [each for each in client.result.findings if not baseline.reason_for(each)]
     assert [(each.rule, each.breadcrumb, each.message) for each in unknown] == []
-    assert client.request_count == len(exchanges_of(file))
+    assert client.result.request_count == len(exchanges_of(file))
 
 
 def test_what_the_baseline_knows_is_found_where_it_was_recorded() -> None:
     client = asked_again("lone.json")
 
-    assert {each.rule for each in client.findings} == {
+    assert {each.rule for each in client.result.findings} == {
         "quirk.never-maintained-is-500",
         "quirk.no-oceanbase-is-500",
         "quirk.panic-is-dated-at-start",

@@ -101,7 +101,7 @@ def test_a_run_that_reads_sends_nothing_but_get(ocp: Logged, method: str) -> Non
         client.session.send(prepared)
 
     assert ocp.log == []
-    assert client.request_count == 0
+    assert client.result.request_count == 0
 
 
 def turn(request: Any) -> Any:
@@ -149,7 +149,7 @@ def test_there_is_no_way_around_it(ocp: Logged, way: str) -> None:
         WAYS[way](client)
 
     assert ocp.log == []
-    assert client.changes == []
+    assert client.result.changes == []
 
 
 @given(
@@ -168,7 +168,7 @@ def test_whatever_is_tried_the_log_shows_get_only(
             client.send(method, url, body=body)
 
     assert ocp.methods <= {"GET"}
-    assert client.changes == []
+    assert client.result.changes == []
 
 
 def test_a_redirect_is_an_answer_and_is_not_followed(ocp: Logged) -> None:
@@ -205,7 +205,7 @@ def test_a_run_that_writes_changes_the_tasks_it_was_told(ocp: Logged) -> None:
     exchange = client.send("POST", f"{TASK}/retry")
 
     assert ocp.log == [("POST", f"{TASK}/retry")]
-    assert client.changes == [exchange]
+    assert client.result.changes == [exchange]
 
 
 @pytest.mark.parametrize(
@@ -330,7 +330,7 @@ def test_a_run_that_writes_may_ask_by_any_safe_method(ocp: Logged, method: str) 
     client.send(method, TASKS)
 
     assert ocp.methods == {method}
-    assert client.changes == []
+    assert client.result.changes == []
 
 
 # --- ids of another agent -------------------------------------------------------------------------
@@ -463,7 +463,7 @@ def test_what_came_too_soon_is_asked_again_when_the_answer_says(headers: dict[st
 
     assert exchange.status == 200
     assert time.slept == [waited * SECOND] * 2
-    assert client.statuses["getTaskInstance"] == {429: 2, 200: 1}
+    assert client.result.statuses["getTaskInstance"] == {429: 2, 200: 1}
 
 
 @pytest.mark.parametrize(("span", "waited"), [("50", 100), ("120", 120), ("9999", 0)])
@@ -515,10 +515,10 @@ def test_every_answer_is_counted_by_its_operation(ocp: Logged) -> None:
     for path in (TASK, TASK, f"{TASKS}/7", TASKS, "/nowhere"):
         client.send("GET", path)
 
-    assert client.request_count == 5
-    assert client.statuses["getTaskInstance"] == {200: 2, 404: 1}
-    assert client.statuses["listTaskInstances"] == {200: 1}
-    assert client.statuses["retryTask"] == {}
+    assert client.result.request_count == 5
+    assert client.result.statuses["getTaskInstance"] == {200: 2, 404: 1}
+    assert client.result.statuses["listTaskInstances"] == {200: 1}
+    assert client.result.statuses["retryTask"] == {}
 
 
 def test_credentials_of_others_are_told_from_ones_own(ocp: Logged) -> None:
@@ -536,10 +536,10 @@ def test_no_answer_is_an_exchange_too() -> None:
     exchange = client.send("GET", TASK)
 
     assert (exchange.status, exchange.problem) == (None, "connection refused")
-    assert client.statuses["getTaskInstance"] == {NO_RESPONSE: 1}
+    assert client.result.statuses["getTaskInstance"] == {NO_RESPONSE: 1}
     with pytest.raises(requests.ConnectionError):
         client.session.get(f"http://127.0.0.1:1{TASK}")
-    assert client.request_count == 2
+    assert client.result.request_count == 2
 
 
 def test_what_cannot_be_written_or_sealed_is_an_exchange_too(ocp: Logged) -> None:
@@ -692,7 +692,7 @@ def test_a_read_that_a_connection_kept_alive_cuts_off_is_sent_again_on_a_new_one
         exchanges = [client.send("GET", TASK) for _ in range(4)]
 
     assert [exchange.status for exchange in exchanges] == statuses
-    assert client.request_count == 4
+    assert client.result.request_count == 4
     assert len(log) == (4 if not each else 4 + 3 // each)
 
 
@@ -712,7 +712,7 @@ def test_the_last_exchanges_are_kept_and_all_are_counted(ocp: Logged, monkeypatc
     several = [client.send("GET", TASK) for _ in range(3)]
 
     assert list(client.exchanges) == several[1:]
-    assert client.request_count == 3
+    assert client.result.request_count == 3
 
 
 # --- findings are asked for again -----------------------------------------------------------------
@@ -740,7 +740,7 @@ def test_what_is_broken_again_on_a_new_connection_is_reported_as_it_is() -> None
             client.send("GET", TASK)
 
     assert log == [(0, 0), (1, 0), (1, 1), (1, 2)]
-    assert [(each.rule, SEEN_ONCE in each.message) for each in client.findings] == [("envelope.trace-id", False)]
+    assert [(each.rule, SEEN_ONCE in each.message) for each in client.result.findings] == [("envelope.trace-id", False)]
 
 
 def test_what_is_not_broken_again_says_so() -> None:
@@ -749,7 +749,7 @@ def test_what_is_not_broken_again_says_so() -> None:
         exchange = client.send("GET", TASK)
 
     assert log == [(0, 0), (1, 0)]
-    assert [(each.rule, SEEN_ONCE in each.message) for each in client.findings] == [("envelope.trace-id", True)]
+    assert [(each.rule, SEEN_ONCE in each.message) for each in client.result.findings] == [("envelope.trace-id", True)]
     assert exchange.json() == RIGHT
 
 
@@ -760,7 +760,7 @@ def test_a_connection_that_breaks_is_no_finding(broken: bytes) -> None:
         statuses = [client.send("GET", TASK).status for _ in range(3)]
         read = client.session.get(url + TASK, auth=client.auth)
 
-    assert client.findings == []
+    assert client.result.findings == []
     assert (statuses, read.status_code) == ([200] * 3, 200)
     assert len(log) > 4
 
@@ -770,8 +770,8 @@ def test_a_write_is_not_sent_again_for_a_finding() -> None:
         client = allowing(checking(url, write=True))
         client.send("POST", f"{TASK}/retry")
 
-    assert (len(log), len(client.changes)) == (1, 1)
-    assert client.findings != []
+    assert (len(log), len(client.result.changes)) == (1, 1)
+    assert client.result.findings != []
 
 
 def test_what_is_found_by_comparing_responses_is_not_asked_for_again() -> None:
@@ -784,7 +784,7 @@ def test_what_is_found_by_comparing_responses_is_not_asked_for_again() -> None:
             client.send("GET", TASK)
 
     assert len(log) == 3
-    assert [(each.rule, SEEN_ONCE in each.message) for each in client.findings] == [("kept.changed", False)]
+    assert [(each.rule, SEEN_ONCE in each.message) for each in client.result.findings] == [("kept.changed", False)]
 
 
 def test_what_a_probe_expects_is_asked_for_again_too() -> None:
@@ -795,7 +795,7 @@ def test_what_a_probe_expects_is_asked_for_again_too() -> None:
         Prober(client).ask(probe)
 
     assert len(log) == 2
-    assert [(each.rule, SEEN_ONCE in each.message) for each in client.findings] == [("error.status", False)]
+    assert [(each.rule, SEEN_ONCE in each.message) for each in client.result.findings] == [("error.status", False)]
 
 
 # --- who is told ----------------------------------------------------------------------------------
@@ -816,8 +816,8 @@ def test_what_watchers_find_is_told_once_with_a_command(ocp: Logged) -> None:
     client.send("GET", TASK)
 
     assert [type(event) for event in told] == [Exchange, Exchange, CheckResult, Exchange]
-    assert [each.rule for each in client.findings] == ["envelope.status"]
-    assert client.findings[0].curl.startswith("curl -sS -u manager:")
+    assert [each.rule for each in client.result.findings] == ["envelope.status"]
+    assert client.result.findings[0].curl.startswith("curl -sS -u manager:")
 
 
 def test_what_is_found_otherwise_is_told_in_the_same_way(ocp: Logged) -> None:
@@ -827,7 +827,7 @@ def test_what_is_found_otherwise_is_told_in_the_same_way(ocp: Logged) -> None:
     client.found(finding(exchange), finding(exchange))
     client.found(finding(exchange))
 
-    assert len(client.findings) == 1
+    assert len(client.result.findings) == 1
 
 
 # --- secrets --------------------------------------------------------------------------------------
@@ -879,7 +879,7 @@ def test_no_secret_gets_into_anything_that_is_kept(echoing: Logged, auth: str) -
 
     sent = echoing.headers[-1]
     secret = sent.get("authorization") or sent.get("x-ocs-header") or sent["x-ocs-agent-header"]
-    kept = f"{exchange} {client.findings} {told} {target} {client.findings[0].curl}"
+    kept = f"{exchange} {client.result.findings} {told} {target} {client.result.findings[0].curl}"
     assert HUSH not in kept
     assert base64.b64encode(f"me:{HUSH}".encode()).decode() not in kept
     assert secret.split()[-1] not in kept

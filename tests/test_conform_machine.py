@@ -20,9 +20,10 @@ from golden import assert_golden
 from independent_ocp import Ocp
 from machine_world import World, served, world_of
 from oceanmock.conformance import ApiName, Options, StoryStep
+from oceanmock.conformance.http_client import HttpClient
 from oceanmock.conformance.mock import walk_scenario
 from oceanmock.conformance.probes import LOOK, Walk, Walker
-from oceanmock.conformance.run import Environment, Runner
+from oceanmock.conformance.run import Runner
 from oceanmock.conformance.stories import DIVERGES, replay
 from oceanmock.credentials import Basic
 from oceanmock.engine.log import SetClock
@@ -54,7 +55,7 @@ def test_the_mock_passes_with_any_seed(api: ApiName, seed: int) -> None:
     world, _ = after_walks(api, seed)
 
     assert world.told() == []
-    assert {each.status for each in world.client.changes} <= {200, 400, 500}
+    assert {each.status for each in world.client.result.changes} <= {200, 400, 500}
 
 
 @pytest.mark.slow
@@ -182,7 +183,7 @@ def test_a_walk_operates_on_nothing_but_what_it_is_given(api: ApiName) -> None:
         _let_time_run(world)
         given = world.ids[0]
         _running(world).walk_server([given], moves=30)
-        targets = {each.target.split("/")[5] for each in world.client.changes}
+        targets = {each.target.split("/")[5] for each in world.client.result.changes}
 
     own = {"ocp": {given}, "obshell": {given, *(f"{given}{n:02}" for n in (1, 2, 3))}}[api]
     assert targets <= own
@@ -194,7 +195,7 @@ def test_a_run_that_only_reads_cannot_operate() -> None:
         report = Walker(world.prober, world.wait)
         report.walk_server(world.ids)
 
-    assert world.client.changes == []
+    assert world.client.result.changes == []
     assert {status for _, status in report.operations} == {None}
 
 
@@ -341,9 +342,20 @@ story:
 FORBIDS = ROLLBACK.replace("id: 1,", "id: 1, prohibit_rollback: true,").partition("story:")[0]
 
 
+def client_of(
+    world: World, *, is_ours: bool = False, ids: Mapping[str, str] | None = None, **options: Any
+) -> HttpClient:
+    """A client for stories of a world where time passes when it is waited for."""
+    target = replace(world.client.target, wait=world.wait, is_ours=is_ours)
+    own = replace(world.client.options, first=0, story_ids=tuple((ids or {}).items()), **options)
+    client = HttpClient(target, own, world.client.result, checkers=world.client.checkers)
+    client.guard.allows_everything |= world.client.guard.allows_everything
+    return client
+
+
 def told(world: World, story: BaseScenario, **options: Any) -> list[StoryStep]:
-    """How a story goes in a world where time passes when it is waited for."""
-    return replay(world.client, story, wait=world.wait, **options)
+    """How a story goes there."""
+    return replay(client_of(world, **options), story)
 
 
 def failures(steps: list[StoryStep]) -> list[StoryStep]:
@@ -365,12 +377,11 @@ def test_every_story_of_the_library_is_lived_with_its_own_scenario(name: str) ->
     scenario = load_scenario(name)
 
     with served(cast("ApiName", scenario.api), scenario) as world:
-        world.client.guard.allows_everything = True
-        steps = told(world, scenario, stands=True)
+        steps = told(world, scenario, is_ours=True)
 
     assert failures(steps) == []
     assert len(steps) == len(scenario.story)
-    assert [f for f in world.client.findings if not f.rule.startswith("quirk.")] == []
+    assert [f for f in world.client.result.findings if not f.rule.startswith("quirk.")] == []
 
 
 @pytest.mark.parametrize("name", ["cancel-running-subtask", "rollback", "parallel-node", "cancelled-rollback"])
@@ -389,7 +400,7 @@ def test_tasks_and_their_parts_are_found_by_their_names(story: str, target: str)
 
     with served(cast("ApiName", scenario.api), there) as world:
         steps = told(world, scenario)
-        asked = {each.target for each in world.client.changes}
+        asked = {each.target for each in world.client.result.changes}
 
     assert failures(steps) == []
     wanted = {"ocp": "/instances/6/subtasks/62/retry", "obshell": "22130706433028869"}
@@ -403,10 +414,11 @@ def test_tasks_and_their_parts_are_found_by_their_names(story: str, target: str)
 )
 def test_an_id_that_is_given_is_taken(ids: Mapping[str, str]) -> None:
     with served("ocp", read_scenario(ELSEWHERE)) as world:
-        steps = told(world, read_scenario(STORY), ids=ids, timeout=0)
+        client = client_of(world, ids=ids, timeout=0)
+        steps = replay(client, read_scenario(STORY))
 
     assert steps[0].outcome == "failed"
-    assert {each.target for each in world.client.exchanges} == {"/api/v2/tasks/instances/7"}
+    assert {each.target for each in client.exchanges} == {"/api/v2/tasks/instances/7"}
 
 
 def test_an_id_that_is_given_to_a_run_is_taken() -> None:
@@ -414,17 +426,17 @@ def test_an_id_that_is_given_to_a_run_is_taken() -> None:
     options = Options(phases=frozenset(), stories=stories, story_ids=(("1000", "7"),), timeout=0)
 
     with served("ocp", read_scenario(ELSEWHERE)) as world:
-        run = Runner(world.client.target, options, environment=Environment(wait=world.wait))
+        run = Runner(replace(world.client.target, wait=world.wait), options)
         run.go()
 
-    assert run.result().stories["reinstall"][0].outcome == "failed"
+    assert run.result.stories["reinstall"][0].outcome == "failed"
     assert {each.target for each in run.client.exchanges} == {"/api/v2/tasks/instances/7"}
 
 
 def test_a_part_that_is_given_is_taken() -> None:
     with served("ocp", read_scenario(ELSEWHERE)) as world:
         steps = told(world, read_scenario(STORY), ids={"1000": "6", "1001": "63", "1002": "62"})
-        skipped = world.client.changes[0].target
+        skipped = world.client.result.changes[0].target
 
     assert failures(steps) == []
     assert skipped.endswith("/subtasks/63/skip")
@@ -452,7 +464,7 @@ def test_a_story_that_diverges_is_a_finding_with_the_answer_that_showed_it() -> 
     with served("ocp", read_scenario(NEVER_FAILS)) as world:
         told(world, read_scenario(STORY))
 
-    (finding,) = world.client.findings
+    (finding,) = world.client.result.findings
     assert finding.rule == DIVERGES.id
     assert finding.exchange is not None
     assert finding.exchange.phase == "story"
@@ -483,7 +495,7 @@ def test_what_may_not_be_sent_is_a_step_that_failed() -> None:
 
     assert [step.outcome for step in steps[:3]] == ["passed", "failed", "not reached"]
     assert "was not sent" in steps[1].detail
-    assert world.client.changes == []
+    assert world.client.result.changes == []
 
 
 def test_a_server_that_is_gone_is_a_step_that_failed() -> None:
@@ -504,7 +516,7 @@ def test_what_the_run_may_not_start_it_says_so(name: str) -> None:
     scenario = load_scenario(name)
 
     with served(cast("ApiName", scenario.api), scenario) as world:
-        steps = told(world, scenario, stands=True)
+        steps = told(world, scenario)
 
     (failed, *_) = failures(steps)
     assert failed.text.startswith("start ")

@@ -86,13 +86,14 @@ class Run:
     def probe(self) -> tuple[Observation, ...]:
         """Sends every probe; gives back what was found to be there."""
         known = find_items(self.client)
-        self.prober = probe(self.client, known)
+        self.prober = Prober(self.client)
+        probe(self.prober, known)
         return known
 
     @property
     def rules(self) -> set[str]:
         """The rules that were found broken, but for quirks."""
-        return {f.rule for f in self.client.findings if not f.rule.startswith("quirk.")}
+        return {f.rule for f in self.client.result.findings if not f.rule.startswith("quirk.")}
 
 
 @contextmanager
@@ -123,7 +124,7 @@ def test_the_quirks_of_an_obshell_are_found_under_their_names() -> None:
     with running("obshell") as (run, _):
         run.probe()
 
-    quirks = {finding.rule for finding in run.client.findings}
+    quirks = {finding.rule for finding in run.client.result.findings}
     assert {
         "quirk.body-that-is-no-object-is-eof",
         "quirk.logs-of-nothing-are-empty",
@@ -161,7 +162,7 @@ def test_each_operation_is_seen_to_refuse_and_to_find_nothing(api: ApiName) -> N
         run.probe()
 
     guarded = [o for o in run.client.operations if "{" in o.path]
-    seen = {o.id: set(run.client.statuses[o.id]) for o in guarded}
+    seen = {o.id: set(run.client.result.statuses[o.id]) for o in guarded}
     empty_logs = ("getSubtaskLog", "getFullSubTaskLogs")
     assert all({400, 401} <= statuses for statuses in seen.values())
     assert all(404 in statuses for id, statuses in seen.items() if id not in empty_logs)
@@ -354,7 +355,8 @@ def test_a_server_that_breaks_a_rule_is_found_under_its_name(rule: str) -> None:
     with running(api, wrap=bending(bend)) as (run, _):
         known = find_items(run.client)
 
-        run.prober = probe(run.client, known)
+        run.prober = Prober(run.client)
+        probe(run.prober, known)
 
     assert rule in run.rules
 
@@ -387,7 +389,7 @@ def rules_of(ask: Callable[[Prober], object], answer: Callable[[str], Exchange],
     """The rules that a server is found to break that answers so."""
     client: Any = Answering(answer, api)
     ask(Prober(client))
-    return [finding.rule for finding in client.findings]
+    return [finding.rule for finding in client.result.findings]
 
 
 WITHOUT_A_NAME: Final = Probe("a request", "GET", TASKS, frozenset({401}), accepted="auth.missing-accepted", auth=None)

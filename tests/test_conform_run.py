@@ -36,7 +36,7 @@ from oceanmock.conformance import (
 )
 from oceanmock.conformance.baseline import Baseline, Known, load_baseline
 from oceanmock.conformance.fuzzing import MALFORMED, RULES_OF_SCHEMATHESIS
-from oceanmock.conformance.run import Environment, Runner, conform, judged, merged
+from oceanmock.conformance.run import Runner, conform, judged
 from oceanmock.obshell.api import InvalidGenericId, parse_generic_id
 
 pytestmark = pytest.mark.slow
@@ -83,10 +83,10 @@ def test_a_run_that_writes_says_every_call_that_may_have_changed_something() -> 
 
 def test_the_machine_walks_on_the_tasks_it_was_given() -> None:
     with served("ocp") as there:
-        environment = Environment(wait=lambda s: there.sandbox.advance(int(s * 1e9)), is_ours=True)
-        run = Runner(there.target, only("machine", write=True, tasks=("1000",)), environment=environment)
+        target = replace(there.target, wait=lambda s: there.sandbox.advance(int(s * 1e9)), is_ours=True)
+        run = Runner(target, only("machine", write=True, tasks=("1000",)))
         run.go()
-        result = run.result()
+        result = run.result
 
     assert result.findings == []
     assert set(result.phases) == {"machine"}
@@ -221,10 +221,10 @@ def test_a_broken_server_is_found_and_what_is_known_of_it_breaks_nothing() -> No
     with served("ocp", edit=failing) as there:
         run = Runner(there.target, only("examples"))
         run.go()
-    result = judged(run.result())
+    result = judged(replace(run.result))
     rules = {each.rule for each in result.findings}
     known = [Known(rule, "*", "it is mended in the next release") for rule in rules]
-    again = judged(run.result(), baseline=Baseline("own", "ocp", (), tuple(known)))
+    again = judged(run.result, baseline=Baseline("own", "ocp", (), tuple(known)))
 
     assert result.exit_code == FAILED
     assert "envelope.successful" in rules
@@ -251,7 +251,7 @@ def test_what_repeats_a_run_names_no_password() -> None:
     with served("ocp") as there:
         run = Runner(there.target, only("examples", "probes", write=True, tasks=("1000",), rate=9.5))
 
-    assert run.result().command == (
+    assert run.result.command == (
         f"oceanmock conform {there.target.url} --api ocp --seed 1 --max-examples 3"
         " --write --task 1000 --phases probes,examples --rate 9.5"
     )
@@ -260,34 +260,20 @@ def test_what_repeats_a_run_names_no_password() -> None:
 # --- several as one -------------------------------------------------------------------------------
 
 
-def result_of(operation: str, rule: str) -> Result:
-    return Result(
-        target=operation,
-        api="ocp",
-        version="",
-        seed=1,
-        command="",
-        started="",
-        writes=True,
-        took=5,
-        statuses={operation: Counter({200: 2})},
-        checked=Counter({(rule, operation): 3}),
-        findings=[CheckResult("a", "$", f"of {operation}", "b", 200)],
-        phases={"probes": 5},
-        request_count=2,
-    )
+def test_runs_add_to_the_result_that_they_are_given() -> None:
+    result = Result("several", "ocp")
 
+    with served("ocp") as there:
+        Runner(there.target, only("probes"), result).go()
+        once = Counter(result.checked)
+        Runner(there.target, only("probes"), result).go()
 
-def test_results_of_several_runs_are_added_up() -> None:
-    several = [result_of("one", "r"), result_of("two", "r"), result_of("two", "s")]
-
-    whole = merged(several)
-
-    assert whole.statuses == {"one": Counter({200: 2}), "two": Counter({200: 4})}
-    assert whole.rules == {"r": 6, "s": 3}
-    assert [each.message for each in whole.findings] == ["of one"]
-    assert (whole.took, whole.request_count, whole.phases) == (15, 6, {"probes": 15})
-    assert several[0].rules == {"r": 3}
+    assert result.target == "several"
+    assert result.request_count == len(there.asked)
+    assert {rule: count for rule, count in result.checked.items() if rule[0] == "envelope.status"} == {
+        rule: 2 * count for rule, count in once.items() if rule[0] == "envelope.status"
+    }
+    assert set(result.phases) == {"probes"}
 
 
 # --- schemathesis in process ----------------------------------------------------------------------
@@ -324,7 +310,7 @@ def test_all_that_comes_in_went_out_by_the_client(api: ApiName) -> None:
     world = fuzzed_reading(api)
 
     before_sealing = {"ocp": 0, "obshell": 2}[api]
-    assert len(world.asked) == world.client.request_count + before_sealing
+    assert len(world.asked) == world.client.result.request_count + before_sealing
 
 
 def test_a_run_that_writes_operates_on_what_it_was_told_and_on_nothing_else() -> None:
@@ -431,12 +417,12 @@ def test_it_asks_for_what_is_there(phase: Phase) -> None:
     with fuzzed("ocp", max_examples=10) as world:
         world.run(phase)
 
-    assert all(world.client.statuses[name][200] for name in READS["ocp"])
+    assert all(world.client.result.statuses[name][200] for name in READS["ocp"])
 
 
 @pytest.mark.parametrize("api", APIS)
 def test_it_asks_for_what_is_not_there_too(api: ApiName) -> None:
-    statuses = fuzzed_reading(api).client.statuses
+    statuses = fuzzed_reading(api).client.result.statuses
 
     assert all(statuses[name][200] for name in READS[api])
     assert any(statuses[name][404] for name in READS[api])
@@ -450,7 +436,7 @@ def test_of_the_mock_it_finds_nothing_but_what_quirks_explain(api: ApiName) -> N
     world = fuzzed_reading(api)
 
     assert world.found == set()
-    assert any(counts[500] for counts in world.client.statuses.values()) is (api == "obshell")
+    assert any(counts[500] for counts in world.client.result.statuses.values()) is (api == "obshell")
 
 
 def test_what_breaks_a_schema_is_found_where_it_stands() -> None:
@@ -463,7 +449,7 @@ def test_what_breaks_a_schema_is_found_where_it_stands() -> None:
     with fuzzed("ocp", edit=wrong_status) as world:
         world.run("examples", "fuzzing")
 
-    found = world.client.findings[0]
+    found = world.client.result.findings[0]
     assert found.key == (
         "schemathesis.response_schema_conformance",
         "listTaskInstances",
@@ -485,10 +471,10 @@ def test_one_failure_is_told_once_and_ends_nothing() -> None:
         world.run("fuzzing", "stateful")
 
     assert ("schemathesis.not_a_server_error", "getSubtaskLog", 500, "") in world.found
-    assert len(world.client.findings) == len(world.found)
+    assert len(world.client.result.findings) == len(world.found)
     assert world.fuzzer.checked["schemathesis.not_a_server_error", "getSubtaskLog"] > 5
-    assert world.client.statuses["getSubtaskLog"][500] > 5
-    assert world.client.statuses["getTaskInstance"][200] > 5
+    assert world.client.result.statuses["getSubtaskLog"][500] > 5
+    assert world.client.result.statuses["getTaskInstance"][200] > 5
 
 
 def test_who_lets_everybody_in_is_found() -> None:
@@ -525,4 +511,6 @@ def test_every_check_that_was_looked_at_is_a_rule(api: ApiName) -> None:
 
     looked = world.fuzzer.checked
     assert {rule for rule, _ in looked} <= set(RULES_OF_SCHEMATHESIS)
-    assert {operation for _, operation in looked} == {name for name, counts in world.client.statuses.items() if counts}
+    assert {operation for _, operation in looked} == {
+        name for name, counts in world.client.result.statuses.items() if counts
+    }

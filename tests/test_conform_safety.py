@@ -26,7 +26,7 @@ from oceanmock.conformance import INCOMPLETE, NotAllowed, Options, Result, http_
 from oceanmock.conformance.http_client import HttpClient
 from oceanmock.conformance.reports import change_line
 from oceanmock.conformance.reports.files import write_report
-from oceanmock.conformance.run import ConformanceRun, Environment, conform
+from oceanmock.conformance.run import ConformanceRun, conform
 from oceanmock.conformance.target import check_tasks, reach
 from oceanmock.credentials import Sealed
 from oceanmock.engine.log import SetClock
@@ -242,8 +242,7 @@ def walked(
         ids = tuple(world.ids[::2])  # the others have no node that may be rolled back
         options = Options(write=True, tasks=ids, seed=seed, phases=phases, max_examples=2, timeout=400 * SECOND)
         options = replace(options, max_requests=max_requests)
-        environment = Environment(wait=lambda _: None)
-        result = conform(world.client.target, options, environment=environment)
+        result = conform(replace(world.client.target, wait=lambda _: None), options)
         dags = {id: world.client.send("GET", f"/api/v1/task/dag/{id}").json()["data"] for id in ids}
     return result, dags
 

@@ -7,13 +7,13 @@ comparisons.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final, Literal
 
 from oceanmock.api import Api, Json
 from oceanmock.checks import CheckResult, Exchange, Subject, check, instant, numbered, objects
-from oceanmock.clock import SECOND
+from oceanmock.clock import SECOND, pause
 
 SKEW: Final = 2 * SECOND  # the largest difference between the clocks of two machines of a server
 FUTURE: Final = 60 * SECOND  # the largest difference between the clocks of the server and of its database
@@ -176,6 +176,10 @@ class Target:
     are what the server states; ``own_address`` is the address in an obshell's own ids. ``auth`` signs a request, or is
     a name and a password; ``read_only_auth`` are the credentials of a user who may read tasks, but not operate on them.
     ``spared`` is why no id may be sent that no response has shown, or "".
+
+    By default it is a real server: time runs, there are other users, and nothing can be undone. ``is_ours`` says that
+    there is no other user, and that time passes in ``wait`` alone. ``knowledge`` is what the walker knows of it that
+    its responses do not show, and ``opted_in`` are the API's ``opt_ins`` that its scenarios use.
     """
 
     url: str
@@ -187,6 +191,11 @@ class Target:
     identity: str = ""
     read_only_auth: Any = field(default=None, repr=False)
     spared: str = ""
+    is_ours: bool = False
+    wait: Callable[[float], None] = lambda seconds: pause(round(seconds * SECOND))
+    reset: Callable[[], object] | None = None
+    knowledge: Any = None
+    opted_in: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 from urllib.parse import quote, unquote
 
 from oceanmock.checks import CheckResult, Contract, Exchange, HeaderFields, Phase, fields_of
-from oceanmock.clock import SECOND
+from oceanmock.clock import SECOND, wall_now
 from oceanmock.errors import EnvironmentProblem, OceanmockError
 from oceanmock.masking import MASK, is_secret, mask_body, mask_headers, mask_query, mask_text
 from oceanmock.observations import ApiName as ApiName
 from oceanmock.observations import Observation, Target, items_in_response, requested_operation
 from oceanmock.openapi import Operation, Spec, operations_at
+from oceanmock.text import format_instant
 
 if TYPE_CHECKING:
     from oceanmock.conformance.baseline import Known
@@ -92,7 +93,7 @@ class StoryStep:
 
 @dataclass(slots=True)
 class Result:
-    """The result of a run.
+    """The result of a run, which its client and its checkers fill in.
 
     ``target`` is the URL without credentials, or what of the mock was checked; ``version`` is as the target states it.
     ``command`` repeats the run, without its passwords. ``started`` is in RFC 3339, UTC. ``statuses`` has an entry for
@@ -106,11 +107,11 @@ class Result:
 
     target: str
     api: ApiName
-    version: str
-    seed: int
-    command: str
-    started: str
-    writes: bool
+    version: str = ""
+    seed: int = 0
+    command: str = ""
+    started: str = field(default_factory=lambda: format_instant(wall_now(), digits=0))
+    writes: bool = False
     took: int = 0
     statuses: dict[str, Counter[int]] = field(default_factory=dict)
     checked: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -264,7 +265,7 @@ class Guard:
         self._shown = set[tuple[str, str]]()
         self._harmful, self._before_it = ("", "") if options.cancel_rollback else self._server.never_during
         self._exposed = set[str]()
-        self.allows_everything = False
+        self.allows_everything = target.is_ours
         self.submits = set[tuple[str, str]]()
         self._ids = {(self._api.root.name, str(id)) for id in options.tasks}
 

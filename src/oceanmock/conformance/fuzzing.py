@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from random import Random
 from typing import Any, Final
@@ -131,7 +131,7 @@ class Fuzzer:
         self, client: HttpClient, items: Sequence[Observation], *, stop: threading.Event | None = None
     ) -> None:
         self.client = client
-        self.checked: Counter[tuple[str, str]] = Counter()
+        self.checked = client.result.checked
         self._contract = contract_for(client.target.api, client.target.version)
         self._options = client.options
         self._existing = _existing_ids(client, items)

@@ -49,6 +49,7 @@ from oceanmock.conformance import (
     Listener,
     NotAllowed,
     Options,
+    Result,
     masked,
     secrets_in,
     secrets_of,
@@ -94,6 +95,7 @@ class HttpClient:
         self,
         target: Target,
         options: Options,
+        result: Result | None = None,
         *,
         listen: Listener = lambda _: None,
         checkers: Sequence[Checker] = (),
@@ -107,12 +109,10 @@ class HttpClient:
         self.guard: Final = Guard(target, options, self.operations)
         self.session: Final = _Session(self)
         self.exchanges: Final[deque[Exchange]] = deque(maxlen=MAX_RECENT_EXCHANGES)
-        self.request_count = 0
+        self.result: Final = result or Result(target.url, target.api)
+        for operation in self.operations:
+            self.result.statuses.setdefault(operation.id, Counter())
         self.read_seconds = READ_SECONDS
-        self.statuses: Final = {item.id: Counter[int]() for item in self.operations}
-        self.latencies: Final = {item.id: list[int]() for item in self.operations}
-        self.changes: Final[list[Exchange]] = []
-        self.findings: Final[list[CheckResult]] = []
         self.phase: Phase = "preflight"
         self._expects_refusal = False
         self._finding_keys: Final[set[Any]] = set()
@@ -180,7 +180,7 @@ class HttpClient:
     def bound(self) -> str:
         """Return the option with the bound that the run has reached, or ""."""
         options = self.options
-        if options.max_requests and self.request_count >= options.max_requests:
+        if options.max_requests and self.result.request_count >= options.max_requests:
             return f"--max-requests {options.max_requests}"
         is_late = options.max_time and self._now() - self._began >= options.max_time
         return f"--max-time {format_duration(options.max_time)}" if is_late else ""
@@ -304,7 +304,7 @@ class HttpClient:
         else:
             problem = mask_text(problem_of(outcome).text)
         exchange = Exchange(
-            number=self.request_count + 1,
+            number=self.result.request_count + 1,
             phase=self.phase,
             operation=operation.id if operation else "",
             method=request.method,
@@ -326,13 +326,13 @@ class HttpClient:
 
     def _keep(self, exchange: Exchange) -> None:
         with self._lock:
-            self.request_count += 1
+            self.result.request_count += 1
             self.exchanges.append(exchange)
             if exchange.operation:
-                self.statuses[exchange.operation][exchange.status or NO_RESPONSE] += 1
-                self.latencies[exchange.operation].append(exchange.took)
+                self.result.statuses[exchange.operation][exchange.status or NO_RESPONSE] += 1
+                self.result.latencies.setdefault(exchange.operation, []).append(exchange.took)
             if exchange.method not in SAFE:
-                self.changes.append(exchange)
+                self.result.changes.append(exchange)
             self.guard.learn(exchange)
             self._listen(exchange)
 
@@ -348,8 +348,8 @@ class HttpClient:
                 if finding.key not in self._finding_keys:
                     self._finding_keys.add(finding.key)
                     curl = finding.curl or (curl_of(finding.exchange, self.target) if finding.exchange else "")
-                    self.findings.append(replace(finding, curl=curl))
-                    self._listen(self.findings[-1])
+                    self.result.findings.append(replace(finding, curl=curl))
+                    self._listen(self.result.findings[-1])
 
 
 class _Session(requests.Session):

@@ -14,14 +14,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from oceanmock.apis import api_named, make_sandbox
-from oceanmock.checks import Phase
+from oceanmock.checks import CheckResult, Phase
 from oceanmock.clock import SECOND
-from oceanmock.conformance import ApiName, Listener, Options, Result
+from oceanmock.conformance import PHASES, ApiName, Listener, Options, Result
 from oceanmock.conformance.baseline import Baseline
-from oceanmock.conformance.run import Environment, Runner, judged, merged
+from oceanmock.conformance.run import Runner, judged
 from oceanmock.credentials import Basic, Sealed
 from oceanmock.engine.log import SandboxSpec
 from oceanmock.engine.sandboxes import Sandboxes
@@ -59,28 +59,25 @@ def conform_mock(
     """
     scenarios = [item for item in load_scenarios(names) if item.api == api]
     worlds, apart = worlds_of(api, scenarios)
-    phases = options.phases
-    parts = [replace(world, phases=phases - {"machine"}) for world in worlds]
-    parts += [replace(world, phases=phases & {"probes"}, max_tasks=MAX_TASKS_APART) for world in apart]
-    if "machine" in phases:
+    parts = [*worlds, *apart]
+    if "machine" in options.phases:
         parts.append(MockWorld("machine", (walk_scenario(api),), phases=frozenset({"machine"})))
     of_one_server = [item for item in scenarios if len(getattr(item, "members", "1")) == 1]  # a target has one URL
-    parts += [MockWorld(f"story.{item.name}", (item,), is_replayed=True) for item in of_one_server]
-    sandboxes, results = Sandboxes(make_sandbox()), list[Result]()
+    parts += [MockWorld(f"story.{item.name}", (item,), phases=frozenset({"story"})) for item in of_one_server]
+    what = ", ".join(names) if names else f"all {len(scenarios)} scenarios"
+    settings = f"--api {api} --seed {options.seed} --max-examples {options.max_examples}"
+    command = " ".join(["oceanmock conform --mock", *names, settings])
+    result = Result(f"the mock: {what}", api, seed=options.seed, command=command, writes=True)
+    sandboxes = Sandboxes(make_sandbox())
     with Server(wrap(App(sandboxes))) as server:
         for world in parts:
-            runner = _runner(world, options, server=server, sandboxes=sandboxes, listen=listen)
-            runner.client.guard.allows_everything = True
-            runner.go()
-            results.append(runner.result())
-            if results[-1].interrupted:
+            _runner(world, options, result, server=server, sandboxes=sandboxes, listen=listen).go()
+            if result.interrupted:
                 break
-    result = merged(results)
-    result.findings = [replace(item, curl="") for item in result.findings]  # of a server that is gone
-    what = ", ".join(names) if names else f"all {len(scenarios)} scenarios"
-    result.target = f"the mock: {what}"
-    settings = f"--api {api} --seed {options.seed} --max-examples {options.max_examples}"
-    result.command = " ".join(["oceanmock conform --mock", *names, settings])
+    findings = dict[Any, CheckResult]()  # the first of its key, without the command: that server is gone
+    for finding in result.findings:
+        findings.setdefault(finding.key, replace(finding, curl=""))
+    result.findings = [*findings.values()]
     return judged(result, baseline=baseline, kinds=[world.kind for world in worlds])
 
 
@@ -92,18 +89,17 @@ def load_scenarios(names: Sequence[str] = ()) -> list[BaseScenario]:
 
 @dataclass(frozen=True, slots=True)
 class MockWorld:
-    """Scenarios that are served in one sandbox, and what is run there.
+    """Scenarios that are served in one sandbox, and the phases that are run there.
 
     ``kind`` is the kind of their agent. At most ``max_tasks`` are operated on. With the phase machine the sandbox is
-    reset for each walk; the scenarios' stories are replayed if it ``is_replayed``.
+    reset for each walk, and with the phase story the scenarios' stories are replayed.
     """
 
     name: str
     scenarios: tuple[BaseScenario, ...]
     kind: TargetKind = "agent"
-    phases: frozenset[Phase] = frozenset()
+    phases: frozenset[Phase] = frozenset(PHASES) - {"machine"}
     max_tasks: int = sys.maxsize
-    is_replayed: bool = False
 
 
 def worlds_of(api: ApiName, scenarios: Sequence[BaseScenario]) -> tuple[list[MockWorld], list[MockWorld]]:
@@ -119,7 +115,9 @@ def worlds_of(api: ApiName, scenarios: Sequence[BaseScenario]) -> tuple[list[Moc
     settings = [(item.switches, getattr(item, "members", None)) for item in small]
     most = max(settings, key=settings.count, default=None)
     together = [item for item, own in zip(small, settings, strict=True) if own == most]
-    apart = [MockWorld(item.name, (item,)) for item in scenarios if item not in together]
+    alone = [item for item in scenarios if item not in together]
+    probed = frozenset[Phase]({"probes"})
+    apart = [MockWorld(item.name, (item,), phases=probed, max_tasks=MAX_TASKS_APART) for item in alone]
     worlds = [MockWorld("world", (_calibration(api, together), *together))]
     if (WORLDS / f"{api}-cluster.yaml").exists():
         worlds.append(MockWorld("cluster", (_calibration(f"{api}-cluster"),), "cluster"))
@@ -136,7 +134,9 @@ def _calibration(name: str, beside: Sequence[BaseScenario] = ()) -> BaseScenario
     return world.model_copy(update={"dags": world.dags * COPIES, **own})
 
 
-def _runner(world: MockWorld, options: Options, *, server: Server, sandboxes: Sandboxes, listen: Listener) -> Runner:
+def _runner(
+    world: MockWorld, options: Options, result: Result, *, server: Server, sandboxes: Sandboxes, listen: Listener
+) -> Runner:
     """Return a run over a new sandbox, in which time stands."""
     first, *_ = scenarios = world.scenarios
     name, api, is_reset = world.name, api_named(first.api), "machine" in world.phases
@@ -152,23 +152,26 @@ def _runner(world: MockWorld, options: Options, *, server: Server, sandboxes: Sa
         ids = [str(view.task.id) for view in sandbox.world(Tasks).all()]
         ids += [id_of(v.dag, v.dag.number) for store in dags.stores for v in dags.all(store)]
     step = -(-len(ids) // world.max_tasks)  # rounded up: evenly from first to last
-    url = f"{server.url}/sandboxes/{name}"
-    version = dags.switches.obshell_version
-    target = Target(url, "ocp", auth=Basic("manager", "manager"), read_only_auth=Basic("viewer", "viewer"))
+    agent, version = dags.agent, dags.switches.obshell_version
+    own: dict[str, Any] = {"auth": Basic("manager", "manager"), "read_only_auth": Basic("viewer", "viewer")}
     if isinstance(first, obshell.Scenario):
-        agent, own = dags.agent, (dags.agent.ip, dags.agent.port)
         auth = Sealed(agent.root_password or "", agent.agent_password)
-        target = Target(url, "obshell", auth, version=version, own_address=own, identity=agent.identity)
-    environment = Environment(
-        wait=wait,
+        own = {"auth": auth, "version": version, "own_address": (agent.ip, agent.port), "identity": agent.identity}
+    target = Target(
+        f"{server.url}/sandboxes/{name}",
+        result.api,
+        **own,
         is_ours=True,
+        wait=wait,
         reset=partial(sandboxes.reset, name) if is_reset else None,
         knowledge=api.conformance.knowledge(version, scenarios),
         opted_in=api.conformance.opted_in(scenarios),
     )
-    tasks, stories = tuple(ids[:: max(1, step)]), scenarios if world.is_replayed else ()
-    own_options = replace(options, write=True, rate=0.0, phases=world.phases, tasks=tasks, stories=stories)
-    return Runner(target, own_options, listen=listen, environment=environment)
+    result.version = result.version or target.version
+    tasks, phases = tuple(ids[:: max(1, step)]), options.phases & world.phases
+    stories = scenarios if "story" in world.phases else ()
+    own_options = replace(options, write=True, rate=0.0, phases=phases, tasks=tasks, stories=stories)
+    return Runner(target, own_options, result, listen=listen)
 
 
 def walk_scenario(api: ApiName) -> BaseScenario:

@@ -114,17 +114,16 @@ class Prober(RuleChecker):
             yield check("error.code", number not in probe.other_codes, "$.error.code", wrong)
 
 
-def probe(client: HttpClient, items: tuple[Observation, ...]) -> Prober:
-    """Send every probe, and return the checker that counted the results."""
+def probe(prober: Prober, items: tuple[Observation, ...]) -> None:
+    """Send every probe."""
+    client = prober.client
     target, options = client.target, client.options
-    prober = Prober(client)
     probes = api_named(target.api).module("probes")
     context = ProbeTarget(target, items, options.write, options.tasks, is_spared=bool(client.guard.spared))
     with client.during("probes"):
         for id in probes.ids_of_nothing(context):
             client.guard.may_change(id)
         prober.run(probes.probes(context))
-    return prober
 
 
 def find_items(client: HttpClient) -> tuple[Observation, ...]:

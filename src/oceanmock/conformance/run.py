@@ -2,18 +2,16 @@
 
 Probes come first, since they are few and identified by their requests; then walks, since what generated requests do to
 a task cannot be undone; then schemathesis, phase by phase; then stories. All use one client, and the same checkers see
-every response. A result can be taken at any moment, so an interrupted run has one too; the required responses and the
-baseline are applied at the end (``judged``), to several results together if need be. ``ConformanceFixture`` is for test
-suites.
+every response. The result grows with every response, so an interrupted run has one too; the required responses and the
+baseline are applied at the end (``judged``). ``ConformanceFixture`` is for test suites.
 """
 
 from __future__ import annotations
 
 import shlex
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import MISSING, dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from http import HTTPStatus
 from io import StringIO
@@ -23,8 +21,8 @@ from typing import Any, Final, TypedDict, Unpack
 from rich.console import Console
 
 from oceanmock.apis import api_named
-from oceanmock.checks import UNREADABLE, CheckResult, Exchange, Phase
-from oceanmock.clock import SECOND, pause, stopwatch, wall_now
+from oceanmock.checks import UNREADABLE, Exchange, Phase
+from oceanmock.clock import SECOND, stopwatch
 from oceanmock.conformance import (
     MAX_REQUESTS,
     MAX_TIME,
@@ -52,42 +50,21 @@ from oceanmock.errors import InputError
 from oceanmock.observations import Observation, Target, TargetKind
 from oceanmock.obshell.conformance import CLUSTER_AGENT
 from oceanmock.openapi import find_operation
-from oceanmock.text import format_instant, plural, suggest
+from oceanmock.text import plural, suggest
 
 ORDER: Final[tuple[Phase, ...]] = ("probes", "machine", *fuzzing.SCHEMATHESIS_PHASES, "story")
 POLL_SECONDS: Final = 1.0  # the time between two reads of a walk on a real server
 BETWEEN_SECONDS: Final = 2.0  # the time between two phases where it stands still otherwise
 
 
-@dataclass(frozen=True, slots=True)
-class Environment:
-    """The surroundings of a run: how time passes, and whether the target can be reset.
-
-    The default is a real server: time runs, there are other users, and nothing can be undone. ``is_ours`` says that
-    there is no other user, and that time passes in ``wait`` alone. ``knowledge`` is what the walker knows of the target
-    that its responses do not show, and ``opted_in`` are the API's ``opt_ins`` that its scenarios use.
-    """
-
-    wait: Callable[[float], None] = lambda seconds: pause(round(seconds * SECOND))
-    is_ours: bool = False
-    reset: Callable[[], object] | None = None
-    knowledge: Any = None
-    opted_in: frozenset[str] = frozenset()
-
-
 def conform(
-    target: Target,
-    options: Options,
-    *,
-    listen: Listener = lambda _: None,
-    baseline: Baseline | None = None,
-    environment: Environment = Environment(),
+    target: Target, options: Options, *, listen: Listener = lambda _: None, baseline: Baseline | None = None
 ) -> Result:
     """Run against a target, and return the result. A KeyboardInterrupt ends the run early."""
-    runner = Runner(target, options, listen=listen, environment=environment)
+    runner = Runner(target, options, listen=listen)
     runner.go()
     kind: TargetKind = "cluster" if target.identity == CLUSTER_AGENT else "agent"
-    result = judged(runner.result(), baseline=baseline, kinds=[kind])
+    result = judged(runner.result, baseline=baseline, kinds=[kind])
     if runner.client.guard.spared:
         result.not_asked.append(NotAsked("ids of nothing, so that no 404 is required", target.spared))
         result.missing = [item for item in result.missing if item.status != HTTPStatus.NOT_FOUND]
@@ -117,15 +94,11 @@ def judge_recording(
         operation = find_operation(runner.client.operations, exchange.method, exchange.target.partition("?")[0])
         runner.client.receive(replace(exchange, operation=operation.id if operation else ""))
     listen(PhaseEnded("passive"))
-    result = replace(
-        runner.result(),
-        command=shlex.join(["oceanmock", "conform", "--passive", str(path), "--api", api]),
-        findings=[replace(item, curl="") for item in runner.client.findings],
-        phases={"passive": stopwatch() - began},
-        writes=False,
-        changes=[],
-        latencies={},
-    )
+    result = runner.result
+    result.command = shlex.join(["oceanmock", "conform", "--passive", str(path), "--api", api])
+    result.findings = [replace(item, curl="") for item in result.findings]
+    result.took = result.phases["passive"] = stopwatch() - began
+    result.changes, result.latencies = [], {}
     if len(complete) < len(exchanges):
         what = f"{len(exchanges) - len(complete):,} of {plural(len(exchanges), 'exchange')}"
         result.not_asked.append(NotAsked(what, "the recording does not have the bodies of their responses."))
@@ -151,148 +124,97 @@ def judged(result: Result, *, baseline: Baseline | None = None, kinds: Iterable[
 
 
 class Runner:
-    """A run in progress."""
+    """A run in progress; it adds to a result, if one is given."""
 
     def __init__(
-        self,
-        target: Target,
-        options: Options,
-        *,
-        listen: Listener = lambda _: None,
-        environment: Environment = Environment(),
+        self, target: Target, options: Options, result: Result | None = None, *, listen: Listener = lambda _: None
     ) -> None:
-        self.options: Final = options
-        self.environment: Final = environment
+        if result is None:
+            command = _command(target, options)
+            result = Result(target.url, target.api, target.version, options.seed, command, writes=options.write)
+        self.result: Final = result
         contract = contract_for(target.api, target.version)
-        self.checks: Final = ResponseChecker(contract)
-        own_ids = None if environment.is_ours else options.tasks
-        self.memory: Final = HistoryChecker(contract, own_ids=own_ids, opted_in=environment.opted_in)
-        self.client: Final = HttpClient(target, options, listen=listen, checkers=[self.checks, self.memory])
+        own_ids = None if target.is_ours else options.tasks
+        self.memory: Final = HistoryChecker(contract, own_ids=own_ids, opted_in=target.opted_in)
+        self.memory.transitions, self.memory.labels = result.transitions, result.labels
+        checkers = ResponseChecker(contract), self.memory
+        self.client: Final = HttpClient(target, options, result, listen=listen, checkers=checkers)
         self._listen = listen
-        self._began = stopwatch()
-        self._result = Result(
-            target=target.url,
-            api=target.api,
-            version=target.version,
-            seed=options.seed,
-            command=_command(target, options),
-            started=format_instant(wall_now(), digits=0),
-            writes=options.write,
-            statuses=self.client.statuses,
-            findings=self.client.findings,
-            changes=self.client.changes,
-            latencies=self.client.latencies,
-            transitions=self.memory.transitions,
-            labels=self.memory.labels,
-        )
-        self._fuzzer: fuzzing.Fuzzer | None = None
-        self._prober: probes.Prober | None = None
-        settings: dict[str, Any] = {"seed": options.seed, "knowledge": environment.knowledge}
-        if environment.reset is None:  # else a sandbox, in which time stands
-            settings |= {"stands": environment.is_ours, "poll": POLL_SECONDS, "timeout": options.timeout / SECOND}
-        self._walker: Final = probes.Walker(probes.Prober(self.client), environment.wait, **settings)
+        self._prober: Final = probes.Prober(self.client)
+        for checker in (*checkers, self._prober):
+            checker.checked = result.checked
+        settings: dict[str, Any] = {"seed": options.seed, "knowledge": target.knowledge}
+        if target.reset is None:  # else a sandbox, in which time stands
+            settings |= {"stands": target.is_ours, "poll": POLL_SECONDS, "timeout": options.timeout / SECOND}
+        self._walker: Final = probes.Walker(self._prober, target.wait, **settings)
 
     def go(self) -> None:
         """Run the selected phases; a KeyboardInterrupt ends them, and is recorded."""
-        options, result = self.options, self._result
+        target, options, result = self.client.target, self.client.options, self.result
         phases = {*options.phases, "story"}
         phases -= {"machine"} if not options.write else set()
         phases -= {"story"} if not options.stories else set()
         selected = [phase for phase in ORDER if phase in phases]
+        began = stopwatch()
         try:
             for phase in selected:
-                began = stopwatch()
+                phase_began = stopwatch()
                 self._listen(PhaseStarted(phase))
                 try:
                     with self.client.during(phase):
                         self._run(phase)
                 finally:
-                    result.phases[phase] = stopwatch() - began
+                    result.phases[phase] = result.phases.get(phase, 0) + stopwatch() - phase_began
                     self._listen(PhaseEnded(phase))
-                if self.environment.is_ours:
-                    self.environment.wait(BETWEEN_SECONDS)
+                if target.is_ours:
+                    target.wait(BETWEEN_SECONDS)
             self._leave()
         except KeyboardInterrupt:  # a BoundReached is one; schemathesis raises one of its own instead
             if bound := self.client.bound:
-                rest = [f"the rest of {[*result.phases][-1]}", *selected[len(result.phases) :]]
                 result.stopped = bound
+                rest = [f"the rest of {phase}", *selected[selected.index(phase) + 1 :]]
                 result.not_asked.append(NotAsked(", ".join(rest), f"the run has reached {bound}."))
                 self._leave()
             else:
-                result.left |= self.memory.last_states(options.tasks) if self.client.changes else {}
+                result.left |= self.memory.last_states(options.tasks) if result.changes else {}
                 result.interrupted = True
+        result.took += stopwatch() - began
 
     def _leave(self) -> None:
         """Bring what the run has changed to an end, if the target is not ours; no bound prevents that."""
-        if self.client.changes and not self.environment.is_ours:
+        if self.result.changes and not self.client.target.is_ours:
             self.client.is_bounded = False
             with self.client.during("machine"):
-                self._walker.leave(self.options.tasks)
-            self._result.left |= self._walker.left
+                self._walker.leave(self.client.options.tasks)
+            self.result.left |= self._walker.left
 
     @cached_property
     def items(self) -> tuple[Observation, ...]:
         """Return the tasks or dags that exist on the target, searched once."""
         return probes.find_items(self.client)
 
+    @cached_property
+    def _fuzzer(self) -> fuzzing.Fuzzer:
+        return fuzzing.Fuzzer(self.client, self.items)
+
     def _run(self, phase: Phase) -> None:
-        environment, options = self.environment, self.options
+        target, options = self.client.target, self.client.options
         if phase == "probes":
-            self._prober = probes.probe(self.client, self.items)
-        elif phase == "machine":
-            if environment.reset is None:
-                self._walker.walk_server(options.tasks)
-            else:
-                self._walker.walk_sandbox(options.tasks, reset=self._reset, examples=options.max_examples)
+            probes.probe(self._prober, self.items)
         elif phase == "story":
-            ids, timeout, stands = dict(options.story_ids), options.timeout, environment.is_ours
-            first = 0 if stands else options.first
             for story in options.stories:
-                self._result.stories[story.name] = stories.replay(
-                    self.client, story, ids=ids, wait=environment.wait, timeout=timeout, stands=stands, first=first
-                )
-        else:
-            self._fuzzer = self._fuzzer or fuzzing.Fuzzer(self.client, self.items)
+                self.result.stories[story.name] = stories.replay(self.client, story)
+        elif phase != "machine":
             self._fuzzer.run(phase)
+        elif target.reset is None:
+            self._walker.walk_server(options.tasks)
+        else:
+            self._walker.walk_sandbox(options.tasks, reset=self._reset, examples=options.max_examples)
 
     def _reset(self) -> None:
-        assert self.environment.reset is not None
-        self.environment.reset()
+        assert self.client.target.reset is not None
+        self.client.target.reset()
         self.memory.forget()
-
-    def result(self) -> Result:
-        """Return what was observed so far; nothing of it is judged yet."""
-        checked = self.checks.checked + self.memory.checked + self._walker.prober.checked
-        checked += self._prober.checked if self._prober is not None else Counter()
-        checked += self._fuzzer.checked if self._fuzzer is not None else Counter()
-        took, sent = stopwatch() - self._began, self.client.request_count
-        return replace(self._result, took=took, request_count=sent, checked=checked)
-
-
-def _total(one: Any, other: Any) -> Any:
-    """Return two counts, lists or mappings of them as one; of anything else the first."""
-    match one:
-        case bool():
-            return one or other
-        case int() | list() | Counter():
-            return one + other
-        case dict():
-            return {**one, **other, **{key: _total(one[key], other[key]) for key in one.keys() & other.keys()}}
-    return one
-
-
-def merged(results: Sequence[Result]) -> Result:
-    """Return several results as one, with the first one's name, each finding once."""
-    whole = replace(results[0])
-    counts = [item.name for item in fields(Result) if (item.default, item.default_factory) != (MISSING, MISSING)]
-    for result in results[1:]:
-        for name in counts:
-            setattr(whole, name, _total(getattr(whole, name), getattr(result, name)))
-    first = dict[Any, CheckResult]()
-    for finding in whole.findings:
-        first.setdefault(finding.key, finding)
-    whole.findings = list(first.values())
-    return whole
 
 
 def _command(target: Target, options: Options) -> str:

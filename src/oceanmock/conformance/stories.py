@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from http import HTTPStatus
@@ -78,24 +78,13 @@ def load_story(
     return scenario, created
 
 
-def replay(
-    client: HttpClient,
-    scenario: BaseScenario,
-    *,
-    ids: Mapping[str, str] | None = None,
-    wait: Callable[[float], None],
-    timeout: int = 60 * SECOND,
-    stands: bool = False,
-    first: int | None = 0,
-) -> list[StoryStep]:
-    """Return the outcome of each step of a scenario's story on the target, from the step at ``first`` on.
+def replay(client: HttpClient, scenario: BaseScenario) -> list[StoryStep]:
+    """Return the outcome of each step of a scenario's story on the target, from the first step of the run's options on.
 
-    None stands for the first step that fits what the target shows. ``ids`` maps ids and names of the scenario to ids of
-    the target. ``wait(seconds)`` lets time pass; ``stands`` says that time passes in no other way, and that the target
-    keeps the scenario's times, as its sandbox does. ``timeout``, in nanoseconds, is for each step.
+    A target that is ours keeps the scenario's times, and the whole story is replayed there.
     """
     with client.during("story"):
-        return _Replay(client, scenario, ids or {}, wait, timeout, stands).steps(first)
+        return _Replay(client, scenario).steps()
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,33 +97,28 @@ class _View:
     exchange: Exchange
 
 
-@dataclass
 class _Replay:
     """One story on one target, and the time that has passed in it.
 
     ``_runs`` are the story's own, of its first steps: none, one, two … ``_ids`` are those of the tasks that were found.
     """
 
-    _client: HttpClient
-    _scenario: BaseScenario
-    _target_ids: Mapping[str, str]
-    _wait_seconds: Callable[[float], None]
-    _timeout: int
-    _stands: bool
-    _now: int = 0
-
-    def __post_init__(self) -> None:
-        self._api = api_named(self._scenario.api)
+    def __init__(self, client: HttpClient, scenario: BaseScenario) -> None:
+        self._client, self._scenario, self._options = client, scenario, client.options
+        self._target_ids: Mapping[str, str] = dict(client.options.story_ids)
+        self._api = api_named(scenario.api)
         self._server = self._api.conformance
         format = self._api.scenario.FORMAT
-        self._steps: Sequence[story.Action] = format.steps_of(self._scenario)
+        self._steps: Sequence[story.Action] = format.steps_of(scenario)
         counts = range(len(self._steps) + 1)
-        self._runs: Sequence[story.StoryRun] = [format.simulate(self._scenario, steps=count) for count in counts]
-        self._scripts: Sequence[Any] = getattr(self._scenario, self._api.scripts_key)
+        self._runs: Sequence[story.StoryRun] = [format.simulate(scenario, steps=count) for count in counts]
+        self._scripts: Sequence[Any] = getattr(scenario, self._api.scripts_key)
         self._ids: dict[int, str] = {}
+        self._now = 0
 
-    def steps(self, first: int | None) -> list[StoryStep]:
+    def steps(self) -> list[StoryStep]:
         """Return every step and its outcome."""
+        first = 0 if self._client.target.is_ours else self._options.first
         why = "the target is beyond it" if first is None else "--from is after it"
         first = self._first_step() if first is None else first
         texts = [self._step_text(item) for item in self._steps]
@@ -202,7 +186,7 @@ class _Replay:
         """Read until the step's state is observed, or was passed."""
         began, delay, unchanged_since = self._now, FIRST_DELAY, self._now
         previous: object = None
-        has_waited = not self._stands
+        has_waited = not self._client.target.is_ours
         due_at, after = self._runs[number + 1].ended_at, self._words_after(step, number)
         while True:
             view = self._read(step.actor, step.part)
@@ -213,7 +197,7 @@ class _Replay:
             if previous != (view.words, view.text):
                 previous, unchanged_since = (view.words, view.text), self._now
             is_final = view.at_rest and self._now - unchanged_since >= GRACE and UNCERTAIN_STATE not in step.words
-            if (is_final and has_waited) or self._now - began > self._timeout:
+            if (is_final and has_waited) or self._now - began > self._options.timeout:
                 goal, name = " ".join(filter(None, step.words)), self._name(step.actor, step.part)
                 waited = format_duration((self._now - began) // 10**8 * 10**8)
                 state = f"is {'/'.join(view.words)} after {waited}{', at rest' if view.at_rest else ''}"
@@ -226,7 +210,7 @@ class _Replay:
             has_waited = True
 
     def _wait(self, span: int) -> None:
-        self._wait_seconds(span / SECOND)
+        self._client.target.wait(span / SECOND)
         self._now += span
 
     def _words_after(self, step: story.UntilAction, number: int) -> set[tuple[str, ...]]:
@@ -289,7 +273,7 @@ class _Replay:
             return None
         starts_on = self._scripts[step.actor].starts_on
         path = re.sub(r"\{[^}]*\}", "1", starts_on.path)
-        if self._client.options.submit:
+        if self._options.submit:
             self._client.guard.submits.add((starts_on.method, path))
         body = {**self._api.submit_body(starts_on.method, path), **(starts_on.body or {})}
         return self._client.send(starts_on.method, path, json=body)
@@ -359,7 +343,7 @@ class _Replay:
             rows = self._tasks_at(detail_path(self._api.name, own)) if own is not None else []
             yield from (row.id for row in rows if _is_similar(script, row, key, named=False))
         similar.sort(key=lambda row: _number(row, self._server.number_key), reverse=True)
-        yield from sorted((row.id for row in similar), key=lambda id: id not in self._client.options.tasks)
+        yield from sorted((row.id for row in similar), key=lambda id: id not in self._options.tasks)
 
     def _tasks_at(self, path: str) -> list[Observation]:
         items = items_in_response(self._api, self._client.send("GET", path))
