@@ -18,17 +18,7 @@ from oceanmock.ocp import api as ocp_api
 from oceanmock.ocp import machine as ocp
 from oceanmock.ocp import states as ocp_states
 from oceanmock.ocp.scenario import OcpActor
-from oceanmock.scenario.story import (
-    Action,
-    CallAction,
-    Display,
-    Marker,
-    PartPath,
-    StoryDivergesError,
-    UntilAction,
-    WaitAction,
-    simulate,
-)
+from oceanmock.scenario.story import Action, Display, Marker, PartPath, StoryDivergesError, simulate
 
 FAILS_FIRST = ocp_states.SubtaskScript(
     (ocp_states.RunScript(takes=SECOND, ends="FAILED"), ocp_states.RunScript(takes=SECOND)),
@@ -43,14 +33,15 @@ def actor(*, born: int = 0, prohibits_rollback: bool = False) -> OcpActor:
     return OcpActor(born, "Upgrade", ("Install", "Check"), ocp.start(plan))
 
 
-def until(status: str | None = None, operation: str | None = None, *, subtask: int | None = None) -> UntilAction:
+def until(status: str | None = None, operation: str | None = None, *, subtask: int | None = None) -> Action:
     """A step that waits for the first task."""
-    return UntilAction(0, () if subtask is None else (subtask,), (status, operation))
+    return Action("until", 0, () if subtask is None else (subtask,), (status, operation))
 
 
-def call(operation: ocp_api.Operation, *, subtask: int | None = None, refused: bool = False) -> CallAction:
+def call(operation: ocp_api.Operation, *, subtask: int | None = None, refused: bool = False) -> Action:
     """A step that operates on the first task."""
-    return CallAction(0, () if subtask is None else (subtask,), operation, 400 if refused else 200)
+    part = () if subtask is None else (subtask,)
+    return Action("call", 0, part, operation=operation, status=400 if refused else 200)
 
 
 def divergence(*steps: Action, **changes: bool) -> tuple[int, str]:
@@ -78,7 +69,7 @@ def test_until_goes_to_the_first_instant_at_which_a_state_shows() -> None:
 
 
 def test_until_does_not_wait_for_what_already_shows() -> None:
-    steps: list[Action] = [until("FAILED"), WaitAction(5 * SECOND), until("FAILED"), call("RETRY")]
+    steps: list[Action] = [until("FAILED"), Action("wait", span=5 * SECOND), until("FAILED"), call("RETRY")]
 
     run = simulate([actor()], steps)
 
@@ -102,7 +93,7 @@ def test_until_may_wait_for_a_status_under_an_operation() -> None:
 
 
 def test_a_wait_lets_time_pass() -> None:
-    steps: list[Action] = [WaitAction(2500 * SECOND // 1000), call("RETRY")]
+    steps: list[Action] = [Action("wait", span=2500 * SECOND // 1000), call("RETRY")]
 
     run = simulate([actor()], steps)
 
@@ -118,7 +109,7 @@ def test_an_older_task_is_further_on() -> None:
 
 
 def test_two_tasks_live_by_one_clock() -> None:
-    steps: list[Action] = [until("FAILED"), CallAction(1, (), "RETRY")]
+    steps: list[Action] = [until("FAILED"), Action("call", 1, operation="RETRY")]
 
     run = simulate([actor(), actor(born=-SECOND)], steps)
 
@@ -215,14 +206,14 @@ def dag_actor(*, can: frozenset[NodeFlag] = ALL, born: int = 0) -> ObshellActor:
     return ObshellActor(born, "Initialize cluster", ("Configure", "Start"), obshell.start(plan))
 
 
-def until_dag(*words: str | None, part: PartPath = ()) -> UntilAction:
+def until_dag(*words: str | None, part: PartPath = ()) -> Action:
     """A step that waits for the first dag."""
-    return UntilAction(0, part, words)
+    return Action("until", 0, part, words)
 
 
-def call_dag(operator: obshell_api.Operator, *, part: PartPath = (), answers: int = 200) -> CallAction:
+def call_dag(operator: obshell_api.Operator, *, part: PartPath = (), answers: int = 200) -> Action:
     """A step that operates on the first dag."""
-    return CallAction(0, part, operator, answers)
+    return Action("call", 0, part, operation=operator, status=answers)
 
 
 def dag_divergence(*steps: Action, can: frozenset[NodeFlag] = ALL) -> str:
@@ -346,7 +337,7 @@ REFUSALS: dict[str, tuple[list[Action], frozenset[NodeFlag], str]] = {
         "Task.Node.Operator.PassNotFailedNode (node 'Configure' is SUCCEED/RUN)",
     ),
     "a node of a dag that runs": (
-        [WaitAction(SECOND), call_dag("PASS", part=(0,))],
+        [Action("wait", span=SECOND), call_dag("PASS", part=(0,))],
         ALL,
         "PASS 'Configure' of 'Initialize cluster' is refused: "
         "Task.Node.Operator.PassNotFailedDag (the dag is RUNNING/RUN)",

@@ -93,7 +93,7 @@ def find_scenario(reference: str) -> Path:
 def load_scenario(reference: str | Path) -> BaseScenario:
     """Return the scenario of a library name or a path. Raises InputError for none, ScenarioError with all its issues.
 
-    The rules and the story of a packaged file are checked by `oceanmock check` and by the tests, not at every load.
+    What a packaged file refers to and means is checked by `oceanmock check` and by the tests, not at every load.
     """
     path = reference if isinstance(reference, Path) else find_scenario(reference)
     try:
@@ -105,7 +105,7 @@ def load_scenario(reference: str | Path) -> BaseScenario:
         parts = [part.read_bytes() for part in sorted(path.parent.glob("_*")) if f"{INCLUDE}: {part.name}" in text]
         content = b"".join([text.encode(), *parts])
         data = compiled(path, content, lambda: Document(text, str(path), folder=path.parent).data)
-        _, scenario = _parse(data, checks_meaning=False)
+        _, scenario = _parse(data, checks_names=False, checks_meaning=False)
         if scenario is not None:
             scenario._name = path.stem
             return scenario
@@ -123,7 +123,9 @@ def read_scenario(
     """Return the scenario of a text, which messages call ``path``; its files are in a folder. Raises ScenarioError."""
     document = Document(text, path, max_values=max_values, folder=folder)
     unread = [*read_bodies(document, folder)] if folder else []
-    issues, scenario = _parse(document.data, document.text_at, checks_meaning and not document.duplicates)
+    issues, scenario = _parse(
+        document.data, document.text_at, checks_meaning=checks_meaning and not document.duplicates
+    )
     if unread or document.duplicates or scenario is None:
         raise ScenarioError([*document.duplicates, *map(document.locate, unread + issues)])
     scenario._name, scenario._size, scenario._files = Path(path).stem, document.size, tuple(document.files)
@@ -214,7 +216,7 @@ def scenario_schema() -> dict[str, Any]:
 
 
 def _parse(
-    data: Any, text_at: Callable[[Loc], str] = lambda _: "", checks_meaning: bool = True
+    data: Any, text_at: Callable[[Loc], str] = lambda _: "", *, checks_names: bool = True, checks_meaning: bool = True
 ) -> tuple[list[Issue], BaseScenario | None]:
     """Return all issues of structure or, where there are none, of meaning, and the scenario."""
     if not isinstance(data, dict):
@@ -224,7 +226,7 @@ def _parse(
     format = max(FORMATS, key=lambda it: (it.api.name == data.get("api"), it.api.scripts_key in data))
     parsed = _validate(data, format.model, replace(format.wording, text_at=text_at))
     issues = parsed.issues
-    for issue in format.check_names(parsed.data):
+    for issue in format.check_names(parsed.data) if checks_names else ():
         issues.append(replace(issue, loc=parsed.as_written(issue.loc)))
     if issues and "api" not in parsed.data:
         missing = Issue((), "missing-key", "a scenario has no `api`")

@@ -63,10 +63,10 @@ def load_story(
         raise InputError(f"{reference} has no `story`.")
     if first >= len(steps):
         raise InputError(f"the story of {reference} has {plural(len(steps), 'step')}: give --from 1 to {len(steps)}.")
-    if not writes and any(isinstance(step, story.CallAction) for step in steps[first:]):
+    if not writes and any(step.kind == "call" for step in steps[first:]):
         raise InputError(f"the story of {reference} changes the target: it needs --write.")
     scripts, created = getattr(scenario, record.scripts_key), []
-    starts = [step for step in steps[first:] if isinstance(step, story.StartAction) and step.status == HTTPStatus.OK]
+    starts = [step for step in steps[first:] if step.kind == "start" and step.status == HTTPStatus.OK]
     for step in starts:
         script = scripts[step.actor]
         if str(script.id) not in ids and str(script.name) not in ids:
@@ -143,25 +143,23 @@ class _Replay:
         return str(self._runs[0].actors[actor].called(part))
 
     def _step_text(self, step: story.Action) -> str:
-        if isinstance(step, story.WaitAction):
+        if step.kind == "wait":
             return f"wait {format_duration(step.span)}"
-        if isinstance(step, story.UntilAction):
+        if step.kind == "until":
             return f"until {self._name(step.actor, step.part)} is {' '.join(filter(None, step.words))}"
         refused = "" if step.status == 200 else f", refused with {step.status}"
-        if isinstance(step, story.StartAction):
-            return f"start {self._name(step.actor)}{refused}"
-        return f"{step.operation} {self._name(step.actor, step.part)}{refused}"
+        return f"{step.operation or 'start'} {self._name(step.actor, step.part)}{refused}"
 
     def _do(self, step: story.Action, number: int) -> str:
         """Do a step, and return details of it. This and what follows raises Diverges."""
-        if isinstance(step, story.WaitAction):
+        if step.kind == "wait":
             self._wait(step.span)
             return ""
-        if isinstance(step, story.UntilAction):
+        if step.kind == "until":
             return self._await(step, number)
-        is_start, text = isinstance(step, story.StartAction), self._step_text(step)
+        is_start, text = step.kind == "start", self._step_text(step)
         try:
-            exchange = self._start(step) if isinstance(step, story.StartAction) else self._operate(step)
+            exchange = self._start(step) if is_start else self._operate(step)
         except NotAllowed as refusal:
             raise Diverges(f"{text} was not sent: {refusal}") from None
         if exchange is None:
@@ -182,7 +180,7 @@ class _Replay:
             self._client.guard.may_change(id, kind=self._api.root.name)
         return f"response {exchange.status}"
 
-    def _await(self, step: story.UntilAction, number: int) -> str:
+    def _await(self, step: story.Action, number: int) -> str:
         """Read until the step's state is observed, or was passed."""
         began, delay, unchanged_since = self._now, FIRST_DELAY, self._now
         previous: object = None
@@ -213,14 +211,14 @@ class _Replay:
         self._client.target.wait(span / SECOND)
         self._now += span
 
-    def _words_after(self, step: story.UntilAction, number: int) -> set[tuple[str, ...]]:
+    def _words_after(self, step: story.Action, number: int) -> set[tuple[str, ...]]:
         """Return what a step's part shows only after it, until the next operation."""
         at, actor = self._runs[number + 1].ended_at, self._runs[number].actors[step.actor]
         shown = [(actor.created + item.at, item.words) for item in actor.shows(step.part)]
         calls = [
             (place, self._runs[place].ended_at)
             for place, item in enumerate(self._steps)
-            if isinstance(item, story.CallAction) and item.actor == step.actor
+            if item.kind == "call" and item.actor == step.actor
         ]
         until = next((instant for place, instant in calls if place > number), None)
         start = max((i for place, i in calls if place < number), default=actor.created)
@@ -229,7 +227,7 @@ class _Replay:
 
     def _first_step(self) -> int:
         """Return the first step before which every task shows what it does at the target, all at rest; else 0."""
-        if any(isinstance(step, story.StartAction) and self._target_id(step.actor) is None for step in self._steps):
+        if any(step.kind == "start" and self._target_id(step.actor) is None for step in self._steps):
             return 0
         try:
             views = [self._read(actor) for actor in range(len(self._scripts))]
@@ -267,7 +265,7 @@ class _Replay:
         at_rest = at_rest and not any(item.kind == last and item.state in active for item in task.all())
         return _View(_words(self._part(actor, part, task, exchange)), text, at_rest, exchange)
 
-    def _start(self, step: story.StartAction) -> Exchange | None:
+    def _start(self, step: story.Action) -> Exchange | None:
         """Send the request that starts a task; None if its id was given. Raises NotAllowed."""
         if self._target_id(step.actor):
             return None
@@ -278,7 +276,7 @@ class _Replay:
         body = {**self._api.submit_body(starts_on.method, path), **(starts_on.body or {})}
         return self._client.send(starts_on.method, path, json=body)
 
-    def _operate(self, step: story.CallAction) -> Exchange:
+    def _operate(self, step: story.Action) -> Exchange:
         """Send an operation on a task or its part. Raises Diverges, NotAllowed."""
         kind = self._api.kinds[len(step.part)].name
         ids = {self._api.root.name: self._id(step.actor)}

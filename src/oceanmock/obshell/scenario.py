@@ -24,7 +24,7 @@ from oceanmock.obshell.api import API, ClientOperator, GenericId, Identity, Oper
 from oceanmock.scenario import DurationText, Id, Model, Name, NamedModel, OrOne, Reference
 from oceanmock.scenario.document import Wording, contradiction, wrong_value
 from oceanmock.scenario.faults import MAX_FAULTS
-from oceanmock.scenario.story import Actor, Format, PartPath, Refusal, UntilAction, label_of
+from oceanmock.scenario.story import Actor, Format, PartPath, Refusal, label_of
 
 MAX_PER_OWNER: Final = 99
 """The most nodes of a dag, and sub tasks of a node: their ids are their owner's and two digits."""
@@ -388,7 +388,7 @@ def _check_times(scenario: Scenario) -> Iterator[Issue]:
         what = f"`phase` is not shorter than the tick of {scenario.tick / clock.SECOND:g} s"
         yield Issue(("phase",), "out-of-range", what, "There is a tick before it.")
     for number, (step, action) in enumerate(zip(scenario.story, FORMAT.steps_of(scenario), strict=True)):
-        if step.until is not None and step.until.stage is not None and isinstance(action, UntilAction):
+        if step.until is not None and step.until.stage is not None:
             nodes = len(scenario.dags[action.actor].nodes)
             if step.until.stage > nodes:
                 what = f"a dag of {nodes} nodes is never at stage {step.until.stage}"

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, count, groupby, islice, repeat
 from operator import attrgetter
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 from oceanmock.clock import SECOND
 from oceanmock.errors import CallerError, InputError, Issue, Loc
@@ -187,40 +187,21 @@ class Actor(ABC):
 
 
 @dataclass(frozen=True, slots=True)
-class UntilAction:
-    """Wait until an actor, or a part of it, shows some words; None stands for any word."""
+class Action:
+    """A step of a story, of the kind of its key in the file.
 
-    actor: int
-    part: PartPath
-    words: tuple[str | None, ...]
+    ``wait`` lets a span pass; ``until`` waits until the actor, or a part of it, shows the words, None for any word.
+    ``start`` sends the request that the actor starts on, ``call`` performs an operation; the response has the HTTP
+    status: 200, or it is refused.
+    """
 
-
-@dataclass(frozen=True, slots=True)
-class WaitAction:
-    """Let time pass."""
-
-    span: int
-
-
-@dataclass(frozen=True, slots=True)
-class StartAction:
-    """Send the request that an actor starts on; the response has this HTTP status."""
-
-    actor: int
+    kind: Literal["until", "wait", "start", "call"]
+    actor: int = 0
+    part: PartPath = ()
+    words: tuple[str | None, ...] = ()
+    operation: str = ""
     status: int = 200
-
-
-@dataclass(frozen=True, slots=True)
-class CallAction:
-    """Perform an operation; the response has this HTTP status: 200, or it is refused."""
-
-    actor: int
-    part: PartPath
-    operation: str
-    status: int = 200
-
-
-Action = UntilAction | WaitAction | StartAction | CallAction
+    span: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,22 +237,21 @@ def simulate(actors: Sequence[Actor], steps: Sequence[Action], *, waiting: Itera
     """
     cast, now, markers, absent = list(actors), 0, list[Marker](), set(waiting)
     for number, step in enumerate(steps):
-        if isinstance(step, WaitAction):
+        if step.kind == "wait":
             now += step.span
             continue
         actor = cast[step.actor]
-        if isinstance(step, StartAction) is not (step.actor in absent):
+        if (step.kind == "start") is not (step.actor in absent):
             state = "not started yet" if step.actor in absent else "there already"
             raise StoryDivergesError(number, f"{actor.called(())} is {state}")
-        if isinstance(step, UntilAction):
+        if step.kind == "until":
             now = _wait_until(actor, step, now, number)
             continue
-        after: Actor | Refusal
         others = [item for place, item in enumerate(cast) if place not in absent]
-        if isinstance(step, StartAction):
-            text, after = f"start {actor.called(())}", actor.start(now, others)
+        text = f"{step.operation or 'start'} {actor.called(step.part)}"
+        if step.kind == "start":
+            after = actor.start(now, others)
         else:
-            text = f"{step.operation} {actor.called(step.part)}"
             after = actor.operate(step.operation, step.part, now, others)
         if isinstance(after, Refusal):
             if after.status != step.status:
@@ -288,7 +268,7 @@ def simulate(actors: Sequence[Actor], steps: Sequence[Action], *, waiting: Itera
     return StoryRun(tuple(cast), tuple(markers), now)
 
 
-def _wait_until(actor: Actor, step: UntilAction, now: int, number: int) -> int:
+def _wait_until(actor: Actor, step: Action, now: int, number: int) -> int:
     """Return the first instant from ``now`` on at which the words of a step show."""
     displays = actor.shows(step.part)
     past = bisect_right(displays, now - actor.created, key=attrgetter("at"))
@@ -432,18 +412,19 @@ class Format:
                 if reference is not None:
                     loc = candidates.by_label[reference][0].loc
             if not loc:
-                steps.append(WaitAction(step.wait or 0))
+                steps.append(Action("wait", span=step.wait or 0))
                 continue
             actor, *part = map(int, loc[1::2])
             if step.start is not None:
-                steps.append(StartAction(actor, step.answers))
+                steps.append(Action("start", actor, status=step.answers))
             elif step.until is None:
                 operation = step.operations.get(step.call) or getattr(step, api.operation_key)
-                steps.append(CallAction(actor, tuple(part), operation, step.answers))
+                steps.append(Action("call", actor, tuple(part), operation=operation, status=step.answers))
             else:
-                words = (getattr(step.until, api.state_key), getattr(step.until, api.operation_key))
-                stage = getattr(step.until, "stage", None)
-                steps.append(UntilAction(actor, tuple(part), words if stage is None else (*words, f"stage {stage}")))
+                words: tuple[Any, ...] = (getattr(step.until, api.state_key), getattr(step.until, api.operation_key))
+                if (stage := getattr(step.until, "stage", None)) is not None:
+                    words = (*words, f"stage {stage}")
+                steps.append(Action("until", actor, tuple(part), words))
         return steps
 
     def simulate(self, scenario: BaseScenario, *, steps: int | None = None) -> StoryRun:
