@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
+from itertools import product
 from typing import TYPE_CHECKING, Final, Literal, get_args
 
 from oceanmock.api import Api, Kind, Route
@@ -146,13 +147,8 @@ API: Final = Api(
 IdKind = Literal["cluster", "local", "obproxy"]
 
 _DIGITS: Final = {4: 10, 6: 39}
-_PREFIXES: Final[dict[tuple[IdKind, int], str]] = {
-    ("local", 4): "2",
-    ("local", 6): "3",
-    ("obproxy", 4): "4",
-    ("obproxy", 6): "5",
-}
-_KIND_BY_PREFIX: Final = {prefix: kind for kind, prefix in _PREFIXES.items()}
+_KINDS: Final[Mapping[str, tuple[IdKind, int]]] = dict(zip("2345", product(("local", "obproxy"), _DIGITS), strict=True))
+_PREFIXES: Final = {kind: prefix for prefix, kind in _KINDS.items()}
 
 
 class InvalidGenericId(CallerError):
@@ -194,9 +190,9 @@ def parse_generic_id(text: str) -> GenericId:
         if len(text) == 1:
             raise InvalidGenericId(text)
         return GenericId("cluster", _number(text, text[1:]))
-    if text[:1] not in _KIND_BY_PREFIX:
+    if text[:1] not in _KINDS:
         raise InvalidGenericId(text, "invalid generic id")
-    kind, version = _KIND_BY_PREFIX[text[0]]
+    kind, version = _KINDS[text[0]]
     port_at = 1 + _DIGITS[version]
     number_at = port_at + 5
     if len(text) <= number_at:

@@ -325,11 +325,7 @@ class ServiceFactory:
 
     def list_maintenance(self, request: Request) -> Response:
         """Return the last maintenance dag of every agent, those of others with details (dag.go:434-468)."""
-        own, others = self._last_of_agents(request)
-        response = self._list(request, own)
-        response.body["data"]["contents"] += [dag_json(request, view, details=True) for view in others]
-        request.sandbox.note_read(Dags, (view.dag.key for view in others))
-        return response
+        return self._list(request, *self._last_of_agents(request))
 
     def list_main_dags(self, request: Request) -> Response:
         """Return the main dags of the agents' last maintenance dags, unless those succeeded (dag.go:615-643)."""
@@ -354,8 +350,8 @@ class ServiceFactory:
         last = {place: dags.last_maintenance(dags.stores[place]) for place in dags.cluster_of(own)}
         if last[own] is None and has_quirk(request, "never-maintained-is-500"):
             raise panic()
-        views = [(place == own, view) for place, view in last.items() if view is not None]
-        return [view for is_own, view in views if is_own], [view for is_own, view in views if not is_own]
+        own_view = last.pop(own)
+        return [own_view] if own_view else [], [view for view in last.values() if view]
 
     def get_maintenance(self, request: Request, *, store: Store) -> Response:
         """Return a store's last maintenance dag (dag.go:369-421)."""
@@ -370,12 +366,13 @@ class ServiceFactory:
             raise not_found(f"{store.capitalize()} is not under maintenance")
         return self._succeed(request, dag_json(request, view, details=bodies.read_show_details(request)), [view])
 
-    def _list(self, request: Request, views: Sequence[DagView]) -> Response:
-        """Return dags; show_details is read for each of them (dag.go:145-204), so not for none."""
+    def _list(self, request: Request, views: Sequence[DagView], others: Sequence[DagView] = ()) -> Response:
+        """Return dags, then others with details; show_details is read for each dag (dag.go:145-204), so not for none."""
         is_read = bool(views) or not has_quirk(request, "unreadable-show-details-is-500")
         details = is_read and bodies.read_show_details(request)
         contents = [dag_json(request, view, details=details) for view in views]
-        return self._succeed(request, {"contents": contents}, views)
+        contents += [dag_json(request, view, details=True) for view in others]
+        return self._succeed(request, {"contents": contents}, [*views, *others])
 
     def log_in(self, request: Request) -> Response:
         """Begin a session and return its id, sealed with the header's keys (ob/agent/executor/session/login.go)."""
