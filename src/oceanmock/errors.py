@@ -10,10 +10,7 @@
     │   ├── IllegalOperation   the task's state does not allow it
     │   ├── IllegalOperator    the state of an obshell dag or node does not allow it
     │   ├── RollbackProhibited
-    │   ├── IdTaken            a new task asks for another one's id
-    │   ├── UnderMaintenance   another dag has the maintenance lock
-    │   ├── TaskExpired        another dag has had the maintenance lock since
-    │   └── WrongIdentity      the agent's identity does not allow it
+    │   └── IdTaken            a new task asks for another one's id
     └── EnvironmentProblem     on the machine: a taken port, an unreadable folder
 
 A message says what happened, where, and how to fix it. Nothing here depends on HTTP.
@@ -24,7 +21,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import Any
 
 Loc = tuple[int | str, ...]  # the way to a value: keys and positions from the root
 
@@ -129,27 +125,3 @@ class RollbackProhibited(CallerError):
 
 class IdTaken(CallerError):
     """An id that a new task asks for belongs to another one."""
-
-
-class UnderMaintenance(CallerError):
-    """An unfinished dag holds the maintenance lock; ``tenant`` is the tenant it maintains."""
-
-    def __init__(self, dag: str, *, tenant: str | None = None) -> None:
-        super().__init__(f"dag {dag!r} is not finished, and has the maintenance lock")
-        self.dag, self.tenant = dag, tenant
-
-
-class TaskExpired(CallerError):
-    """A failed dag cannot get back the lock of a tenant that another dag, ``last``, has maintained since."""
-
-    def __init__(self, tenant: str, last: Any, dag: Any) -> None:
-        super().__init__(f"another dag has maintained tenant {tenant!r} since")
-        self.tenant, self.last, self.dag = tenant, last, dag
-
-
-class WrongIdentity(CallerError):
-    """Only an agent of another identity starts such a dag."""
-
-    def __init__(self, identity: str, expected: tuple[str, ...]) -> None:
-        super().__init__(f"the agent is {identity}, instead of {' or '.join(expected)}")
-        self.identity, self.expected = identity, expected

@@ -347,7 +347,7 @@ class World(ABC, Generic[Key, V]):
 
     @abstractmethod
     def start(self, template: int, at: int, values: Mapping[str, Any]) -> V:
-        """Start a task or dag of a template. Raises WrongIdentity or UnderMaintenance; then nothing has changed."""
+        """Start a task or dag of a template. Raises CallerError; then nothing has changed."""
 
     @abstractmethod
     def create(self, scenario: Any, at: int) -> str:

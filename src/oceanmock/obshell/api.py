@@ -20,6 +20,7 @@ from oceanmock.errors import CallerError
 from oceanmock.obshell.gojson import INTEGER, Unreadable, parse_int, quoted
 
 if TYPE_CHECKING:
+    from oceanmock.obshell.agent import Address
     from oceanmock.openapi import Spec
 
 State = Literal["PENDING", "READY", "RUNNING", "FAILED", "SUCCEED"]
@@ -182,6 +183,11 @@ class GenericId:
 def local_id(number: int, *, ip: str, port: int, kind: IdKind = "local") -> str:
     """Return the generic id of an object of the agent at ``ip`` and ``port``."""
     return str(GenericId(kind, number, ip_address(ip), port))
+
+
+def authority(agent: Address | GenericId) -> str:
+    """Return the address and the port of an agent, or of the one that an id names, as a URL has them."""
+    return f"[{agent.ip}]:{agent.port}" if ":" in str(agent.ip) else f"{agent.ip}:{agent.port}"
 
 
 def parse_generic_id(text: str) -> GenericId:

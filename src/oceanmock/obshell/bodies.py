@@ -15,14 +15,12 @@ import orjson
 
 from oceanmock.api import Json, Request
 from oceanmock.clock import MICROSECOND
-from oceanmock.errors import UnderMaintenance
 from oceanmock.obshell import api
-from oceanmock.obshell.agent import Address, Agent, TenantLock
-from oceanmock.obshell.api import GenericId, QuirkName, Version, contract_version, parse_generic_id
+from oceanmock.obshell.agent import Address, Agent
+from oceanmock.obshell.api import GenericId, QuirkName, Version, authority, contract_version, parse_generic_id
 from oceanmock.obshell.errors import PANICS, ObshellError, error_of, in_chinese, not_found, not_holding, panic
 from oceanmock.obshell.gojson import BOOLEANS, Structs, Unreadable, query_value, quoted, read_struct
 from oceanmock.obshell.machine import lines_of, task_logs_at
-from oceanmock.obshell.scenario import Dag
 from oceanmock.obshell.states import TIMED_OUT, DagState, NodeState, SubTaskState
 from oceanmock.obshell.world import CLUSTER, DagData, Dags, DagView, NodeData, SubTaskData, id_of
 from oceanmock.text import format_instant
@@ -69,11 +67,6 @@ def target_of(request: Request) -> str:
     """Return path and query as sent; a header's uri must equal it (Go's RequestURI)."""
     target = request.raw_path.decode("latin-1")
     return f"{target}?{request.query.decode('latin-1')}" if request.query else target
-
-
-def authority(agent: Address | GenericId) -> str:
-    """Return the address and the port of an agent, or of the one that an id names, as a URL has them."""
-    return f"[{agent.ip}]:{agent.port}" if ":" in str(agent.ip) else f"{agent.ip}:{agent.port}"
 
 
 def read_id(request: Request) -> GenericId:
@@ -156,15 +149,6 @@ def message_of(request: Request, error: ObshellError) -> str:
     is_chinese = re.fullmatch("zh([-_][A-Za-z0-9]+)*", tag, re.IGNORECASE) is not None
     is_translated = is_chinese and error.stage not in PANICS and has_err_codes(request)
     return in_chinese(error.message) if is_translated else error.message
-
-
-def under_maintenance(dag: Dag, own: Address, error: UnderMaintenance, outer: str) -> ObshellError:
-    """Return the error of a dag that cannot take its lock; ``outer`` is the beginning of its message."""
-    if dag.scope == "agent":
-        return error_of("Agent.UnderMaintenance", outer=outer, agent=authority(own))
-    if isinstance(dag.maintenance, TenantLock) and error.tenant is not None:
-        return error_of("OB.Tenant.UnderMaintenance", outer=outer, tenant=error.tenant)
-    return error_of("OB.Cluster.UnderMaintenanceWithDag", outer=outer, dag=error.dag)
 
 
 def dag_json(request: Request, view: DagView, *, details: bool) -> Json:

@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from oceanmock.api import ApiError, Response
 from oceanmock.errors import CallerError, NoSuchTask
-from oceanmock.obshell.api import API, InvalidGenericId, Version, spec_of
+from oceanmock.obshell.api import API, InvalidGenericId, Version, authority, spec_of
 from oceanmock.openapi import operations_of
 
 if TYPE_CHECKING:
+    from oceanmock.obshell.agent import Agent
     from oceanmock.obshell.api import QuirkName
 
 AUTH_FAILED: Final = 10008
@@ -146,6 +147,12 @@ def not_holding(*, is_task: bool = False) -> ObshellError:
     outer = "Task not found: " if is_task else ""
     error = error_of("Agent.OceanBase.NotHold", outer=outer)
     return replace(error, old_message=f"{outer or 'Unexpected error: '}oceanbase db is nil")
+
+
+def wrong_identity(agent: Agent, *expected: str) -> ObshellError:
+    """Return the error of an agent that has none of the identities that a call serves."""
+    values = {"agent": authority(agent), "identity": agent.identity, "expected": " or ".join(expected)}
+    return error_of("Agent.Identify.NotSupportOperation", **values)
 
 
 def panic(stage: Stage = "recovery") -> ObshellError:

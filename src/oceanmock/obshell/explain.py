@@ -17,8 +17,7 @@ from oceanmock.clock import SECOND
 from oceanmock.engine.machine import Change, Part
 from oceanmock.obshell import machine
 from oceanmock.obshell.agent import TenantLock
-from oceanmock.obshell.api import API, ClientOperator
-from oceanmock.obshell.bodies import authority
+from oceanmock.obshell.api import API, ClientOperator, authority
 from oceanmock.obshell.scenario import Dag, Node, Scenario, SubTask, id_of, number_below
 from oceanmock.obshell.states import DagState
 from oceanmock.report.explain import MAX_EXPLAINED, Event, Explainer

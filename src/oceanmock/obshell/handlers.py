@@ -19,12 +19,12 @@ from typing import Any, Final, Literal
 from oceanmock.api import JSON, ApiError, Handler, Request, Response, Service, stub_for, template_for, unknown_start
 from oceanmock.clock import MILLISECOND, SECOND, wall_now
 from oceanmock.engine.sandbox import Sandbox
-from oceanmock.errors import CallerError, IllegalOperator, NoSuchTask, TaskExpired, UnderMaintenance, WrongIdentity
+from oceanmock.errors import CallerError, IllegalOperator, NoSuchTask
 from oceanmock.obshell import api, auth, bodies, errors, world
 from oceanmock.obshell.api import API, LOGIN_PATH, STATUS_PATH, Version, contract_version, parse_generic_id
 from oceanmock.obshell.bodies import agent_of, dag_json, dags_of, find, has_quirk, holds_oceanbase, place_of, read_id
-from oceanmock.obshell.errors import error_of, not_found, not_holding, panic
-from oceanmock.obshell.submits import SubmitRules, is_needed, rules_at, wrong_identity
+from oceanmock.obshell.errors import ObshellError, error_of, not_found, not_holding, panic, wrong_identity
+from oceanmock.obshell.submits import SubmitRules, is_needed, rules_at
 from oceanmock.obshell.world import CLUSTER, Dags, DagView, Store, Template, id_of
 from oceanmock.scenario.stubs import Stub, StubRequest
 
@@ -228,11 +228,6 @@ class ServiceFactory:
                 raise replace(error_of("Common.Unexpected", why=why), old_message=f"Known error: {why}") from None
             at = view.dag.nodes[error.node or 0]
             raise error_of(f"Task.{error.reason}", node=at.name, number=at.number) from None
-        except UnderMaintenance as error:
-            raise bodies.under_maintenance(view.dag.model, view.dag.owner, error, "") from None
-        except TaskExpired as error:
-            last, id = (id_of(dag, dag.number) for dag in (error.last, error.dag))
-            raise error_of("Task.Expired", tenant=error.tenant, last=last, id=id, name=error.dag.name) from None
         return self._succeed(request)
 
     def _check_id(self, text: str, view: DagView) -> None:
@@ -267,7 +262,7 @@ class ServiceFactory:
         self, request: Request, *, rules: SubmitRules | None, templates: Sequence[Template], why: str
     ) -> Response:
         """Check a call, start the dag of the first template that fits, and return it. Raises ApiError, ObshellError."""
-        asked, own = StubRequest.of(request), agent_of(request)
+        asked = StubRequest.of(request)
         template: Template | None = template_for(templates, asked.body or {})
         if rules is None and templates:
             bodies.read_fields(request, "param.Body", {"param.Body": {}})
@@ -281,14 +276,10 @@ class ServiceFactory:
         refusal = self._stub(request, template.starts_on.refusals, null)
         if not isinstance(refusal, str):
             return refusal(request)
-        name = asked.fill(template.name, template.starts_on.path)
         try:
             view = world.start(request.sandbox, template, asked, place=place_of(request))
-        except WrongIdentity as error:
-            raise wrong_identity(own, error.identity, *error.expected) from None
-        except UnderMaintenance as error:
-            locked = bodies.under_maintenance(template.model, own, error, f"Create task '{name}' failed: ")
-            raise replace(locked, null=null) from None
+        except ObshellError as error:  # of the agent's identity, or of a lock
+            raise replace(error, null=null if error.status == 500 else "") from None
         return self._succeed(request, dag_json(request, view, details=False))  # agent_handler.go:116
 
     def list_dags(self, request: Request, *, store: Store, unfinished: bool = False) -> Response:
@@ -300,7 +291,7 @@ class ServiceFactory:
             if bodies.has_err_codes(request) and has_quirk(request, "refusal-is-never-sent"):
                 raise error_of("Common.Unexpected", why="ocsagent cannot build response body")
             agent, dags = agent_of(request), "cluster unfinished dags" if unfinished else "all cluster dags"
-            refusal = wrong_identity(agent, agent.identity, "CLUSTER AGENT")
+            refusal = wrong_identity(agent, "CLUSTER AGENT")
             raise replace(refusal, old_message=f"Bad request: only cluster agent can get {dags}")
         store = store if store == CLUSTER else dags_of(request).stores[place_of(request)]
         if unfinished:
@@ -367,7 +358,7 @@ class ServiceFactory:
         return self._succeed(request, dag_json(request, view, details=bodies.read_show_details(request)), [view])
 
     def _list(self, request: Request, views: Sequence[DagView], others: Sequence[DagView] = ()) -> Response:
-        """Return dags, then others with details; show_details is read for each dag (dag.go:145-204), so not for none."""
+        """Return dags, then others with details; show_details is read for each dag (dag.go:145-204), not for none."""
         is_read = bool(views) or not has_quirk(request, "unreadable-show-details-is-500")
         details = is_read and bodies.read_show_details(request)
         contents = [dag_json(request, view, details=details) for view in views]

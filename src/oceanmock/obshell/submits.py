@@ -13,10 +13,10 @@ from functools import cache
 from typing import Any, Final
 
 from oceanmock.api import Json, Request
-from oceanmock.obshell.agent import Address, Agent
+from oceanmock.obshell.agent import Agent
 from oceanmock.obshell.api import API
-from oceanmock.obshell.bodies import agent_of, authority, holds_oceanbase, missing_fields, read_fields
-from oceanmock.obshell.errors import ObshellError, error_of, not_holding
+from oceanmock.obshell.bodies import agent_of, holds_oceanbase, missing_fields, read_fields
+from oceanmock.obshell.errors import ObshellError, error_of, not_holding, wrong_identity
 from oceanmock.obshell.gojson import Structs
 from oceanmock.openapi import load_spec, path_matches, spec_path
 
@@ -58,7 +58,7 @@ def is_needed(request: Request, rules: SubmitRules, identities: Sequence[str]) -
             case "initialized" if agent.identity == "CLUSTER AGENT" and identities and agent.identity not in identities:
                 error = error_of("OB.Cluster.AlreadyInitialized")
             case "identity" if identities and agent.identity not in identities:
-                error = wrong_identity(agent, agent.identity, *identities)
+                error = wrong_identity(agent, *identities)
             case "own agent" if agent.identity == "SINGLE" and _is_own(body, agent):
                 return False
             case "own server" if _is_own(body, agent):
@@ -93,12 +93,6 @@ def is_needed(request: Request, rules: SubmitRules, identities: Sequence[str]) -
 
 
 _SCOPES: Final = ("GLOBAL", "ZONE", "SERVER")
-
-
-def wrong_identity(agent: Address, identity: str, *expected: str) -> ObshellError:
-    """Return the error of an agent that has none of the identities that a call serves."""
-    values = {"agent": authority(agent), "identity": identity, "expected": " or ".join(expected)}
-    return error_of("Agent.Identify.NotSupportOperation", **values)
 
 
 def _is_own(body: Json, agent: Agent) -> bool:

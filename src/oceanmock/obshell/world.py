@@ -24,11 +24,12 @@ from oceanmock.engine.log import Operate, Start
 from oceanmock.engine.machine import next_due
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.engine.world import FakeData, TaskItem, World, agreed_setting
-from oceanmock.errors import IdTaken, InputError, NoSuchTask, TaskExpired, UnderMaintenance, WrongIdentity
+from oceanmock.errors import IdTaken, InputError, NoSuchTask
 from oceanmock.obshell import machine
 from oceanmock.obshell import scenario as files
 from oceanmock.obshell.agent import Address, Agent, Makes, ObshellStartsOn, Switches, TenantLock
-from oceanmock.obshell.api import API, ClientOperator, GenericId, Identity, parse_generic_id
+from oceanmock.obshell.api import API, ClientOperator, GenericId, Identity, authority, parse_generic_id
+from oceanmock.obshell.errors import error_of, wrong_identity
 from oceanmock.obshell.scenario import Scenario, excludes
 from oceanmock.obshell.states import DagState
 from oceanmock.scenario.stubs import StubRequest
@@ -291,47 +292,55 @@ class Dags(World[DagKey, DagView]):
                     self.templates.append(Template(number, dag.starts_on, dag, entry, seed, name))
 
     def start(self, template: int, at: int, values: Mapping[str, Any]) -> DagView:
-        """Start a dag of the template; raises WrongIdentity or UnderMaintenance, and then changes nothing."""
+        """Start a dag of the template; raises ObshellError, and then changes nothing."""
         source, place = self.templates[template], values.get("agent", 0)
-        identity = self.agent_at(place).identity
-        if source.identities and identity not in source.identities:
-            raise WrongIdentity(identity, source.identities)
-        model = source.model
+        agent, model = self.agent_at(place), source.model
+        if source.identities and agent.identity not in source.identities:
+            raise wrong_identity(agent, *source.identities)
         if isinstance(model.maintenance, TenantLock):
             lock = TenantLock(tenant=values.get("tenant", model.maintenance.tenant))
             model = model.model_copy(update={"maintenance": lock})
-        store = _store_of(model, place)
-        self._check_lock(model, store)
+        store, name = _store_of(model, place), values.get("name", source.name)
+        self._check_lock(model, store, agent, outer=f"Create task '{name}' failed: ")
         number = model.id or self._highest["dag", store] + 1
-        model = model.model_copy(update={"id": number, "name": values.get("name", source.name)})
+        model = model.model_copy(update={"id": number, "name": name})
         dag = self._begin(model, source.scenario, at, FakeData(source.seed), counts=True, place=place)
         self._starts[template] += 1
         return self.view(dag.key, at)
 
     def _check_operation(self, data: DagData, state: DagState, operation: Any, part: int | None) -> None:
-        """Take the lock that a failed dag has given back; PASS releases it. Raises UnderMaintenance, TaskExpired."""
+        """Take the lock that a failed dag has given back; PASS releases it. Raises ObshellError."""
         script, model = self._find(data.key)[1].script, data.model
         has_lock = machine.holds_lock(script, state) and data.key not in self._released
         if operation == "PASS" and part is None and model.maintenance != "none" and not has_lock:
             for view in self._holders(model, data.store):
                 if view.dag.maintenance != data.maintenance:
-                    raise UnderMaintenance(view.dag.name)
+                    raise error_of("OB.Cluster.UnderMaintenanceWithDag", outer="", dag=view.dag.name)
                 self._released.add(view.dag.key)
         node = machine.node_of_lock(state, operation, part)
         if model.maintenance == "none" or node is None or not script.nodes[node].failure_exit:
             return
-        self._check_lock(model, data.store)
+        self._check_lock(model, data.store, data.owner)
         holder = self._last_holder.get(lock := (data.store, data.maintenance), data.key)
         # Another dag has maintained the tenant since (status_maintainer.go).
         if model.scope == "cluster" and model.maintenance != "global" and holder != data.key:
-            raise TaskExpired(data.maintenance[1], self._data[holder], data)
+            last, id = (id_of(dag, dag.number) for dag in (self._data[holder], data))
+            raise error_of("Task.Expired", tenant=data.maintenance[1], last=last, id=id, name=data.name)
         self._last_holder[lock] = data.key
         self._released.discard(data.key)
 
-    def _check_lock(self, model: files.Dag, store: Store) -> None:
-        """Raise UnderMaintenance if a dag has a lock that excludes the lock of another one in a store."""
+    def _check_lock(self, model: files.Dag, store: Store, own: Address, *, outer: str = "") -> None:
+        """Raise ObshellError if a dag has a lock that excludes the lock of another one in a store.
+
+        ``own`` is the agent of that one, ``outer`` the beginning of the message.
+        """
         for view in self._holders(model, store):
-            raise UnderMaintenance(view.dag.name, tenant=view.dag.maintenance[1] or None)
+            _, tenant = view.dag.maintenance
+            if model.scope == "agent":
+                raise error_of("Agent.UnderMaintenance", outer=outer, agent=authority(own))
+            if tenant and isinstance(model.maintenance, TenantLock):
+                raise error_of("OB.Tenant.UnderMaintenance", outer=outer, tenant=tenant)
+            raise error_of("OB.Cluster.UnderMaintenanceWithDag", outer=outer, dag=view.dag.name)
 
     def _holders(self, model: files.Dag, store: Store) -> Iterator[DagView]:
         for view in self.unfinished(store):
@@ -433,7 +442,7 @@ def _item(dag: DagData, part: DagData | NodeData | SubTaskData, state: Any) -> T
 
 
 def operate(sandbox: Sandbox, key: DagKey, operator: ClientOperator, node: int | None = None) -> DagView:
-    """Operate a dag, or the node at a position. Raises NoSuchTask, IllegalOperator, UnderMaintenance or TaskExpired."""
+    """Operate a dag, or the node at a position. Raises NoSuchTask, IllegalOperator or ObshellError."""
     sandbox.world(Dags).data_of(key)  # raises NoSuchTask before anything is noted
     view: DagView = sandbox.execute(Operate(Dags.api, key, operator, node))
     return view
