@@ -10,11 +10,12 @@ unknown-dag-is-asked-for-without-end is not sent, unless the run is told to; the
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Final
+from typing import Any, Final
 
 from oceanmock.checks import CheckResult, Rule, Subject, check
-from oceanmock.obshell.api import ERR_CODES_SINCE, contract_version
+from oceanmock.obshell.api import API, ERR_CODES_SINCE, contract_version
 from oceanmock.obshell.gojson import BOOLEANS
+from oceanmock.openapi import load_spec, spec_path
 
 GO_FALSE: Final = frozenset(text for text, value in BOOLEANS.items() if not value)
 LAST_DAGS: Final = ("getAllAgentsLastMaintenanceDag", "getAgentMainDags")
@@ -104,10 +105,6 @@ def _is_undecrypted(subject: Subject) -> bool:
     return _says(500, "Request.Body.Decrypt")(subject) or is_panic
 
 
-_DAG_GO: Final = "ob/agent/executor/task/dag.go"
-_MIDDLEWARE: Final = "ob/agent/api/common/middleware.go"
-_RECORDED: Final = "recorded from obshell 4.5.0.0: tests/data/obshell"
-
 _RULES: Final = {
     "refusal-is-never-sent": "An agent that is no CLUSTER AGENT refuses the lists of the cluster, and does not fail.",
     "never-maintained-is-500": "An agent that never had a maintenance dag says so, and does not fail.",
@@ -132,28 +129,6 @@ _RULES: Final = {
     "panic-is-dated-at-start": "An answer is dated when it is made, after a panic too.",
 }
 """By quirk, in the order of openapi/obshell.yaml, what its rule says."""
-_SOURCES: Final = {
-    "refusal-is-never-sent": f"{_DAG_GO}:146-149, 523-526",
-    "never-maintained-is-500": f"ob/agent/service/task/dag.go:155-161, {_DAG_GO}:441-443",
-    "foreign-obproxy-id-is-forwarded-too": f"{_DAG_GO}:72-88",
-    "unknown-dag-is-asked-for-without-end": f"{_DAG_GO}:102-118",
-    "cancelled-rollback-is-stuck": "ob/agent/service/task/dag.go:343-377",
-    "body-id-overrules-path": f"{_RECORDED}/init.json",
-    "lost-race-is-500": "ob/agent/service/task/dag.go:624-630",
-    "node-without-details-is-500": "ob/agent/executor/task/node.go:95-117",
-    "forwarded-pass-loses-its-body": f"{_RECORDED}/pass-dag.json",
-    "logs-of-nothing-are-empty": f"{_RECORDED}/lone.json",
-    "status-has-no-trace-id": f"{_MIDDLEWARE}:245-248",
-    "missing-header-is-400": f"{_MIDDLEWARE}:724-814",
-    "unheld-cluster-id-is-500": f"{_DAG_GO}:102-119",
-    "unreachable-owner-is-500": f"{_DAG_GO}:72-88",
-    "unreadable-show-details-is-500": "ob/agent/executor/task/enter.go:39-43",
-    "body-that-is-no-object-is-eof": f"{_RECORDED}/init.json",
-    "node-body-says-dag-operator": f"{_RECORDED}/init.json",
-    "no-oceanbase-is-500": f"{_RECORDED}/lone.json",
-    "undecryptable-body-is-500": f"{_MIDDLEWARE}:439-498",
-    "panic-is-dated-at-start": f"{_MIDDLEWARE}:72, 379-382",
-}
 QUIRKS: Final[Mapping[str, tuple[Predicate, Predicate]]] = {
     "refusal-is-never-sent": (
         _of("getAllClusterDags", "getClusterUnfinishDags"),
@@ -200,6 +175,18 @@ QUIRKS: Final[Mapping[str, tuple[Predicate, Predicate]]] = {
 }
 """By quirk, the requests that can cause it and the responses that have it; of two a client causes none."""
 
+
+def _sources() -> dict[str, str]:
+    """Return the source of each quirk, from the first place of the contract that names it."""
+    sources, nodes = dict[str, str](), list[Any]([load_spec(spec_path(API.name))])
+    for node in nodes:  # to which their own are added
+        for quirk in node.get("x-quirk", ()) if isinstance(node, dict) else ():
+            sources.setdefault(quirk["name"], quirk["source"])
+        nodes += node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
+    return sources
+
+
+_SOURCES: Final = _sources()
 QUIRK_RULES: Final[Mapping[str, Rule]] = {
     f"quirk.{name}": Rule(f"quirk.{name}", says, _SOURCES[name]) for name, says in _RULES.items()
 }
