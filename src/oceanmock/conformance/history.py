@@ -81,8 +81,7 @@ class HistoryChecker(RuleChecker):
 
     def last_states(self, ids: Container[str]) -> dict[str, str]:
         """Return the last observed state and operation of tasks or dags, by id."""
-        root = self._api.root.name
-        last = {id: item for (kind, id), item in self._latest.items() if kind == root and id in ids}
+        last = {id: item for (kind, id), item in self._latest.items() if kind == self._api.root.name and id in ids}
         return {id: f"{item.words} when it was last read" for id, item in last.items()}
 
     def __call__(self, exchange: Exchange) -> list[CheckResult]:
@@ -154,8 +153,7 @@ class HistoryChecker(RuleChecker):
         took = whole(subject.envelope.get("duration"))
         if took is not None:
             wrong = f"duration is {took}, and the answer came after {exchange.took // MILLISECOND} ms."
-            passed = took * MILLISECOND <= exchange.took + LONGEST_GAP
-            yield check("envelope.duration", passed, "$.duration", wrong)
+            yield check("envelope.duration", took * MILLISECOND <= exchange.took + LONGEST_GAP, "$.duration", wrong)
 
     def _trace_id(self, subject: Subject) -> Iterator[CheckResult]:
         """Check that no two answers have one traceId; a request may bring its own."""
@@ -312,8 +310,7 @@ class HistoryChecker(RuleChecker):
                     if not is_alike(other.raw[name], now.raw[name]):
                         wrong = f"{name} is {other.raw[name]!r} here, and {now.raw[name]!r} in {now.subject.id},"
                         there = same.subject.exchange, f"{same.path}.{name}"
-                        path = f"{other.path}.{name}"
-                        result = CheckResult(rule, path, f"{wrong} before and after.", earlier=there)
+                        result = CheckResult(rule, f"{other.path}.{name}", f"{wrong} before and after.", earlier=there)
                         self._late.append((other.subject, result))
 
     def _is_unmoved(self, before: Sample, now: Sample) -> bool:
@@ -336,8 +333,7 @@ class HistoryChecker(RuleChecker):
 
     def _shared(self, before: Sample, now: Sample) -> Iterable[str]:
         """Return the members that both observations have, without their parts and what may come late."""
-        parts = {kind.parts_key for kind in self._api.kinds}
-        names = (before.raw.keys() & now.raw.keys()) - parts
+        names = (before.raw.keys() & now.raw.keys()) - {kind.parts_key for kind in self._api.kinds}
         if not is_long_over(before):
             return names - self._own.one_view
         return {n for n in names if n not in self._own.one_view or None not in (before.raw[n], now.raw[n])}

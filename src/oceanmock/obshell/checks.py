@@ -13,20 +13,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, ClassVar, Final
 
+from oceanmock import observations
 from oceanmock.api import Json
 from oceanmock.checks import Check, CheckResult, Subject, check, instant, numbered, objects, whole
 from oceanmock.clock import MILLISECOND
-from oceanmock.observations import (
-    SKEW,
-    ApiHistory,
-    Call,
-    Members,
-    Sample,
-    in_order,
-    items_in,
-    listed_once,
-    not_in_future,
-)
+from oceanmock.observations import SKEW, ApiHistory, Call, Members, Sample
 from oceanmock.obshell import quirks
 from oceanmock.obshell.api import API
 from oceanmock.obshell.conformance import FINAL, parsed_id
@@ -60,22 +51,16 @@ OWN_RULES: Final = quirks.QUIRK_RULES
 RENDERS_UNKNOWN_PATHS: Final = True
 is_explained: Final = quirks.is_explained
 
-STATUS_BY_CODE: Final[Mapping[str, tuple[int, ...]]] = {
-    "Task.NotFound": (404,),
-    "Common.NotFound": (404,),
-    "Task.GenericID.Invalid": (400,),
-    "Task.Dag.Operator.": (400,),
-    "Task.Node.Operator.": (400,),
-    "Common.BindJsonFailed": (400,),
-    "Common.IllegalArgument": (400,),
-    "Request.Header.NotFound": (400, 401),
-    "Security.Authentication.": (401,),
-    "Common.Unauthorized": (401,),
-    "Common.Unexpected": (500,),
-    "Agent.OceanBase.NotHold": (500,),
-    "Gorm.NoRowAffected": (500,),
+CODES_BY_STATUS: Final[Mapping[int, tuple[str, ...]]] = {
+    400: (
+        *("Task.GenericID.Invalid", "Task.Dag.Operator.", "Task.Node.Operator.", "Common.BindJsonFailed"),
+        *("Common.IllegalArgument", "Request.Header.NotFound"),
+    ),
+    401: ("Security.Authentication.", "Common.Unauthorized", "Request.Header.NotFound"),
+    404: ("Task.NotFound", "Common.NotFound"),
+    500: ("Common.Unexpected", "Agent.OceanBase.NotHold", "Gorm.NoRowAffected"),
 }
-"""The statuses of an errCode, or of a prefix of errCodes (errorcode.go:23-30,75,346-405)."""
+"""The errCodes of a status, and prefixes of errCodes (errorcode.go:23-30,75,346-405)."""
 ABOUT_THE_REQUEST: Final = ("Task.", "Common.", "Request.", "Security.")
 """Prefixes of errCodes about the request. Others concern an agent, a cluster or a database, and may differ between
 servers."""
@@ -98,7 +83,7 @@ def code(subject: Subject) -> Iterator[CheckResult]:
     code, path, status = subject.error.get("errCode"), "$.error.errCode", subject.status
     if not isinstance(code, str):
         return
-    if statuses := next((of for prefix, of in STATUS_BY_CODE.items() if code.startswith(prefix)), None):
+    if statuses := [number for number, codes in CODES_BY_STATUS.items() if code.startswith(codes)]:
         yield check("error.code", status in statuses, path, f"{code} is answered {status}; it goes with {statuses[0]}.")
     is_of_the_request = code.startswith(ABOUT_THE_REQUEST) and subject.operation is not None
     if status == 400 and is_of_the_request:
@@ -140,7 +125,7 @@ def ids(subject: Subject) -> Iterator[CheckResult]:
         yield check("id.differs", actual == requested, "$.data.id", wrong)
     for kind in API.kinds:
         name = kind.own_key
-        for path, item in items_in(subject, API, kind.name):
+        for path, item in observations.items_in(subject, API, kind.name):
             number, id = whole(item.get(name)), item.get("id")
             own = number_in(id) if isinstance(id, str) else None
             if number is not None and own is not None:
@@ -165,10 +150,10 @@ def times(subject: Subject) -> Iterator[CheckResult]:
     """Check that times are valid, not in the future and, of ended items, in order."""
     now = None if has_panicked(subject) else subject.at
     for kind in ("dag", "node", "sub_task"):
-        for path, item in items_in(subject, API, kind):
-            yield from not_in_future(item, path, ("start_time", "end_time"), now)
+        for path, item in observations.items_in(subject, API, kind):
+            yield from observations.not_in_future(item, path, ("start_time", "end_time"), now)
             if item.get("state") in FINAL:
-                yield from in_order(item, path, "start_time", "end_time", slack=_slack(item))
+                yield from observations.in_order(item, path, "start_time", "end_time", slack=_slack(item))
     time = instant(subject.data) if subject.id == "getTime" else None
     if time is not None and now is not None:
         wrong = f"the time is {subject.data}, and the timestamp {subject.body['timestamp']}."
@@ -182,7 +167,7 @@ def _slack(item: Json) -> int:
 
 def counts(subject: Subject) -> Iterator[CheckResult]:
     """Check that only sub tasks that ran have a run count and a log (sub_task.go:115-121)."""
-    for path, item in items_in(subject, API, "sub_task"):
+    for path, item in observations.items_in(subject, API, "sub_task"):
         state, operator = item.get("state"), item.get("operator")
         has_run, count_path = state in STARTED, f"{path}.execute_times"
         runs = whole(item.get("execute_times"))
@@ -197,7 +182,7 @@ def counts(subject: Subject) -> Iterator[CheckResult]:
 
 def dags(subject: Subject) -> Iterator[CheckResult]:
     """Check each dag with its nodes: it has as many as stages, and its stage is one of them."""
-    for path, dag in items_in(subject, API, "dag"):
+    for path, dag in observations.items_in(subject, API, "dag"):
         stage, most, nodes = whole(dag.get("stage")), whole(dag.get("max_stage")), dag.get("nodes")
         if stage is not None and most is not None:
             yield check("parent.stage", 1 <= stage <= most, f"{path}.stage", f"stage {stage} is none of {most}.")
@@ -260,8 +245,7 @@ def _end(path: str, dag: Json, nodes: Sequence[Json]) -> Iterator[CheckResult]:
         yield check(rule, settled == {"SUCCEED"}, at, wrong)
     if operator == "ROLLBACK":
         wrong = f"a dag that was rolled back has nodes that are {words}."
-        is_undone = set(states) <= {"SUCCEED", "PENDING"}
-        yield check(rule, is_undone and ("PENDING", "ROLLBACK") not in labels, at, wrong)
+        yield check(rule, set(states) <= {"SUCCEED", "PENDING"} and ("PENDING", "ROLLBACK") not in labels, at, wrong)
     last = {"RUN": len(states), "ROLLBACK": 1}.get(operator)
     if last is not None:
         wrong = f"a dag that is SUCCEED/{operator} ends at stage {stage}, not at {last}."
@@ -290,7 +274,7 @@ def _comes_after(later: Json, earlier: Json) -> bool:
 
 def nodes(subject: Subject) -> Iterator[CheckResult]:
     """Check that a final node agrees with its parts (engine/scheduler/task_handler.go:74-235)."""
-    for path, node in items_in(subject, API, "node"):
+    for path, node in observations.items_in(subject, API, "node"):
         sub_tasks = objects(node.get("sub_tasks"))
         states = {str(item.get("state")) for item in sub_tasks}
         state, operator = node.get("state"), node.get("operator")
@@ -307,16 +291,15 @@ def nodes(subject: Subject) -> Iterator[CheckResult]:
 
 def lists(subject: Subject) -> Iterator[CheckResult]:
     """Check that no item is listed twice, and that dags have nodes unless show_details is false."""
-    list_ids = [route.id for route in API.routes if route.lists]
-    if subject.id in (LOG, *list_ids) and isinstance(subject.data, dict):
-        yield from listed_once(subject.data.get("contents"), "$.data.contents")
+    if subject.id in (LOG, *(route.id for route in API.routes if route.lists)) and isinstance(subject.data, dict):
+        yield from observations.listed_once(subject.data.get("contents"), "$.data.contents")
     texts = [text for name, text in subject.query if name == "show_details"]
     expected = not set(texts) & GO_FALSE
     is_free = subject.id in ALWAYS_DETAILED and not expected
     if len(texts) > 1 or not set(texts) <= BOOLEANS.keys() or is_free:
         return
     for kind, key in (("dag", "nodes"), ("node", "sub_tasks")):
-        for path, item in items_in(subject, API, kind):
+        for path, item in observations.items_in(subject, API, kind):
             if key in item:
                 wrong = f"details are {'' if expected else 'not '}asked for, and {key} is"
                 actual = "null" if item[key] is None else "there"
@@ -331,7 +314,7 @@ def logs(subject: Subject) -> Iterator[CheckResult]:
         return
     requested, path = subject.path_ids[-1] if subject.path_ids else "", "$.data.contents"
     for place, line in numbered(lines, path):
-        yield from not_in_future(line, place, ("create_time", "update_time"), subject.at)
+        yield from observations.not_in_future(line, place, ("create_time", "update_time"), subject.at)
     runs = [n for line in objects(lines) if (n := whole(line.get("execute_times"))) is not None]
     if not requested.startswith("1"):
         wrong = f"the lines are of the runs {runs[:20]}, which are not in order."

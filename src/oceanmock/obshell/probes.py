@@ -31,15 +31,9 @@ NOT_LET_IN: Final = frozenset({400, 401})
 """The statuses without a header: 400, as recorded, or 401 without the quirk."""
 
 LIST_STATUSES: Final = {
-    "dags/agent": OK,
-    "dags/ob": OK | REFUSED | UNKNOWN,
-    "dag/maintain/agent": OK | UNKNOWN,
-    "dag/maintain/agents": OK | UNKNOWN,
-    "dag/maintain/ob": OK | REFUSED | UNKNOWN,
-    "dag/unfinish": OK,
-    "dag/ob/unfinish": OK | REFUSED | UNKNOWN,
-    "dag/agent/unfinish": OK,
-    "dag/agent/main_dags": OK,
+    **dict.fromkeys(("dags/agent", "dag/unfinish", "dag/agent/unfinish", "dag/agent/main_dags"), OK),
+    **dict.fromkeys(("dag/maintain/agent", "dag/maintain/agents"), OK | UNKNOWN),
+    **dict.fromkeys(("dags/ob", "dag/maintain/ob", "dag/ob/unfinish"), OK | REFUSED | UNKNOWN),
 }
 """The lists and their statuses: an agent outside a cluster refuses, or has no rows."""
 STORES: Final = {"agent": "23", "ob": "1"}  # the stores of dags, each with what the ids of its dags begin with
@@ -159,8 +153,7 @@ def _ids(target: ProbeTarget) -> Iterator[Probe]:
     for template in TEMPLATES:
         missing = UNKNOWN | OK if template.endswith("logs") else UNKNOWN  # a quirk of its own
         for id in INVALID_IDS:
-            path = template.format(quote(id, safe=""))
-            yield _get(f"the id {id[:40]!r}", path, REFUSED, *INVALID)
+            yield _get(f"the id {id[:40]!r}", template.format(quote(id, safe="")), REFUSED, *INVALID)
         for raw in NOT_UTF8:
             yield _get(f"the id {raw}", template.format(raw), REFUSED, *INVALID)
         yield _get("an id of the cluster", template.format(f"1{LARGEST_NUMBER}"), missing, *NOT_FOUND)
@@ -290,8 +283,7 @@ def _operators_of_nothing(target: ProbeTarget) -> Iterator[Probe]:
     for id in _unknown_ids(target):
         yield _post("RETRY of nothing", f"dag/{id}", "RETRY", NOT_FOUND[0], UNKNOWN)
         yield _post("PASS of nothing", f"node/{id}", "PASS", NOT_FOUND[0], UNKNOWN)
-        what = "an unknown operator on an unknown node"
-        yield _post(what, f"node/{id}", "NOPE", "Task.Node.Operator.NotSupport")
+        yield _post("an unknown operator on an unknown node", f"node/{id}", "NOPE", "Task.Node.Operator.NotSupport")
         for body in BAD_BODIES:
             for path in (f"dag/{id}", f"node/{id}"):
                 yield _post(f"the body {body[:30]!r}", path, body, "Common.BindJsonFailed")

@@ -89,8 +89,7 @@ def times(subject: Subject) -> Iterator[CheckResult]:
                 required = {"startTime": not never_ran, "finishTime": status in ENDED}
             for name, is_required in required.items():
                 wrong = f"a {kind} that is {status} has {'no' if is_required else 'a'} {name}."
-                passed = (item.get(name) is not None) == is_required
-                yield check("time.finish", passed, f"{path}.{name}", wrong)
+                yield check("time.finish", (item.get(name) is not None) == is_required, f"{path}.{name}", wrong)
 
 
 def tasks(subject: Subject) -> Iterator[CheckResult]:
@@ -151,8 +150,7 @@ def _parent(path: str, task: Json, items: Sequence[Json]) -> Iterator[CheckResul
     if items and task.get("status") == "FAILED":
         wrong = f"a task that is FAILED has no subtask that is: they are {words}."
         # An operation may come between the reads of the task and of its subtasks.
-        resumed = ("RETRY", "SKIP", *BACKWARDS)
-        is_new = any(e.get("status") == "READY" and e.get("operation") in resumed for e in items)
+        is_new = any(e.get("status") == "READY" and e.get("operation") in ("RETRY", "SKIP", *BACKWARDS) for e in items)
         yield check("parent.out-of-step", "FAILED" in statuses or is_new, f"{path}.status", wrong)
     if task.get("status") in ENDED and "prohibitRollback" in task:
         started = [item for item in items if item.get("status") not in ("PENDING", "READY")]
@@ -266,8 +264,7 @@ def rows(subject: Subject) -> Iterator[CheckResult]:
     if sort in DIRECTIONS:
         values = [id for _, task in items if (id := whole(task.get("id"))) is not None]
         wrong = f"sort={sort} was asked for, and the rows are not in that order."
-        is_sorted = values == sorted(values, reverse=DIRECTIONS[sort])
-        yield check("list.order", is_sorted, "$.data.contents", wrong)
+        yield check("list.order", values == sorted(values, reverse=DIRECTIONS[sort]), "$.data.contents", wrong)
 
 
 CHECKS: Final[tuple[Check, ...]] = (code, ids, times, tasks, skips, page, rows)
@@ -281,8 +278,7 @@ LONGEST_SHARED_SKIP: Final = 120 * SECOND
 ABOUT_A_TASK: Final = frozenset({"getTaskInstance", "retryTask", "rollbackTask"})
 """The operations whose 404 has a single reason: an unknown task."""
 ENDS_OF_RUNS: Final[Mapping[str, tuple[str, ...]]] = {
-    "EXECUTE": ("SUCCESSFUL", "FAILED"),
-    "RETRY": ("SUCCESSFUL", "FAILED"),
+    **dict.fromkeys(("EXECUTE", "RETRY"), ("SUCCESSFUL", "FAILED")),
     "ROLLBACK": ("PENDING", "FAILED"),
 }
 """The statuses in which a subtask of an operation has had a run of that operation."""
@@ -350,8 +346,7 @@ class TaskHistory(ApiHistory):
         if not isinstance(text, str) or not text:
             return
         wrong = f"the log of subtask {id} does not begin as it did before."
-        is_continued = text.startswith(self._texts.get(id, ""))
-        yield check("log.rewritten", is_continued, path, wrong)
+        yield check("log.rewritten", text.startswith(self._texts.get(id, "")), path, wrong)
         self._texts[id] = text
         if subtask is not None and subtask.state in ENDS_OF_RUNS.get(subtask.operation, ()):
             runs = FIRST_LINE.findall(text)  # no public sample has one, so it may have none
@@ -365,8 +360,7 @@ class TaskHistory(ApiHistory):
     def acceptance(self, name: str, before: Sample, *, is_certain: bool) -> Iterator[CheckResult]:
         if name == "task.ROLLBACK" and before.state == "FAILED" and is_certain:
             wrong = f"a rollback is accepted of task {before.id}, whose prohibitRollback is true."
-            passed = before.raw.get("prohibitRollback") is not True
-            yield check("call.prohibited-accepted", passed, "$", wrong)
+            yield check("call.prohibited-accepted", before.raw.get("prohibitRollback") is not True, "$", wrong)
 
     def possible_calls(self, before: Sample, calls: Sequence[Call]) -> Sequence[Call]:
         # Some classes of subtasks retry by themselves (ocp-express FailedSubtaskWorker:72-88).

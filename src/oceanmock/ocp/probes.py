@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -64,12 +65,8 @@ HEADERS: Final[Mapping[tuple[str, str], Statuses]] = {
     ("If-None-Match", "*"): LENIENT | {304},
 }
 WRONG_CREDENTIALS: Final[Mapping[str, Statuses]] = {
-    "Basic": UNAUTHORIZED,
-    "Basic !!!": UNAUTHORIZED,
-    "Basic bm9jb2xvbg==": UNAUTHORIZED,
-    "Bearer nonsense": UNAUTHORIZED,
-    "OCP-ACCESS-KEY-HMACSHA1 nonsense": UNREAD,
-    "OCP-ACCESS-KEY-HMACSHA1 nobody:bm9uc2Vuc2U=": UNREAD,
+    **dict.fromkeys(("Basic", "Basic !!!", "Basic bm9jb2xvbg==", "Bearer nonsense"), UNAUTHORIZED),
+    **dict.fromkeys(("OCP-ACCESS-KEY-HMACSHA1 nonsense", "OCP-ACCESS-KEY-HMACSHA1 nobody:bm9uc2Vuc2U="), UNREAD),
 }
 ILLEGAL_CHANGES: Final[Mapping[str, tuple[str, ...]]] = {
     "SUCCESSFUL": ("retry", "skip", "cancel"),
@@ -114,8 +111,7 @@ def probes(target: ProbeTarget) -> Probes:
     for query, statuses in QUERIES.items():
         yield _get(f"the query {_short(query)}", f"{TASKS_PATH}?{query}", statuses)
     for (name, value), statuses in HEADERS.items():
-        what = f"a list with {name}: {_short(value)}"
-        yield Probe(what, "GET", FIRST_ROW, statuses, headers={name: value})
+        yield Probe(f"a list with {name}: {_short(value)}", "GET", FIRST_ROW, statuses, headers={name: value})
     yield Probe("a list with a body", "GET", FIRST_ROW, LENIENT, body=b"{}", is_wrong=False)
     yield from _credentials(target)
     yield from _reads(items[:8])
@@ -157,8 +153,7 @@ def _reads(tasks: Sequence[Observation]) -> Iterator[Probe]:
         for task in tasks:
             yield _get("a task", f"{TASKS_PATH}/{task.id}", OK, wrong=False)
             for subtask in task.parts[:2]:
-                log = f"{TASKS_PATH}/{task.id}/subtasks/{subtask.id}/log"
-                yield _get("the log of a subtask", log, OK, wrong=False)
+                yield _get("the log of a subtask", f"{TASKS_PATH}/{task.id}/subtasks/{subtask.id}/log", OK, wrong=False)
         yield _get("the list", f"{TASKS_PATH}?{WHOLE_LIST}", OK, wrong=False)
     for task in tasks:
         yield _get("a task", f"{TASKS_PATH}/{task.id}", OK, wrong=False)
@@ -194,15 +189,13 @@ def _operations(target: ProbeTarget) -> Iterator[Probe]:
     for path in paths:
         yield Probe("a call on an unknown task", "POST", path, UNKNOWN)
         for id, statuses in [*IDS.items()][:6]:
-            wrong = path.replace(NOBODYS, quote(id, safe=""))
-            yield Probe(f"a call on the id {_short(id)!r}", "POST", wrong, statuses)
+            yield Probe(f"a call on the id {_short(id)!r}", "POST", path.replace(NOBODYS, quote(id, safe="")), statuses)
     for method in ("PUT", "PATCH", "DELETE"):
         what, path = f"{method} of a task", f"{TASKS_PATH}/{NOBODYS}"
         yield Probe(what, method, path, NO_METHOD, accepted="method.accepted")
     viewer, rule = target.server.read_only_auth, "auth.forbidden-accepted"
     for path in paths if viewer is not None else ():
-        what = "a call of somebody who may only look"
-        yield Probe(what, "POST", path, frozenset({403}), accepted=rule, auth=viewer)
+        yield Probe("a call of somebody who may only look", "POST", path, frozenset({403}), accepted=rule, auth=viewer)
 
 
 def _illegal_operations(tasks: Sequence[Observation]) -> Iterator[Probe]:
@@ -219,54 +212,53 @@ def _illegal_operations(tasks: Sequence[Observation]) -> Iterator[Probe]:
                 yield Probe(what, "POST", f"{path}/{change}", REFUSED, accepted=rule)
 
 
-def _page(query: str) -> Generator[Probe, Subject | None, Subject | None]:
-    response = yield _get("a page", f"{TASKS_PATH}?{query}", OK, wrong=False)
-    return response if response is not None and response.status == 200 else None
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A page of the list, its rows with their ids, and the number of rows of all pages."""
+
+    subject: Subject
+    rows: Rows
+    ids: list[Any]
+    total: int | None
+
+    @property
+    def is_whole(self) -> bool:
+        """Return whether it has every row: a server may have a limit of its own."""
+        return len(self.rows) < LARGEST_VALUES["size"] if self.total is None else len(self.rows) >= self.total
 
 
-def _rows(page: Subject | None) -> Rows:
-    return objects(page.data.get("contents")) if page is not None and isinstance(page.data, dict) else []
-
-
-def _ids_of(page: Subject | None) -> list[Any]:
-    return [row.get("id") for row in _rows(page)]
-
-
-def _total(page: Subject) -> int | None:
-    numbers = page.data.get("page") if isinstance(page.data, dict) else None
-    return whole(numbers.get("totalElements")) if isinstance(numbers, dict) else None
-
-
-def _is_whole(page: Subject) -> bool:
-    """Return whether a page has every row: a server may have a limit of its own."""
-    total, rows = _total(page), len(_rows(page))
-    return rows >= total if total is not None else rows < LARGEST_VALUES["size"]
+def _page(query: str) -> Generator[Probe, Subject | None, Page | None]:
+    subject = yield _get("a page", f"{TASKS_PATH}?{query}", OK, wrong=False)
+    if subject is None or subject.status != 200:
+        return None
+    data = subject.data if isinstance(subject.data, dict) else {}
+    rows, numbers = objects(data.get("contents")), data.get("page")
+    total = whole(numbers.get("totalElements")) if isinstance(numbers, dict) else None
+    return Page(subject, rows, [row.get("id") for row in rows], total)
 
 
 def pages() -> Probes:
     """Check that the pages of a list equal the whole list in each order, if it was the same before and after."""
     for order in DIRECTIONS:
         first = yield from _page(f"{WHOLE_LIST}&sort={order}")
-        before = _ids_of(first)
-        if first is None or not before:
+        if first is None or not first.ids:
             return
-        size = max(1, -(-min(len(before), 40) // 3))
-        parts = dict[int, Subject | None]()
+        size = max(1, -(-min(len(first.ids), 40) // 3))
+        parts = dict[int, Page | None]()
         for number in range(1, 5):
             parts[number] = yield from _page(f"size={size}&page={number}&sort={order}")
-        beyond = yield from _page(f"{WHOLE_LIST}&page={len(before) + 1}&sort={order}")
-        if beyond is not None and _is_whole(first):
-            wrong = "a page past the end has rows."
-            yield beyond, check("paging.whole", not _ids_of(beyond), ROWS_PATH, wrong)
+        beyond = yield from _page(f"{WHOLE_LIST}&page={len(first.ids) + 1}&sort={order}")
+        if beyond is not None and first.is_whole:
+            yield beyond.subject, check("paging.whole", not beyond.ids, ROWS_PATH, "a page past the end has rows.")
         last = yield from _page(f"{WHOLE_LIST}&sort={order}")
-        for number, page in parts.items() if _ids_of(last) == before else ():
+        for number, page in parts.items() if last is not None and last.ids == first.ids else ():
             if page is not None:
-                right, ids = before[(number - 1) * size : number * size], _ids_of(page)
-                wrong = f"page {number} in pages of {size} has {ids}, not {right}."
-                yield page, check("paging.whole", ids == right, ROWS_PATH, wrong)
-                wrong = f"page {number} is of {_total(page)} elements, and the whole list of {_total(first)}."
-                is_same = _total(page) == _total(first)
-                yield page, check("paging.total", is_same, "$.data.page.totalElements", wrong)
+                right = first.ids[(number - 1) * size : number * size]
+                wrong = f"page {number} in pages of {size} has {page.ids}, not {right}."
+                yield page.subject, check("paging.whole", page.ids == right, ROWS_PATH, wrong)
+                wrong = f"page {number} is of {page.total} elements, and the whole list of {first.total}."
+                is_same = page.total == first.total
+                yield page.subject, check("paging.total", is_same, "$.data.page.totalElements", wrong)
 
 
 def unlisted(tasks: Sequence[Observation]) -> Probes:
@@ -275,30 +267,31 @@ def unlisted(tasks: Sequence[Observation]) -> Probes:
     Without a type, ocp-express lists no others (TaskService.java:147); not verified for OCP.
     """
     page = yield from _page(WHOLE_LIST)
-    if page is not None and _is_whole(page):
+    if page is not None and page.is_whole:
         own = [task.id for task in tasks if task.raw.get("type") in (None, "MANUAL")]
-        yield page, missing_rows(_rows(page), own)
+        yield page.subject, missing_rows(page.rows, own)
 
 
 def filters(tasks: Sequence[Observation]) -> Probes:
     """Check that filtered lists have all matching rows that were listed before and after, and no others."""
     before = yield from _page(WHOLE_LIST)
-    if before is None or not _is_whole(before):
+    if before is None or not before.is_whole:
         return
-    filters, narrow = list(_filters(_rows(before), tasks)), dict[str, Subject | None]()
+    filters, narrow = list(_filters(before.rows, tasks)), dict[str, Page | None]()
     for query, _ in filters:
         narrow[query] = yield from _page(f"{WHOLE_LIST}&{query}")
     after = yield from _page(WHOLE_LIST)
-    stable = [row for row in _rows(before) if row in _rows(after)]
+    stable = [row for row in before.rows if after is not None and row in after.rows]
     for query, matches in filters:
         page = narrow[query]
         if page is not None:
-            answers, ids = [(row["id"], matches(row)) for row in stable if "id" in row], _ids_of(page)
-            absent = [id for id, is_match in answers if is_match and id not in ids]
-            others = [id for id, is_match in answers if is_match is False and id in ids]
+            answers = [(row["id"], matches(row)) for row in stable if "id" in row]
+            absent = [id for id, is_match in answers if is_match and id not in page.ids]
+            others = [id for id, is_match in answers if is_match is False and id in page.ids]
             wrong = f"{query} leaves out {absent[:5]}, which it is for."
-            yield page, check("filter.too-narrow", not absent, ROWS_PATH, wrong)
-            yield page, check("filter.ignored", not others, ROWS_PATH, f"{query} has {others[:5]}, which are others.")
+            yield page.subject, check("filter.too-narrow", not absent, ROWS_PATH, wrong)
+            wrong = f"{query} has {others[:5]}, which are others."
+            yield page.subject, check("filter.ignored", not others, ROWS_PATH, wrong)
 
 
 def _filters(rows: Rows, tasks: Sequence[Observation]) -> Iterator[tuple[str, Matches]]:

@@ -133,15 +133,8 @@ def grouped(items: Iterable[Any], key: Callable[[Any], Any]) -> dict[Any, list[A
 
 Severity = Literal["error", "warning", "note"]
 SEVERITIES: Final[Mapping[str, Severity]] = {
-    "content-type": "warning",
-    "envelope.duration": "warning",
-    "envelope.trace-id": "warning",
-    "envelope.went-back": "warning",
-    "error": "warning",
-    "header": "warning",
-    "hostile": "warning",
-    "id.spelling": "warning",
-    "schemathesis": "warning",
+    **dict.fromkeys(("content-type", "error", "header", "hostile", "id.spelling", "schemathesis"), "warning"),
+    **dict.fromkeys(("envelope.duration", "envelope.trace-id", "envelope.went-back"), "warning"),
     "schemathesis.unfinished": "note",
 }
 """Rule or family → severity, where it is no error: a client that keeps to the contract works all the same."""

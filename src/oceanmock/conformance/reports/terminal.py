@@ -234,8 +234,7 @@ class Display:
             self._reason_to_wait = event.why
             self._write(f"waiting for {event.url}: {event.why}")
         elif is_response and self._stopwatch() - self._written > MAX_SILENCE:
-            took = format_elapsed(self._stopwatch() - self._started)
-            self._write(f"{self._phase}: {self._text()} so far, in {took}")
+            self._write(f"{self._phase}: {self._text()} so far, in {format_elapsed(self._stopwatch() - self._started)}")
         if is_response and self._max_failures is not None and self._failures >= self._max_failures:
             self.stopped = self.stopped or f"--max-failures {self._max_failures}"
         if is_response and self.stopped:
