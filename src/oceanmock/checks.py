@@ -28,8 +28,7 @@ HeaderFields = tuple[tuple[str, str], ...]
 Phase = Literal["preflight", "probes", "examples", "coverage", "fuzzing", "stateful", "machine", "story", "passive"]
 Credentials = Literal["own", "others", "none"]
 
-MAX_SIMILAR_RESULTS: Final = 3
-"""The number of places of one list at which a failed rule is reported; all are counted."""
+MAX_SIMILAR_RESULTS: Final = 3  # the number of places of one list at which a failed rule is reported; all are counted
 UNAVAILABLE: Final = frozenset({429, 502, 503, 504})
 """Statuses of a response that does not depend on the request: the server is busy or away."""
 UNREADABLE: Final = (LookupError, TypeError, ValueError, AttributeError)
@@ -58,10 +57,8 @@ class Exchange:
     sent_at: int
     took: int
     problem: str = ""
-    expects_refusal: bool = False
-    """Sent to be refused: wrong credentials, a malformed id, junk."""
-    credentials: Credentials = "none"
-    """The run's own, another user's, or none."""
+    expects_refusal: bool = False  # sent to be refused: wrong credentials, a malformed id, junk
+    credentials: Credentials = "none"  # the run's own, another user's, or none
 
     def json(self) -> Any:
         """Return the response's JSON, or None."""
@@ -79,10 +76,8 @@ class Rule:
     """A rule for servers. ``id`` is stable: baselines and reports refer to it."""
 
     id: str
-    says: str
-    """One plain sentence."""
-    source: str
-    """The place in the contract, or in the public source behind it."""
+    says: str  # one plain sentence
+    source: str  # the place in the contract, or in the public source behind it
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,17 +85,14 @@ class CheckResult:
     """A rule checked at one place of a response. A check fills in the first three fields, a checker the others."""
 
     rule: str
-    path: str = "$"
-    """The JSON path; may be empty."""
-    message: str = ""
-    """One plain sentence: the actual value, and the expected one. Empty where the rule holds."""
+    path: str = "$"  # the JSON path; may be empty
+    message: str = ""  # one plain sentence: the actual value, and the expected one; empty where the rule holds
     operation: str = ""
     status: int | None = None
     source: str = ""
     exchange: Exchange | None = None
     curl: str = ""
-    known: str = ""
-    """The baseline's reason, where it has one."""
+    known: str = ""  # the baseline's reason, where it has one
     earlier: tuple[Exchange, str] | None = None
     """The earlier response that it is compared with, and the JSON path there."""
 
@@ -174,8 +166,7 @@ class WalkAction:
     probe: Probe
     state: str
     is_safe: bool = False
-    is_last: bool = False
-    """Nothing can be requested of the task once this is done."""
+    is_last: bool = False  # nothing can be requested of the task once this is done
 
 
 UNDECIDED: Final[tuple[int | str, ...]] = (429, "5xx")
@@ -210,8 +201,7 @@ class TargetApi(ABC):
     weights: ClassVar[Mapping[str, Literal["document", "code", "sibling"]]]
     never_during: ClassVar[tuple[str, str]] = ("", "")
     """An operation, and another one during which it does harm that nothing undoes."""
-    spared_rule: ClassVar[str] = ""
-    """The rule that a server breaks if an id of nothing does harm there."""
+    spared_rule: ClassVar[str] = ""  # the rule that a server breaks if an id of nothing does harm there
 
     @abstractmethod
     def is_server(self, body: Mapping[str, Any]) -> bool:
@@ -402,8 +392,7 @@ class RuleChecker:
     contract: Contract
     rules: Mapping[str, Rule]
     checks: tuple[Check, ...] = ()
-    checked: Counter[tuple[str, str]] = field(default_factory=Counter)
-    """By rule and operation."""
+    checked: Counter[tuple[str, str]] = field(default_factory=Counter)  # by rule and operation
     _similar: dict[tuple[str, str, int | None, str], set[str]] = field(default_factory=lambda: defaultdict(set))
     compares: ClassVar[bool] = False
     """Whether results are of comparing an exchange with earlier ones, so that sending it again cannot confirm them."""

@@ -28,8 +28,7 @@ class Observation:
     ``path`` is its JSON path, ``raw`` its JSON, ``parts`` are the observations of its parts.
     """
 
-    kind: str
-    """task or subtask; dag, node or sub_task."""
+    kind: str  # task or subtask; dag, node or sub_task
     id: str
     name: str
     state: str
@@ -206,8 +205,7 @@ class ProbeTarget:
     items: tuple[Observation, ...]
     writes: bool = False
     changeable: tuple[str, ...] = ()
-    is_spared: bool = False
-    """Whether no ids of nothing are sent."""
+    is_spared: bool = False  # whether no ids of nothing are sent
 
     @property
     def own(self) -> list[Observation]:
@@ -250,12 +248,9 @@ class Sample(Observation):
 
     subject: Subject
     view: View
-    calls: int
-    """The number of operations requested before it."""
-    is_terminal: bool
-    """Whether it has ended, until the next operation."""
-    end: int | None
-    """The instant of its last end."""
+    calls: int  # the number of operations requested before it
+    is_terminal: bool  # whether it has ended, until the next operation
+    end: int | None  # the instant of its last end
 
     @property
     def key(self) -> tuple[str, str]:
@@ -270,10 +265,8 @@ class Call:
     kind: str
     name: str
     id: str
-    roots: frozenset[str]
-    """The tasks or dags it may have changed; empty means any."""
-    is_sure: bool
-    """True if it was accepted; False if there was no response, or an inconclusive one."""
+    roots: frozenset[str]  # the tasks or dags it may have changed; empty means any
+    is_sure: bool  # true if it was accepted; False if there was no response, or an inconclusive one
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,8 +292,7 @@ class ApiHistory:
     """
 
     members: ClassVar[Mapping[str, Members]]  # by kind
-    one_view: ClassVar[frozenset[str]] = frozenset()
-    """Members that a view may omit, or that come late."""
+    one_view: ClassVar[frozenset[str]] = frozenset()  # members that a view may omit, or that come late
     opt_ins: ClassVar[frozenset[str]] = frozenset()
     """Keys of a scenario without which the mock makes no transition that has them as its ``only``."""
 

@@ -32,8 +32,7 @@ ItemKey = tuple[str, str]
 
 ZONES: Final = 900 * SECOND, 14 * 3600 * SECOND
 """The smallest and the largest difference between two time zones; all are multiples of the first."""
-LONGEST_GAP: Final = SECOND
-"""The time by which a request may seem to take longer for the server than for its client."""
+LONGEST_GAP: Final = SECOND  # the time by which a request may seem to take longer for the server than for its client
 LONGEST_WAIT: Final = 120 * SECOND
 """The longest time from the end of the parts to that of the whole: the schedulers run once a second, that of
 ocp-express first a minute after its start (TaskCoordinator.java:58-59)."""

@@ -157,8 +157,7 @@ ILLEGAL: Final = "illegal"
 LOOK: Final = "look"
 MOVES: Final = 8
 TOURS: Final = 6  # the number of tasks that are operated on in every way
-QUICK_READS: Final = 12
-"""The number of reads at the walker's own distance; then each distance is twice the one before."""
+QUICK_READS: Final = 12  # the number of reads at the walker's own distance; then each distance is twice the one before
 SLOWEST_READ: Final = 10.0
 SEEKS: Final = 16  # the number of reads while an operation becomes possible
 READ_ATTEMPTS: Final = 5
@@ -179,8 +178,7 @@ class Walk:
         self.knowledge: Final = walker.knowledge or self.api.knowledge(walker.prober.contract.version)
         self.current: Observation | None = None
         self.is_over = False
-        self.may_end = True
-        """Whether an operation may be requested after which no other one is possible."""
+        self.may_end = True  # whether an operation may be requested after which no other one is possible
         self._first: Observation | None = None  # what was read before the operations since the last rest
 
     @property
@@ -359,8 +357,7 @@ class Walker:
     """How often each goal was answered with each status."""
     tried: Counter[tuple[Any, ...]] = field(default_factory=Counter)
     """How often an action was tried in a state; the rarest goes first."""
-    left: dict[str, str] = field(default_factory=dict)
-    """The last state of each task that was walked on, by id."""
+    left: dict[str, str] = field(default_factory=dict)  # the last state of each task that was walked on, by id
 
     def walk_sandbox(self, ids: Sequence[str], *, reset: Callable[[], object], examples: int) -> None:
         """Take walks on the tasks of a sandbox, each after a reset.

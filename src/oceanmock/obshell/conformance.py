@@ -27,8 +27,7 @@ CLUSTER_AGENT: Final = "CLUSTER AGENT"
 COMPANY: Final = ("agents/status", "ob/info", "task/dag/maintain/agents")
 """Reads that name the other agents: those that can be reached, all that are known, and those of dags."""
 NUMBER_OF_NOTHING: Final = 99_999_999
-UNROUTED_OPERATORS: Final = ("RUN", "RESTART")
-"""Operators of no route; RUN is a word of the API's own (dag.go:338-420)."""
+UNROUTED_OPERATORS: Final = ("RUN", "RESTART")  # operators of no route; RUN is a word of the API's own (dag.go:338-420)
 NO_NODE: Final = "Common.Unexpected"
 FINAL: Final = API.root.terminal_states
 

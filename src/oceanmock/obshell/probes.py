@@ -27,8 +27,7 @@ OK: Final = frozenset({200})
 REFUSED: Final = frozenset({400})
 UNKNOWN: Final = frozenset({404})
 UNAUTHORIZED: Final = frozenset({401})
-NOT_LET_IN: Final = frozenset({400, 401})
-"""The statuses without a header: 400, as recorded, or 401 without the quirk."""
+NOT_LET_IN: Final = frozenset({400, 401})  # the statuses without a header: 400, as recorded, or 401 without the quirk
 
 LIST_STATUSES: Final = {
     **dict.fromkeys(("dags/agent", "dag/unfinish", "dag/agent/unfinish", "dag/agent/main_dags"), OK),
