@@ -131,6 +131,13 @@ Checker = Callable[[Exchange], Sequence[CheckResult]]
 """Checks one exchange as it comes, and returns what failed; may keep state. Never raises."""
 
 
+Statuses = frozenset[int]
+OK: Final = frozenset({200})
+REFUSED: Final = frozenset({400})
+UNAUTHORIZED: Final = frozenset({401})
+UNKNOWN: Final = frozenset({404})
+
+
 @dataclass(frozen=True, slots=True)
 class Probe:
     """A request made on purpose, and the statuses and error codes that it may be answered with.
@@ -143,7 +150,7 @@ class Probe:
     what: str
     method: str
     target: str
-    statuses: frozenset[int]
+    statuses: Statuses
     codes: tuple[str, ...] = ()
     accepted: str = "error.status"
     refused: str = "error.status"
@@ -158,14 +165,12 @@ class Probe:
 class WalkAction:
     """One operation that a walk can request now.
 
-    ``goal`` is the name by which a move requests it, ``state`` the part of the state that matters for it. One with
-    ``is_safe`` may be sent while the state changes: it cannot do harm.
+    ``goal`` is the name by which a move requests it, ``state`` the part of the state that matters for it.
     """
 
     goal: str
     probe: Probe
     state: str
-    is_safe: bool = False
     is_last: bool = False  # nothing can be requested of the task once this is done
 
 
@@ -180,9 +185,10 @@ class TargetApi(ABC):
     request of a run reads ``preflight_path``, without credentials where that is open; ``read_path`` needs them, and
     ``failed_path`` lists all that is FAILED. A newer task has a higher number at ``number_key``. Time changes parts in
     ``active_states`` even where their task has ended. ``cancel`` and ``retries`` are among ``goals``, the operations
-    that walks request. ``schemathesis_checks`` are the statuses of a refusal, where its own defaults are wider;
-    ``schemathesis_operations`` are those whose valid requests a state that the contract cannot express may refuse.
-    ``weights`` has the weight of a rule's source by a text in it, the first that occurs; any other is a document.
+    that walks request; a ``cancel`` may be sent while the state changes, as it does no harm. ``schemathesis_checks``
+    are the statuses of a refusal, where its own defaults are wider; ``schemathesis_operations`` are those whose valid
+    requests a state that the contract cannot express may refuse. ``weights`` has the weight of a rule's source by a
+    text in it, the first that occurs; any other is a document.
     """
 
     preflight_path: ClassVar[str]

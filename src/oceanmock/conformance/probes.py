@@ -255,7 +255,7 @@ class Walk:
             for item in self.api.actions(self.current, self.id, is_mock=stands, knowledge=self.knowledge)
             if (200 in item.probe.statuses) is accepted
             and (last or self.may_end or not (accepted and item.is_last))
-            and (stands or item.is_safe or self.is_at_rest)
+            and (stands or item.goal == self.api.cancel or self.is_at_rest)
         ]
 
     def _try(self, actions: Sequence[WalkAction], choice: int) -> None:

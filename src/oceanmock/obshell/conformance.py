@@ -265,7 +265,7 @@ def _action(
         is_wrong=not may_be_accepted,
     )
     is_last = operator == "ROLLBACK" or (operator == "PASS" and "/dag/" in target)
-    return WalkAction(operator, probe, state, is_safe=operator == ObshellTarget.cancel, is_last=is_last)
+    return WalkAction(operator, probe, state, is_last=is_last)
 
 
 def _expected_of_dag(operator: str, dag: Observation, flags: Flags) -> Expected:

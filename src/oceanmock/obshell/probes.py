@@ -13,20 +13,14 @@ from urllib.parse import quote
 
 import orjson
 
-from oceanmock.checks import Probe, Probes, Subject, objects
+from oceanmock.checks import OK, REFUSED, UNAUTHORIZED, UNKNOWN, Probe, Probes, Statuses, Subject, objects
 from oceanmock.observations import Observation, ProbeTarget, Required, missing_rows
 from oceanmock.obshell.api import API, ERR_CODES_SINCE, PREFIX, SINCE, TASK_PREFIX, IdKind, contract_version, local_id
 from oceanmock.obshell.auth import OPEN_ROUTES, Sealed
 from oceanmock.obshell.checks import REASONS
 from oceanmock.obshell.conformance import CLUSTER_AGENT, FINAL
 
-Statuses = frozenset[int]
-
 LARGEST_NUMBER: Final = 9223372036854775807  # a number that no item has
-OK: Final = frozenset({200})
-REFUSED: Final = frozenset({400})
-UNKNOWN: Final = frozenset({404})
-UNAUTHORIZED: Final = frozenset({401})
 NOT_LET_IN: Final = frozenset({400, 401})  # the statuses without a header: 400, as recorded, or 401 without the quirk
 
 LIST_STATUSES: Final = {

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Final
 from urllib.parse import quote
 
 from oceanmock.api import Route
-from oceanmock.checks import UNDECIDED, Probe, TargetApi, WalkAction, instant
+from oceanmock.checks import OK, REFUSED, UNDECIDED, Probe, TargetApi, WalkAction, instant
 from oceanmock.observations import Observation
 from oceanmock.ocp.api import API, TASK_PATH, TASKS_PATH
 from oceanmock.ocp.scenario import Scenario
@@ -23,8 +23,6 @@ from oceanmock.ocp.states import MACHINES, RETRIES
 
 ILLEGAL_CODE: Final = 20003
 PROHIBITED_CODE: Final = 20004
-_ACCEPTED: Final = frozenset({200})
-_REFUSED: Final = frozenset({400})
 _ID_FORMATS: Final[Sequence[tuple[str, Callable[[str], int]]]] = (
     (r"[+-]?\d{1,40}", int),
     (r"[+-]?\d{1,40}(\.\d*)?(e\+?\d{1,2})?[dfl]?", lambda text: int(Decimal(text.rstrip("dfl")))),
@@ -125,14 +123,14 @@ def _action(route: Route, task: Observation, part: Observation, id: str, *, is_m
     trigger = f"{route.changes}.{route.operation}"
     moves = MACHINES[part.kind].transitions
     switches = {item.only for item in moves if (item.before, item.trigger) == (part.label, trigger)}
-    statuses = _ACCEPTED if switches else _REFUSED
+    statuses = OK if switches else REFUSED
     if switches and "" not in switches:
-        statuses = _ACCEPTED | _REFUSED
+        statuses = OK | REFUSED
     is_prohibited = route.id == "rollbackTask" and prohibits_rollback and 200 in statuses
     if is_prohibited or (part is not task and task.state == "ABORTED"):
-        statuses = _REFUSED
+        statuses = REFUSED
     elif route.id == "retrySubtask" and part.label == ("FAILED", "ROLLBACK") and not is_mock:
-        statuses = _ACCEPTED | _REFUSED
+        statuses = OK | REFUSED
     probe = Probe(
         what,
         "POST",
@@ -143,4 +141,4 @@ def _action(route: Route, task: Observation, part: Observation, id: str, *, is_m
         other_codes=frozenset({ILLEGAL_CODE if is_prohibited else PROHIBITED_CODE}),
         is_wrong=200 not in statuses,
     )
-    return WalkAction(route.id, probe, state, is_safe=route.id == OcpTarget.cancel, is_last=route.id == "rollbackTask")
+    return WalkAction(route.id, probe, state, is_last=route.id == "rollbackTask")

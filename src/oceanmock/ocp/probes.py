@@ -13,21 +13,16 @@ from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import quote
 
-from oceanmock.checks import Probe, Probes, Subject, check, objects, whole
+from oceanmock.checks import OK, REFUSED, UNAUTHORIZED, UNKNOWN, Probe, Probes, Statuses, Subject, check, objects, whole
 from oceanmock.observations import Observation, ProbeTarget, Required, missing_rows
 from oceanmock.ocp.api import API, TASKS_PATH
 from oceanmock.ocp.auth import AccessKey, Basic
 from oceanmock.ocp.checks import DIRECTIONS, ENDED, LARGEST_VALUES, PLAIN_NAME
 
-Statuses = frozenset[int]
 Rows = list[dict[str, Any]]
 Matches = Callable[[dict[str, Any]], bool | None]
 
 NOBODYS: Final = "9223372036854775807"  # the largest possible id, which no server has reached
-OK: Final = frozenset({200})
-REFUSED: Final = frozenset({400})
-UNKNOWN: Final = frozenset({404})
-UNAUTHORIZED: Final = frozenset({401})
 AS_LONG: Final = frozenset({400, 404})  # the statuses for a text that is no id, but may be a Long of Java
 ODD: Final = frozenset({200, 400, 404})
 """The statuses for a text that may be another spelling of an id, even an existing one."""

@@ -19,12 +19,11 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 from xml.etree import ElementTree
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from oceanmock import __version__
@@ -319,13 +318,7 @@ def github_summary(results: Sequence[Result]) -> str:
 
 
 def render_html(results: Sequence[Result]) -> str:
-    """Return the page."""
-    return _page().render(results=results, worst=reports.worst_last(results)[-1].exit_code).lstrip()
-
-
-@lru_cache(maxsize=1)
-def _page() -> Template:
-    """Return the template of the page: every text that it shows is clean and escaped."""
+    """Return the page: every text that it shows is clean and escaped."""
 
     def cleaned(value: Any) -> Any:
         return reports.clean(value) if isinstance(value, str) and not isinstance(value, Markup) else value
@@ -338,7 +331,8 @@ def _page() -> Template:
     environment.filters["status_name"] = reports.status_name
     environment.filters["answered"] = lambda finding: (finding.operation, finding.status or NO_RESPONSE)
     environment.tests["accepted"] = reports.is_accepted
-    return environment.get_template("page.html")
+    page = environment.get_template("page.html")
+    return page.render(results=results, worst=reports.worst_last(results)[-1].exit_code).lstrip()
 
 
 def names_of(result: Result) -> list[str]:
