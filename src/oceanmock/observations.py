@@ -8,7 +8,7 @@ comparisons.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Final, Literal
 
 from oceanmock.api import Api, Json
@@ -38,6 +38,8 @@ class Observation:
     path: str = field(default="$", compare=False)
     raw: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
     parts: tuple[Observation, ...] = field(default=(), compare=False, repr=False)
+    is_terminal: bool = field(default=False, compare=False)  # whether it has ended, until the next operation
+    end: int | None = field(default=None, compare=False)  # the instant of its last end
 
     def all(self) -> Iterator[Observation]:
         """Yield it and all its parts."""
@@ -84,7 +86,8 @@ def _observed(
             name, operation, whole = text_at(item, "name"), text_at(item, api.operation_key), root if level else id
             members = numbered(item.get(kind.parts_key), f"{path}.{kind.parts_key}")
             parts = tuple(_observed(api, level + 1, members, parent=id, root=whole))
-            yield Observation(kind.name, id, name, state, operation, parent, whole, path, item, parts)
+            ends = state in kind.terminal_states, instant(item.get(api.end_key))
+            yield Observation(kind.name, id, name, state, operation, parent, whole, path, item, parts, *ends)
 
 
 def items_in_response(api: Api, exchange: Exchange) -> list[Observation]:
@@ -249,8 +252,11 @@ class Sample(Observation):
     subject: Subject
     view: View
     calls: int  # the number of operations requested before it
-    is_terminal: bool  # whether it has ended, until the next operation
-    end: int | None  # the instant of its last end
+
+    @classmethod
+    def of(cls, item: Observation, **context: Any) -> Sample:
+        """Return a sample of an observation; ``context`` has the other fields, and those to replace."""
+        return cls(**{entry.name: getattr(item, entry.name) for entry in fields(item)} | context)
 
     @property
     def key(self) -> tuple[str, str]:

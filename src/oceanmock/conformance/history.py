@@ -26,7 +26,17 @@ from oceanmock.clock import MILLISECOND, SECOND
 from oceanmock.conformance import TransitionCounts
 from oceanmock.conformance.checks import RULES
 from oceanmock.engine.machine import Labels, StateMachine, in_time, labels_of, moved, takers, without
-from oceanmock.observations import FUTURE, SKEW, ApiHistory, Call, Sample, id_text, observations, requested_operation
+from oceanmock.observations import (
+    FUTURE,
+    SKEW,
+    ApiHistory,
+    Call,
+    Sample,
+    View,
+    id_text,
+    observations,
+    requested_operation,
+)
 
 ItemKey = tuple[str, str]
 
@@ -91,7 +101,7 @@ class HistoryChecker(RuleChecker):
 
     def results(self, subject: Subject) -> Iterator[CheckResult]:
         """Yield the result of every check of one exchange."""
-        for item in (self._clock, self._dates, self._trace_id, self._still_there, self._call):
+        for item in (self._times, self._trace_id, self._still_there, self._call):
             yield from self.guarded(item, subject)
         samples = self._samples(subject)
         lines = self._own.log_lines(subject) if subject.status == 200 and subject.path_ids else None
@@ -104,44 +114,27 @@ class HistoryChecker(RuleChecker):
     def _samples(self, subject: Subject) -> list[Sample]:
         """Return a response's observations; a part has the task or dag of an earlier one."""
         items = list(observations(self._api, subject.id, subject.body)) if subject.status == 200 else []
-        is_list = bool(items) and items[0].path != "$.data"
-        is_whole = bool(items) and items[0].kind == self._api.root.name
-        return [
-            Sample(
-                kind=item.kind,
-                id=item.id,
-                name=item.name,
-                state=item.state,
-                operation=item.operation,
-                root=item.root or self._roots.get((item.kind, item.id), ""),
-                path=item.path,
-                raw=item.raw,
-                subject=subject,
-                view="list" if is_list else "detail" if is_whole else "part",
-                calls=len(self._calls),
-                is_terminal=item.state in self._api.kind(item.kind).terminal_states,
-                end=instant(item.raw.get(self._api.end_key)),
-            )
-            for item in items
-        ]
+        view: View = "detail" if items and items[0].kind == self._api.root.name else "part"
+        if items and items[0].path != "$.data":
+            view = "list"
+        roots = [item.root or self._roots.get((item.kind, item.id), "") for item in items]
+        context = {"subject": subject, "view": view, "calls": len(self._calls)}
+        return [Sample.of(item, root=root, **context) for item, root in zip(items, roots, strict=True)]
 
-    def _clock(self, subject: Subject) -> Iterator[CheckResult]:
-        at = subject.at
-        if at is not None and (clock := self._own.clock_of(subject)) is not None:
+    def _times(self, subject: Subject) -> Iterator[CheckResult]:
+        """Check the timestamp against earlier ones, and its zone and the duration against the client's.
+
+        Any other difference may be that of two clocks. A walk or a story of the mock moves its clock.
+        """
+        exchange, at = subject.exchange, subject.at
+        clock, date = self._own.clock_of(subject) if at is not None else None, exchange.header("date")
+        if at is not None and clock is not None:
             latest = self._timestamps.setdefault(clock, at)
             wrong = f"timestamp is {subject.body['timestamp']}, before that of an earlier answer."
             yield check("envelope.went-back", at >= latest - SET_BACK, "$.timestamp", wrong)
             self._timestamps[clock] = max(latest, at)
-
-    def _dates(self, subject: Subject) -> Iterator[CheckResult]:
-        """Check that the timestamp is in the zone of the header Date, and the duration against the client's.
-
-        Any other difference may be that of two clocks. A walk or a story of the mock moves its clock.
-        """
-        exchange = subject.exchange
-        at, date = subject.at, exchange.header("date")
         is_moved = self.own_ids is None and exchange.phase in ("machine", "story")
-        if at is not None and date and not is_moved and self._own.clock_of(subject) is not None:
+        if at is not None and clock is not None and date and not is_moved:
             with suppress(ValueError):
                 sent = round(parsedate_to_datetime(date).timestamp()) * SECOND
                 least, most = ZONES
@@ -370,7 +363,12 @@ class HistoryChecker(RuleChecker):
         labels, since = self._waiting.pop(key, (None, 0))
         if at is None or not self._own.is_waiting(now):
             return
-        current = self._part_labels(now.raw.get(self._api.root.parts_key))
+        members = self._own.members
+        current = {
+            (item.kind, item.id): (item.label, item.raw.get(members[item.kind].count), item.end)
+            for part in now.parts
+            for item in part.all()
+        }
         self._waiting[key] = (current, since if labels == current else at)
         if labels == current:
             wrong = f"{now.kind} {now.id} is still {now.words}, long after its parts have ended."
@@ -416,20 +414,6 @@ class HistoryChecker(RuleChecker):
         if most is not None:
             wrong = f"{name} was {first_count}, and is {new}; what was asked for makes it {most} at most."
             yield check("count.unasked", new <= most, path, wrong)
-
-    def _part_labels(self, parts: Any) -> dict[str, Any]:
-        """Return state, operation, count and times of each part, and of its parts."""
-        api = self._api
-        names = (api.state_key, api.operation_key, *(m.count for m in self._own.members.values()))
-        keys = [kind.parts_key for kind in api.kinds[1:] if kind.parts_key]
-        return {
-            id_text(item.get("id")): (
-                [item.get(name) for name in names],
-                plain(item.get(api.end_key)),
-                [self._part_labels(item.get(key)) for key in keys],
-            )
-            for item in objects(parts)
-        }
 
 
 def against(before: Sample, now: Sample, results: Iterable[CheckResult]) -> Iterator[CheckResult]:

@@ -184,7 +184,7 @@ class Walk:
     @property
     def is_at_rest(self) -> bool:
         """Return whether the task has ended and nothing of it runs."""
-        if self.current is None or self.current.state not in self.record.root.terminal_states:
+        if self.current is None or not self.current.is_terminal:
             return False
         return not any(item.state in self.api.active_states for item in self.current.all() if not item.parts)
 

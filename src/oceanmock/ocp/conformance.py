@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Final
 from urllib.parse import quote
 
 from oceanmock.api import Route
-from oceanmock.checks import OK, REFUSED, UNDECIDED, Probe, TargetApi, WalkAction, instant
+from oceanmock.checks import OK, REFUSED, UNDECIDED, Probe, TargetApi, WalkAction
 from oceanmock.observations import Observation
 from oceanmock.ocp.api import API, TASK_PATH, TASKS_PATH
 from oceanmock.ocp.scenario import Scenario
@@ -100,12 +100,8 @@ class OcpTarget(TargetApi):
     def log_paths(self, before: Observation, after: Observation, id: str) -> Sequence[str]:
         """Return one log: of a subtask that has run again, rather than for the first time."""
 
-        def end(subtask: Observation) -> Any:
-            text = subtask.raw.get("finishTime")
-            return instant(text) or text
-
-        ends = {subtask.id: end(subtask) for subtask in before.parts}
-        ended = [subtask for subtask in after.parts if end(subtask) != ends.get(subtask.id)]
+        ends = {subtask.id: subtask.raw.get("finishTime") for subtask in before.parts}
+        ended = [subtask for subtask in after.parts if subtask.raw.get("finishTime") != ends.get(subtask.id)]
         first = sorted(ended, key=lambda subtask: subtask.operation == "EXECUTE")[:1]
         path = TASK_PATH.format(taskInstanceId=quote(id, safe=""))
         return [f"{path}/subtasks/{subtask.id}/log" for subtask in first]
