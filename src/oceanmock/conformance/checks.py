@@ -284,7 +284,7 @@ def parts(subject: Subject) -> Iterator[CheckResult]:
             for part in item.all()
         )
         for part in item.parts:
-            if part.state not in api.kind(part.kind).terminal_states or "CANCEL" in (item.operation, part.operation):
+            if not part.is_terminal or "CANCEL" in (item.operation, part.operation):
                 continue
             for key, before, after, applies in (
                 (api.start_key, item, part, is_first_run),
@@ -377,15 +377,12 @@ def _schema(schema: bytes, contract: Contract) -> Schema:
     return Schema({"allOf": [orjson.loads(schema)], "components": shared})
 
 
-COMMON_CHECKS: Final[tuple[Check, ...]] = (headers, envelope, status, body, parts, message, credentials)
-
-
 class ResponseChecker(RuleChecker):
     """A checker of every rule that needs no history."""
 
     def __init__(self, contract: Contract) -> None:
         own: tuple[Check, ...] = api_named(contract.api).checks.CHECKS
-        super().__init__(contract, RULES, (*COMMON_CHECKS, *own))
+        super().__init__(contract, RULES, (headers, envelope, status, body, parts, message, credentials, *own))
 
     def results(self, subject: Subject) -> Iterator[CheckResult]:
         """Yield every check result of an exchange; without a response, only that."""

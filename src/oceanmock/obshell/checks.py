@@ -431,13 +431,11 @@ class DagHistory(ApiHistory):
 
     def is_waiting(self, sample: Sample) -> bool:
         """Return whether the current node of a RUNNING dag runs though its sub tasks ended."""
-        nodes, stage = objects(sample.raw.get("nodes")), whole(sample.raw.get("stage")) or 0
-        if sample.state != "RUNNING" or not 1 <= stage <= len(nodes):
+        stage = whole(sample.raw.get("stage")) or 0
+        if sample.state != "RUNNING" or not 1 <= stage <= len(sample.parts):
             return False
-        node = nodes[stage - 1]
-        states = {str(item.get("state")) for item in objects(node.get("sub_tasks"))}
-        is_run = (node.get("state"), node.get("operator")) == ("RUNNING", "RUN")
-        return is_run and bool(states) and states <= FINAL
+        node = sample.parts[stage - 1]
+        return node.label == ("RUNNING", "RUN") and bool(node.parts) and all(part.is_terminal for part in node.parts)
 
     def is_refused_for_state(self, subject: Subject, before: Sample) -> bool:
         return str(subject.error.get("errCode", "")).endswith(ABOUT_THE_STATE)

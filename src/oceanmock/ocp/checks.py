@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Final
 
 from oceanmock import observations
 from oceanmock.api import Json
-from oceanmock.checks import Check, CheckResult, Rule, Subject, check, instant, numbered, objects, whole
+from oceanmock.checks import Check, CheckResult, Rule, Subject, check, instant, numbered, whole
 from oceanmock.clock import SECOND
 from oceanmock.observations import FUTURE, SKEW, ApiHistory, Call, Members, Sample
 from oceanmock.ocp import states
@@ -387,7 +387,7 @@ class TaskHistory(ApiHistory):
         return None if self.is_shared or count is None else count + own  # a real server may retry by itself
 
     def is_waiting(self, sample: Sample) -> bool:
-        statuses = {str(item.get("status")) for item in objects(sample.raw.get("subtasks"))}
+        statuses = {subtask.state for subtask in sample.parts}
         goal = "PENDING" if sample.operation == "ROLLBACK" else "SUCCESSFUL"
         is_decided = "FAILED" in statuses or statuses == {goal}
         return sample.state == "RUNNING" and is_decided and statuses.isdisjoint(UNDER_WAY)
