@@ -76,7 +76,7 @@ def test_what_moves_the_clock_is_said(progression: Progression, speed: float, sa
     tasks = sandbox.world(Tasks)
     clock = Clock(progression, starts_at=sandbox.clock.now(), speed=speed, wall=lambda: 0)
 
-    explainer = TaskExplainer(tasks.view(1000).task, tasks.history_of(1000), clock=clock)
+    explainer = TaskExplainer(tasks.view(1000).task, tasks.history_of(1000), (), clock)
 
     (line,) = explainer.text().replace("\n  ", " ").splitlines()[-1:]
     assert line == f"Clock: {progression}, at 2021-08-25T07:09:31.740Z; {said}"
@@ -95,7 +95,7 @@ def test_an_operation_whose_record_is_lost_is_still_explained() -> None:
     ocp_world.operate_subtask(sandbox, 1000, 1002, "RETRY")
     tasks = sandbox.world(Tasks)
 
-    told = TaskExplainer(tasks.view(1000).task, tasks.history_of(1000), clock=sandbox.clock)
+    told = TaskExplainer(tasks.view(1000).task, tasks.history_of(1000), (), sandbox.clock)
 
     (operation,) = [event for event in told.events if event.is_operation]
     assert operation.why.startswith("RETRY of subtask 1002 “Uninstall ocp agent” arrives: ")
@@ -218,7 +218,7 @@ def test_every_state_of_every_task_can_be_explained(script: ocp_strategies.Scrip
         for act, _, answer in story.answers[known:]:
             refused = "" if answer == "ACCEPTED" else answer
             operated.append(OperationRecord(AFTERNOON + story.instant, act.operation, act.subtask, refused))
-        told = TaskExplainer(task, story.life, operated, clock=at(story.instant))
+        told = TaskExplainer(task, story.life, operated, at(story.instant))
         check(told)
         assert told.state.label_of(()) == (story.now.status, story.now.operation)
 
@@ -233,7 +233,7 @@ def test_every_state_of_every_dag_can_be_explained(script: obshell_strategies.Sc
         for act, _, answer in story.answers[known:]:
             refused = "" if answer is None else answer.reason
             operated.append(OperationRecord(AFTERNOON + story.instant, act.operator, act.node, refused))
-        told = DagExplainer(dag, story.life, operated, clock=at(story.instant))
+        told = DagExplainer(dag, story.life, operated, at(story.instant))
         check(told)
         assert not (is_stuck(told) and "ROLLBACK" in [operation for operation, _ in told.offers()])
         assert told.state.label_of(()) == (story.now.state, story.now.operator)

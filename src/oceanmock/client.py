@@ -218,7 +218,10 @@ class Running(Generic[Handle]):
         self._stack = ExitStack()
 
     def __enter__(self) -> Handle:
-        return self._start(self._stack)
+        with ExitStack() as stack:
+            sandbox = self._start(stack)
+            self._stack = stack.pop_all()
+        return sandbox
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
@@ -280,12 +283,8 @@ def running(
         else:
             mock = Mock.start(host=options.get("host", "127.0.0.1"), port=options.get("port", 0))
         stack.enter_context(mock)
-        try:
-            sandbox: Ocp | Obshell = mock.make(HANDLES[api], scenarios, cast("SandboxOptions", of_sandbox))
-        except BaseException:
-            stack.close()
-            raise
-        stack.callback(sandbox.close)
+        sandbox: Ocp | Obshell = mock.make(HANDLES[api], scenarios, cast("SandboxOptions", of_sandbox))
+        stack.enter_context(sandbox)
         return sandbox
 
     return cast("Running[Ocp] | Running[Obshell]", Running(start))

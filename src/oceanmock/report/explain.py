@@ -15,6 +15,7 @@ from abc import ABC, abstractmethod
 from bisect import bisect
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import accumulate, pairwise
 from typing import Any, ClassVar, Final, Generic, NamedTuple, Self, TypeVar
@@ -76,6 +77,7 @@ def _time(instant: int) -> str:
     return format_instant(instant + MILLISECOND // 2, digits=3, padded=True)[len("2024-01-10T") :]
 
 
+@dataclass(eq=False)
 class Explainer(ABC, Generic[HistoryState]):
     """Why a task or dag is in its state, and its timeline; the sentences are an API's own.
 
@@ -88,26 +90,18 @@ class Explainer(ABC, Generic[HistoryState]):
     styles: ClassVar[Mapping[str, tuple[str, str]]]
     """A glyph and a colour by state, or by state and operation where that makes a difference."""
 
-    def __init__(
-        self,
-        item: Any,
-        history: History[Any, Any, HistoryState],
-        records: Sequence[OperationRecord] = (),
-        *,
-        clock: Clock,
-        stubs: Sequence[str] = (),
-    ) -> None:
-        self.item: Final = item
-        self.history: Final = history
-        self.script: Final = history.script
-        self.records: Final = records
-        self.clock: Final = clock
-        self.stubs: Final = stubs
-        self.now: Final = clock.now()
-        self.created: Final[int] = item.created
-        self.age: Final = self.now - self.created
-        self.past: Final = states_until(history, self.age)
-        self.state: Final = self.past[-1]
+    item: Any
+    history: History[Any, Any, HistoryState]
+    records: Sequence[OperationRecord]
+    clock: Clock
+    stubs: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        self.script, self.now = self.history.script, self.clock.now()
+        self.created: int = self.item.created
+        self.age = self.now - self.created
+        self.past = states_until(self.history, self.age)
+        self.state = self.past[-1]
 
     @classmethod
     def of(cls, sandbox: Sandbox, id: int | str) -> Self:
@@ -115,7 +109,7 @@ class Explainer(ABC, Generic[HistoryState]):
         world = sandbox.worlds[cls.api.name]
         key = world.key_of(str(id))
         records, stubs = sandbox.operations_of(cls.api.name, key), sandbox.stubs_about(cls.api.name, key)
-        return cls(world.data_of(key), world.history_of(key), records, clock=sandbox.clock, stubs=stubs)
+        return cls(world.data_of(key), world.history_of(key), records, sandbox.clock, stubs)
 
     @abstractmethod
     def why(self, before: HistoryState, after: HistoryState, change: Change) -> str:
