@@ -197,23 +197,20 @@ class DagExplainer(Explainer[DagState]):
         return f"[{GLYPHS[label[0]][1]}]{label[0]}[/]{operator}"
 
     @classmethod
-    def picture(cls, scenario: Scenario, script: Dag, actor: Actor) -> tuple[str, Iterator[str], list[list[str]]]:
-        agent, title = scenario.members[scenario.place_of(script)], f"dag {actor.name}"
-        if script.id is not None:
-            title = f"dag {script.id} {actor.name}  {id_of(script, script.id, ip=agent.ip, port=agent.port)}"
+    def picture(cls, scenario: Scenario, script: Dag, actor: Actor) -> tuple[list[str], Iterator[str], list[list[str]]]:
+        agent = scenario.members[scenario.place_of(script)]
+        facts = [] if script.id is None else [id_of(script, script.id, ip=agent.ip, port=agent.port)]
         if isinstance(script.maintenance, TenantLock):
-            title += f"  maintenance of tenant {script.maintenance.tenant}"
+            facts.append(f"maintenance of tenant {script.maintenance.tenant}")
         elif script.maintenance != "none":
-            title += f"  maintenance {script.maintenance}"
-        if script.starts_on:
-            title += f"  on {script.starts_on.method} {script.starts_on.path}"
+            facts.append(f"maintenance {script.maintenance}")
         places = [[authority(scenario.address_of(it, script)) for it in node.sub_tasks] for node in script.nodes]
         labels = [
             [item.name or place for item, place in zip(node.sub_tasks, row, strict=True)]
             for node, row in zip(script.nodes, places, strict=True)
         ]
         where = ["" if row[0] == authority(agent) else f"on {row[0]}  " for row in places]
-        return title, _draw_nodes(script, actor.names, labels, where), labels
+        return facts, _draw_nodes(script, actor.names, labels, where), labels
 
 
 explain: Final = DagExplainer.of

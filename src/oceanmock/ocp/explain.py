@@ -193,12 +193,9 @@ class TaskExplainer(Explainer[TaskState]):
         return f"[{GLYPHS[status][1]}]{status}[/]/{operation}"
 
     @classmethod
-    def picture(cls, scenario: Scenario, script: Task, actor: Actor) -> tuple[str, Iterator[str], tuple[()]]:
-        number = f" {script.id}" if script.id else ""
-        times = f"  × {script.repeat.count}" if script.repeat else ""
-        on = f"  on {script.starts_on.method} {script.starts_on.path}" if script.starts_on else ""
-        title = f"task{number} {actor.name}{times}{on}"
-        return title, _draw_dag(script, actor.names, actor.history.script, scenario.tick), ()
+    def picture(cls, scenario: Scenario, script: Task, actor: Actor) -> tuple[list[str], Iterator[str], tuple[()]]:
+        facts = [f"× {script.repeat.count}"] if script.repeat else []
+        return facts, _draw_dag(script, actor.names, actor.history.script, scenario.tick), ()
 
 
 explain: Final = TaskExplainer.of

@@ -134,8 +134,8 @@ class Explainer(ABC, Generic[HistoryState]):
 
     @classmethod
     @abstractmethod
-    def picture(cls, scenario: Any, script: Any, actor: Actor) -> tuple[str, Iterable[str], Labels]:
-        """Return the title of a task or dag of a scenario, its steps in markup, and the labels of its parts' parts."""
+    def picture(cls, scenario: Any, script: Any, actor: Actor) -> tuple[list[str], Iterable[str], Labels]:
+        """Return what a task or dag of a scenario has beside its name, its steps in markup, and its parts' labels."""
 
     def labels(self) -> Labels:
         """Return the labels of each part's own parts."""
@@ -346,15 +346,18 @@ class Explainer(ABC, Generic[HistoryState]):
         run, scripts = cls.api.scenario.FORMAT.simulate(scenario), getattr(scenario, cls.api.scripts_key)
         yield f"[bold]{escape(scenario.name)}[/]  {escape(scenario.summary)}"
         for number, (script, actor) in enumerate(zip(scripts[:MAX_PICTURES], run.actors, strict=False)):
-            title, steps, labels = cls.picture(scenario, script, actor)
+            facts, steps, labels = cls.picture(scenario, script, actor)
             markers = [(m.instant - actor.created, m.text) for m in run.markers if m.actor == number]
+            if script.starts_on:
+                facts.append(f"on {script.starts_on.method} {script.starts_on.path}")
             if script.age:
-                title += f"  started {format_duration(script.age)} ago"
+                facts.append(f"started {format_duration(script.age)} ago")
                 markers.insert(0, (script.age, "the sandbox starts"))
             states, tracks = actor.history.states, cls._tracks(actor.names, labels)
             until = states[-1].at + max((states[-1].at - states[0].at) // 12, 1)
             lines = conditions_on(scenario, script, actor.name, root=cls.api.root.name)
-            yield from ("", f"[bold]{escape(title)}[/]", *steps, "")
+            head = " ".join(filter(None, (cls.api.root.name, str(script.id or ""), actor.name)))
+            yield from ("", f"[bold]{escape('  '.join([head, *facts]))}[/]", *steps, "")
             yield from cls._draw_tracks(states, tracks, markers, width=width, until=until, lines=lines)
             yield ""
             yield from cls._draw_changes(states, tracks, markers)
