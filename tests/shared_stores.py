@@ -7,7 +7,7 @@ import itertools
 import os
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 from unittest.mock import patch
@@ -15,22 +15,21 @@ from unittest.mock import patch
 from oceanmock.apis import make_sandbox
 from oceanmock.cli.store import default_sandbox, open_store
 from oceanmock.client import Mock
+from oceanmock.engine.log import Decoder
 from oceanmock.engine.redis_store import RedisStore
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.http.app import create_app
 from oceanmock.http.server import Server
-from oceanmock.library import read_fault, scenario_of
+from oceanmock.library import DECODER
 from redis_servers import RedisServer
 
 KINDS: Final = ("memory", "sqlite", "redis", "two replicas on redis")
 SETTINGS: Final[dict[str, Any]] = {"progression": "manual"}
 
 
-def connect(
-    stack: contextlib.ExitStack, url: str, replica: str = "test", scenario_of: Callable[..., Any] = scenario_of
-) -> RedisStore:
+def connect(stack: contextlib.ExitStack, url: str, replica: str = "test", decoder: Decoder = DECODER) -> RedisStore:
     """Connect as a replica does, until the stack is closed."""
-    store = RedisStore(url, replica=replica, scenario_of=scenario_of, fault_of=read_fault)
+    store = RedisStore(url, replica=replica, decoder=decoder)
     stack.callback(store.close)
     return store
 

@@ -45,7 +45,7 @@ from oceanmock.engine.sandboxes import Sandboxes
 from oceanmock.engine.state_file import StateFile
 from oceanmock.engine.store import MemoryStore, SandboxFull
 from oceanmock.errors import IllegalOperation, IllegalOperator, NoSuchTask, OceanmockError
-from oceanmock.library import load_scenario, read_fault, read_scenario, scenario_of
+from oceanmock.library import DECODER, load_scenario, read_fault, read_scenario
 from oceanmock.obshell import world as obshell_world
 from oceanmock.obshell.api import ClientOperator
 from oceanmock.obshell.world import DagKey, Dags
@@ -86,7 +86,7 @@ def spec(progression: Any) -> SandboxSpec:
 
 def state_file(folder: str) -> StateFile:
     """Open the state file in a folder as a server does."""
-    return StateFile(Path(folder) / "state.db", scenario_of=scenario_of, fault_of=read_fault)
+    return StateFile(Path(folder) / "state.db", decoder=DECODER)
 
 
 def log_of(sandbox: Sandbox) -> list[LogEntry]:

@@ -16,7 +16,9 @@ import pytest
 from obshell_recordings import FOLDER, exchanges_of
 from obshell_replay import Replayed, replayed, served_scenario
 from obshell_replay_scenarios import WORLDS
+from oceanmock.engine.log import Decoder
 from oceanmock.engine.redis_store import RedisStore
+from oceanmock.library import read_fault
 from redis_servers import redis_server
 from shared_stores import connect
 
@@ -65,8 +67,9 @@ def test_the_responses_are_the_recorded_ones_but_for_the_exceptions(file: str) -
 @pytest.fixture(scope="module")
 def two_replicas() -> Iterator[Callable[[], list[RedisStore]]]:
     """Yield a function that returns the stores of two replicas on one Redis, which is emptied."""
+    decoder = Decoder(served_scenario, read_fault)
     with redis_server() as redis, ExitStack() as stack:
-        stores = [connect(stack, redis.url, replica, served_scenario) for replica in ("one", "two")]
+        stores = [connect(stack, redis.url, replica, decoder) for replica in ("one", "two")]
 
         def emptied() -> list[RedisStore]:
             redis.client.flushall()

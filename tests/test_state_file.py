@@ -28,7 +28,7 @@ from oceanmock.engine.sandboxes import Sandboxes
 from oceanmock.engine.state_file import APPLICATION_ID, StateFile
 from oceanmock.engine.store import StoreUnavailable
 from oceanmock.errors import EnvironmentProblem
-from oceanmock.library import read_fault, read_scenario, scenario_of
+from oceanmock.library import DECODER, read_scenario
 
 TASK: Final = "/api/v2/tasks/instances/5"
 MANAGER: Final = ("manager", "manager")
@@ -66,7 +66,7 @@ def runs(url: str) -> int:
 
 def opened(path: Path) -> StateFile:
     """Open a state file as a server does."""
-    return StateFile(path, scenario_of=scenario_of, fault_of=read_fault)
+    return StateFile(path, decoder=DECODER)
 
 
 def kill(server: Serving) -> None:

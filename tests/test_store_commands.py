@@ -15,12 +15,12 @@ from oceanmock.clock import SECOND
 from oceanmock.engine.log import AddFault, Operate, SandboxSpec
 from oceanmock.engine.sandboxes import Sandboxes
 from oceanmock.engine.state_file import StateFile
-from oceanmock.library import load_scenario, read_fault, scenario_of
+from oceanmock.library import DECODER, load_scenario, read_fault
 
 
 def fill(path: Path) -> None:
     """Write two sandboxes, of which one has had commands, requests with a fault and a refused operation."""
-    store = StateFile(path, scenario_of=scenario_of, fault_of=read_fault)
+    store = StateFile(path, decoder=DECODER)
     sandboxes = Sandboxes(make_sandbox([load_scenario("retry-failed-subtask")], store=store, progression="manual"))
     sandboxes.create("second", SandboxSpec((load_scenario("pass-failed-dag"),)))
     sandboxes.default.advance(60 * SECOND)

@@ -19,6 +19,7 @@ import orjson
 from pydantic import BaseModel, ValidationError
 
 from oceanmock.apis import APIS
+from oceanmock.engine.log import Decoder
 from oceanmock.errors import InputError, Issue, Loc, ScenarioError
 from oceanmock.openapi import compiled, data_folder
 from oceanmock.scenario import MAX_STUBS, BaseScenario, FileSchema
@@ -169,6 +170,9 @@ def read_fault(data: object) -> Fault:
     if issues:
         raise InputError("\n".join(map(str, issues)))
     return parsed.value if api or parsed.value.when else Fault.model_validate(parsed.data)
+
+
+DECODER: Final = Decoder(scenario_of, read_fault)  # of what stores keep
 
 
 def _api_named(fault: Mapping[Any, Any]) -> str | None:

@@ -26,19 +26,19 @@ if TYPE_CHECKING:
 
 def open_store(place: str | Path, *, replica: str) -> RedisStore | StateFile:
     """Return the store at a URL, or in a state file. Raises EnvironmentProblem."""
-    from oceanmock.library import read_fault, scenario_of
+    from oceanmock.library import DECODER
 
     if isinstance(place, Path):
         from oceanmock.engine.state_file import StateFile
 
-        return StateFile(place, scenario_of=scenario_of, fault_of=read_fault)
+        return StateFile(place, decoder=DECODER)
     try:
         from oceanmock.engine.redis_store import RedisStore
     except ImportError:
         raise EnvironmentProblem(
             "a store in Redis needs its client. Install it: pip install 'oceanmock[redis]'"
         ) from None
-    return RedisStore(place, replica=replica, scenario_of=scenario_of, fault_of=read_fault)
+    return RedisStore(place, replica=replica, decoder=DECODER)
 
 
 def default_sandbox(
@@ -154,20 +154,20 @@ def export_store(place: str) -> None:
 @click.argument("file", type=click.File(encoding="utf-8"), default="-")
 def import_store(place: str, file: IO[str]) -> None:
     """Read sandboxes from FILE, or stdin, as `export` prints them; one of the same name is replaced."""
-    from oceanmock.engine.log import Decoder, LogEntry, decode_key, decode_records
-    from oceanmock.library import read_fault, scenario_of
+    from oceanmock.engine.log import LogEntry, decode_key, decode_records
+    from oceanmock.library import DECODER
 
-    decoder, name, version, lines = Decoder(scenario_of, read_fault), "", 0, 0
+    name, version, lines = "", 0, 0
     with _opened(place, is_new=True) as store:
         try:
             for line in file:
                 lines += 1
                 match json.loads(line):
                     case {"spec": dict(spec)}:
-                        decoded = decoder.spec(json.dumps(spec).encode())
+                        decoded = DECODER.spec(json.dumps(spec).encode())
                         name, version = decoded.name, store.put(decoded) or 0
                     case {"at": at, "wall": wall, "command": command}:
-                        entry = LogEntry(at, wall, decoder.command(json.dumps(command).encode()))
+                        entry = LogEntry(at, wall, DECODER.command(json.dumps(command).encode()))
                         appended = store.append(name, entry, expected_version=version)
                         if appended is None:
                             raise ValueError("a server changes this sandbox; stop it, or import it elsewhere")

@@ -202,14 +202,11 @@ return 1
 class RedisStore:
     """The store of several replicas; ``wall`` is the time that they agree on, off by ``skew`` when it was last set."""
 
-    def __init__(
-        self, url: str, *, replica: str, scenario_of: Callable[..., Any], fault_of: Callable[[Any], Any]
-    ) -> None:
+    def __init__(self, url: str, *, replica: str, decoder: log.Decoder) -> None:
         """Connect. Raises EnvironmentProblem if the store cannot be used, and says why."""
         self.replica = replica
         self._sandboxes = self._journal_bytes = 0  # as `ping` last read them
         self.skew = SECOND
-        decoder = log.Decoder(scenario_of, fault_of)
         self._command, self._spec = lru_cache(1024)(decoder.command), lru_cache(128)(decoder.spec)
         self._offset = self._measured = self._latest = self._retry_at = 0
         self._problem, self._lock = "", Lock()

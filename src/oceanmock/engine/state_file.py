@@ -8,9 +8,8 @@ Journals, and the last requests that had a fault, are not kept.
 from __future__ import annotations
 
 import sqlite3
-from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from threading import Lock
 from typing import Any, Final
@@ -18,10 +17,8 @@ from typing import Any, Final
 from oceanmock.clock import machine_now
 from oceanmock.engine import log
 from oceanmock.engine.log import LogEntry, MoveClock, OperationRecord, SandboxSpec
-from oceanmock.engine.machine import MAX_OPERATIONS
-from oceanmock.engine.store import MemoryStore, StoredSandbox, StoreUnavailable
+from oceanmock.engine.store import MemoryStore, StoreUnavailable
 from oceanmock.errors import EnvironmentProblem, InputError
-from oceanmock.journal import Journal
 
 APPLICATION_ID: Final = 0x6F6D_6B31  # the mark of a state file, which ``file`` and SQLite show
 FILE_FORMAT: Final = 1
@@ -42,14 +39,14 @@ CREATE TABLE record (sandbox TEXT NOT NULL, key TEXT NOT NULL, records BLOB NOT 
 class StateFile(MemoryStore):
     """The store of one server with ``--state``."""
 
-    def __init__(self, path: Path, *, scenario_of: Callable[..., Any], fault_of: Callable[[Any], Any]) -> None:
+    def __init__(self, path: Path, *, decoder: log.Decoder) -> None:
         """Read the file, or create it. Raises EnvironmentProblem if it cannot be used, and says why."""
         super().__init__()
         self.path: Final = path
         self._lock: Final = Lock()
         self._connection: Final = _open(path)
         try:
-            self._ahead = max(self._restore(log.Decoder(scenario_of, fault_of)) - machine_now(), 0)
+            self._ahead = max(self._restore(decoder) - machine_now(), 0)
         except (InputError, KeyError, TypeError, ValueError) as problem:
             self.close()
             raise _unusable(path, f"it was written by another version of oceanmock ({problem})", is_ours=True) from None
@@ -123,20 +120,20 @@ class StateFile(MemoryStore):
     def _restore(self, decoder: log.Decoder) -> int:
         """Read every sandbox into memory, and return the latest time of the machine."""
         read, latest = self._connection.execute, 0
-        for name, base, spec in read("SELECT name, version, spec FROM sandbox ORDER BY version"):
-            stored = StoredSandbox(decoder.spec(spec), base, base, Journal(space=self._journal_space))
-            self._sandboxes[name] = stored
-            latest = max(latest, stored.spec.created)
+        for base, data in read("SELECT version, spec FROM sandbox ORDER BY version"):
+            self._last_version, spec = base - 1, decoder.spec(data)
+            super().put(spec)
+            latest = max(latest, spec.created)
         for version, name, at, wall, command in read("SELECT * FROM entry ORDER BY version"):
-            stored = self._sandboxes[name]
-            stored.log.append(version, LogEntry(at, wall, decoder.command(command)))
-            stored.version = version
+            self._last_version, entry = version - 1, LogEntry(at, wall, decoder.command(command))
+            super().append(name, entry, expected_version=self._sandboxes[name].version)
             latest = max(latest, wall)
-        for name, key, value in read("SELECT * FROM counter"):
-            self._sandboxes[name].counters[log.decode_key(key)] = value
-        for name, key, records in read("SELECT * FROM record"):
-            self._sandboxes[name].records[log.decode_key(key)] = deque(log.decode_records(records), MAX_OPERATIONS)
         self._last_version = max((stored.version for stored in self._sandboxes.values()), default=0)
+        for name, key, value in read("SELECT * FROM counter"):
+            super().count(name, log.decode_key(key), by=value)
+        for name, key, records in read("SELECT * FROM record"):
+            for record in log.decode_records(records):
+                super().record(name, log.decode_key(key), record)
         return latest
 
 
@@ -149,39 +146,34 @@ def _erase(execute: Callable[..., Any], name: str) -> None:
 
 def _open(path: Path) -> sqlite3.Connection:
     """Open a state file, or create one. Raises EnvironmentProblem."""
-    try:
-        path.touch(mode=0o600)
-        connection = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
-    except (sqlite3.Error, OSError) as problem:
-        raise _unusable(path, getattr(problem, "strerror", None) or str(problem)) from None
-    try:
-        connection.execute("PRAGMA locking_mode = EXCLUSIVE")
-        connection.execute("BEGIN EXCLUSIVE")
-        mark = connection.execute("PRAGMA application_id").fetchone()[0]
-        format = connection.execute("PRAGMA user_version").fetchone()[0]
-        is_empty = not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-        if is_empty and not mark:
-            for statement in filter(str.strip, _TABLES.split(";")):
-                connection.execute(statement)
-            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-            connection.execute(f"PRAGMA user_version = {FILE_FORMAT}")
-        elif mark != APPLICATION_ID:
-            raise _unusable(path, "it is no state file of oceanmock")
-        elif format != FILE_FORMAT:
-            raise _unusable(
-                path, f"its format is {format}, and this version of oceanmock has format {FILE_FORMAT}", is_ours=True
-            )
-        connection.execute("COMMIT")
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = NORMAL")
-    except EnvironmentProblem:
-        connection.close()
-        raise
-    except sqlite3.Error as problem:
-        connection.close()
-        text = str(problem)
-        reasons = {"database is locked": "another server uses it", "file is not a database": "it is no state file"}
-        raise _unusable(path, reasons.get(text, text)) from None
+    with ExitStack() as stack:
+        try:
+            path.touch(mode=0o600)
+            connection = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
+            stack.callback(connection.close)
+            connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+            connection.execute("BEGIN EXCLUSIVE")
+            mark = connection.execute("PRAGMA application_id").fetchone()[0]
+            format = connection.execute("PRAGMA user_version").fetchone()[0]
+            is_empty = not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+            if is_empty and not mark:
+                for statement in filter(str.strip, _TABLES.split(";")):
+                    connection.execute(statement)
+                connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+                connection.execute(f"PRAGMA user_version = {FILE_FORMAT}")
+            elif mark != APPLICATION_ID:
+                raise _unusable(path, "it is no state file of oceanmock")
+            elif format != FILE_FORMAT:
+                reason = f"its format is {format}, and this version of oceanmock has format {FILE_FORMAT}"
+                raise _unusable(path, reason, is_ours=True)
+            connection.execute("COMMIT")
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = NORMAL")
+        except (sqlite3.Error, OSError) as problem:
+            text = getattr(problem, "strerror", None) or str(problem)
+            reasons = {"database is locked": "another server uses it", "file is not a database": "it is no state file"}
+            raise _unusable(path, reasons.get(text, text)) from None
+        stack.pop_all()
     return connection
 
 
