@@ -37,10 +37,10 @@ EXCHANGE: dict[str, Any] = {
     "query": "",
     "ids": {"taskInstanceId": "1000"},
     "caller": "manager",
-    "request_headers": (("accept", "*/*"),),
+    "request_headers": [(b"accept", b"*/*")],
     "request_body": b"",
     "status": 200,
-    "response_headers": (("content-type", "application/json"),),
+    "response_headers": [(b"content-type", b"application/json")],
     "response_body": b'{"status":200}',
 }
 
@@ -50,12 +50,7 @@ def query_of(**values: Any) -> Query:
 
 
 def record(journal: Journal, **other: Any) -> Entry:
-    exchange = EXCHANGE | other
-    headers = [
-        [(name.encode("latin-1"), value.encode("latin-1")) for name, value in exchange.pop(key)]
-        for key in ("request_headers", "response_headers")
-    ]
-    journal.record(Entry(number=0, **exchange), *headers)
+    journal.record(Entry(number=0, **EXCHANGE | other))
     return journal.entries()[-1]
 
 
@@ -180,14 +175,14 @@ def test_a_long_body_is_cut_and_says_by_how_much() -> None:
 
 def test_every_text_is_cut_like_a_body() -> None:
     journal, long = Journal(max_text=10), "abcdefghijklm"
-    headers = [("x", long), (long, "y")]
+    headers = [(b"x", long.encode()), (long.encode(), b"y")]
     paths = {"path": f"/{long}", "ids": {"id": long}, "query": long, "refusal": long}
 
     record(journal, **paths, request_headers=headers, response_headers=headers)
 
     (entry,) = journal.entries()
     cut = "abcdefghij... (3 more characters)"
-    cut_headers = (("x", "abcdefghij... (3 more bytes)"), ("abcdefghij... (3 more bytes)", "y"))
+    cut_headers = [(b"x", b"abcdefghij... (3 more bytes)"), (b"abcdefghij... (3 more bytes)", b"y")]
     assert (entry.path, entry.ids) == ("/abcdefghi... (4 more characters)", {"id": cut})
     assert (entry.query, entry.refusal) == (cut, cut)
     assert entry.request_headers == entry.response_headers == cut_headers
@@ -196,7 +191,7 @@ def test_every_text_is_cut_like_a_body() -> None:
 def test_one_huge_exchange_takes_no_more_than_its_texts_may() -> None:
     journal, huge = Journal(), b"h" * 2**22
 
-    record(journal, path=f"/{huge.decode()}", request_headers=[("x", huge.decode())], response_body=huge)
+    record(journal, path=f"/{huge.decode()}", request_headers=[(b"x", huge)], response_body=huge)
 
     assert journal.bytes < 6 * MAX_JOURNAL_TEXT
 
@@ -269,9 +264,8 @@ def test_a_full_journal_takes_about_what_it_counts() -> None:
 
     for number in range(4000):
         headers = tuple((b"x-%d-%d" % (each, number), b"value %d" % number) for each in range(5))
-        exchange = EXCHANGE | {"path": f"/{number}", "response_body": bytes(bytearray(number % 3000))}
-        del exchange["request_headers"], exchange["response_headers"]
-        journal.record(Entry(number=0, **exchange), headers, ((b"content-type", b"application/json"),))
+        own = {"path": f"/{number}", "response_body": bytes(bytearray(number % 3000)), "request_headers": headers}
+        journal.record(Entry(number=0, **EXCHANGE | own))
 
     taken = tracemalloc.get_traced_memory()[0] - before
     tracemalloc.stop()
@@ -315,11 +309,12 @@ def test_threads_may_record_and_read_at_once() -> None:
 def test_a_header_with_credentials_is_masked(name: str, value: str, kept: str) -> None:
     journal = Journal()
 
-    record(journal, request_headers=((name, value),), response_headers=((name, value),))
+    headers = [(name.encode(), value.encode())]
+
+    record(journal, request_headers=headers, response_headers=headers)
 
     (entry,) = journal.entries()
-    assert entry.request_headers == ((name, kept),)
-    assert entry.response_headers == ((name, kept),)
+    assert entry.request_headers == entry.response_headers == [(name.encode(), kept.encode())]
 
 
 @pytest.mark.parametrize("which", ["request_body", "response_body"])
@@ -489,7 +484,6 @@ def test_a_query_finds_what_has_all_it_asks_for(asked: dict[str, Any], found: li
     query = Query.of(asked, OPERATIONS)
 
     assert numbers(journal.entries(query)) == found
-    assert journal.count(query) == len(found)
 
 
 @pytest.mark.parametrize(
@@ -554,7 +548,7 @@ def test_of_a_body_s_objects_some_members_are_asked_for_of_its_lists_all(wanted:
     ],
 )
 def test_requests_are_found_by_parameters_headers_and_times(asked: dict[str, Any], found: list[int]) -> None:
-    headers = (("accept", "*/*"), ("X-Request-ID", "job-7"), ("authorization", "Basic bWFuYWdlcjptYW5hZ2Vy"))
+    headers = [(b"accept", b"*/*"), (b"X-Request-ID", b"job-7"), (b"authorization", b"Basic bWFuYWdlcjptYW5hZ2Vy")]
     journal = journal_of({"query": "page=2&status=FAILED"}, {"query": "page=2", "request_headers": headers}, {})
 
     assert numbers(journal.entries(query_of(**asked))) == found
@@ -566,8 +560,8 @@ def test_entries_come_after_a_number_and_no_more_than_the_limit() -> None:
         record(journal, **retry_subtask(number) if number % 2 else {})
 
     assert numbers(journal.entries(after=2)) == [4, 5, 6, 7, 8]
-    assert numbers(journal.entries(after=5, limit=2)) == [6, 7]
-    assert numbers(journal.entries(query_of(operation="retrySubtask"), after=4, limit=1)) == [6]
+    assert numbers(journal.page(Query(), after=5, limit=2)[0]) == [6, 7]
+    assert numbers(journal.page(query_of(operation="retrySubtask"), after=4, limit=1)[0]) == [6]
     assert journal.entries(after=8) == []
 
 
@@ -682,7 +676,9 @@ def test_requests_come_in_an_order_with_others_between_them(
 
 
 def test_a_near_miss_in_an_order_of_a_header_and_a_parameter() -> None:
-    journal = journal_of({}, retry_subtask(7), {"query": "page=2", "request_headers": (("x-id", "8"), ("token", "s"))})
+    journal = journal_of(
+        {}, retry_subtask(7), {"query": "page=2", "request_headers": [(b"x-id", b"8"), (b"token", b"s")]}
+    )
     queries = [query_of(operation="retrySubtask"), query_of(query="page=3", header={"X-Id": "7", "token": "s"})]
 
     verdict = journal.verify_order(queries)

@@ -198,7 +198,7 @@ acts = st.one_of(
 
 
 def entry_of(body: bytes) -> Entry:
-    return Entry(0, 1, 2, 3, "ocp", "", "GET", "/ü", "", {}, "", body, 200, body)
+    return Entry(0, 1, 2, 3, "ocp", "", "GET", "/ü", "", {}, "", body, 200, body, request_headers=[(b"a", b"b")])
 
 
 class Side:
@@ -235,7 +235,7 @@ class Side:
                 case "record", (key,):
                     store.record("a", key, OperationRecord(instant, "RETRY", None))
                 case "journal", (body,):
-                    self._journal(store).record(entry_of(body), [(b"a", b"b")], [])
+                    self._journal(store).record(entry_of(body))
                 case "clear", ():
                     return self._journal(store).clear()
         except SandboxDeleted:

@@ -41,11 +41,7 @@ def fresh(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
     return [(bytes(bytearray(name)), bytes(bytearray(value))) for name, value in headers]
 
 
-Exchange = tuple[Entry, list[tuple[bytes, bytes]], list[tuple[bytes, bytes]]]
-
-
-def exchange(number: int, **other: Any) -> Exchange:
-    """Return an entry, and the headers of its request and its response."""
+def exchange(number: int, **other: Any) -> Entry:
     fields = {
         "at": 1_629_875_371_740_000_000 + number,
         "wall": 1_790_000_000_000_000_000 + number,
@@ -60,9 +56,11 @@ def exchange(number: int, **other: Any) -> Exchange:
         "request_body": b"",
         "status": 200,
         "response_body": bytes(bytearray(ANSWER)),
+        "request_headers": fresh(REQUEST_HEADERS),
+        "response_headers": fresh(ANSWER_HEADERS),
         **other,
     }
-    return Entry(number=0, **fields), fresh(REQUEST_HEADERS), fresh(ANSWER_HEADERS)
+    return Entry(number=0, **fields)
 
 
 def microseconds(**other: Any) -> float:
@@ -72,7 +70,7 @@ def microseconds(**other: Any) -> float:
         exchanges = [exchange(number, **other) for number in range(MAX_JOURNAL_ENTRIES)]
         began = time.perf_counter()
         for each in exchanges:
-            journal.record(*each)
+            journal.record(each)
         taken.append((time.perf_counter() - began) / MAX_JOURNAL_ENTRIES)
     return statistics.median(taken) * 1e6
 
@@ -84,7 +82,7 @@ def bytes_of_an_entry(**other: Any) -> tuple[float, float, float]:
     taken = []
     for rounds in (1, 10):
         for number in range(rounds * MAX_JOURNAL_ENTRIES):
-            journal.record(*exchange(number, **other))
+            journal.record(exchange(number, **other))
         taken.append(tracemalloc.get_traced_memory()[0] / journal.count())
     tracemalloc.stop()
     return taken[0], taken[1], journal.bytes / journal.count()
@@ -94,7 +92,7 @@ def milliseconds_to_verify() -> float:
     """What it takes to verify, in vain, a full journal."""
     journal = Journal()
     for number in range(MAX_JOURNAL_ENTRIES):
-        journal.record(*exchange(number))
+        journal.record(exchange(number))
     began = time.perf_counter()
     journal.verify(Query({"operation": "retrySubtask", "subtask": 7}), times=1)
     return (time.perf_counter() - began) * 1e3

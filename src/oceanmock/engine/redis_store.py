@@ -34,7 +34,7 @@ from oceanmock.engine.machine import MAX_OPERATIONS
 from oceanmock.engine.store import MAX_CALLERS, Attempt, LogChanges, SandboxDeleted, StoreUnavailable
 from oceanmock.errors import EnvironmentProblem
 from oceanmock.journal import MAX_JOURNAL_BYTES, MAX_JOURNAL_ENTRIES, MAX_STORE_BYTES, Journal
-from oceanmock.journal.entries import Entry, Recorded, read_recorded
+from oceanmock.journal.entries import Entry, encode_headers
 from oceanmock.text import format_duration
 
 PREFIX: Final = "oceanmock:"  # what every key in Redis begins with
@@ -412,13 +412,13 @@ class SharedJournal(Journal):
         self._run = run
         self._name: Final = name
 
-    def _keep(self, recorded: Recorded, size: int) -> None:
-        entry = log.fields_of(read_recorded(recorded))
-        data = json.dumps(entry, default=lambda body: body.decode("latin-1")).encode()
+    def _keep(self, entry: Entry, size: int) -> None:
+        values = log.fields_of(entry.masked())
+        data = json.dumps(values, default=lambda content: content.decode("latin-1")).encode()
         limits = (MAX_JOURNAL_ENTRIES, MAX_JOURNAL_BYTES, MAX_STORE_BYTES)
-        recorded[0].number = self._run("journal", self._name, self.base, data, *limits)
+        entry.number = self._run("journal", self._name, self.base, data, *limits)
 
-    def _since(self, after: int) -> Iterator[Recorded]:
+    def _since(self, after: int) -> Iterator[Entry]:
         while page := self._run("entries", self._name, self.base, max(after, 0) + 1, PAGE):
             for id, (_, data) in page:
                 after = int(id.partition(b"-")[0])
@@ -426,19 +426,17 @@ class SharedJournal(Journal):
             if len(page) < PAGE:
                 return
 
-    def count(self, query: Any = None) -> int:
-        return self.length if query is None else super().count(query)
+    def count(self) -> int:
+        return self.length
 
     def clear(self) -> int:
         self.length = self.bytes = self.dropped = 0
         return int(self._run("clear", self._name, self.base))
 
 
-def _decode_entry(data: bytes, *, number: int) -> Recorded:
+def _decode_entry(data: bytes, *, number: int) -> Entry:
     values = json.loads(data) | {"number": number}
-    request, response = (
-        [(k.encode("latin-1"), v.encode("latin-1")) for k, v in values.pop(f"{side}_headers")]
-        for side in ("request", "response")
-    )
-    bodies = {key: values[key].encode("latin-1") for key in ("request_body", "response_body")}
-    return Entry(**values | bodies), request, response
+    for side in ("request", "response"):
+        values[f"{side}_headers"] = encode_headers(values[f"{side}_headers"])
+        values[f"{side}_body"] = values[f"{side}_body"].encode("latin-1")
+    return Entry(**values)

@@ -432,8 +432,10 @@ class _Exchange:
             refusal=request.error,
             fault=request.fault.name if request.fault else "",
             stub=request.stub,
+            request_headers=request.headers,
+            response_headers=headers,
         )
-        request.sandbox.journal.record(entry, request.headers, headers)
+        request.sandbox.journal.record(entry)
         self._app.requests[entry.api, entry.operation, status] += 1
         if self._app.on_exchange is not None:
             self._app.on_exchange(request, entry)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from itertools import islice, zip_longest
 from operator import attrgetter
 from threading import Lock
@@ -22,15 +21,12 @@ from oceanmock.journal.entries import (
     MAX_JOURNAL_TEXT,
     Entry,
     Query,
-    RawHeaders,
-    Recorded,
     cut,
     cut_headers,
     cut_text,
     header_bytes,
     microseconds_text,
     printable,
-    read_recorded,
     shown_value,
 )
 from oceanmock.masking import mask_body, mask_query
@@ -72,12 +68,12 @@ class Journal:
         """Keep the last entry whatever its size, and of the others as many as the limits allow."""
         self.last = self.dropped = self.bytes = 0
         self._max_entries, self._max_bytes, self._max_text = max_entries, max_bytes, max_text
-        self._entries: deque[Recorded] = deque()
+        self._entries: deque[Entry] = deque()
         self._sizes: deque[int] = deque()
         self._space = JournalSpace() if space is None else space
         self._space.journals.add(self)
 
-    def record(self, entry: Entry, request_headers: RawHeaders, response_headers: RawHeaders) -> None:
+    def record(self, entry: Entry) -> None:
         """Record an exchange under the next number, which the entry is given; its texts are cut, and masked."""
         limit = self._max_text
         if entry.query:
@@ -93,23 +89,23 @@ class Journal:
         size = ENTRY_BYTES + 2 * path_length + refusal_length
         size += len(entry.query) + len(entry.request_body) + len(entry.response_body)
         before = size
-        for name, value in request_headers:
+        for name, value in entry.request_headers:
             size += len(name) + len(value) + HEADER_BYTES
-        for name, value in response_headers:
+        for name, value in entry.response_headers:
             size += len(name) + len(value) + HEADER_BYTES
         if size - before > limit:
-            request_headers = cut_headers(request_headers, limit)
-            response_headers = cut_headers(response_headers, limit)
-            size = before + header_bytes(request_headers) + header_bytes(response_headers)
-        self._keep((entry, request_headers, response_headers), size)
+            entry.request_headers = cut_headers(entry.request_headers, limit)
+            entry.response_headers = cut_headers(entry.response_headers, limit)
+            size = before + header_bytes(entry.request_headers) + header_bytes(entry.response_headers)
+        self._keep(entry, size)
 
-    def _keep(self, recorded: Recorded, size: int) -> None:
+    def _keep(self, entry: Entry, size: int) -> None:
         """Keep an entry, and number it; a shared journal keeps it in its store."""
         space = self._space
         with space.lock:
             self.last += 1
-            recorded[0].number = self.last
-            self._entries.append(recorded)
+            entry.number = self.last
+            self._entries.append(entry)
             self._sizes.append(size)
             self.bytes += size
             space.bytes += size
@@ -127,28 +123,28 @@ class Journal:
         self._space.bytes -= size
         self.dropped += 1
 
-    def entries(self, query: Query | None = None, *, after: int = 0, limit: int | None = None) -> list[Entry]:
-        """Return at most ``limit`` matching entries with a number above ``after``, oldest first."""
-        return [read_recorded(recorded) for recorded in islice(self._matching(query, after), limit)]
+    def entries(self, query: Query | None = None, *, after: int = 0) -> list[Entry]:
+        """Return the matching entries with a number above ``after``, oldest first."""
+        return [entry.masked() for entry in self._matching(query, after)]
 
     def page(self, query: Query, *, after: int, limit: int) -> tuple[list[Entry], bool]:
-        """Return such entries, as many as ``MAX_PAGE_BYTES`` hold, and whether there are more."""
+        """Return at most ``limit`` such entries, as many as ``MAX_PAGE_BYTES`` hold, and whether there are more."""
         page, size = list[Entry](), 0
-        for recorded in self._matching(query, after):
-            entry, *headers = recorded
-            size += len(entry.request_body) + len(entry.response_body) + sum(map(header_bytes, headers))
+        for entry in self._matching(query, after):
+            size += len(entry.request_body) + len(entry.response_body)
+            size += header_bytes(entry.request_headers) + header_bytes(entry.response_headers)
             if page and (size > MAX_PAGE_BYTES or len(page) == limit):
                 return page, True
-            page.append(read_recorded(recorded))
+            page.append(entry.masked())
         return page, False
 
-    def count(self, query: Query | None = None) -> int:
-        """Return how many entries match."""
-        return len(self._entries) if query is None else sum(1 for _ in self._matching(query))
+    def count(self) -> int:
+        """Return how many entries there are."""
+        return len(self._entries)
 
     def ids(self) -> set[str]:
         """Return every id that the path of a request had."""
-        return {id for entry, *_ in self._matching(None) for id in entry.ids.values()}
+        return {id for entry in self._since(0) for id in entry.ids.values()}
 
     def clear(self) -> int:
         """Delete every entry and return how many there were; the numbers go on."""
@@ -180,38 +176,31 @@ class Journal:
         least = int(at_most is None) if at_least is None else at_least
         if least < 0 or (at_most is not None and at_most < least):
             raise InputError(f"nothing can come at least {least} and at most {at_most} times.")
-        matching, others = list[Recorded](), list[Recorded]()
-        for item in self._matching(None):
-            (matching if query.matches(*item[:2]) else others).append(item)
+        matching, others = list[Entry](), list[Entry]()
+        for entry in self._since(0):
+            (matching if query.matches(entry) else others).append(entry)
         text = f"{query}: expected {_range_text(least, at_most)}, found {_times(len(matching))}."
-        if least <= len(matching) and (at_most is None or len(matching) <= at_most):
-            return self._verdict([text], matching, holds=True)
-        return self._verdict([text], matching, query if len(matching) < least else None, others)
+        holds = least <= len(matching) and (at_most is None or len(matching) <= at_most)
+        return self._verdict([text], matching, query if len(matching) < least else None, others, holds=holds)
 
     def verify_order(self, queries: Sequence[Query]) -> dict[str, Any]:
         """Return whether some entries match queries one after the other, and why not, as JSON."""
-        matching, others = list[Recorded](), list[Recorded]()
-        for item in self._matching(None):
-            others.append(item)
-            if len(matching) < len(queries) and queries[len(matching)].matches(*item[:2]):
-                matching.append(item)
+        matching, others = list[Entry](), list[Entry]()
+        for entry in self._since(0):
+            others.append(entry)
+            if len(matching) < len(queries) and queries[len(matching)].matches(entry):
+                matching.append(entry)
                 others.clear()
         count = len(matching)
         lines = [f"{', then '.join(map(str, queries))}: found {count} of {len(queries)} in this order."]
-        if count == len(queries):
-            return self._verdict(lines, matching, holds=True)
-        after = f" after entry {matching[-1][0].number}" if matching else ""
-        lines.append(f"Missing{after}: {queries[count]}.")
-        return self._verdict(lines, matching, queries[count], others)
+        missed = queries[count] if count < len(queries) else None
+        if missed is not None:
+            after = f" after entry {matching[-1].number}" if matching else ""
+            lines.append(f"Missing{after}: {missed}.")
+        return self._verdict(lines, matching, missed, others, holds=missed is None)
 
     def _verdict(
-        self,
-        lines: list[str],
-        matching: Sequence[Recorded],
-        missed: Query | None = None,
-        others: Sequence[Recorded] = (),
-        *,
-        holds: bool = False,
+        self, lines: list[str], matching: Sequence[Entry], missed: Query | None, others: Sequence[Entry], *, holds: bool
     ) -> dict[str, Any]:
         """Return the verdict; one that fails has the matching entries, and the nearest of others to a missed query."""
         if self.dropped:
@@ -225,22 +214,20 @@ class Journal:
                 lines += ["", "Found:"]
                 if len(matching) > MAX_LISTED_ENTRIES:
                     lines.append(f"  … and {len(matching) - MAX_LISTED_ENTRIES} before them")
-                lines += [f"  entry {_line(read_recorded(item))}" for item in matching[-MAX_LISTED_ENTRIES:]]
+                lines += [f"  entry {_line(entry.masked())}" for entry in matching[-MAX_LISTED_ENTRIES:]]
             if others and missed is not None:
                 lines += ["", *_near_miss(missed, others[-MAX_COMPARED_ENTRIES:])]
-        numbers = [entry.number for entry, *_ in matching]
+        numbers = [entry.number for entry in matching]
         return {"holds": holds, "found": len(numbers), "entries": numbers, "message": "\n".join(lines)}
 
-    def _matching(self, query: Query | None, after: int = 0) -> Iterator[Recorded]:
-        for recorded in self._since(after):
-            if query is None or query.matches(*recorded[:2]):
-                yield recorded
+    def _matching(self, query: Query | None, after: int) -> Iterator[Entry]:
+        return (entry for entry in self._since(after) if query is None or query.matches(entry))
 
-    def _since(self, after: int) -> Iterator[Recorded]:
+    def _since(self, after: int) -> Iterator[Entry]:
         """Return the entries with a number above ``after``; a shared journal reads them from its store."""
         with self._space.lock:
             entries = list(self._entries)
-        skipped = max(0, after + 1 - entries[0][0].number) if entries else 0
+        skipped = max(0, after + 1 - entries[0].number) if entries else 0
         return islice(entries, skipped, None)
 
 
@@ -260,12 +247,10 @@ def _line(entry: Entry) -> str:
     return f"{entry.number}, at {microseconds_text(entry.at)}: {entry}"
 
 
-def _near_miss(query: Query, recorded: Sequence[Recorded]) -> Iterator[str]:
+def _near_miss(query: Query, entries: Sequence[Entry]) -> Iterator[str]:
     """Yield a table of the query and the nearest entry; of equally near ones, the latest."""
-    compared = [query.with_headers(*item[:2]) for item in recorded]
-    distances = [(sum(item.distance for item in query.compare(entry)), -entry.number) for entry in compared]
-    nearest = compared[distances.index(min(distances))]
-    entry = replace(read_recorded((nearest, (), ())), request_headers=nearest.request_headers)
+    distances = [(sum(item.distance for item in query.compare(entry)), -entry.number) for entry in entries]
+    entry = entries[distances.index(min(distances))].masked()
     rows = list[tuple[str, str, str]]()
     for item in query.compare(entry):
         mark = [] if item.holds else [f"  <<<<< {printable(item.name)} does not match"]

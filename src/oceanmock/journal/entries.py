@@ -20,7 +20,6 @@ from oceanmock.masking import MASK, is_secret, mask_body, mask_headers, mask_tex
 from oceanmock.text import escape_unprintable, exchange_text, format_instant, parse_instant, shorten, suggest
 
 RawHeaders = Sequence[tuple[bytes, bytes]]
-TextHeaders = tuple[tuple[str, str], ...]
 
 MAX_TEXT_LENGTH: Final = 400  # the number of characters of one text that a message shows
 HEADER_BYTES: Final = 130  # what a header takes beside its characters
@@ -39,9 +38,10 @@ class Entry:
 
     ``at`` is the instant of the sandbox's clock, ``wall`` that of the machine's, and ``took`` a span of the machine's,
     all in nanoseconds. ``operation`` is the operationId, empty where the request matches none. ``ids`` are the path's
-    variables, by the contract's names. ``caller`` is the authenticated user, access key, root or agent.
-    ``request_body`` is decrypted. ``status`` is None where the connection was cut before a response. ``refusal`` says
-    in one sentence why the request was refused, ``fault`` names the fault that was injected, and ``stub`` the stub.
+    variables, by the contract's names. ``caller`` is the authenticated user, access key, root or agent. Headers are as
+    on the wire, ``request_body`` is decrypted. ``status`` is None where the connection was cut before a response.
+    ``refusal`` says in one sentence why the request was refused, ``fault`` names the fault that was injected, and
+    ``stub`` the stub.
     """
 
     number: int
@@ -61,8 +61,20 @@ class Entry:
     refusal: str = ""
     fault: str = ""
     stub: str = ""
-    request_headers: TextHeaders = ()
-    response_headers: TextHeaders = ()
+    request_headers: RawHeaders = ()
+    response_headers: RawHeaders = ()
+
+    def masked(self) -> Entry:
+        """Return a recorded entry without credentials."""
+        return replace(
+            self,
+            path=mask_text(self.path),
+            ids={name: mask_text(id) for name, id in self.ids.items()},
+            refusal=mask_text(self.refusal),
+            request_headers=encode_headers(masked_headers(self.request_headers)),
+            response_headers=encode_headers(masked_headers(self.response_headers)),
+            response_body=mask_body(self.response_body),
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Return the entry as JSON: times in RFC 3339; each body with its kind: "json", "text", "base64" or "none"."""
@@ -80,11 +92,11 @@ class Entry:
             "query": _clean(self.query),
             "ids": {name: _clean(value) for name, value in self.ids.items()},
             "caller": _clean(self.caller),
-            "request_headers": [[_clean(k), _clean(v)] for k, v in self.request_headers],
+            "request_headers": decode_headers(self.request_headers),
             "request_body": request_body,
             "request_body_kind": request_kind,
             "status": self.status,
-            "response_headers": [[_clean(k), _clean(v)] for k, v in self.response_headers],
+            "response_headers": decode_headers(self.response_headers),
             "response_body": response_body,
             "response_body_kind": response_kind,
             "refusal": _clean(self.refusal),
@@ -150,9 +162,19 @@ def has_values(actual: Any, expected: Any) -> bool:
     return isinstance(expected, bool) is isinstance(actual, bool) and bool(expected == actual)
 
 
-def decode_headers(headers: RawHeaders) -> TextHeaders:
+def decode_headers(headers: RawHeaders) -> list[tuple[str, str]]:
     """Return the headers as text."""
-    return tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in headers)
+    return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers]
+
+
+def encode_headers(headers: Iterable[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
+    """Return the headers as on the wire; what has no place there is spelled out."""
+    return [(name.encode("latin-1"), value.encode("latin-1", "backslashreplace")) for name, value in headers]
+
+
+def masked_headers(headers: RawHeaders) -> Iterable[tuple[str, str]]:
+    """Return the headers as text without secrets."""
+    return mask_headers(decode_headers(headers))
 
 
 def cut(body: bytes, limit: int) -> bytes:
@@ -261,24 +283,6 @@ def read_header(value: str | Mapping[str, Any]) -> dict[str, str]:
     return {name.strip().lower(): str(text).strip() for name, text in pairs}
 
 
-Recorded = tuple[Entry, RawHeaders, RawHeaders]
-"""An entry, and the headers of the request and the response as they were on the wire."""
-
-
-def read_recorded(recorded: Recorded) -> Entry:
-    """Return a recorded entry with its headers, and without credentials."""
-    entry, request, response = recorded
-    return replace(
-        entry,
-        path=mask_text(entry.path),
-        ids={name: mask_text(id) for name, id in entry.ids.items()},
-        refusal=mask_text(entry.refusal),
-        request_headers=mask_headers(decode_headers(request)),
-        response_headers=mask_headers(decode_headers(response)),
-        response_body=mask_body(entry.response_body),
-    )
-
-
 _ID_KEYS: Final = ("task", "subtask", "dag", "node", "sub_task")
 _COMPARED_KEYS: Final = ("api", "operation", "method", "path", *_ID_KEYS, "status", "caller", "fault", "stub")
 _TIME_KEYS: Final = ("since", "until")
@@ -310,15 +314,9 @@ class Query:
         values = {key: value for key, value in data.items() if value is not None}
         return cls(values | {key: read(values[key]) for key, read in _READERS.items() if key in values}, routes)
 
-    def matches(self, entry: Entry, headers: RawHeaders = ()) -> bool:
-        """Return whether an entry, with the headers of its request, has all the values."""
-        return all(item.holds for item in self.compare(self.with_headers(entry, headers)))
-
-    def with_headers(self, entry: Entry, headers: RawHeaders) -> Entry:
-        """Return the entry with the headers of its request, if they are compared."""
-        if "header" not in self.values:
-            return entry
-        return replace(entry, request_headers=mask_headers(decode_headers(headers)))
+    def matches(self, entry: Entry) -> bool:
+        """Return whether an entry has all the values."""
+        return all(item.holds for item in self.compare(entry))
 
     def compare(self, entry: Entry) -> Iterator[ComparedItem]:
         """Yield each expected value beside the entry's; the body's last."""
@@ -339,7 +337,7 @@ class Query:
         if "query" in values:
             yield from compare_pairs("query", values["query"], parse_qsl(entry.query, keep_blank_values=True))
         if "header" in values:
-            yield from compare_pairs("header", values["header"], entry.request_headers)
+            yield from compare_pairs("header", values["header"], masked_headers(entry.request_headers))
         if "body" in values:
             kind, body = body_value(entry.request_body)
             if kind in ("text", "base64"):
