@@ -155,7 +155,6 @@ def a_clean_result(**other: Any) -> Result:
     return a_result(**{**nothing, **other})
 
 
-def shipped_for(api: ApiName, version: str) -> Baseline | None:
-    """The baseline that comes with oceanmock for a version."""
-    baselines, _ = choose_baselines((), api=api, version=version)
-    return baselines[0] if baselines else None
+def shipped_for(api: ApiName, version: str) -> list[Baseline]:
+    """The baseline that comes with oceanmock for a version, if there is one."""
+    return choose_baselines((), api=api, version=version)[0]

@@ -32,7 +32,7 @@ from oceanmock.conformance import (
     PhaseStarted,
     Result,
 )
-from oceanmock.conformance.baseline import Baseline, apply_baseline, load_baseline
+from oceanmock.conformance.baseline import load_baseline
 from oceanmock.conformance.reports.files import write_report
 from oceanmock.conformance.target import Untestable
 from oceanmock.credentials import AccessKey, Basic, Sealed
@@ -61,7 +61,7 @@ class Stage:
     version: str = "4.2.2"
     url: str = URL
     reached: list[dict[str, Any]] = field(default_factory=list)
-    ran: list[tuple[Options, Baseline | None]] = field(default_factory=list)
+    ran: list[tuple[Options, Result]] = field(default_factory=list)
     targets: list[Target] = field(default_factory=list)
     mocked: list[tuple[str, Sequence[str]]] = field(default_factory=list)
     problem: BaseException | None = None
@@ -72,19 +72,18 @@ class Stage:
         self.reached.append({"url": url, **said})
         return Target(self.url, said["api"], said["auth"], version=self.version)
 
-    def conform(self, target: Target, options: Options, *, listen: Any, baseline: Baseline | None) -> Result:
+    def conform(self, target: Target, options: Options, *, listen: Any) -> Result:
         self.targets.append(target)
-        return self._run(replace(self.result, api=target.api), options, listen, baseline)
+        return self._run(replace(self.result, api=target.api), options, listen)
 
-    def conform_mock(self, api: Any, names: Sequence[str], options: Options, *, listen: Any, baseline: Any) -> Result:
+    def conform_mock(self, api: Any, names: Sequence[str], options: Options, *, listen: Any) -> Result:
         self.mocked.append((api, list(names)))
-        return self._run(replace(self.result, api=api), options, listen, baseline)
+        return self._run(replace(self.result, api=api), options, listen)
 
-    def _run(self, result: Result, options: Options, listen: Any, baseline: Baseline | None) -> Result:
-        self.ran.append((options, baseline))
+    def _run(self, result: Result, options: Options, listen: Any) -> Result:
+        self.ran.append((options, result))
         listen(PhaseStarted("probes"))
         listen(PhaseEnded("probes"))
-        apply_baseline(baseline, result)
         return result
 
     @property
@@ -330,7 +329,7 @@ def test_the_command_to_repeat_it_is_the_same_command(stage: Stage, tmp_path: Pa
     oceanmock(*shlex.split(again)[2:], OCEANMOCK_PASSWORD="s3cret")
 
     assert again == f"oceanmock conform {URL} {said}"
-    assert stage.ran[0] == stage.ran[1]
+    assert stage.ran[0][0] == stage.ran[1][0]
 
 
 # --- exit codes and files -------------------------------------------------------------------------
@@ -635,9 +634,7 @@ def test_the_mock_is_checked_for_each_api_that_is_meant(
 def test_the_mocks_quirks_are_known(stage: Stage) -> None:
     oceanmock("--mock", "--api", "obshell")
 
-    baseline = stage.ran[0][1]
-    assert baseline is not None
-    assert baseline.name == "obshell-4.5.0.0"
+    assert stage.ran[0][1].baselines == ["obshell-4.5.0.0"]
 
 
 def test_an_interrupted_mock_stops_before_the_next_api(stage: Stage) -> None:
@@ -653,23 +650,22 @@ def test_an_interrupted_mock_stops_before_the_next_api(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize(
-    ("version", "words", "name"),
+    ("version", "words", "names"),
     [
-        ("4.5.0.0-1", (), "obshell-4.5.0.0"),
-        ("4.5.0.0-1", ("--baseline", "none"), None),
-        ("4.6.0.0-1", (), None),
-        ("4.6.0.0-1", ("--baseline", "obshell-4.5.0.0"), "obshell-4.5.0.0"),
+        ("4.5.0.0-1", (), ["obshell-4.5.0.0"]),
+        ("4.5.0.0-1", ("--baseline", "none"), []),
+        ("4.6.0.0-1", (), []),
+        ("4.6.0.0-1", ("--baseline", "obshell-4.5.0.0"), ["obshell-4.5.0.0"]),
     ],
 )
 def test_the_quirks_of_a_version_are_let_pass_unless_it_is_said_otherwise(
-    version: str, words: tuple[str, ...], name: str | None, stage: Stage
+    version: str, words: tuple[str, ...], names: list[str], stage: Stage
 ) -> None:
     stage.version = version
 
     oceanmock(*OBSHELL, *words)
 
-    baseline = stage.ran[0][1]
-    assert (baseline and baseline.name) == name
+    assert stage.ran[0][1].baselines == names
 
 
 def test_a_baseline_of_another_version_is_taken_and_said(stage: Stage) -> None:

@@ -29,7 +29,7 @@ from oceanmock.checks import Contract, Phase
 from oceanmock.cli import main
 from oceanmock.clock import SECOND
 from oceanmock.conformance import PASSED, UNTESTABLE, ApiName, Options, Result
-from oceanmock.conformance.baseline import Baseline
+from oceanmock.conformance.baseline import apply_baselines, reason_for
 from oceanmock.conformance.checks import ResponseChecker
 from oceanmock.conformance.history import HistoryChecker
 from oceanmock.conformance.http_client import HttpClient
@@ -217,13 +217,9 @@ def names_of(api: ApiName) -> set[str]:
     return {each.name for each in load_scenarios() if each.api == api}
 
 
-def quirks_of(api: ApiName) -> Baseline | None:
-    return shipped_for(api, "4.5.0.0") if api == "obshell" else None
-
-
 def run(api: ApiName, *names: str, phases: frozenset[Phase] = BRIEFLY) -> Result:
     options = Options(seed=1, max_examples=5, phases=phases)
-    return conform_mock(api, names, options, baseline=quirks_of(api))
+    return apply_baselines(shipped_for(api, "4.5.0.0"), conform_mock(api, names, options))
 
 
 def problems_of(result: Result) -> str:
@@ -420,12 +416,11 @@ def _ask(client: HttpClient, recorded: Exchange) -> None:
 
 @pytest.mark.parametrize("file", FILES)
 def test_in_a_real_agents_answers_nothing_is_found_but_what_the_baseline_knows(file: str) -> None:
-    baseline = shipped_for("obshell", "4.5.0.0")
-    assert baseline is not None
+    baselines = shipped_for("obshell", "4.5.0.0")
 
     client = asked_again(file)
 
-    unknown = [each for each in client.result.findings if not baseline.reason_for(each)]
+    unknown = [each for each in client.result.findings if not reason_for(each, baselines)]
     assert [(each.rule, each.breadcrumb, each.message) for each in unknown] == []
     assert client.result.request_count == len(exchanges_of(file))
 

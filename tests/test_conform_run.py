@@ -34,9 +34,9 @@ from oceanmock.conformance import (
     PhaseStarted,
     Result,
 )
-from oceanmock.conformance.baseline import Baseline, Known, load_baseline
+from oceanmock.conformance.baseline import Baseline, Known, apply_baselines, load_baseline
 from oceanmock.conformance.fuzzing import MALFORMED, RULES_OF_SCHEMATHESIS
-from oceanmock.conformance.run import Runner, conform, judged
+from oceanmock.conformance.run import Runner, conform
 from oceanmock.obshell.api import InvalidGenericId, parse_generic_id
 
 pytestmark = pytest.mark.slow
@@ -103,7 +103,7 @@ def test_an_older_obshell_is_held_to_what_was_its_own_contract(version: str) -> 
     quirks = load_baseline("obshell-4.5.0.0")
 
     with served("obshell", version=version) as there:
-        result = conform(there.target, only("probes", "coverage"), baseline=quirks)
+        result = apply_baselines([quirks], conform(there.target, only("probes", "coverage")))
 
     assert [f"{each.rule} {each.breadcrumb}" for each in result.findings] == []
     assert result.missing == []
@@ -115,7 +115,7 @@ def test_what_an_older_obshell_refuses_by_500_was_its_own_way() -> None:
     writes = only("probes", "coverage", write=True, tasks=(dag,))
 
     with served("obshell", version="4.2.6.0") as there:
-        result = conform(there.target, writes, baseline=load_baseline("obshell-4.5.0.0"))
+        result = apply_baselines([load_baseline("obshell-4.5.0.0")], conform(there.target, writes))
 
     assert result.statuses["dagHandler"][500]
     assert "nodeHandler" not in result.statuses
@@ -219,12 +219,10 @@ def test_a_broken_server_is_found_and_what_is_known_of_it_breaks_nothing() -> No
         return None, {**body, "successful": not body["successful"]}
 
     with served("ocp", edit=failing) as there:
-        run = Runner(there.target, only("examples"))
-        run.go()
-    result = judged(replace(run.result))
+        result = conform(there.target, only("examples"))
     rules = {each.rule for each in result.findings}
     known = [Known(rule, "*", "it is mended in the next release") for rule in rules]
-    again = judged(run.result, baseline=Baseline("own", "ocp", (), tuple(known)))
+    again = apply_baselines([Baseline("own", "ocp", (), tuple(known))], replace(result))
 
     assert result.exit_code == FAILED
     assert "envelope.successful" in rules

@@ -216,7 +216,7 @@ def _run(
     stories: tuple[BaseScenario, ...] = (),
 ) -> Result:
     """Return the result of a run, and update the user's own baseline."""
-    from oceanmock.conformance.baseline import choose_baselines, joined, update_file
+    from oceanmock.conformance.baseline import apply_baselines, choose_baselines, reason_for, update_file
     from oceanmock.conformance.checks import all_rules
     from oceanmock.conformance.reports import observed
     from oceanmock.openapi import operations_of
@@ -235,18 +235,15 @@ def _run(
     operations, rules_selected = selected(options, names), selected(options, rules)
     phases = PHASES if options.phases is None and not stories else options.phases or ()
     run_options = _options_of(options, phases, stories=stories, excluded=matching(options.exclude, names))
-    baseline = joined(baselines)
 
     def is_reported(finding: CheckResult) -> bool:  # one of no operation is, unless its rule is left out
         return finding.rule in rules_selected and finding.operation in ("", *operations)
 
-    def reason_for(finding: CheckResult) -> str:
-        if not is_reported(finding):
-            return "left out"
-        return baseline.reason_for(finding) if baseline else ""
+    def reason(finding: CheckResult) -> str:
+        return reason_for(finding, baselines) if is_reported(finding) else "left out"
 
-    with _progress(reason_for, options.max_failures) as listen:
-        result = run(run_options, listen=listen, baseline=baseline)
+    with _progress(reason, options.max_failures) as listen:
+        result = apply_baselines(baselines, run(run_options, listen=listen))
     result.findings, result.known = ([*filter(is_reported, some)] for some in (result.findings, result.known))
     result.missing = [item for item in result.missing if item.operation in operations]
     result.stopped = result.stopped or (listen.stopped if result.interrupted else "")

@@ -80,26 +80,22 @@ class Baseline:
         release = version.partition("-")[0]
         return not self.versions or bool({version, release} & set(self.versions))
 
-    def reason_for(self, finding: CheckResult) -> str:
-        """Return the reason to accept a finding, or "" if no entry covers it."""
-        return next((item.reason for item in self.known if item.covers(finding)), "")
+
+def reason_for(finding: CheckResult, baselines: Sequence[Baseline]) -> str:
+    """Return the first reason to accept a finding, or "" if no entry covers it."""
+    entries = (entry for item in baselines for entry in item.known)
+    return next((entry.reason for entry in entries if entry.covers(finding)), "")
 
 
-def joined(baselines: Sequence[Baseline]) -> Baseline | None:
-    """Return several as one, the first before the others; None if there are none."""
-    known = tuple(entry for item in baselines for entry in item.known)
-    return Baseline(", ".join(item.name for item in baselines), baselines[0].api, (), known) if baselines else None
-
-
-def apply_baseline(baseline: Baseline | None, result: Result) -> None:
-    """Divide all of a result's findings into new and known ones, and list the stale entries."""
-    matches = result.findings + [replace(item, known="") for item in result.known]
-    judged = [replace(item, known=baseline.reason_for(item)) if baseline else item for item in matches]
+def apply_baselines(baselines: Sequence[Baseline], result: Result) -> Result:
+    """Divide all of a result's findings into new and known ones, list the stale entries, and return it."""
+    judged = [replace(item, known=reason_for(item, baselines)) for item in (*result.findings, *result.known)]
     result.findings = [item for item in judged if not item.known]
     result.known = [item for item in judged if item.known]
-    result.baselines = [] if baseline is None else baseline.name.split(", ")
-    entries = () if baseline is None or result.interrupted else baseline.known
+    result.baselines = [item.name for item in baselines]
+    entries = [entry for item in baselines for entry in item.known if not result.interrupted]
     result.stale = [entry for entry in entries if entry.is_stale(result)]
+    return result
 
 
 def update(baseline: Baseline, result: Result) -> tuple[Baseline, int, int]:
@@ -122,7 +118,7 @@ def update_file(baselines: Sequence[Baseline], path: Path, result: Result) -> tu
     previous = next(item for item in baselines if item.name == path.as_posix())
     updated, added, removed = update(previous, result)
     save_baseline(updated, path)
-    apply_baseline(joined([updated if item is previous else item for item in baselines]), result)
+    apply_baselines([updated if item is previous else item for item in baselines], result)
     return added, removed
 
 

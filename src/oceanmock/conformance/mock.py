@@ -20,8 +20,8 @@ from oceanmock.apis import api_named, make_sandbox
 from oceanmock.checks import CheckResult, Phase
 from oceanmock.clock import SECOND
 from oceanmock.conformance import PHASES, ApiName, Listener, Options, Result
-from oceanmock.conformance.baseline import Baseline
-from oceanmock.conformance.run import Runner, judged
+from oceanmock.conformance.checks import missing
+from oceanmock.conformance.run import Runner
 from oceanmock.credentials import Basic, Sealed
 from oceanmock.engine.log import SandboxSpec
 from oceanmock.engine.sandboxes import Sandboxes
@@ -49,7 +49,6 @@ def conform_mock(
     options: Options,
     *,
     listen: Listener = lambda _: None,
-    baseline: Baseline | None = None,
     wrap: Wrap = lambda app: app,
 ) -> Result:
     """Return the result of a run over named scenarios, or over the library.
@@ -78,7 +77,8 @@ def conform_mock(
     for finding in result.findings:
         findings.setdefault(finding.key, replace(finding, curl=""))
     result.findings = [*findings.values()]
-    return judged(result, baseline=baseline, kinds=[world.kind for world in worlds])
+    result.missing = missing(result, [world.kind for world in worlds])
+    return result
 
 
 def load_scenarios(names: Sequence[str] = ()) -> list[BaseScenario]:

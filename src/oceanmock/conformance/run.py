@@ -2,8 +2,8 @@
 
 Probes come first, since they are few and identified by their requests; then walks, since what generated requests do to
 a task cannot be undone; then schemathesis, phase by phase; then stories. All use one client, and the same checkers see
-every response. The result grows with every response, so an interrupted run has one too; the required responses and the
-baseline are applied at the end (``judged``). ``ConformanceFixture`` is for test suites.
+every response. The result grows with every response, so an interrupted run has one too; the responses that are missing
+are added at the end. ``ConformanceFixture`` is for test suites.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from oceanmock.conformance import (
     probes,
     stories,
 )
-from oceanmock.conformance.baseline import Baseline, apply_baseline, choose_baselines, joined
+from oceanmock.conformance.baseline import apply_baselines, choose_baselines
 from oceanmock.conformance.checks import ResponseChecker, missing
 from oceanmock.conformance.history import HistoryChecker
 from oceanmock.conformance.http_client import HttpClient, RequestAuth
@@ -47,7 +47,7 @@ from oceanmock.conformance.reports.files import write_report
 from oceanmock.conformance.reports.terminal import print_results
 from oceanmock.conformance.target import check_tasks, reach
 from oceanmock.errors import InputError
-from oceanmock.observations import Observation, Target, TargetKind
+from oceanmock.observations import Observation, Target
 from oceanmock.obshell.conformance import CLUSTER_AGENT
 from oceanmock.openapi import find_operation
 from oceanmock.text import plural, suggest
@@ -57,14 +57,12 @@ POLL_SECONDS: Final = 1.0  # the time between two reads of a walk on a real serv
 BETWEEN_SECONDS: Final = 2.0  # the time between two phases where it stands still otherwise
 
 
-def conform(
-    target: Target, options: Options, *, listen: Listener = lambda _: None, baseline: Baseline | None = None
-) -> Result:
+def conform(target: Target, options: Options, *, listen: Listener = lambda _: None) -> Result:
     """Run against a target, and return the result. A KeyboardInterrupt ends the run early."""
     runner = Runner(target, options, listen=listen)
     runner.go()
-    kind: TargetKind = "cluster" if target.identity == CLUSTER_AGENT else "agent"
-    result = judged(runner.result, baseline=baseline, kinds=[kind])
+    result = runner.result
+    result.missing = missing(result, ["cluster" if target.identity == CLUSTER_AGENT else "agent"])
     if runner.client.guard.spared:
         result.not_asked.append(NotAsked("ids of nothing, so that no 404 is required", target.spared))
         result.missing = [item for item in result.missing if item.status != HTTPStatus.NOT_FOUND]
@@ -74,13 +72,7 @@ def conform(
 
 
 def judge_recording(
-    path: Path,
-    api: ApiName,
-    exchanges: Sequence[Exchange],
-    options: Options,
-    *,
-    listen: Listener = lambda _: None,
-    baseline: Baseline | None = None,
+    path: Path, api: ApiName, exchanges: Sequence[Exchange], options: Options, *, listen: Listener = lambda _: None
 ) -> Result:
     """Return the result of checking recorded exchanges; nothing is sent, and no response is required.
 
@@ -102,7 +94,6 @@ def judge_recording(
     if len(complete) < len(exchanges):
         what = f"{len(exchanges) - len(complete):,} of {plural(len(exchanges), 'exchange')}"
         result.not_asked.append(NotAsked(what, "the recording does not have the bodies of their responses."))
-    apply_baseline(baseline, result)
     return result
 
 
@@ -114,13 +105,6 @@ def version_in(api: ApiName, exchanges: Sequence[Exchange]) -> str:
             with suppress(*UNREADABLE):
                 return str(server.identify(exchange.json()).get("version", ""))
     return ""
-
-
-def judged(result: Result, *, baseline: Baseline | None = None, kinds: Iterable[TargetKind] = ()) -> Result:
-    """Add the missing responses to a result, apply a baseline, and return it."""
-    result.missing = missing(result, kinds)
-    apply_baseline(baseline, result)
-    return result
 
 
 class Runner:
@@ -307,4 +291,4 @@ class ConformanceFixture:
         target = reach(url, api=api, auth=auth, verify=verify, wait=wait)
         check_tasks(target, options.tasks, unknown_ids=options.unknown_ids)
         baselines, _ = choose_baselines(references, api=api, version=target.version)
-        return ConformanceRun(conform(target, options, baseline=joined(baselines)))
+        return ConformanceRun(apply_baselines(baselines, conform(target, options)))
