@@ -22,21 +22,9 @@ from typing import Final, Literal
 from oceanmock.engine import machine as engine
 from oceanmock.engine.machine import Change, Parts
 from oceanmock.errors import IllegalOperator
+from oceanmock.obshell import states
 from oceanmock.obshell.api import API, Operator, State
-from oceanmock.obshell.states import (
-    CANCELLED,
-    LAG,
-    TIMED_OUT,
-    DagScript,
-    DagState,
-    NodeScript,
-    NodeState,
-    Outcome,
-    Rules,
-    Run,
-    SubTaskScript,
-    SubTaskState,
-)
+from oceanmock.obshell.states import LAG, DagScript, DagState, NodeState, Rules, SubTaskState
 
 History = engine.History[DagScript, Rules, DagState]
 view_at = engine.view_at
@@ -296,7 +284,7 @@ def _tick(script: DagScript, dag: DagState, instant: int) -> DagState:
     return dag if after is dag else engine.changed(dag, after, "tick")
 
 
-def _drive(script: NodeScript, node: NodeState, instant: int) -> NodeState:
+def _drive(script: states.NodeScript, node: NodeState, instant: int) -> NodeState:
     """Start the node at the stage, and let its operator decide over its sub tasks."""
     if node.state in TERMINAL_STATES:
         return node
@@ -314,7 +302,7 @@ def _drive(script: NodeScript, node: NodeState, instant: int) -> NodeState:
         return replace(node, sub_tasks=tuple(sub_tasks))
     if "wait" in verdicts:
         return node
-    ends: Outcome = "FAILED" if "failed" in verdicts else "SUCCEED"
+    ends: states.Outcome = "FAILED" if "failed" in verdicts else "SUCCEED"
     starts_now = node.start_time is not None and node.start_time > instant
     return replace(node, state=ends, end_time=instant + 2 * LAG if starts_now else instant)
 
@@ -322,7 +310,7 @@ def _drive(script: NodeScript, node: NodeState, instant: int) -> NodeState:
 def _cancelled(node: NodeState, instant: int) -> NodeState:
     """Make the node FAILED, and its sub tasks that ran, each with a last log line."""
     sub_tasks = tuple(
-        _end_run(item, instant + 2 * LAG, last_words=CANCELLED) if item.state == "RUNNING" else item
+        _end_run(item, instant + 2 * LAG, last_words=states.CANCELLED) if item.state == "RUNNING" else item
         for item in node.sub_tasks
     )
     return replace(node, state="FAILED", end_time=instant + 3 * LAG, sub_tasks=sub_tasks)
@@ -363,7 +351,7 @@ def _decide(sub_task: SubTaskState, node: NodeState) -> _Verdict:
 
 
 def _start_run(
-    script: SubTaskScript, sub_task: SubTaskState, operator: _Verdict, timeout: int, instant: int
+    script: states.SubTaskScript, sub_task: SubTaskState, operator: _Verdict, timeout: int, instant: int
 ) -> SubTaskState:
     """Start a run; the end time stays that of before (executor/executor.go)."""
     backwards = operator == "ROLLBACK"
@@ -375,8 +363,8 @@ def _start_run(
     in_time = attempt.takes is not None and attempt.takes <= timeout
     takes = attempt.takes if attempt.takes is not None and in_time else timeout
     pace = LAG * len(attempt.log) if attempt.takes is None else attempt.takes
-    last_words = attempt.last_words if in_time else TIMED_OUT
-    run = Run(kind, instant, pace, attempt.log, last_words=last_words, number=number)
+    last_words = attempt.last_words if in_time else states.TIMED_OUT
+    run = states.Run(kind, instant, pace, attempt.log, last_words=last_words, number=number)
     return replace(
         sub_task,
         state="RUNNING",
