@@ -6,14 +6,13 @@ States and operators are those of github.com/oceanbase/obshell at 61ee147
 
 from __future__ import annotations
 
-import copy
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from itertools import product
-from typing import TYPE_CHECKING, Final, Literal, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 from oceanmock.api import Api, Kind, Route
 from oceanmock.errors import CallerError
@@ -262,22 +261,18 @@ def has_operation(version: Version, operation: str) -> bool:
 @lru_cache(maxsize=len(CONTRACT_VERSIONS))
 def spec_of(version: Version) -> Spec:
     """Return the contract of a version: an older one has fewer routes and keys."""
-    spec = API.spec
     if version >= ERR_CODES_SINCE:
-        return spec
-    old = copy.deepcopy(dict(spec))
-    for path, item in list(old["paths"].items()):
-        for method in {"get", "post"} & item.keys():
-            if not has_operation(version, item[method]["operationId"]):
-                del item[method]
-                continue
-            for response in item[method]["responses"].values():
-                links = response.get("links", {})
-                for name in [name for name in links if not has_operation(version, links[name]["operationId"])]:
-                    del links[name]
-        if not {"get", "post"} & item.keys():
-            del old["paths"][path]
-    for schema in old["components"]["schemas"].values():
-        if "required" in schema:
-            schema["required"] = [key for key in schema["required"] if key not in NEW_KEYS]
+        return API.spec
+    old: dict[str, Any] = _part_of(API.spec, version)
+    old["paths"] = {path: item for path, item in old["paths"].items() if {"get", "post"} & item.keys()}
     return old
+
+
+def _part_of(node: Any, version: Version) -> Any:
+    """Return a part of a version's contract: without operations, links to them, and required keys that came later."""
+    if isinstance(node, list):
+        return [_part_of(item, version) for item in node if item not in NEW_KEYS]
+    if not isinstance(node, dict):
+        return node
+    ids = {key: value.get("operationId", "") for key, value in node.items() if isinstance(value, dict)}
+    return {key: _part_of(value, version) for key, value in node.items() if has_operation(version, ids.get(key, ""))}
