@@ -312,11 +312,11 @@ def test_an_obproxy_task_of_a_lone_agent_is_refused_as_it_was_recorded() -> None
 # --- what only the code says (not verified) -------------------------------------------------------
 
 RIGHT_ROOT = Header("ob-secret", "9999999999", TARGET)
-RIGHT_AGENT = Header("agent-secret", "9999999999", TARGET, name=AGENT)
+RIGHT_AGENT = Header("agent-secret", "9999999999", TARGET, is_for_agent=True)
 FORWARDED = Header("ob-secret", "9999999999", TARGET, forward_type=2)
 IN_SESSION = Header(uri=TARGET, session_id="s", ts="9999999999")
 EMPTY = Header(uri=TARGET)
-EMPTY_AGENT = Header(uri=TARGET, name=AGENT)
+EMPTY_AGENT = Header(uri=TARGET, is_for_agent=True)
 
 
 def agent(identity: Identity, *, root: bool = True, own: bool = True) -> Agent:
@@ -378,7 +378,7 @@ def test_a_ts_beyond_what_go_counts_to_is_out_of_range() -> None:
 
 @given(st.text(), st.text(), st.text() | st.just(TARGET), st.booleans())
 def test_nothing_but_the_password_passes(auth: str, ts: str, uri: str, is_agents: bool) -> None:
-    offered = Header(auth + "x", ts, uri, name=AGENT if is_agents else OB)
+    offered = Header(auth + "x", ts, uri, is_for_agent=is_agents)
 
     assert refusal_of(BOTH, offered, target=TARGET, now_s=NOW_S) is not None
 

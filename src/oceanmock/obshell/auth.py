@@ -218,7 +218,7 @@ def read_key(der: bytes) -> ServerKey:
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """The fields of a security header (header.go:38-49), and its name; absent ones are empty.
+    """The fields of a security header (header.go:38-49), absent ones empty, and whether it is the agent's.
 
     ``ts`` is the second it expires at, not parsed. ``keys`` is the AES key and then the IV.
     """
@@ -229,11 +229,7 @@ class Header:
     keys: bytes = b""
     session_id: str = ""
     forward_type: int = 0
-    name: HeaderName = "X-OCS-Header"
-
-    @property
-    def is_for_agent(self) -> bool:
-        return self.name == AGENT_HEADER
+    is_for_agent: bool = False
 
 
 _TEXTS: Final = dict.fromkeys(("session_id", "Auth", "Ts", "Token", "ssotoken", "Uri", "Sha256"), "string")
@@ -252,7 +248,8 @@ def open_header(key: ServerKey, text: str, name: HeaderName = "X-OCS-Header") ->
         message = f"Decrypt http header failed: {why}"
         raise ObshellError(401, "Security.Authentication.Header.DecryptFailed", message, 1, stage="header") from None
     auth, ts, uri, session_id = (fields.get(it, "") for it in ("Auth", "Ts", "Uri", "session_id"))
-    return Header(auth, ts, uri, fields.get("Keys", b""), session_id, fields.get("ForwardType", 0), name)
+    forward_type, is_for_agent = fields.get("ForwardType", 0), name == AGENT_HEADER
+    return Header(auth, ts, uri, fields.get("Keys", b""), session_id, forward_type, is_for_agent)
 
 
 def _read_blocks(key: ServerKey, sealed: bytes) -> dict[str, Any]:
