@@ -13,13 +13,12 @@ from zoneinfo import ZoneInfo
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
-from oceanmock.errors import Issue, Loc
+from oceanmock.errors import Issue
 from oceanmock.obshell.api import API, ClientOperator, Identity, QuirkName, State
 from oceanmock.scenario import MAX_OTHERS, MAX_REFUSALS, DurationText, Model, Name, OrOne, Reference, must
 from oceanmock.scenario.document import contradiction
 from oceanmock.scenario.faults import Calls, Fault, OperationName, ShownId
 from oceanmock.scenario.stubs import BaseWhen, StartRefusal, StartsOn, Stub
-from oceanmock.text import plural
 
 if TYPE_CHECKING:
     from oceanmock.obshell.scenario import Scenario
@@ -281,7 +280,7 @@ class ObshellStartsOn(StartsOn):
 
 
 def check_agents(scenario: Scenario) -> Iterator[Issue]:
-    """Yield two agents at one port, agents beside an agent, and numbers that no agent has."""
+    """Yield two agents at one port, and agents beside an agent."""
     if scenario.agents and "agent" in scenario.model_fields_set:
         yield Issue(("agent",), "contradiction", "the file has `agents` too", "Put it into `agents`, or remove it.")
     ports = [agent.port for agent in scenario.agents]
@@ -289,16 +288,3 @@ def check_agents(scenario: Scenario) -> Iterator[Issue]:
         if port and port in ports[:place]:
             what = f"port {port} is that of another agent"
             yield Issue(("agents", place, "port"), "taken-port", what, "Leave it out for any free one.")
-    numbers = list[tuple[Loc, object]]()
-    for number, dag in enumerate(scenario.dags):
-        loc: Loc = ("dags", number)
-        makes = dag.makes.agents if dag.makes else ()
-        numbers += [((*loc, "agent"), dag.agent)]
-        numbers += [((*loc, "makes", "agents", place), value) for place, value in enumerate(makes)]
-        for at, node in enumerate(dag.nodes):
-            parts = enumerate(node.sub_tasks)
-            numbers += [((*loc, "nodes", at, "sub_tasks", nth, "agent"), part.agent) for nth, part in parts]
-    for where, value in numbers:
-        if isinstance(value, int) and value > len(scenario.members):
-            what = f"there is no agent {value}: the file has {plural(len(scenario.members), 'agent')}"
-            yield Issue(where, "unknown-agent", what, "Add it to `agents`, which count from 1.")

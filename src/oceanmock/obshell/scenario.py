@@ -25,6 +25,7 @@ from oceanmock.scenario import DurationText, Id, Model, Name, NamedModel, OrOne,
 from oceanmock.scenario.document import Wording, contradiction, wrong_value
 from oceanmock.scenario.faults import MAX_FAULTS
 from oceanmock.scenario.story import Actor, Format, PartPath, Refusal, label_of
+from oceanmock.text import plural
 
 MAX_PER_OWNER: Final = 99
 """The most nodes of a dag, and sub tasks of a node: their ids are their owner's and two digits."""
@@ -365,13 +366,13 @@ class ObshellActor(Actor):
         return Refusal(400, f"Task.{error.reason} ({what})")
 
 
-def _check_scopes(scenario: Scenario) -> Iterator[Issue]:
-    first = {agent.identity for agent in scenario.members}
+def _check_dags(scenario: Scenario) -> Iterator[Issue]:
+    """Yield the issues of each dag: of its store, of the agents that it names, and of its attempts."""
+    identities, count = {agent.identity for agent in scenario.members}, len(scenario.members)
     made = {dag.makes.identity for dag in scenario.dags if dag.makes is not None and dag.makes.identity}
     for number, dag in enumerate(scenario.dags):
         loc: Loc = ("dags", number)
-        identities = first | made if dag.starts_on is not None else first
-        if dag.scope == "cluster" and "CLUSTER AGENT" not in identities:
+        if dag.scope == "cluster" and "CLUSTER AGENT" not in identities | (made if dag.starts_on else set()):
             identity = ", ".join(agent.identity for agent in scenario.members)
             what = f"only a CLUSTER AGENT keeps dags in OceanBase, and this agent is {identity}"
             hint = "Give the agent `identity: CLUSTER AGENT`, or leave `scope` out."
@@ -380,6 +381,17 @@ def _check_scopes(scenario: Scenario) -> Iterator[Issue]:
             what = "a dag that the agent keeps itself cannot maintain a tenant"
             hint = "Give the dag `scope: cluster`."
             yield Issue((*loc, "maintenance"), "wrong-scope", what, hint)
+        agents: dict[Loc, object] = {(*loc, "agent"): dag.agent}
+        agents |= {(*loc, "makes", "agents", nth): it for nth, it in enumerate(dag.makes.agents if dag.makes else ())}
+        for place, node in enumerate(dag.nodes):
+            for nth, sub_task in enumerate(node.sub_tasks):
+                way = (*loc, "nodes", place, "sub_tasks", nth)
+                agents[*way, "agent"] = sub_task.agent
+                yield from _check_runs(node, sub_task, f"sub task {nth + 1} of node {label_of(node, place)!r}", way)
+        for way, agent in agents.items():
+            if isinstance(agent, int) and agent > count:
+                what = f"there is no agent {agent}: the file has {plural(count, 'agent')}"
+                yield Issue(way, "unknown-agent", what, "Add it to `agents`, which count from 1.")
 
 
 def _check_times(scenario: Scenario) -> Iterator[Issue]:
@@ -395,17 +407,8 @@ def _check_times(scenario: Scenario) -> Iterator[Issue]:
                 yield Issue(("story", number, "until", "stage"), "unknown-value", what)
 
 
-def _check_attempts(scenario: Scenario) -> Iterator[Issue]:
-    """Yield attempts that are never reached, and those that cannot succeed in time."""
-    for number, dag in enumerate(scenario.dags):
-        for place, node in enumerate(dag.nodes):
-            for nth, sub_task in enumerate(node.sub_tasks):
-                loc: Loc = ("dags", number, "nodes", place, "sub_tasks", nth)
-                yield from _check_runs(node, sub_task, f"sub task {nth + 1} of node {label_of(node, place)!r}", loc)
-
-
 def _check_runs(node: Node, sub_task: SubTask, label: str, loc: Loc) -> Iterator[Issue]:
-    """Yield the issues of a sub task's attempts.
+    """Yield a sub task's attempts that are never reached, and those that cannot succeed in time.
 
     Only a RETRY runs it again, if it failed, was cancelled, or failed to roll back. A rollback is repeated whenever
     another sub task fails to roll back, so nothing is said of that.
@@ -452,7 +455,7 @@ FORMAT: Final = Format(
         choices={"maintenance": ("none", "global", "obproxy", "{tenant: …}")},
         unnamed="sub_tasks",
     ),
-    rules=(models.check_agents, _check_scopes, _check_times, _check_attempts),
+    rules=(models.check_agents, _check_dags, _check_times),
     numbered=number_below,
     implicit_kind="sub_task",
 )

@@ -6,7 +6,6 @@ is recorded in tests/data/obshell/submits-single.json, else read in the code (gi
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
@@ -26,19 +25,16 @@ SubmitRules = Mapping[str, Any]
 
 def rules_at(method: str, path: str) -> SubmitRules | None:
     """Return the rules of the call that a request is; None where the contract does not name it."""
-    matching = [(at, rules) for at, rules in _rules().get(method, ()) if path_matches(at, path)]
+    matching = [(at, rules) for verb, at, rules in _rules() if verb == method and path_matches(at, path)]
     return min(matching, key=lambda pair: "{" in pair[0], default=(path, None))[1]
 
 
 @cache
-def _rules() -> Mapping[str, Sequence[tuple[str, SubmitRules]]]:
-    rules = defaultdict[str, list[tuple[str, SubmitRules]]](list)
-    for operation in API.submits:
-        rules[operation.method].append((operation.path, operation.definition["x-submit"]))
-    for item in load_spec(spec_path(API.name))["x-submit"]["beside"]:
-        for method, path in map(str.split, item["calls"]):
-            rules[method].append((path, item))
-    return rules
+def _rules() -> list[tuple[str, str, SubmitRules]]:
+    """Return a method, a path and the rules of each call."""
+    beside = [(call, item) for item in load_spec(spec_path(API.name))["x-submit"]["beside"] for call in item["calls"]]
+    submits = [(it.method, it.path, it.definition["x-submit"]) for it in API.submits]
+    return submits + [(*call.split(), item) for call, item in beside]
 
 
 def is_needed(request: Request, rules: SubmitRules, identities: Sequence[str]) -> bool:  # noqa: PLR0912 (one for each check)
