@@ -247,7 +247,8 @@ class Coverage:
     @property
     def percent(self) -> float:
         """Return the percentage that was seen, never rounded up; 0 where no API was used."""
-        return _percent(self.counts["seen"], self.counts.total())
+        counts = self.counts
+        return _percent(counts["seen"], counts.total())
 
     def to_json(self) -> dict[str, Any]:
         """Return a plain dict with all figures, which ``add_json`` reads."""

@@ -72,11 +72,6 @@ Lines = Sequence[tuple[str, Callable[[Any, int], bool]]]
 Labels = Sequence[Sequence[str]]  # what tracks call the parts of each part; empty where parts have none
 
 
-def _time(instant: int) -> str:
-    """Return a time of day in UTC."""
-    return format_instant(instant + MILLISECOND // 2, digits=3, padded=True)[len("2024-01-10T") :]
-
-
 @dataclass(eq=False)
 class Explainer(ABC, Generic[HistoryState]):
     """Why a task or dag is in its state, and its timeline; the sentences are an API's own.
@@ -166,7 +161,7 @@ class Explainer(ABC, Generic[HistoryState]):
         """Return the last changes of a part, if there are any."""
         return [event for event in self.events if event.part == part and not event.is_refusal][-number:]
 
-    @property
+    @cached_property
     def since(self) -> int:
         """Return the instant at which the whole took its label."""
         moves = (it.at for state in self.past for it in state.changes if not it.part and it.before != it.after)
@@ -430,6 +425,11 @@ class Explainer(ABC, Generic[HistoryState]):
             if texts:
                 yield f"    {_at(state.at)}  {'; '.join(texts)}"
         yield from (line for _, line in lines)
+
+
+def _time(instant: int) -> str:
+    """Return a time of day in UTC."""
+    return format_instant(instant + MILLISECOND // 2, digits=3, padded=True)[len("2024-01-10T") :]
 
 
 def _track_name(name: str) -> str:
