@@ -703,7 +703,7 @@ def test_a_started_task_is_born_when_its_story_starts_it() -> None:
     run = ocp.FORMAT.simulate(ocp_of(f"{CREATE}  - wait: 90s\n  - start: Create\n"))
 
     assert run.actors[0].created == 90 * SECOND
-    assert [(mark.instant, mark.text) for mark in run.markers] == [(90 * SECOND, "start 'Create'")]
+    assert run.actors[0].markers == ((0, "start 'Create'"),)
 
 
 def test_a_started_dag_keeps_to_the_ticks_that_were_there_before() -> None:
@@ -725,7 +725,7 @@ def test_a_dag_that_succeeded_has_made_the_agent_what_the_next_one_asks_for() ->
     text = AGENT + "".join(f"  - {each}\n" for each in steps)
     run = obshell.FORMAT.simulate(obshell_of(text))
 
-    assert [mark.text for mark in run.markers] == ["start 'Join'", "start 'Config'"]
+    assert [text for actor in run.actors for _, text in actor.markers] == ["start 'Join'", "start 'Config'"]
 
 
 STORIES = {

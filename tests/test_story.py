@@ -18,7 +18,7 @@ from oceanmock.ocp import api as ocp_api
 from oceanmock.ocp import machine as ocp
 from oceanmock.ocp import states as ocp_states
 from oceanmock.ocp.scenario import OcpActor
-from oceanmock.scenario.story import Action, Display, Marker, PartPath, StoryDivergesError, simulate
+from oceanmock.scenario.story import Action, Display, PartPath, StoryDivergesError, simulate
 
 FAILS_FIRST = ocp_states.SubtaskScript(
     (ocp_states.RunScript(takes=SECOND, ends="FAILED"), ocp_states.RunScript(takes=SECOND)),
@@ -57,7 +57,6 @@ def test_a_story_without_steps_is_the_life_as_it_goes() -> None:
     run = simulate([alone], [])
 
     assert run.actors == (alone,)
-    assert run.markers == ()
 
 
 def test_until_goes_to_the_first_instant_at_which_a_state_shows() -> None:
@@ -65,7 +64,7 @@ def test_until_goes_to_the_first_instant_at_which_a_state_shows() -> None:
 
     run = simulate([actor()], steps)
 
-    assert run.markers == (Marker(2 * SECOND, 0, "RETRY 'Upgrade'"),)
+    assert run.actors[0].markers == ((2 * SECOND, "RETRY 'Upgrade'"),)
 
 
 def test_until_does_not_wait_for_what_already_shows() -> None:
@@ -73,7 +72,7 @@ def test_until_does_not_wait_for_what_already_shows() -> None:
 
     run = simulate([actor()], steps)
 
-    assert [mark.instant for mark in run.markers] == [7 * SECOND]
+    assert [at for at, _ in run.actors[0].markers] == [7 * SECOND]
 
 
 def test_until_may_wait_for_a_subtask() -> None:
@@ -81,7 +80,7 @@ def test_until_may_wait_for_a_subtask() -> None:
 
     run = simulate([actor()], steps)
 
-    assert run.markers == (Marker(2 * SECOND, 0, "RETRY 'Install' of 'Upgrade'"),)
+    assert run.actors[0].markers == ((2 * SECOND, "RETRY 'Install' of 'Upgrade'"),)
 
 
 def test_until_may_wait_for_a_status_under_an_operation() -> None:
@@ -97,7 +96,7 @@ def test_a_wait_lets_time_pass() -> None:
 
     run = simulate([actor()], steps)
 
-    assert [mark.instant for mark in run.markers] == [2500 * SECOND // 1000]
+    assert [at for at, _ in run.actors[0].markers] == [2500 * SECOND // 1000]
 
 
 def test_an_older_task_is_further_on() -> None:
@@ -105,7 +104,7 @@ def test_an_older_task_is_further_on() -> None:
 
     run = simulate([actor(born=-2 * SECOND)], steps)
 
-    assert [mark.instant for mark in run.markers] == [0]
+    assert [at for at, _ in run.actors[0].markers] == [2 * SECOND]
 
 
 def test_two_tasks_live_by_one_clock() -> None:
@@ -113,7 +112,7 @@ def test_two_tasks_live_by_one_clock() -> None:
 
     run = simulate([actor(), actor(born=-SECOND)], steps)
 
-    assert run.markers == (Marker(2 * SECOND, 1, "RETRY 'Upgrade'"),)
+    assert run.actors[1].markers == ((3 * SECOND, "RETRY 'Upgrade'"),)
 
 
 def test_a_refused_call_changes_nothing() -> None:
@@ -121,7 +120,7 @@ def test_a_refused_call_changes_nothing() -> None:
 
     run = simulate([alone], [call("RETRY", refused=True)])
 
-    assert run.actors == (alone,)
+    assert run.actors[0].history == alone.history
 
 
 def test_a_refused_call_is_marked_as_refused() -> None:
@@ -129,7 +128,7 @@ def test_a_refused_call_is_marked_as_refused() -> None:
 
     run = simulate([actor()], steps)
 
-    assert run.markers == (Marker(0, 0, "RETRY 'Upgrade', refused"),)
+    assert run.actors[0].markers == ((0, "RETRY 'Upgrade', refused"),)
 
 
 def test_a_forbidden_rollback_is_a_refused_call() -> None:
@@ -264,8 +263,8 @@ def test_a_story_may_wait_for_a_dag_a_node_a_sub_task_and_a_stage() -> None:
 def test_an_older_dag_is_further_on() -> None:
     run = simulate([dag_actor(born=-3 * SECOND)], [FAILED, call_dag("RETRY")])
 
-    (mark,) = run.markers
-    assert 0 < mark.instant < 2 * SECOND
+    ((at, _),) = run.actors[0].markers
+    assert 3 * SECOND < at < 5 * SECOND
 
 
 # --- operators ------------------------------------------------------------------------------------
@@ -276,7 +275,7 @@ def test_a_node_is_passed_by_itself() -> None:
 
     run = simulate([dag_actor()], steps)
 
-    assert [mark.text for mark in run.markers] == ["PASS 'Start' of 'Initialize cluster'"]
+    assert [text for _, text in run.actors[0].markers] == ["PASS 'Start' of 'Initialize cluster'"]
     assert run.actors[0].history.states[-1].nodes[1].operator == "PASS"
 
 
@@ -285,8 +284,8 @@ def test_a_refused_operator_changes_nothing_and_is_marked_as_refused() -> None:
 
     run = simulate([alone], [call_dag("RETRY", answers=400)])
 
-    assert run.actors == (alone,)
-    assert [mark.text for mark in run.markers] == ["RETRY 'Initialize cluster', refused"]
+    assert run.actors[0].history == alone.history
+    assert [text for _, text in run.actors[0].markers] == ["RETRY 'Initialize cluster', refused"]
 
 
 def test_a_rollback_with_nothing_to_roll_back_answers_500() -> None:
@@ -304,7 +303,7 @@ def test_a_rollback_with_nothing_to_roll_back_answers_500() -> None:
 
     run = simulate([alone], steps)
 
-    assert run.markers[-1].text == "ROLLBACK 'Initialize cluster', refused"
+    assert run.actors[0].markers[-1][1] == "ROLLBACK 'Initialize cluster', refused"
 
 
 # --- what is said of a story that cannot happen ---------------------------------------------------

@@ -214,14 +214,13 @@ def scenario_json(scenario: Any, api: Api) -> Json:
 
     run = api.scenario.FORMAT.simulate(scenario)
     tasks: list[Json] = []
-    for number, actor in enumerate(run.actors):
+    for actor in run.actors:
         changes = [
             {"at": format_duration(at), "part": part, "from": old and format_label(old), "to": format_label(new)}
             for state in actor.history.states
             for at, part, old, new, *_ in state.changes
         ]
-        markers = [(marker.instant - actor.created, marker.text) for marker in run.markers if marker.actor == number]
-        operations = [{"at": format_duration(at), "what": text} for at, text in markers]
+        operations = [{"at": format_duration(at), "what": text} for at, text in actor.markers]
         age = format_duration(actor.script.age if actor.script else 0)
         head: Json = {"name": actor.name, "age": age, "parts": actor.names}
         tasks.append({**head, "operations": operations, "changes": changes})

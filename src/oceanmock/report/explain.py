@@ -340,9 +340,9 @@ class Explainer(ABC, Generic[HistoryState]):
         """Yield the lines of a scenario in markup: title, steps and timeline of each task or dag."""
         run, scripts = cls.api.scenario.FORMAT.simulate(scenario), getattr(scenario, cls.api.scripts_key)
         yield f"[bold]{escape(scenario.name)}[/]  {escape(scenario.summary)}"
-        for number, (script, actor) in enumerate(zip(scripts[:MAX_PICTURES], run.actors, strict=False)):
+        for script, actor in zip(scripts[:MAX_PICTURES], run.actors, strict=False):
             facts, steps, labels = cls.picture(scenario, script, actor)
-            markers = [(m.instant - actor.created, m.text) for m in run.markers if m.actor == number]
+            markers = [*actor.markers]
             if script.starts_on:
                 facts.append(f"on {script.starts_on.method} {script.starts_on.path}")
             if script.age:

@@ -136,7 +136,8 @@ class Refusal:
 class Actor(ABC):
     """A task or dag of a story: when it started, what messages call it and its parts, and its history.
 
-    ``script`` is the task or dag of the ``scenario``. A subclass sets its API and the ``machine`` that operates.
+    ``script`` is the task or dag of the ``scenario``; ``markers`` are the story's operations on it, each with the time
+    since its start. A subclass sets its API and the ``machine`` that operates.
     """
 
     api: ClassVar[Any]
@@ -148,6 +149,7 @@ class Actor(ABC):
     history: Any
     script: Any = None
     scenario: Any = None
+    markers: tuple[tuple[int, str], ...] = ()
 
     @staticmethod
     @abstractmethod
@@ -205,20 +207,10 @@ class Action:
 
 
 @dataclass(frozen=True, slots=True)
-class Marker:
-    """An operation of the story, or a start, and when it happened."""
-
-    instant: int
-    actor: int
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
 class StoryRun:
-    """A story simulated to its end: the actors with their histories, and the operations on them."""
+    """A story simulated to its end: the actors, with their histories and the operations on them."""
 
     actors: tuple[Any, ...]
-    markers: tuple[Marker, ...]
     ended_at: int = 0
 
 
@@ -235,7 +227,7 @@ def simulate(actors: Sequence[Actor], steps: Sequence[Action], *, waiting: Itera
 
     Raises StoryDivergesError at the first step that cannot happen.
     """
-    cast, now, markers, absent = list(actors), 0, list[Marker](), set(waiting)
+    cast, now, absent = list(actors), 0, set(waiting)
     for number, step in enumerate(steps):
         if step.kind == "wait":
             now += step.span
@@ -264,8 +256,9 @@ def simulate(actors: Sequence[Actor], steps: Sequence[Action], *, waiting: Itera
             cast[step.actor] = after
             absent.discard(step.actor)
         if step.actor not in absent:
-            markers.append(Marker(now, step.actor, text))
-    return StoryRun(tuple(cast), tuple(markers), now)
+            actor = cast[step.actor]
+            cast[step.actor] = replace(actor, markers=(*actor.markers, (now - actor.created, text)))
+    return StoryRun(tuple(cast), now)
 
 
 def _wait_until(actor: Actor, step: Action, now: int, number: int) -> int:
