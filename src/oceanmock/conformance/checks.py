@@ -19,7 +19,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from functools import lru_cache, partial
+from functools import lru_cache
 from itertools import islice
 from types import MappingProxyType
 from typing import Final
@@ -368,7 +368,7 @@ def _compiled(contract: Contract, operation: str, status: str) -> tuple[Schema, 
     schema = next((value.get("schema", {}) for media_type, value in content.items() if "json" in media_type), None)
     if schema is None:
         return None
-    return _schema(orjson.dumps(schema), contract), Shape([schema], partial(resolve, contract.spec))
+    return _schema(orjson.dumps(schema), contract), Shape([schema], contract.spec)
 
 
 @lru_cache(maxsize=256)  # operations share most of their responses

@@ -89,6 +89,17 @@ def plain_error(status: int, problem: str) -> Encoded:
     return status, [(b"content-type", JSON), (b"content-length", str(len(body)).encode())], body
 
 
+def declared_size(headers: Iterable[tuple[bytes, bytes]]) -> int | None:
+    """Return how long a request declares its body to be: 0 without one, None for a chunked one."""
+    size = 0
+    for name, value in headers:
+        if name == b"transfer-encoding" or (name == b"content-length" and not value.isdigit()):
+            return None
+        if name == b"content-length":
+            size = int(value[:20])
+    return size
+
+
 async def send_response(response: Encoded | AsgiApp, scope: Scope, receive: Receive, send: Send) -> None:
     """Send a whole response, or let an app send it."""
     if not isinstance(response, tuple):

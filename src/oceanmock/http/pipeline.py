@@ -33,7 +33,7 @@ from oceanmock.engine.faults import InjectedFault
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.engine.store import SandboxDeleted, SandboxFull, StoreUnavailable
 from oceanmock.errors import CallerError, InputError
-from oceanmock.http import MAX_MESSAGE_LENGTH, Encoded, Receive, Scope
+from oceanmock.http import MAX_MESSAGE_LENGTH, Encoded, Receive, Scope, declared_size
 from oceanmock.http.validation import Parameters, RequestBody, ResponseRules, check_names, check_width
 from oceanmock.masking import mask_error, mask_text
 from oceanmock.openapi import Operation, operations_at, operations_of, runtime_view
@@ -293,15 +293,8 @@ def _submit_body(operation: Operation) -> RequestBody | None:
 
 async def receive_body(headers: Headers, receive: Receive) -> bytes | ApiError | None:
     """Return the body; an error when it is over MAX_BODY_BYTES, and None when the client has disconnected."""
-    length, is_chunked = b"0", False
-    for name, value in headers:
-        if name == b"content-length":
-            length = value
-        elif name == b"transfer-encoding":
-            is_chunked = True
-    body = bytearray()
-    size = int(length[:20]) if length.isdigit() else 0
-    more = is_chunked or length != b"0"
+    declared, body = declared_size(headers), bytearray()
+    size, more = declared or 0, declared != 0
     while more and size <= MAX_BODY_BYTES:
         message = await receive()
         if message["type"] == "http.disconnect":

@@ -29,7 +29,18 @@ from uvicorn.protocols.http.httptools_impl import HEADER_VALUE_RE, STATUS_LINE, 
 
 from oceanmock.api import Headers
 from oceanmock.errors import EnvironmentProblem
-from oceanmock.http import CLOSE, REPEAT, AsgiApp, Encoded, bind, bind_unix, plain_error, send_response, url_of
+from oceanmock.http import (
+    CLOSE,
+    REPEAT,
+    AsgiApp,
+    Encoded,
+    bind,
+    bind_unix,
+    declared_size,
+    plain_error,
+    send_response,
+    url_of,
+)
 from oceanmock.masking import mask_error, mask_text
 
 Repeat = Callable[[], Encoded | None]
@@ -167,8 +178,8 @@ class _HttpProtocol(HttpToolsProtocol):
         if starts_request and b"pgrade" in data:
             data = UPGRADE.sub(rb"\1X-Ignored:", data, count=1)
         super().data_received(data)
-        if self._is_in_head and not self._begun:  # a header that comes in pieces
-            self._head_bytes += len(data)
+        if self._is_in_head:  # it comes in pieces: its first is measured as it was read, further ones as they were sent
+            self._head_bytes = self._measure_head() if self._begun else self._head_bytes + len(data)
             if self._head_bytes > MAX_HEAD_BYTES:
                 self._refuse_head()
         if self._request_timer is not None and (self._is_between_requests or self._begun):
@@ -256,22 +267,14 @@ class _HttpProtocol(HttpToolsProtocol):
         self._begun += 1
         self.scope[CLOSE] = self.close  # type: ignore[typeddict-unknown-key]
 
-    def on_url(self, url: bytes) -> None:
-        super().on_url(url)
-        self._count(len(url))
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        super().on_header(name, value)
-        self._count(len(name) + len(value))
-
-    def _count(self, size: int) -> None:
-        self._head_bytes += size
-        if self._head_bytes > MAX_HEAD_BYTES or len(self.headers) > MAX_HEADERS:
-            self._is_too_large = True
-            raise ValueError("the head is too large")  # uvicorn's parser stops, and send_400_response is called
+    def _measure_head(self) -> int:
+        return len(self.url) + sum([len(name) + len(value) for name, value in self.headers])
 
     def on_headers_complete(self) -> None:
-        """Remember an earlier request that has no complete response."""
+        """Refuse a head that is too large; remember an earlier request that has no complete response."""
+        if self._measure_head() > MAX_HEAD_BYTES or len(self.headers) > MAX_HEADERS:
+            self._is_too_large = True
+            raise ValueError("the head is too large")  # uvicorn's parser stops, and send_400_response is called
         self._is_in_head = False
         previous = self.cycle
         super().on_headers_complete()
@@ -304,13 +307,8 @@ class _HttpProtocol(HttpToolsProtocol):
 
 def _is_short(cycle: RequestResponseCycle) -> bool:
     """Return whether uvicorn buffers the whole body by itself: it is short, and no client waits for 100 Continue."""
-    size = 0
-    for name, value in cycle.scope["headers"]:
-        if name == b"content-length":
-            size = int(value[:20]) if value.isdigit() else HIGH_WATER_LIMIT + 1
-        elif name == b"transfer-encoding":
-            return False
-    return size <= HIGH_WATER_LIMIT and not cycle.waiting_for_100_continue
+    size = declared_size(cycle.scope["headers"])
+    return size is not None and size <= HIGH_WATER_LIMIT and not cycle.waiting_for_100_continue
 
 
 async def _send_late(response: Any, scope: Any, receive: Any, send: Any) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from functools import cached_property, lru_cache, partial, reduce
+from functools import cached_property, lru_cache, reduce
 from itertools import chain
 from typing import Any, Final, NamedTuple
 from urllib.parse import parse_qs
@@ -92,28 +92,25 @@ def _words_for(pattern: str, schema: Any) -> str:
     return next(filter(None, (_words_for(pattern, part) for part in parts)), "")
 
 
-Resolve = Callable[[Mapping[str, Any]], Mapping[str, Any]]  # returns the schema that a reference stands for
-
-
 class Shape:
-    """The members that some schemas of one value have together; None if it may have any."""
+    """The members that some schemas of one value, in a contract, have together; None if it may have any."""
 
-    def __init__(self, schemas: Sequence[Mapping[str, Any]], resolve: Resolve) -> None:
-        self._schemas, self._resolve = schemas, resolve
+    def __init__(self, schemas: Sequence[Mapping[str, Any]], spec: Spec) -> None:
+        self._schemas, self._spec = schemas, spec
 
     @cached_property
     def _parts(self) -> tuple[dict[str, Shape] | None, Shape | None]:
         """Return the shapes of the members, and of the items."""
         waiting, members, items, is_open = [*self._schemas], dict[str, list[Any]](), list[Any](), False
         while waiting:
-            schema = self._resolve(waiting.pop())
+            schema = resolve(self._spec, waiting.pop())
             waiting += [part for key in ("allOf", "anyOf", "oneOf") for part in schema.get(key, ())]
             items += [schema["items"]] if "items" in schema else []
             is_open |= bool(schema.get("additionalProperties"))
             for name, value in schema.get("properties", {}).items():
                 members.setdefault(name, []).append(value)
-        shapes = {name: Shape(several, self._resolve) for name, several in members.items()}
-        return (shapes if shapes and not is_open else None), (Shape(items, self._resolve) if items else None)
+        shapes = {name: Shape(several, self._spec) for name, several in members.items()}
+        return (shapes if shapes and not is_open else None), (Shape(items, self._spec) if items else None)
 
     def unknown(self, value: Any, path: str) -> Iterator[str]:
         """Yield the paths of the members that are unknown."""
@@ -336,7 +333,7 @@ def check_names(request: Request) -> None:
     unknown = [f"the query parameter {name}" for name in query if name not in known]
     content = resolve(spec, operation.definition.get("requestBody", {})).get("content", {})
     with suppress(orjson.JSONDecodeError):  # a body that is no JSON is refused by its reader, or has no keys
-        shape = Shape([media["schema"] for media in content.values()], partial(resolve, spec))
+        shape = Shape([media["schema"] for media in content.values()], spec)
         unknown += [f"the body's {path.lstrip('$.')}" for path in shape.unknown(orjson.loads(request.body), "$")]
     if unknown:
         raise ApiError("wrong request", f"{operation.id} does not have {first_few(unknown)}.")
