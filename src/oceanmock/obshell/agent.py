@@ -157,25 +157,17 @@ class Makes(Model):
 
 
 FailureExit = Literal["always", "first node", "never"]
-FAILURE_EXITS: Final[Mapping[tuple[str, str], FailureExit]] = {
-    **dict.fromkeys(
-        (
-            ("POST", "/api/v1/tenant"),
-            ("DELETE", "/api/v1/tenant/{}"),
-            ("PUT", "/api/v1/tenant/{}/primary-zone"),
-            ("POST", "/api/v1/tenant/{}/replicas"),
-            ("PATCH", "/api/v1/tenant/{}/replicas"),
-            ("DELETE", "/api/v1/tenant/{}/replicas"),
-            ("POST", "/api/v1/tenant/restore"),
-            ("DELETE", "/api/v1/recyclebin/tenant/{}"),
-        ),
-        "always",
-    ),
-    **dict.fromkeys(
-        (("POST", "/api/v1/ob/scale_in"), ("POST", "/api/v1/obproxy"), ("DELETE", "/api/v1/obproxy")), "first node"
-    ),
+FAILURE_EXITS: Final[Mapping[str, tuple[FailureExit, tuple[str, ...]]]] = {
+    "/api/v1/tenant": ("always", ("POST",)),
+    "/api/v1/tenant/{}": ("always", ("DELETE",)),
+    "/api/v1/tenant/{}/primary-zone": ("always", ("PUT",)),
+    "/api/v1/tenant/{}/replicas": ("always", ("POST", "PATCH", "DELETE")),
+    "/api/v1/tenant/restore": ("always", ("POST",)),
+    "/api/v1/recyclebin/tenant/{}": ("always", ("DELETE",)),
+    "/api/v1/ob/scale_in": ("first node", ("POST",)),
+    "/api/v1/obproxy": ("first node", ("POST", "DELETE")),
 }
-"""By request, where the dag that it starts gives its lock back when it fails.
+"""By path, where the dags that requests of some methods start give their locks back when they fail.
 
 (github.com/oceanbase/obshell at 61ee147: FAILURE_EXIT_MAINTENANCE in executor/tenant, executor/recyclebin,
 ob/restore.go:103, ob/scale_in.go:83, obproxy/add.go:523; a context is one of each node, service/task/node.go:35.)"""

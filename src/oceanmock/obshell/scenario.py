@@ -277,7 +277,8 @@ def number_below(owner: int, position: int) -> int:
 def script_of(dag: Dag) -> states.DagScript:
     exits, nodes = dag.failure_exit, list[states.NodeScript]()
     if exits is None and dag.starts_on is not None:
-        exits = models.FAILURE_EXITS.get((dag.starts_on.method, re.sub("{[^}]*}", "{}", dag.starts_on.path)))
+        usual, methods = models.FAILURE_EXITS.get(re.sub("{[^}]*}", "{}", dag.starts_on.path), (None, ()))
+        exits = usual if dag.starts_on.method in methods else None
     for place, node in enumerate(dag.nodes):
         sub_tasks = [
             states.SubTaskScript(tuple(map(_run_script, it.runs)), tuple(map(_run_script, it.rollback)))
