@@ -249,27 +249,23 @@ def redirect(method: str, target: str) -> Response:
 
 
 _KNOWN_ERROR: Final = (500, 1010)
-_OLD_FAMILIES: Final = (
-    ("Task.GenericID.", (400, 1001)),
-    ("Common.BindJsonFailed", (400, 1001)),
-    ("Common.IllegalArgument", (400, 1001)),
-    ("Task.NotFound", (404, 2300)),
-    ("Common.NotFound", (400, 1000)),
-    ("Task.", _KNOWN_ERROR),
-    ("Security.Authentication.Header.DecryptFailed", (401, 1)),
-    ("Security.", (401, 10008)),
-    ("Request.Header.NotFound", (401, 10008)),
-    ("Request.Body.Decrypt.", (401, 10008)),
-    ("Request.Body.TooLarge", (413, 1000)),
-    ("Agent.Identify.", (400, 1000)),
-)
-"""By prefix of the errCode, status and number before 4.3.1. Only those of tasks are read in the code."""
+_OLD_FAMILIES: Final = {
+    (400, 1001): ("Task.GenericID.", "Common.BindJsonFailed", "Common.IllegalArgument"),
+    (404, 2300): ("Task.NotFound",),
+    (400, 1000): ("Common.NotFound", "Agent.Identify."),
+    _KNOWN_ERROR: ("Task.",),
+    (401, 1): ("Security.Authentication.Header.DecryptFailed",),
+    (401, 10008): ("Security.", "Request.Header.NotFound", "Request.Body.Decrypt."),
+    (413, 1000): ("Request.Body.TooLarge",),
+}
+"""By status and number before 4.3.1 the prefixes of errCodes, of which the first counts; only those of tasks are read
+in the code."""
 
 
 def in_old_format(error: ObshellError) -> ObshellError:
     """Return the error in the format before 4.3.1: a number, and no errCode."""
     message = error.old_message or error.message
-    families = (values for prefix, values in _OLD_FAMILIES if (error.err_code or "").startswith(prefix))
+    families = (it for it, prefixes in _OLD_FAMILIES.items() if (error.err_code or "").startswith(prefixes))
     if (family := next(families, None)) is not None:
         status, code = family
         message = f"Known error: {message}" if family == _KNOWN_ERROR else message
