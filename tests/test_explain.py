@@ -85,6 +85,18 @@ def test_an_explanation_has_the_last_events() -> None:
     assert events[0]["from"] in ("PENDING/EXECUTE", "READY/EXECUTE", "RUNNING/EXECUTE")
 
 
+def test_a_state_lasts_since_its_own_change_however_many_events_have_followed() -> None:
+    names = ", ".join(f"s{number}" for number in range(400))
+    world = World(f"summary: A\napi: ocp\ntasks: [{{id: 1, name: A, subtasks: [{names}]}}]")
+    world.serve()
+    world.advance(500 * SECOND)
+
+    explanation = explained(world.sandbox, "ocp/1")
+
+    assert explanation["state"] == "RUNNING"
+    assert explanation["since"] == explanation["created"] < explanation["events"][0]["at"]
+
+
 def test_an_explanation_names_twenty_of_many_subtasks_that_failed() -> None:
     fails = "needs: [], attempts: {takes: 1s, ends: FAILED}"
     subtasks = ", ".join(f"{{name: s{number}, {fails}}}" for number in range(60))
