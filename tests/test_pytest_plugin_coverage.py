@@ -55,6 +55,26 @@ def test_the_same_goes_into_a_file(pytester: pytest.Pytester) -> None:
     result.stdout.no_fnmatch_line("Transition coverage*")
 
 
+def test_every_page_of_a_long_journal_counts(pytester: pytest.Pytester) -> None:
+    text = """
+import httpx
+
+def test_polls(ocp):
+    ocp.clock.set(progression="manual")
+    ocp.task("Large", [f"Step {number}" for number in range(100)])
+    with httpx.Client(base_url=ocp.url, auth=ocp.auth) as client:
+        for _ in range(20):
+            client.get(f"/api/v2/tasks/instances/{ocp.tasks()[0].id}")
+        ocp.clock.advance("1h")
+        client.get(f"/api/v2/tasks/instances/{ocp.tasks()[0].id}")
+"""
+
+    run(pytester, text, "--oceanmock-coverage-json=coverage.json")
+
+    figures = json.loads(pytester.path.joinpath("coverage.json").read_text())["apis"]["ocp"]
+    assert figures["kinds"]["task"]["states"]["SUCCESSFUL"] == "seen"
+
+
 def test_a_file_that_cannot_be_written_fails_the_run(pytester: pytest.Pytester) -> None:
     pytester.path.joinpath("taken").write_text("")
 

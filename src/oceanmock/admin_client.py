@@ -297,6 +297,14 @@ def _query_of(operation: str | None, filters: Mapping[str, Any]) -> Json:
     return without_none(operation=operation, **{**filters, **instants})
 
 
+def read_journal(admin: Admin, query: Json) -> Iterator[Json]:
+    """Yield the exchanges of a sandbox that match, as the admin API has them; its pages are bounded."""
+    page: Json = {"last": 0, "more": True}
+    while page["more"]:
+        page = admin.ask("GET", "/journal", query={**query, "limit": JOURNAL_LIMIT, "after": page["last"]})
+        yield from page["entries"]
+
+
 @dataclass(frozen=True, slots=True)
 class JournalEntry:
     """One exchange of a sandbox; credentials are masked."""
@@ -360,11 +368,7 @@ class SandboxJournal:
         if {"body", "query", "header"} & query.keys():  # only a verification reads objects
             numbers = self._admin.ask("POST", "/journal/verify", {"query": query, "at_least": 0})["entries"]
             query = {}
-        entries: list[Json] = []
-        page: Json = {"last": 0, "more": True}
-        while page["more"]:
-            page = self._admin.ask("GET", "/journal", query={**query, "limit": JOURNAL_LIMIT, "after": page["last"]})
-            entries += page["entries"]
+        entries = read_journal(self._admin, query)
         return [JournalEntry.of(data) for data in entries if numbers is None or data["number"] in numbers]
 
     def clear(self) -> None:

@@ -25,7 +25,7 @@ from unittest import TestCase
 
 import pytest
 
-from oceanmock.admin_client import JOURNAL_LIMIT, NoAnswer
+from oceanmock.admin_client import NoAnswer, read_journal
 from oceanmock.client import HANDLES, Mock, SandboxOptions
 from oceanmock.clock import PROGRESSIONS
 from oceanmock.errors import InputError, OceanmockError
@@ -371,8 +371,7 @@ class CoverageRecorder:
         """Add what the clients of a sandbox observed, and the histories of its tasks, each by a request of its own."""
         api = sandbox.API.name
         scenarios = [scenario["name"] for scenario in sandbox.json()["scenarios"]]
-        page = sandbox.admin.ask("GET", "/journal", query={"limit": JOURNAL_LIMIT})
-        self._coverage.add(api, scenarios, page["entries"])
+        self._coverage.add(api, scenarios, read_journal(sandbox.admin, {}))
         for row in sandbox.rows()[:MAX_EXPLAINED_TASKS]:
             self._coverage.add_explanation(api, sandbox.admin.ask("GET", f"/tasks/{api}/{row['id']}/explain"))
 
