@@ -225,61 +225,49 @@ class Tasks(World[int, TaskView]):
         count, every = (model.repeat.count, model.repeat.every) if model.repeat else (1, 0)
         part_ids = fake_data.ids(count * len(model.subtasks))
         ids = range(model.id, model.id + count) if model.id else fake_data.ids(count)
-        self._check_task_ids(ids, owner)
-        self._task_ids.add(ids)
+        self._take_task_ids(ids, owner)
         # From the first subtask tick on, what happens to a task does not depend on when it was created.
         history = machine.start(template.script, replace(template.rules, phase=-(tick // 2) % tick))
         phase = self._first_tick + tick // 2
-        data = self._task(template, ids.start, part_ids[: len(model.subtasks)], number=0, created=created)
+        data, _ = self._make(template, ids.start, part_ids[: len(model.subtasks)], number=0, created=created)
         group = Group(template, data, template.name, ids, part_ids, created, every, tick, phase, history)
         insort(self._groups, group, key=FIRST_ID)
         if self.clock.progression == "immediate" and (end := group.end()) is not None:
             self.clock.move_to(end)
         return ids.start
 
-    def _check_task_ids(self, ids: range, owner: str) -> None:
+    def _take_task_ids(self, ids: range, owner: str) -> None:
         """Raise InputError when a task has one of the ids."""
         taken = self._task_ids.first_in(ids)
         if taken is not None:
-            raise InputError(
-                f"scenario {owner!r} has a task {taken}, and so has another one. "
-                "Serve them apart, or give one of the tasks another id."
-            )
+            raise _id_taken("task", taken, owner)
+        self._task_ids.add(ids)
 
     def _build(self, group: Group, number: int) -> tuple[TaskData, machine.History]:
         width = len(group.template.model.subtasks)
         ids = group.part_ids[number * width : (number + 1) * width]
-        task = self._task(group.template, group.ids[number], ids, number=number, created=group.start_of(number))
-        return task, self._begin_history(task, group.template)
-
-    def _begin_history(self, task: TaskData, template: Template) -> machine.History:
-        rules = replace(template.rules, phase=(self._first_tick - task.created) % template.rules.tick)
-        return machine.start(template.script, rules)
+        return self._make(group.template, group.ids[number], ids, number=number, created=group.start_of(number))
 
     def _begin(self, template: Template, created: int, *, owner: str) -> int:
         """Add the task of a template with its history, and return its id. Raises InputError when an id is taken."""
         ids = [subtask.id or template.fake_data.ids(1).start for subtask in template.model.subtasks]
         task_id = template.model.id or template.fake_data.ids(1).start
-        self._check_task_ids(range(task_id, task_id + 1), owner)
-        for id in ids:
-            if id in self._places:
-                raise InputError(
-                    f"scenario {owner!r} has a subtask {id}, and so has another one. "
-                    "Serve them apart, or give one of the subtasks another id."
-                )
-        self._task_ids.add(range(task_id, task_id + 1))
-        task = self._task(template, task_id, ids, number=0, created=created)
+        self._take_task_ids(range(task_id, task_id + 1), owner)
         for place, id in enumerate(ids):
+            if id in self._places:
+                raise _id_taken("subtask", id, owner)
             self._places[id] = (task_id, place)
-        self._add(task_id, task, self._begin_history(task, template))
+        self._add(task_id, *self._make(template, task_id, ids, number=0, created=created))
         return task_id
 
     def _add(self, key: int, data: TaskData, history: machine.History) -> None:
         self._stale.add(key)
         super()._add(key, data, history)
 
-    def _task(self, template: Template, id: int, ids: Sequence[int], *, number: int, created: int) -> TaskData:
-        """Return the data of a template's task; ``ids`` are its subtasks'."""
+    def _make(
+        self, template: Template, id: int, ids: Sequence[int], *, number: int, created: int
+    ) -> tuple[TaskData, machine.History]:
+        """Return the data and the history of a template's task; ``ids`` are its subtasks'."""
         model, script = template.model, template.script
         executor = model.executor or template.fake_data.host
         subtasks = [
@@ -295,15 +283,17 @@ class Tasks(World[int, TaskView]):
             )
             for place, subtask in enumerate(model.subtasks)
         ]
-        return TaskData(
-            id=id,
-            name=template.name.replace(PLACEHOLDER, str(number + 1)),
-            creator=template.creator,
-            executor=executor,
-            model=model,
-            subtasks=tuple(subtasks),
-            created=created,
-        )
+        name = template.name.replace(PLACEHOLDER, str(number + 1))
+        task = TaskData(id, name, template.creator, executor, model, tuple(subtasks), created)
+        rules = replace(template.rules, phase=(self._first_tick - created) % template.rules.tick)
+        return task, machine.start(script, rules)
+
+
+def _id_taken(kind: str, id: int, owner: str) -> InputError:
+    return InputError(
+        f"scenario {owner!r} has a {kind} {id}, and so has another one. "
+        f"Serve them apart, or give one of the {kind}s another id."
+    )
 
 
 new_world: Final = Tasks
