@@ -157,56 +157,47 @@ def select(groups: Iterable[Group], query: Query, now: int) -> Iterator[Entries]
 
 
 DIGITS: Final = frozenset("0123456789")
-_BLANK: Final = -1
+_State = str | None
 
 
 class _Pattern:
     """The numbers that complete the text around them to one that contains a part.
 
-    A state is how much of the part the text so far ends with, or all of it once it contains it (Knuth, Morris, Pratt);
-    before the first digit of a number, which leading zeros do not count as, it is ``_BLANK``.
+    A state is the longest end of the text so far with which the part begins, or all of it once the text contains it;
+    before the first digit of a number, which leading zeros do not count as, it is None.
     """
 
     def __init__(self, head: str, part: str, tail: str) -> None:
         self._part, self._tail = part, tail
-        self._borders = [0]
-        for character in part[1:]:
-            self._borders.append(self._next(self._borders[-1], character))
-        self.start: Final = self._run(0, head)
+        self.start: Final = self._after("", head)
         self.steps = cache(self._steps)
         self._sums = cache(self._count)
 
-    def _next(self, matched: int, character: str) -> int:
-        while matched and self._part[matched] != character:
-            matched = self._borders[matched - 1]
-        return matched + (self._part[matched] == character)
+    def _after(self, state: str, text: str) -> str:
+        text, part = state + text, self._part
+        return part if part in text else next(text[at:] for at in count() if part.startswith(text[at:]))
 
-    def _run(self, matched: int, text: str) -> int:
-        for character in text:
-            if matched < len(self._part):
-                matched = self._next(matched, character)
-        return matched
+    def _steps(self, state: _State) -> list[_State]:
+        if state is None:
+            return [None, *self.steps(self.start)[1:]]
+        return [self._after(state, str(digit)) for digit in range(10)]
 
-    def _steps(self, state: int) -> list[int]:
-        if state == _BLANK:
-            return [_BLANK, *self.steps(self.start)[1:]]
-        return [self._run(state, str(digit)) for digit in range(10)]
-
-    def _count(self, state: int, digits: int) -> list[int]:
+    def _count(self, state: _State, digits: int) -> list[int]:
         """Return in how many ways so many digits complete the text after a state, with a first one below 0 to 10."""
         if not digits:
-            return [0] * 10 + [int(state != _BLANK and self._run(state, self._tail) == len(self._part))]
+            return [0] * 10 + [int(state is not None and self._after(state, self._tail) == self._part)]
         return [*accumulate((self.ways(after, digits - 1) for after in self.steps(state)), initial=0)]
 
-    def ways(self, state: int, digits: int) -> int:
+    def ways(self, state: _State, digits: int) -> int:
         return self._sums(state, digits)[10]
 
     def fits(self, number: int) -> bool:
-        return bool(self.ways(self._run(self.start, str(number)), 0))
+        return bool(self.ways(self._after(self.start, str(number)), 0))
 
     def below(self, number: int) -> int:
         """Return how many smaller numbers, from 1, complete the text."""
-        count, state, text = 0, _BLANK, str(number)
+        state: _State = None
+        count, text = 0, str(number)
         for digits, digit in zip(range(len(text), 0, -1), map(int, text), strict=True):
             count += self._sums(state, digits)[digit]
             state = self.steps(state)[digit]
@@ -214,7 +205,8 @@ class _Pattern:
 
     def at(self, place: int, digits: int) -> int:
         """Return the number of at most so many digits that has so many smaller ones which complete the text."""
-        number, state = 0, _BLANK
+        state: _State = None
+        number = 0
         for left in range(digits, 0, -1):
             sums = self._sums(state, left)
             digit = bisect_right(sums, place) - 1
@@ -224,7 +216,7 @@ class _Pattern:
 
 _pattern: Final = lru_cache(maxsize=64)(_Pattern)
 
-_Branch = tuple[int, int, int, int]
+_Branch = tuple[int, int, int, _State]
 """The numbers that begin with a prefix: how many digits follow, at least and at most, and the state of the pattern."""
 
 
@@ -342,7 +334,7 @@ class _Named:
         self._members, self._len, self._descending = members, sum(map(len, members)), query.descending
         self._head, _, self._tail = members[0].group.name.partition(PLACEHOLDER)
         pattern, most = members[0].pattern, len(str(max(member.high for member in members)))
-        self._pattern, self._root = pattern, (0, 1, most, pattern.start if pattern else 0)
+        self._pattern, self._root = pattern, (0, 1, most, pattern.start if pattern else None)
 
     def __len__(self) -> int:
         return self._len
@@ -392,7 +384,7 @@ class _Named:
     def _children(self, branch: _Branch) -> list[_Branch]:
         """Return the branches of a branch, in the ascending order of their texts."""
         prefix, least, most, state = branch
-        steps = (0,) * 10 if self._pattern is None else self._pattern.steps(state)
+        steps = [None] * 10 if self._pattern is None else self._pattern.steps(state)
         fewest = max(least - 1, 0)
         below = [(prefix * 10 + digit, fewest, most - 1, steps[digit]) for digit in range(not prefix, 10)]
         if not least:
