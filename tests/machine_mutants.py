@@ -86,7 +86,7 @@ def _answers_with_what_was(room: Any, call: Any, *, route: Any) -> Any:
     if route.id != "retryTask":
         return _CHANGE(room, call, route=route)
     before = call.sandbox.world(Tasks).view(call.parameters["taskInstanceId"])
-    ocp_world.operate(call.sandbox, before.task.id, "RETRY")
+    ocp_world.operate(call.sandbox, before.data.id, "RETRY")
     return room._respond(call, ocp_room._task_json(before, "full"))
 
 
@@ -96,8 +96,8 @@ def _answers_with_old_subtask(room: Any, call: Any, *, route: Any) -> Any:
         return _CHANGE(room, call, route=route)
     view, place = call.sandbox.world(Tasks).view_subtask(*ocp_room._pair(call))
     ocp_world.operate_subtask(call.sandbox, *ocp_room._pair(call), "RETRY")
-    subtask, state = view.task.subtasks[place], view.state.subtasks[place]
-    return room._respond(call, ocp_room._subtask(view.task, subtask, state))
+    subtask, state = view.data.subtasks[place], view.state.subtasks[place]
+    return room._respond(call, ocp_room._subtask(view.data, subtask, state))
 
 
 _OPERATE: Final = Tasks.operate
@@ -113,7 +113,7 @@ def _refusals_cost_a_run(tasks: Any, key: int, operation: Any, position: int | N
         counted = Parts(each._replace(run_time=each.run_time + 1) for each in view.state.subtasks)
         state = replace(view.state, subtasks=counted)
         states = tuple(state if each is view.state else each for each in life.states)
-        tasks._histories[view.task.id] = replace(life, past=(), upcoming=Upcoming(states))
+        tasks._histories[view.data.id] = replace(life, past=(), upcoming=Upcoming(states))
         raise
 
 

@@ -37,7 +37,7 @@ def hooked_sandbox(switches: Switches, accounts: Accounts | None = None) -> Sand
 
 
 SUBTASKS_OF: Final = {
-    view.task.id: [subtask.id for subtask in view.task.subtasks]
+    view.data.id: [subtask.id for subtask in view.data.subtasks]
     for view in hooked_sandbox(Switches()).world(Tasks).all()
 }
 

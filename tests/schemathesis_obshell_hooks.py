@@ -59,7 +59,7 @@ def hooked_sandbox(world: World, switches: Switches, accounts: Accounts | None =
 def ids_of(world: World) -> dict[str, list[str]]:
     """What is there, by the name it has in a path: dag, node, sub_task."""
     sandbox = hooked_sandbox(world, Switches())
-    dags = [view.dag for store in ("agent", "cluster") for view in sandbox.world(Dags).all(store)]
+    dags = [view.data for store in ("agent", "cluster") for view in sandbox.world(Dags).all(store)]
     nodes = [(dag, node) for dag in dags for node in dag.nodes]
     return {
         "dag": [id_of(dag, dag.number) for dag in dags],

@@ -62,7 +62,7 @@ def sandbox_of(api: ApiName) -> Sandbox:
 def ids_of(sandbox: Sandbox) -> tuple[str, ...]:
     """The ids of all its tasks and dags."""
     dags = [*sandbox.world(Dags).all_data()]
-    tasks = [str(view.task.id) for view in sandbox.world(Tasks).all()]
+    tasks = [str(view.data.id) for view in sandbox.world(Tasks).all()]
     return (*tasks, *(id_of(dag, dag.number) for dag in dags))
 
 

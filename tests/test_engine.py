@@ -83,13 +83,13 @@ def test_a_view_is_who_a_task_is_and_what_it_shows_now() -> None:
 
     view = sandbox.world(Tasks).view(7)
 
-    assert (view.task.id, view.task.name, view.task.created) == (7, "Upgrade", sandbox.clock.now())
+    assert (view.data.id, view.data.name, view.data.created) == (7, "Upgrade", sandbox.clock.now())
     assert (view.state.status, view.state.operation) == ("RUNNING", "EXECUTE")
     assert [each.status for each in view.state.subtasks] == ["READY", "PENDING", "PENDING"]
 
 
 def test_a_view_says_each_subtask_s_neighbours_by_their_ids() -> None:
-    task = sandbox_of(FAILS_FIRST).world(Tasks).view(7).task
+    task = sandbox_of(FAILS_FIRST).world(Tasks).view(7).data
 
     assert [(each.id, each.upstreams, each.downstreams) for each in task.subtasks] == [
         (71, (), (72,)),
@@ -111,7 +111,7 @@ def test_the_list_goes_by_ascending_id_whatever_the_order_in_the_files() -> None
 
     views = make_sandbox(scenarios).world(Tasks).all()
 
-    assert [view.task.id for view in views] == [10, 20, 30]
+    assert [view.data.id for view in views] == [10, 20, 30]
 
 
 def test_the_list_shows_all_tasks_at_one_instant() -> None:
@@ -131,7 +131,7 @@ def test_looking_changes_nothing() -> None:
 
     tasks = sandbox.world(Tasks)
     views = [*tasks.all(), tasks.view(7), tasks.view_subtask(7, 71)[0]]
-    sandbox.note_read(Tasks, (view.task.id for view in views))
+    sandbox.note_read(Tasks, (view.data.id for view in views))
 
     assert sandbox.world(Tasks).view(7) == before
 
@@ -141,12 +141,12 @@ def test_a_repeated_task_is_born_over_and_over() -> None:
 
     sandbox = make_sandbox([named("many", f"[{task}]")], starts_at=0)
 
-    assert [(view.task.id, view.task.name, view.task.created // SECOND) for view in sandbox.world(Tasks).all()] == [
+    assert [(view.data.id, view.data.name, view.data.created // SECOND) for view in sandbox.world(Tasks).all()] == [
         (5, "No. 1", -600),
         (6, "No. 2", -300),
         (7, "No. 3", 0),
     ]
-    assert len({view.task.subtasks[0].id for view in sandbox.world(Tasks).all()}) == 3
+    assert len({view.data.subtasks[0].id for view in sandbox.world(Tasks).all()}) == 3
 
 
 # --- operations -----------------------------------------------------------------------------------
@@ -167,7 +167,7 @@ def test_an_operation_on_a_subtask_answers_with_its_place() -> None:
 
     view, position = ocp_world.operate_subtask(sandbox, 7, 72, "SKIP")
 
-    assert (view.task.id, position) == (7, 1)
+    assert (view.data.id, position) == (7, 1)
     assert view.state.subtasks[1].operation == "SKIP"
 
 
@@ -216,13 +216,13 @@ def test_what_there_is_not_cannot_be_operated(operate: Callable[[Sandbox], objec
 def test_a_subtask_is_found_under_any_task_where_pairs_are_ignored() -> None:
     view, position = failed().world(Tasks).view_subtask(8, 72)
 
-    assert (view.task.id, position) == (7, 1)
+    assert (view.data.id, position) == (7, 1)
 
 
 def test_a_subtask_is_found_even_under_no_task_where_pairs_are_ignored() -> None:
     view, position = failed().world(Tasks).view_subtask(9, 72)
 
-    assert (view.task.id, position) == (7, 1)
+    assert (view.data.id, position) == (7, 1)
 
 
 @pytest.mark.parametrize(("task_id", "refusal"), [(8, NoSuchSubtask), (9, NoSuchTask)])
@@ -295,7 +295,7 @@ def polls_of(sandbox: Sandbox, task_id: int, *, most: int = 200) -> Iterator[Tas
     previous = None
     for _ in range(most):
         view = sandbox.world(Tasks).view(task_id)
-        sandbox.note_read(Tasks, [view.task.id])
+        sandbox.note_read(Tasks, [view.data.id])
         if view == previous:
             return
         previous = view
@@ -352,7 +352,7 @@ def test_under_polls_a_list_moves_on_to_the_first_event_of_all_it_has_shown() ->
     scenarios = [named("a", "[{id: 1, subtasks: [A]}, {id: 2, age: 250ms, subtasks: [A]}]", more="tick: 10s\n")]
     sandbox = make_sandbox(scenarios, progression="polls", starts_at=0)
 
-    sandbox.note_read(Tasks, (view.task.id for view in sandbox.world(Tasks).all()))
+    sandbox.note_read(Tasks, (view.data.id for view in sandbox.world(Tasks).all()))
 
     assert sandbox.clock.now() == 5 * SECOND
 
@@ -362,7 +362,7 @@ def test_under_polls_a_task_at_rest_stops_the_clock() -> None:
     list(polls_of(sandbox, 7))
     rest = sandbox.clock.now()
 
-    sandbox.note_read(Tasks, [sandbox.world(Tasks).view(7).task.id])
+    sandbox.note_read(Tasks, [sandbox.world(Tasks).view(7).data.id])
 
     assert sandbox.clock.now() == rest
 
@@ -412,7 +412,7 @@ def test_a_file_s_own_start_is_exact() -> None:
 
     sandbox = make_sandbox([scenario])
 
-    assert sandbox.world(Tasks).view(1).task.created == 994_319_696_000_127_000
+    assert sandbox.world(Tasks).view(1).data.created == 994_319_696_000_127_000
 
 
 def test_a_file_s_own_start_counts_only_when_it_is_alone(wall: Wall) -> None:
@@ -424,7 +424,7 @@ def test_a_file_s_own_start_counts_only_when_it_is_alone(wall: Wall) -> None:
 
     sandbox = make_sandbox(scenarios, wall=wall)
 
-    assert sandbox.world(Tasks).view(1).task.created == 100 * SECOND
+    assert sandbox.world(Tasks).view(1).data.created == 100 * SECOND
 
 
 def test_an_old_task_has_come_as_far_as_its_age() -> None:
@@ -432,7 +432,7 @@ def test_an_old_task_has_come_as_far_as_its_age() -> None:
 
     sandbox = sandbox_of(old)
 
-    assert sandbox.clock.now() - sandbox.world(Tasks).view(7).task.created == 3600 * SECOND
+    assert sandbox.clock.now() - sandbox.world(Tasks).view(7).data.created == 3600 * SECOND
     assert status_of(sandbox) == "FAILED"
 
 
@@ -441,7 +441,7 @@ def test_all_tasks_tick_together_however_old_they_are() -> None:
     sandbox = sandbox_of(FAILS_FIRST.replace("name: Upgrade", "age: 300ms"))
 
     starts = [
-        view.task.created + (view.state.subtasks[0].start_time or 0) - sandbox.clock.now()
+        view.data.created + (view.state.subtasks[0].start_time or 0) - sandbox.clock.now()
         for view in after(sandbox, 2 * SECOND)
     ]
 
@@ -540,9 +540,9 @@ def test_the_same_seed_makes_up_the_same() -> None:
 def test_another_seed_makes_up_something_else() -> None:
     one, other = views_of(NAMELESS, seed=3), views_of(NAMELESS, seed=4)
 
-    assert one[1].task.name != other[1].task.name
-    assert one[1].task.subtasks[0].id != other[1].task.subtasks[0].id
-    assert one[0].task.executor != other[0].task.executor
+    assert one[1].data.name != other[1].data.name
+    assert one[1].data.subtasks[0].id != other[1].data.subtasks[0].id
+    assert one[0].data.executor != other[0].data.executor
 
 
 def test_what_one_file_leaves_out_does_not_depend_on_the_files_beside_it() -> None:
@@ -556,7 +556,7 @@ def test_what_one_file_leaves_out_does_not_depend_on_the_files_beside_it() -> No
 
 
 def test_nothing_is_nameless() -> None:
-    tasks = [view.task for view in views_of(NAMELESS, seed=3)]
+    tasks = [view.data for view in views_of(NAMELESS, seed=3)]
 
     names = [name for task in tasks for name in (task.name, task.creator.name)]
     names += [subtask.name for task in tasks for subtask in task.subtasks]
@@ -569,14 +569,14 @@ def test_ids_that_are_made_up_are_nobody_else_s(monkeypatch: pytest.MonkeyPatch)
     given = ", ".join(f"{{id: {number}}}" for number in range(2**31 - 30, 2**31))
     scenario = named("a", f"[{{id: 1, subtasks: [{given}, {', '.join(['{}'] * 9)}]}}]")
 
-    subtasks = make_sandbox([scenario]).world(Tasks).view(1).task.subtasks
+    subtasks = make_sandbox([scenario]).world(Tasks).view(1).data.subtasks
 
     assert len({each.id for each in subtasks}) == 39
 
 
 def test_addresses_that_are_made_up_are_nobody_s() -> None:
     """RFC 5737 keeps 192.0.2.0/24 for documents."""
-    executors = {each.executor for view in views_of(NAMELESS, seed=3) for each in view.task.subtasks}
+    executors = {each.executor for view in views_of(NAMELESS, seed=3) for each in view.data.subtasks}
 
     assert all(executor.startswith("192.0.2.") for executor in executors)
 
@@ -584,7 +584,7 @@ def test_addresses_that_are_made_up_are_nobody_s() -> None:
 def test_a_subtask_runs_where_its_task_does_unless_it_says_otherwise() -> None:
     task = "{id: 1, executor: 10.0.0.1, subtasks: [A, {name: B, executor: 10.0.0.2}]}"
 
-    subtasks = make_sandbox([named("a", f"[{task}]")]).world(Tasks).view(1).task.subtasks
+    subtasks = make_sandbox([named("a", f"[{task}]")]).world(Tasks).view(1).data.subtasks
 
     assert [each.executor for each in subtasks] == ["10.0.0.1", "10.0.0.2"]
 
@@ -592,7 +592,7 @@ def test_a_subtask_runs_where_its_task_does_unless_it_says_otherwise() -> None:
 def test_a_description_is_the_name_unless_it_is_given() -> None:
     task = "{id: 1, subtasks: [A, {name: B, description: ''}, {name: C, description: See}]}"
 
-    subtasks = make_sandbox([named("a", f"[{task}]")]).world(Tasks).view(1).task.subtasks
+    subtasks = make_sandbox([named("a", f"[{task}]")]).world(Tasks).view(1).data.subtasks
 
     assert [each.description for each in subtasks] == ["A", "", "See"]
 

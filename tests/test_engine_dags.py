@@ -53,7 +53,7 @@ def together(*scenarios: Scenario) -> Dags:
 
 def numbers(view: DagView) -> tuple[int, list[tuple[int, list[int]]]]:
     """The numbers of a dag, its nodes and its sub tasks."""
-    dag = view.dag
+    dag = view.data
     return dag.number, [(n.number, [s.number for s in n.sub_tasks]) for n in dag.nodes]
 
 
@@ -65,8 +65,8 @@ def test_a_view_is_what_a_dag_is_and_what_it_shows_now() -> None:
 
     view = sandbox.world(Dags).view(("agent", 4))
 
-    assert (view.dag.name, view.dag.key[0], view.dag.created) == ("Initialize cluster", "agent", sandbox.clock.now())
-    assert (view.state.state, view.state.stage, view.now) == ("READY", 1, view.dag.created)
+    assert (view.data.name, view.data.key[0], view.data.created) == ("Initialize cluster", "agent", sandbox.clock.now())
+    assert (view.state.state, view.state.stage, view.now) == ("READY", 1, view.data.created)
 
 
 def test_a_dag_shows_at_every_instant_what_the_machine_says() -> None:
@@ -93,7 +93,7 @@ def test_looking_changes_nothing() -> None:
 
     sandbox.world(Dags).all("agent")
     sandbox.world(Dags).last_maintenance("agent")
-    sandbox.note_read(Dags, [before.dag.key])
+    sandbox.note_read(Dags, [before.data.key])
 
     assert sandbox.world(Dags).view(("agent", 4)) == before
 
@@ -140,8 +140,8 @@ def test_a_dag_without_a_number_gets_the_smallest_that_is_free() -> None:
     sandbox.execute(Load((named("b", "[{nodes: [N]}]"),)))
 
     world = sandbox.world(Dags)
-    assert [view.dag.number for view in world.all("agent")] == [1, 2, 3, 4]
-    assert world.view(("agent", 2)).dag.name == "A"
+    assert [view.data.number for view in world.all("agent")] == [1, 2, 3, 4]
+    assert world.view(("agent", 2)).data.name == "A"
 
 
 def test_a_number_of_one_s_own_is_kept_whichever_file_is_read_first() -> None:
@@ -149,7 +149,7 @@ def test_a_number_of_one_s_own_is_kept_whichever_file_is_read_first() -> None:
 
     orders = [together(unnumbered, numbered), together(numbered, unnumbered)]
 
-    assert [[view.dag.number for view in dags.all("agent")] for dags in orders] == [[1, 2], [1, 2]]
+    assert [[view.data.number for view in dags.all("agent")] for dags in orders] == [[1, 2], [1, 2]]
 
 
 def test_a_node_has_its_dag_s_number_and_its_place_and_a_sub_task_its_node_s() -> None:
@@ -174,7 +174,7 @@ def test_agent_and_cluster_have_numbers_apart() -> None:
         )
     )
 
-    stores = [dags.view((store, 1)).dag.key[0] for store in ("agent", "cluster")]
+    stores = [dags.view((store, 1)).data.key[0] for store in ("agent", "cluster")]
 
     assert stores == ["agent", "cluster"]
 
@@ -201,15 +201,15 @@ def test_a_dag_that_was_refused_left_nothing_behind() -> None:
     with pytest.raises(InputError):
         sandbox.execute(Load((twice,)))
 
-    assert [view.dag.number for view in sandbox.world(Dags).all("agent")] == [1]
+    assert [view.data.number for view in sandbox.world(Dags).all("agent")] == [1]
     sandbox.execute(Load((once,)))
-    assert [view.dag.number for view in sandbox.world(Dags).all("agent")] == [1, 2]
+    assert [view.data.number for view in sandbox.world(Dags).all("agent")] == [1, 2]
 
 
 def test_what_has_no_name_gets_one_and_the_same_seed_the_same() -> None:
     scenario = named("a", "[{nodes: [{}, {sub_tasks: [{}, {name: Mine}]}]}]")
 
-    first, second = (together(scenario).view(("agent", 1)).dag for _ in range(2))
+    first, second = (together(scenario).view(("agent", 1)).data for _ in range(2))
 
     assert first == second
     assert first.name
@@ -241,7 +241,7 @@ def test_a_scenario_that_says_nothing_of_the_agent_takes_the_other_s() -> None:
     dags = together(one, named("other", "[{id: 2, nodes: [N]}]"))
 
     assert dags.agent.port == 2887
-    assert dags.view(("agent", 2)).dag.nodes[0].sub_tasks[0].agent.port == 2887
+    assert dags.view(("agent", 2)).data.nodes[0].sub_tasks[0].agent.port == 2887
 
 
 # --- time -----------------------------------------------------------------------------------------
@@ -252,7 +252,7 @@ def test_a_dag_of_some_age_has_lived_already() -> None:
 
     view = sandbox.world(Dags).view(("agent", 4))
 
-    assert view.dag.created == sandbox.clock.now() - 3600 * SECOND
+    assert view.data.created == sandbox.clock.now() - 3600 * SECOND
     assert view.state.state == "SUCCEED"
 
 
@@ -262,7 +262,7 @@ def test_all_dags_live_by_the_same_ticks_whenever_they_were_born() -> None:
     sandbox.advance(SECOND)
 
     dags = sandbox.world(Dags).all("agent")
-    states = [view.dag.created + (view.state.start_time or 0) for view in dags]
+    states = [view.data.created + (view.state.start_time or 0) for view in dags]
 
     assert states[0] == start + 400_000_000
     assert (states[1] - start) % SECOND == 400_000_000

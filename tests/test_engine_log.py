@@ -113,13 +113,13 @@ def view(sandbox: Sandbox) -> list[Any]:
 
 def operate_task(sandbox: Sandbox, choice: int) -> None:
     tasks = sandbox.world(Tasks).all()
-    task = tasks[choice % len(tasks)].task
+    task = tasks[choice % len(tasks)].data
     ocp_world.operate(sandbox, task.id, ("RETRY", "ROLLBACK")[choice % 2])
 
 
 def operate_subtask(sandbox: Sandbox, choice: int) -> None:
     tasks = sandbox.world(Tasks).all()
-    task = tasks[choice % len(tasks)].task
+    task = tasks[choice % len(tasks)].data
     subtask = task.subtasks[choice % len(task.subtasks)]
     operation: Operation = SUBTASK_OPERATIONS[choice % 3]
     ocp_world.operate_subtask(sandbox, task.id, subtask.id, operation)
@@ -158,8 +158,8 @@ def set_clock(sandbox: Sandbox, choice: int) -> None:
 
 
 def read(sandbox: Sandbox, _: int) -> None:
-    sandbox.note_read(Tasks, (view.task.id for view in sandbox.world(Tasks).all()))
-    sandbox.note_read(Dags, (view.dag.key for view in sandbox.world(Dags).all("agent")))
+    sandbox.note_read(Tasks, (view.data.id for view in sandbox.world(Tasks).all()))
+    sandbox.note_read(Dags, (view.data.key for view in sandbox.world(Dags).all("agent")))
 
 
 def add_fault(sandbox: Sandbox, choice: int) -> None:

@@ -76,7 +76,7 @@ def test_what_moves_the_clock_is_said(progression: Progression, speed: float, sa
     tasks = sandbox.world(Tasks)
     clock = Clock(progression, starts_at=sandbox.clock.now(), speed=speed, wall=lambda: 0)
 
-    explainer = TaskExplainer(tasks.view(1000).task, tasks.history_of(1000), (), clock)
+    explainer = TaskExplainer(tasks.view(1000).data, tasks.history_of(1000), (), clock)
 
     (line,) = explainer.text().replace("\n  ", " ").splitlines()[-1:]
     assert line == f"Clock: {progression}, at 2021-08-25T07:09:31.740Z; {said}"
@@ -95,7 +95,7 @@ def test_an_operation_whose_record_is_lost_is_still_explained() -> None:
     ocp_world.operate_subtask(sandbox, 1000, 1002, "RETRY")
     tasks = sandbox.world(Tasks)
 
-    told = TaskExplainer(tasks.view(1000).task, tasks.history_of(1000), (), sandbox.clock)
+    told = TaskExplainer(tasks.view(1000).data, tasks.history_of(1000), (), sandbox.clock)
 
     (operation,) = [event for event in told.events if event.is_operation]
     assert operation.why.startswith("RETRY of subtask 1002 “Uninstall ocp agent” arrives: ")
@@ -121,9 +121,9 @@ def everything_shown(sandbox: Sandbox) -> tuple[object, ...]:
 
 def everything_in(sandbox: Sandbox) -> list[Explainer[Any]]:
     """The first few tasks and dags, explained."""
-    of_ocp = [explain_task(sandbox, view.task.id) for view in sandbox.world(Tasks).all()[:3]]
+    of_ocp = [explain_task(sandbox, view.data.id) for view in sandbox.world(Tasks).all()[:3]]
     views = [*sandbox.world(Dags).all("agent"), *sandbox.world(Dags).all("cluster")]
-    return [*of_ocp, *(explain_dag(sandbox, id_of(it.dag, it.dag.number)) for it in views[:3])]
+    return [*of_ocp, *(explain_dag(sandbox, id_of(it.data, it.data.number)) for it in views[:3])]
 
 
 def check(told: Explainer[Any]) -> None:

@@ -196,7 +196,7 @@ def test_the_whole_library_can_be_served_at_once() -> None:
     there = [task for task in tasks if task.starts_on is None]
     dags = [dag for each in library if isinstance(each, obshell.Scenario) for dag in each.dags]
     assert len(sandbox.world(Tasks).all()) == sum(task.repeat.count if task.repeat else 1 for task in there)
-    assert [view.dag.number for view in sandbox.world(Dags).all("agent")] == sorted(
+    assert [view.data.number for view in sandbox.world(Dags).all("agent")] == sorted(
         dag.id for dag in dags if dag.id is not None
     )
 
@@ -210,10 +210,10 @@ def test_an_agent_that_has_done_nothing_or_has_a_cluster_is_served_apart() -> No
 
 def test_only_one_story_comes_after_the_many_tasks_in_the_list_s_own_order() -> None:
     """Newest id first: who looks at the first page sees the stories."""
-    many = {view.task.id for view in make_sandbox([load_scenario("many-tasks")]).world(Tasks).all()}
+    many = {view.data.id for view in make_sandbox([load_scenario("many-tasks")]).world(Tasks).all()}
     others = [load_scenario(name) for name in NAMES if name not in {"many-tasks", *APART}]
 
-    after = [view.task.id for view in make_sandbox(others).world(Tasks).all() if view.task.id < max(many)]
+    after = [view.data.id for view in make_sandbox(others).world(Tasks).all() if view.data.id < max(many)]
 
     assert after == [1000]
 
@@ -227,10 +227,10 @@ def test_the_many_tasks_are_two_and_a_half_thousand_of_all_kinds() -> None:
         "RUNNING": 500,
         "SUCCESSFUL": 1500,
     }
-    assert {view.task.model.type for view in views} == {"MANUAL", "SCHEDULED", "SYS_ONCE", "SYS_SCHEDULED"}
-    assert len({view.task.model.cluster for view in views}) == 3
-    assert len({view.task.model.tenant for view in views}) == 4
-    assert len({view.task.model.host_id for view in views}) == 4
+    assert {view.data.model.type for view in views} == {"MANUAL", "SCHEDULED", "SYS_ONCE", "SYS_SCHEDULED"}
+    assert len({view.data.model.cluster for view in views}) == 3
+    assert len({view.data.model.tenant for view in views}) == 4
+    assert len({view.data.model.host_id for view in views}) == 4
 
 
 def test_the_reinstalled_agent_is_the_documents_sample() -> None:
@@ -239,12 +239,12 @@ def test_the_reinstalled_agent_is_the_documents_sample() -> None:
 
     view = sandbox.world(Tasks).view(35000312)
 
-    assert (view.task.name, view.task.creator.name, view.task.creator.id) == ("Reinstall OCP agent", "admin", 100)
-    assert view.task.created == 1_629_875_371_740_000_000
+    assert (view.data.name, view.data.creator.name, view.data.creator.id) == ("Reinstall OCP agent", "admin", 100)
+    assert view.data.created == 1_629_875_371_740_000_000
     assert (view.state.status, view.state.operation) == (sample["status"], sample["operation"])
     assert [
         (each.id, each.series_id, each.name, each.model.timeout, list(each.upstreams), list(each.downstreams))
-        for each in view.task.subtasks
+        for each in view.data.subtasks
     ] == [
         (each["id"], each["seriesId"], each["name"], each["timeout"], each["upstreams"], each["downstreams"])
         for each in sample["subtasks"]
@@ -683,7 +683,7 @@ def test_the_documents_call_is_accepted_from_the_first_moment() -> None:
 
     after = obshell_world.operate(sandbox, ("agent", 9), "ROLLBACK")
 
-    assert (before.dag.name, before.state.state) == ("Initialize cluster", "FAILED")
+    assert (before.data.name, before.state.state) == ("Initialize cluster", "FAILED")
     assert (after.state.state, after.state.operator) == ("READY", "ROLLBACK")
     assert sandbox.clock.now() == 1_704_869_068_366_402_000
 
@@ -720,7 +720,7 @@ def test_of_the_two_that_failed_yesterday_one_is_unfinished() -> None:
     scenario = scenario_of("unfinished-maintenance")
     sandbox = make_sandbox([scenario], progression="manual")
 
-    states = {view.dag.number: view.state for view in sandbox.world(Dags).all("agent")}
+    states = {view.data.number: view.state for view in sandbox.world(Dags).all("agent")}
 
     assert {number: state.state for number, state in states.items()} == {100: "FAILED", 101: "FAILED"}
     assert {number: state.is_finished for number, state in states.items()} == {100: False, 101: True}

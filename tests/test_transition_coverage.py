@@ -75,10 +75,10 @@ def explained(sandbox: Sandbox, api: str) -> list[dict[str, Any]]:
     """The lives of a sandbox, as the admin API tells them; of many tasks those of the first."""
     lives: list[Any]
     if api == "ocp":
-        lives = [explain_task(sandbox, view.task.id) for view in sandbox.world(Tasks).all()[:3]]
+        lives = [explain_task(sandbox, view.data.id) for view in sandbox.world(Tasks).all()[:3]]
     else:
         stores: tuple[Any, ...] = ("agent", "cluster")
-        dags = [view.dag for store in stores for view in sandbox.world(Dags).all(store)]
+        dags = [view.data for store in stores for view in sandbox.world(Dags).all(store)]
         lives = [explain_dag(sandbox, id_of(dag, dag.number)) for dag in dags]
     return [json.loads(json.dumps(life.to_json())) for life in lives]
 
@@ -386,10 +386,10 @@ def live(sandbox: Sandbox) -> None:
         sandbox.advance((step + 1) * SECOND)
         for view in sandbox.world(Tasks).all()[:3]:
             with suppress(CallerError):
-                ocp_world.operate(sandbox, view.task.id, on_tasks[step % 2])
+                ocp_world.operate(sandbox, view.data.id, on_tasks[step % 2])
         for dag in sandbox.world(Dags).all("agent"):
             with suppress(CallerError):
-                obshell_world.operate(sandbox, ("agent", dag.dag.number), on_dags[step % 4])
+                obshell_world.operate(sandbox, ("agent", dag.data.number), on_dags[step % 4])
 
 
 def unstaged(words: str) -> str:

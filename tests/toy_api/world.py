@@ -31,7 +31,7 @@ class JobState:
         return "DONE" if self.operation == "RETRY" else "BROKEN"
 
 
-class Jobs(World[int, JobState]):
+class Jobs(World[int, Any, Any]):
     """The jobs of a sandbox, by their ids."""
 
     api = API.name
@@ -58,14 +58,14 @@ class Jobs(World[int, JobState]):
         for job in (job for scenario in scenarios for job in scenario.jobs):
             self._jobs[job.id] = JobState(job, "RUN", start)
 
-    def operate(self, key: int, operation: str, part: int | None, at: int) -> JobState:
+    def operate(self, key: int, operation: str, part: int | None, at: int) -> Any:
         state = self._jobs[key].state_at(at)
         if state != "BROKEN":
             raise IllegalOperation(operation, state=state, allowed=())
         self._jobs[key] = replace(self._jobs[key], operation=operation, since=at)
         return self._jobs[key]
 
-    def start(self, template: int, at: int, values: Mapping[str, Any]) -> JobState:
+    def start(self, template: int, at: int, values: Mapping[str, Any]) -> Any:
         raise NotImplementedError
 
     def create(self, scenario: Scenario, at: int) -> str:

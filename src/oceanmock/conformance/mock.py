@@ -149,8 +149,8 @@ def _runner(
     if is_reset:
         ids = api.conformance.ids_in(first)
     else:
-        ids = [str(view.task.id) for view in sandbox.world(Tasks).all()]
-        ids += [id_of(v.dag, v.dag.number) for store in dags.stores for v in dags.all(store)]
+        ids = [str(view.data.id) for view in sandbox.world(Tasks).all()]
+        ids += [id_of(v.data, v.data.number) for store in dags.stores for v in dags.all(store)]
     step = -(-len(ids) // world.max_tasks)  # rounded up: evenly from first to last
     agent, version = dags.agent, dags.switches.obshell_version
     own: dict[str, Any] = {"auth": Basic("manager", "manager"), "read_only_auth": Basic("viewer", "viewer")}

@@ -29,7 +29,7 @@ from oceanmock.scenario.stubs import Stub, StubRequest
 from oceanmock.text import nanoseconds_of, plural
 
 RENEWALS: Final = 8  # how often a replica renews a lease in the store, in its span
-W = TypeVar("W", bound=World[Any, Any])
+W = TypeVar("W", bound=World[Any, Any, Any])
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +144,7 @@ class Sandbox:
         sentences = []
         for number, (owner, name, stub) in enumerate(self._stubs):
             view = self._view_of(number) if owner == api else None
-            if view is not None and getattr(view, stub.when.api.root.name).key == key:
+            if view is not None and view.data.key == key:
                 why = self._why_silent(number, view) or "responds"
                 sentences.append(f"stub {name!r} of {stub.method} {stub.path} {why}")
         return sentences
@@ -230,7 +230,7 @@ class Sandbox:
         """Move the clock on by so many nanoseconds."""
         self.execute(lambda: commands.MoveClock(min(self.clock.now() + by, LATEST)))
 
-    def note_read(self, kind: type[World[Any, Any]], keys: Iterable[Any] | None = None) -> None:
+    def note_read(self, kind: type[World[Any, Any, Any]], keys: Iterable[Any] | None = None) -> None:
         """Move a clock under ``polls``, after a read, to the first change of some tasks or dags, or of any."""
         if self.clock.progression == "polls":
             first = min(self.world(kind).due(self.clock.now(), keys), default=None)
@@ -244,8 +244,7 @@ class Sandbox:
     def delay_stub(self, found: FoundStub, fault: InjectedFault | None) -> InjectedFault | None:
         """Note that a stub's response reads what it depends on; return the fault with the delay of both."""
         api, _, stub = self._stubs[found.number]
-        root = next(entry.root.name for entry in self.apis if entry.name == api)
-        keys = {getattr(view, root).key for view in found.views if view is not None}
+        keys = {view.data.key for view in found.views if view is not None}
         self.note_read(type(self.worlds[api]), keys)
         if not stub.delay:
             return fault
@@ -267,7 +266,7 @@ class Sandbox:
             spec.agreed_progression, starts_at=self.started, speed=spec.speed, wall=self.wall, created=spec.created
         )
         self._check_stubs(scenarios)
-        worlds: dict[str, World[Any, Any]] = {}
+        worlds: dict[str, World[Any, Any, Any]] = {}
         for api in self.apis:
             options = {"seed": spec.seed, "switches": spec.switches.get(api.name, {}), "ports": spec.ports}
             own = _scenarios_of(api.name, scenarios)

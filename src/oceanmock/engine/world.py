@@ -169,20 +169,29 @@ class Group:
 MAX_BUILT: Final = 500  # how many tasks of groups are kept built: those read last by themselves
 
 Key = TypeVar("Key", bound=Hashable)
-V = TypeVar("V")
+Data = TypeVar("Data")
+State = TypeVar("State")
 Setting = TypeVar("Setting")
 
 
-class World(ABC, Generic[Key, V]):
+@dataclass(frozen=True, slots=True)
+class View(Generic[Data, State]):
+    """The data of a task or dag and its state at ``now``; the state's instants count from ``data.created``."""
+
+    data: Data
+    state: State
+    now: int = field(compare=False)
+
+
+class World(ABC, Generic[Key, Data, State]):
     """The tasks or dags of one API by their keys, each with its history.
 
-    A subclass sets ``api``, the API's name; ``view_type``, which makes a view of the data, its state and the instant;
-    ``machine``, the module that operates; and ``switches``, the defaults. Data have a ``key`` and the instant at which
-    they were ``created``; a template's ``starts_on`` is the request that starts it.
+    A subclass sets ``api``, the API's name; ``machine``, the module that operates; and ``switches``, the defaults. Data
+    have a ``key`` and the instant at which they were ``created``; a template's ``starts_on`` is the request that starts
+    it.
     """
 
     api: ClassVar[str]
-    view_type: ClassVar[Any]
     machine: ClassVar[Any]
     switches: Any = None
     listens_on: Sequence[int] = ()  # the port of each of several servers that a sandbox stands for; 0 for any free one
@@ -247,14 +256,13 @@ class World(ABC, Generic[Key, V]):
         """Return the data and the history of a task of a group; not for an API whose templates do not repeat."""
         raise NotImplementedError
 
-    def view(self, key: Key, now: int | None = None) -> V:
+    def view(self, key: Key, now: int | None = None) -> View[Data, State]:
         """Return a task or dag at an instant, by default now. Raises NoSuchTask."""
         data, history = self._find(key)
         now = self.clock.now() if now is None else now
-        view: V = self.view_type(data, view_at(history, now - data.created), now)
-        return view
+        return View(data, view_at(history, now - data.created), now)
 
-    def newest(self, reference: int | str) -> V | None:
+    def newest(self, reference: int | str) -> View[Data, State] | None:
         """Return the last started task or dag of a name or an id, if any; a name's placeholder is any text."""
         pattern = "*".join(map(glob.escape, _ANY_PLACEHOLDER.split(f"{reference}")))
         by_name = (data for data in self.all_data() if isinstance(reference, str) and fnmatchcase(data.name, pattern))
@@ -262,7 +270,7 @@ class World(ABC, Generic[Key, V]):
         newest = max(matching, key=lambda data: (data.created, _number_of(data.key)), default=None)
         return None if newest is None else self.view(newest.key)
 
-    def view_named(self, ids: Mapping[str, str]) -> V:
+    def view_named(self, ids: Mapping[str, str]) -> View[Data, State]:
         """Return the task or dag of a path's ids, with the state of the part that they name. Raises NoSuchTask."""
         raise NotImplementedError
 
@@ -331,7 +339,7 @@ class World(ABC, Generic[Key, V]):
     def populate(self, scenarios: Sequence[Any], *, start: int) -> None:
         """Add the tasks and templates of scenarios that begin at an instant. Raises InputError."""
 
-    def operate(self, key: Key, operation: str, part: int | None, at: int) -> V:
+    def operate(self, key: Key, operation: str, part: int | None, at: int) -> View[Data, State]:
         """Operate a task or dag, or its part. Raises what the machine refuses it with; then nothing has changed."""
         data, before = self._find(key)
         history = self.machine.operate(before, operation, at - data.created, part)
@@ -346,7 +354,7 @@ class World(ABC, Generic[Key, V]):
         """Raise what other tasks or dags refuse an operation with that the state allows; else note that it happens."""
 
     @abstractmethod
-    def start(self, template: int, at: int, values: Mapping[str, Any]) -> V:
+    def start(self, template: int, at: int, values: Mapping[str, Any]) -> View[Data, State]:
         """Start a task or dag of a template. Raises CallerError; then nothing has changed."""
 
     @abstractmethod

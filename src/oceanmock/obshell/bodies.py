@@ -104,7 +104,7 @@ def owner_of(request: Request, id: GenericId) -> int | None:
 
 def check_kind(id: GenericId, view: DagView, kind: str) -> None:
     """Raise ObshellError for an id of obproxy and another dag, or reverse (node.go:95-117)."""
-    if str(id)[0] != id_of(view.dag, view.dag.number)[0]:
+    if str(id)[0] != id_of(view.data, view.data.number)[0]:
         raise not_found(f"{kind} type not match")
 
 
@@ -153,7 +153,7 @@ def message_of(request: Request, error: ObshellError) -> str:
 
 def dag_json(request: Request, view: DagView, *, details: bool) -> Json:
     """Return a dag; without ``details`` its nodes and additional data are null."""
-    dag, state = view.dag, view.state
+    dag, state = view.data, view.state
     type_, key = dag.maintenance
     places = range(len(dag.nodes)) if details else ()
     return {
@@ -171,7 +171,7 @@ def dag_json(request: Request, view: DagView, *, details: bool) -> Json:
 
 def node_json(view: DagView, place: int, *, is_top: bool = True, details: bool = True) -> Json:
     """Return a node; only the response itself (``is_top``) has additional data."""
-    dag, node = view.dag, view.dag.nodes[place]
+    dag, node = view.data, view.data.nodes[place]
     places = range(len(node.sub_tasks))
     return {
         "id": id_of(dag, node.number),
@@ -185,7 +185,7 @@ def node_json(view: DagView, place: int, *, is_top: bool = True, details: bool =
 
 def sub_task_json(view: DagView, place: int, position: int, *, is_top: bool = True) -> Json:
     """Return a sub task of the node at ``place``, with the lines of all its runs."""
-    dag, sub_task = view.dag, view.dag.nodes[place].sub_tasks[position]
+    dag, sub_task = view.data, view.data.nodes[place].sub_tasks[position]
     state = view.state.nodes[place].sub_tasks[position]
     lines = task_logs_at(state, view.now - dag.created)
     return {
@@ -206,7 +206,7 @@ def log_lines_json(request: Request, view: DagView, place: int, position: int) -
     Their ids count all lines of the store (ob/agent/repository/model/sqlite/sub_task_log.go:26); those of runs that are
     no longer kept are not counted.
     """
-    dag, sub_task = view.dag, view.dag.nodes[place].sub_tasks[position]
+    dag, sub_task = view.data, view.data.nodes[place].sub_tasks[position]
     number, ids = sub_task.number, dags_of(request).line_ids(dag.store)[sub_task.number]
     state = view.state.nodes[place].sub_tasks[position]
     return [
@@ -292,7 +292,7 @@ def status_json(request: Request, place: int | None = None) -> Json:
         "startAt": request.sandbox.started,
         "port": agent.port,
         "obState": api.OB_AVAILABLE if agent.identity == "CLUSTER AGENT" else 0,
-        "underMaintenance": any(view.dag.model.maintenance != "none" for view in unfinished),
+        "underMaintenance": any(view.data.model.maintenance != "none" for view in unfinished),
     }
 
 

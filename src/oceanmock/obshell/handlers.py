@@ -155,7 +155,7 @@ class ServiceFactory:
             if dags.last_maintenance(dags.stores[place_of(request)]) is None:
                 raise panic()
             last, identities = dags.last_maintenance(CLUSTER), [agent.identity for agent in dags.agents]
-            if last is None or last.dag.number != id.number or "CLUSTER AGENT" not in identities:
+            if last is None or last.data.number != id.number or "CLUSTER AGENT" not in identities:
                 raise error_of("Common.Unexpected", why="coordinate cluster agent is not found or not match")
             request.place = identities.index("CLUSTER AGENT")
         view, _ = find(request, id, "dag")
@@ -221,18 +221,18 @@ class ServiceFactory:
     ) -> Response:
         """Operate a dag, or its node at a position. Raises ObshellError where a state, a flag or a lock forbids it."""
         try:
-            world.operate(request.sandbox, view.dag.key, operator, node)
+            world.operate(request.sandbox, view.data.key, operator, node)
         except IllegalOperator as error:
             if error.reason == "NoNodeFailed":
                 why = "failed to set dag rollback: no node failed"
                 raise replace(error_of("Common.Unexpected", why=why), old_message=f"Known error: {why}") from None
-            at = view.dag.nodes[error.node or 0]
+            at = view.data.nodes[error.node or 0]
             raise error_of(f"Task.{error.reason}", node=at.name, number=at.number) from None
         return self._succeed(request)
 
     def _check_id(self, text: str, view: DagView) -> None:
         """Raise ObshellError for an id of the right number, spelt otherwise (dag.go:122-125)."""
-        if text != id_of(view.dag, view.dag.number):
+        if text != id_of(view.data, view.data.number):
             raise not_found("dag id not match")
 
     def fallback(self, request: Request) -> Handler | None:
@@ -396,7 +396,7 @@ class ServiceFactory:
         body = self._envelope(request, 200)
         if data is not None:
             body["data"] = data
-        request.sandbox.note_read(Dags, (view.dag.key for view in views))
+        request.sandbox.note_read(Dags, (view.data.key for view in views))
         return Response(200, body)
 
     def render_error(self, request: Request, error: Exception) -> Response:

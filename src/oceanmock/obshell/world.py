@@ -23,7 +23,7 @@ from oceanmock.clock import Clock
 from oceanmock.engine.log import Operate, Start
 from oceanmock.engine.machine import next_due
 from oceanmock.engine.sandbox import Sandbox
-from oceanmock.engine.world import FakeData, TaskItem, World, agreed_setting
+from oceanmock.engine.world import FakeData, TaskItem, View, World, agreed_setting
 from oceanmock.errors import IdTaken, InputError, NoSuchTask
 from oceanmock.obshell import machine
 from oceanmock.obshell import scenario as files
@@ -85,13 +85,7 @@ class DagData:
         return MAINTENANCE_TYPES[lock], ""
 
 
-@dataclass(frozen=True, slots=True)
-class DagView:
-    """A dag and its state at ``now``; the state's instants count from ``dag.created``."""
-
-    dag: DagData
-    state: DagState
-    now: int
+DagView = View[DagData, DagState]
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +105,7 @@ class Template:
         return self.starts_on.identity or (("CLUSTER AGENT",) if self.model.scope == "cluster" else ())
 
 
-class Dags(World[DagKey, DagView]):
+class Dags(World[DagKey, DagData, DagState]):
     """The dags of a sandbox, on one agent or several, and the templates of those to come.
 
     ``initial_agents`` are the agents before any dag that changes them has succeeded, with ``ports`` in place of the
@@ -119,7 +113,6 @@ class Dags(World[DagKey, DagView]):
     """
 
     api = API.name
-    view_type = DagView
     machine: ClassVar = machine
     switches = Switches()
 
@@ -211,11 +204,11 @@ class Dags(World[DagKey, DagView]):
     def line_ids(self, store: Store) -> dict[int, list[int]]:
         """Return the ids of the lines that each sub task of a store has logged so far, by its number: they count on."""
         lines = sorted(
-            (view.dag.created + at, sub_task.number)
+            (view.data.created + at, sub_task.number)
             for view in self.all(store)
-            for node, node_state in zip(view.dag.nodes, view.state.nodes, strict=True)
+            for node, node_state in zip(view.data.nodes, view.state.nodes, strict=True)
             for sub_task, sub_state in zip(node.sub_tasks, node_state.sub_tasks, strict=True)
-            for _, at, _ in machine.lines_of(sub_state, view.now - view.dag.created)
+            for _, at, _ in machine.lines_of(sub_state, view.now - view.data.created)
         )
         ids = defaultdict[int, list[int]](list)
         for id, (_, number) in enumerate(lines, start=1):
@@ -229,7 +222,7 @@ class Dags(World[DagKey, DagView]):
             view = self.view(key, now)
             if not view.state.is_finished:
                 views.append(view)
-            elif next_due(self._histories[key], now - view.dag.created) is None:
+            elif next_due(self._histories[key], now - view.data.created) is None:
                 self._unfinished.remove(key)
         return views
 
@@ -241,11 +234,11 @@ class Dags(World[DagKey, DagView]):
     def items(self) -> Iterator[TaskItem]:
         for store in self.stores:
             for view in self.all(store):
-                yield _item(view.dag, view.dag, view.state)
+                yield _item(view.data, view.data, view.state)
 
     def item(self, id: str) -> TaskItem:
         view = self.view(self.key_of(id))
-        dag, state, nodes = view.dag, view.state, list[TaskItem]()
+        dag, state, nodes = view.data, view.state, list[TaskItem]()
         for node, node_state in zip(dag.nodes, state.nodes, strict=True):
             parts = map(partial(_item, dag), node.sub_tasks, node_state.sub_tasks)
             nodes.append(replace(_item(dag, node, node_state), parts=tuple(parts)))
@@ -314,9 +307,9 @@ class Dags(World[DagKey, DagView]):
         has_lock = machine.holds_lock(script, state) and data.key not in self._released
         if operation == "PASS" and part is None and model.maintenance != "none" and not has_lock:
             for view in self._holders(model, data.store):
-                if view.dag.maintenance != data.maintenance:
-                    raise error_of("OB.Cluster.UnderMaintenanceWithDag", outer="", dag=view.dag.name)
-                self._released.add(view.dag.key)
+                if view.data.maintenance != data.maintenance:
+                    raise error_of("OB.Cluster.UnderMaintenanceWithDag", outer="", dag=view.data.name)
+                self._released.add(view.data.key)
         node = machine.node_of_lock(state, operation, part)
         if model.maintenance == "none" or node is None or not script.nodes[node].failure_exit:
             return
@@ -335,18 +328,18 @@ class Dags(World[DagKey, DagView]):
         ``own`` is the agent of that one, ``outer`` the beginning of the message.
         """
         for view in self._holders(model, store):
-            _, tenant = view.dag.maintenance
+            _, tenant = view.data.maintenance
             if model.scope == "agent":
                 raise error_of("Agent.UnderMaintenance", outer=outer, agent=authority(own))
             if tenant and isinstance(model.maintenance, TenantLock):
                 raise error_of("OB.Tenant.UnderMaintenance", outer=outer, tenant=tenant)
-            raise error_of("OB.Cluster.UnderMaintenanceWithDag", outer=outer, dag=view.dag.name)
+            raise error_of("OB.Cluster.UnderMaintenanceWithDag", outer=outer, dag=view.data.name)
 
     def _holders(self, model: files.Dag, store: Store) -> Iterator[DagView]:
         for view in self.unfinished(store):
-            script = self._histories[view.dag.key].script
-            is_held = view.dag.key not in self._released and machine.holds_lock(script, view.state)
-            if is_held and excludes(view.dag.model, model):
+            script = self._histories[view.data.key].script
+            is_held = view.data.key not in self._released and machine.holds_lock(script, view.state)
+            if is_held and excludes(view.data.model, model):
                 yield view
 
     def create(self, scenario: Scenario, at: int) -> str:

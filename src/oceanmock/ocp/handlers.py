@@ -25,7 +25,7 @@ from oceanmock import api as base
 from oceanmock.api import ApiError, Fragment, Handler, Json, Request, Response, Route, Service
 from oceanmock.clock import MILLISECOND, SECOND, wall_now
 from oceanmock.engine.sandbox import Sandbox
-from oceanmock.engine.world import PLACEHOLDER, Group
+from oceanmock.engine.world import PLACEHOLDER, Group, View
 from oceanmock.errors import NoSuchSubtask
 from oceanmock.ocp import api, world
 from oceanmock.ocp.api import API, TASK_PATH, UNDOCUMENTED_TASK_PATH
@@ -99,7 +99,7 @@ class ServiceFactory:
     def get_task(self, request: Request) -> Response:
         view = _tasks(request).view(request.parameters["taskInstanceId"])
         response = self._respond(request, self._task(request, view))
-        request.sandbox.note_read(Tasks, (view.task.id,))
+        request.sandbox.note_read(Tasks, (view.data.id,))
         return response
 
     def change(self, request: Request, *, route: Route) -> Response:
@@ -111,8 +111,8 @@ class ServiceFactory:
         view, position = world.operate_subtask(request.sandbox, *_pair(request), operation)
         if not route.shows:
             return self._respond(request)
-        subtask, state = view.task.subtasks[position], view.state.subtasks[position]
-        return self._respond(request, _subtask(view.task, subtask, state))
+        subtask, state = view.data.subtasks[position], view.state.subtasks[position]
+        return self._respond(request, _subtask(view.data, subtask, state))
 
     def get_log(self, request: Request) -> Response:
         """Return a log; empty for an unknown subtask, where pairs are not checked (TaskService.java:103-133)."""
@@ -183,11 +183,11 @@ class ServiceFactory:
     def _task(self, request: Request, view: TaskView) -> Fragment:
         """Return a task in full, encoded once for each of its states."""
         cache = self._encoded.setdefault(_tasks(request), {})
-        entry = cache.get(view.task.id)
+        entry = cache.get(view.data.id)
         if entry is None or entry[0] is not view.state:
             if len(cache) >= MAX_ENCODED:
                 del cache[next(iter(cache))]
-            entry = cache[view.task.id] = (view.state, Fragment(encode(_task_json(view, "full"))))
+            entry = cache[view.data.id] = (view.state, Fragment(encode(_task_json(view, "full"))))
         return entry[1]
 
     def render_error(self, request: Request, error: Exception) -> Response:
@@ -254,7 +254,7 @@ def _task_json(view: TaskView, form: Literal["full", "row", "submitted"]) -> Jso
     A row is a BasicTaskInstance (BasicTaskInstance.java). Of 39 public samples of a submitted task
     (400.task-return-structure.md) none has a createTime or finishTime, and 33 have a context.
     """
-    task, state, model = view.task, view.state, view.task.model
+    task, state, model = view.data, view.state, view.data.model
     body: Json = {
         "id": task.id,
         "name": task.name,
@@ -319,7 +319,7 @@ def _row(tasks: Tasks, id: int, now: int, samples: dict[Any, Any]) -> Any:
 
 def _row_format(group: Group, state: TaskState) -> bytes:
     """Return the row of a group's tasks in a state, with places for what differs, in the order of the keys."""
-    body = _task_json(TaskView(group.data, state, 0), "row")
+    body = _task_json(View(group.data, state, 0), "row")
     name = encode(group.name).replace(PLACEHOLDER.encode(), b"\0d")
     body |= {"id": orjson.Fragment(b"\0d"), "name": orjson.Fragment(name)}
     for key in body.keys() & {"startTime", "finishTime"}:
@@ -368,7 +368,7 @@ def _log(view: TaskView, position: int, now: int) -> str:
     its final state, as in the one public sample. PENDING is final for ROLLBACK only (SubtaskAccessor.java:96-97). The
     cancel of an interrupted run has a separator of its own (RunningSubtaskWorker.java:82-92).
     """
-    task, lines = view.task, list[str]()
+    task, lines = view.data, list[str]()
     for run in view.state.subtasks[position].runs:
         lines.append(_separator(run.operation, task.created + run.started))
         if task.model.type != "SYS_SCHEDULED":

@@ -8,16 +8,16 @@ from __future__ import annotations
 import re
 from bisect import insort
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from heapq import heappop, heappush, merge
 from operator import attrgetter
 from typing import Any, ClassVar, Final
 
 from oceanmock.clock import SECOND, Clock
+from oceanmock.engine import world as base
 from oceanmock.engine.listing import BY_FINISH, BY_ID, Index, Query, Sort, by_start, page_of, select
 from oceanmock.engine.log import Operate, Start
 from oceanmock.engine.sandbox import Sandbox
-from oceanmock.engine.world import FIRST_ID, PLACEHOLDER, FakeData, FakeUser, Group, Row, TakenIds, TaskItem, World
 from oceanmock.errors import IdTaken, InputError, NoSuchSubtask
 from oceanmock.ocp import machine
 from oceanmock.ocp import scenario as files
@@ -51,7 +51,7 @@ class TaskData:
 
     id: int
     name: str
-    creator: Named | FakeUser
+    creator: Named | base.FakeUser
     executor: str
     model: files.Task
     subtasks: tuple[SubtaskData, ...]
@@ -62,13 +62,7 @@ class TaskData:
         return self.id
 
 
-@dataclass(frozen=True, slots=True)
-class TaskView:
-    """A task and its state at ``now``; the state's instants count from ``task.created``."""
-
-    task: TaskData
-    state: ocp_states.TaskState
-    now: int = field(compare=False)
+TaskView = base.View[TaskData, ocp_states.TaskState]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,24 +74,23 @@ class Template:
     starts_on: Any
     script: ocp_states.TaskScript
     rules: ocp_states.Rules
-    fake_data: FakeData
+    fake_data: base.FakeData
     names: tuple[str, ...]
     name: str
-    creator: Named | FakeUser
+    creator: Named | base.FakeUser
 
 
-class Tasks(World[int, TaskView]):
+class Tasks(base.World[int, TaskData, ocp_states.TaskState]):
     """The tasks of a sandbox by their ids, and the templates of those to come."""
 
     api = API.name
-    view_type = TaskView
     machine: ClassVar = machine
     switches = Switches()
 
     def __init__(self, clock: Clock, scenarios: Sequence[Scenario], **options: Any) -> None:
         super().__init__(clock, scenarios, **options)
         self._places: dict[int, tuple[int, int]] = {}
-        self._taken, self._task_ids = TakenIds(), TakenIds()
+        self._taken, self._task_ids = base.TakenIds(), base.TakenIds()
         self._index, self._stale, self._dues = Index(), set[int](), list[tuple[int, int]]()
 
     def all(self) -> list[TaskView]:
@@ -116,11 +109,11 @@ class Tasks(World[int, TaskView]):
         """Bring the index to an instant: with the tasks that were added or operated, and those that have changed."""
         while self._dues and self._dues[0][0] <= now:
             self._stale.add(heappop(self._dues)[1])
-        rows = dict[int, Row]()
+        rows = dict[int, base.Row]()
         for id in self._stale:
             task, state = self._data[id], self.view(id, now).state
             finished = -1 if state.finish_time is None else task.created + state.finish_time
-            rows[id] = Row(id, task.name, task.created + state.start_time, finished, state, task)
+            rows[id] = base.Row(id, task.name, task.created + state.start_time, finished, state, task)
             for due in self.due(now, [id]):
                 heappush(self._dues, (due, id))
         self._index.update(rows, self._stale & self._changed)
@@ -147,7 +140,7 @@ class Tasks(World[int, TaskView]):
         state: Any = view.state.subtasks[position]
         return replace(view, state=state)
 
-    def items(self) -> Iterator[TaskItem]:
+    def items(self) -> Iterator[base.TaskItem]:
         """Return every task, without its subtasks. None of a group is built."""
         now = self.clock.now()
         self._refresh(now)
@@ -159,16 +152,16 @@ class Tasks(World[int, TaskView]):
         """Return the number of an id. Raises ValueError."""
         return int(id)
 
-    def item(self, id: str) -> TaskItem:
+    def item(self, id: str) -> base.TaskItem:
         view = self.view(int(id))
-        parts = tuple(map(_item, view.task.subtasks, view.state.subtasks))
-        return replace(_item(view.task, view.state), started=view.task.created, parts=parts)
+        parts = tuple(map(_item, view.data.subtasks, view.state.subtasks))
+        return replace(_item(view.data, view.state), started=view.data.created, parts=parts)
 
     def populate(self, scenarios: Sequence[Scenario], *, start: int) -> None:
         for ids in ids_of(scenarios):
             self._taken.add(ids)
         for scenario in scenarios:
-            self._populate(scenario, FakeData(f"{self._seed}/{scenario.name}", self._taken), start)
+            self._populate(scenario, base.FakeData(f"{self._seed}/{scenario.name}", self._taken), start)
 
     def start(self, template: int, at: int, values: Mapping[str, Any]) -> TaskView:
         """Start a task of the template at a position; ``values`` are its name, and ids by ``ID_SEGMENTS``."""
@@ -190,9 +183,9 @@ class Tasks(World[int, TaskView]):
         number = len(self)
         for taken_ids in ids:
             self._taken.add(taken_ids)
-        return str(self._populate(scenario, FakeData(f"{self._seed}/{number}", self._taken), at))
+        return str(self._populate(scenario, base.FakeData(f"{self._seed}/{number}", self._taken), at))
 
-    def _populate(self, scenario: Scenario, fake_data: FakeData, start: int) -> int:
+    def _populate(self, scenario: Scenario, fake_data: base.FakeData, start: int) -> int:
         """Add the tasks and templates of a scenario, and return the id of the first task."""
         rules, ids = files.rules_of(scenario.tick, self.switches), list[int]()
         for model in sorted(scenario.tasks, key=lambda model: model.starts_on is not None):
@@ -230,8 +223,8 @@ class Tasks(World[int, TaskView]):
         history = machine.start(template.script, replace(template.rules, phase=-(tick // 2) % tick))
         phase = self._first_tick + tick // 2
         data, _ = self._make(template, ids.start, part_ids[: len(model.subtasks)], number=0, created=created)
-        group = Group(template, data, template.name, ids, part_ids, created, every, tick, phase, history)
-        insort(self._groups, group, key=FIRST_ID)
+        group = base.Group(template, data, template.name, ids, part_ids, created, every, tick, phase, history)
+        insort(self._groups, group, key=base.FIRST_ID)
         if self.clock.progression == "immediate" and (end := group.end()) is not None:
             self.clock.move_to(end)
         return ids.start
@@ -243,7 +236,7 @@ class Tasks(World[int, TaskView]):
             raise _id_taken("task", taken, owner)
         self._task_ids.add(ids)
 
-    def _build(self, group: Group, number: int) -> tuple[TaskData, machine.History]:
+    def _build(self, group: base.Group, number: int) -> tuple[TaskData, machine.History]:
         width = len(group.template.model.subtasks)
         ids = group.part_ids[number * width : (number + 1) * width]
         return self._make(group.template, group.ids[number], ids, number=number, created=group.start_of(number))
@@ -283,7 +276,7 @@ class Tasks(World[int, TaskView]):
             )
             for place, subtask in enumerate(model.subtasks)
         ]
-        name = template.name.replace(PLACEHOLDER, str(number + 1))
+        name = template.name.replace(base.PLACEHOLDER, str(number + 1))
         task = TaskData(id, name, template.creator, executor, model, tuple(subtasks), created)
         rules = replace(template.rules, phase=(self._first_tick - created) % template.rules.tick)
         return task, machine.start(script, rules)
@@ -356,8 +349,8 @@ def query_of(params: Mapping[str, Any]) -> Query:
     )
 
 
-def _item(part: TaskData | SubtaskData | Row, state: Any) -> TaskItem:
-    return TaskItem(str(part.id), part.id, part.name, state.status, state.operation)
+def _item(part: TaskData | SubtaskData | base.Row, state: Any) -> base.TaskItem:
+    return base.TaskItem(str(part.id), part.id, part.name, state.status, state.operation)
 
 
 def operate(sandbox: Sandbox, task_id: int, operation: Operation) -> TaskView:
@@ -370,7 +363,7 @@ def operate(sandbox: Sandbox, task_id: int, operation: Operation) -> TaskView:
 def operate_subtask(sandbox: Sandbox, task_id: int, subtask_id: int, operation: Operation) -> tuple[TaskView, int]:
     """Retry, skip or cancel a subtask; return its task and its position. Raises NoSuchSubtask, IllegalOperation."""
     view, position = sandbox.world(Tasks).view_subtask(task_id, subtask_id)
-    after: TaskView = sandbox.execute(Operate(Tasks.api, view.task.id, operation, position))
+    after: TaskView = sandbox.execute(Operate(Tasks.api, view.data.id, operation, position))
     return after, position
 
 

@@ -152,7 +152,7 @@ class BaseWhen(Model):
             who = f"{self.api.root.title} {self.of!r}"
             if view is None:
                 return f"waits for {who}, which has not been started"
-            started = getattr(view, self.api.root.name).created
+            started = view.data.created
             for key in (self.api.state_key, self.api.operation_key):
                 words, actual = getattr(self, key, ()), getattr(view.state, key)
                 if words and actual not in words:
