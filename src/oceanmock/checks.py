@@ -261,6 +261,10 @@ class TargetApi(ABC):
         """Return the API's ``opt_ins`` that some scenarios use."""
         return frozenset()
 
+    def is_at_rest(self, task: Any) -> bool:
+        """Return whether a task has ended, and no part that can run on still does."""
+        return task.is_terminal and not any(it.state in self.active_states for it in task.all() if not it.parts)
+
     @abstractmethod
     def actions(self, task: Any, id: str, *, is_mock: bool, knowledge: Any) -> Iterator[WalkAction]:
         """Yield every operation on a task and its parts, and how it must be answered."""

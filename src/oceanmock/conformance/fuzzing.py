@@ -39,7 +39,7 @@ from schemathesis.transport.requests import REQUESTS_TRANSPORT, RequestsTranspor
 
 from oceanmock.apis import api_named
 from oceanmock.checks import CheckResult, Phase, Rule, Subject
-from oceanmock.conformance import NotAllowed, contract_for
+from oceanmock.conformance import NotAllowed
 from oceanmock.conformance.http_client import HttpClient
 from oceanmock.observations import Observation
 
@@ -132,7 +132,7 @@ class Fuzzer:
     ) -> None:
         self.client = client
         self.checked = client.result.checked
-        self._contract = contract_for(client.target.api, client.target.version)
+        self._contract = client.contract
         self._options = client.options
         self._existing = _existing_ids(client, items)
         target, server = client.target, api_named(client.target.api).conformance

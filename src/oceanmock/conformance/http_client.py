@@ -50,16 +50,16 @@ from oceanmock.conformance import (
     NotAllowed,
     Options,
     Result,
+    contract_for,
     masked,
     secrets_in,
     secrets_of,
-    spec_for,
 )
 from oceanmock.conformance.reports.terminal import curl_of
 from oceanmock.credentials import Basic
 from oceanmock.errors import OceanmockError
 from oceanmock.masking import mask_text
-from oceanmock.openapi import find_operation, operations_of
+from oceanmock.openapi import find_operation
 from oceanmock.outgoing import body_of, headers_of
 from oceanmock.text import format_duration
 
@@ -105,7 +105,8 @@ class HttpClient:
         self.target: Final = target
         self.options: Final = options
         self.checkers: Final = list(checkers)
-        self.operations: Final = operations_of(spec_for(target.api, target.version))
+        self.contract: Final = contract_for(target.api, target.version)
+        self.operations: Final = list(self.contract.operations.values())
         self.guard: Final = Guard(target, options, self.operations)
         self.session: Final = _Session(self)
         self.exchanges: Final[deque[Exchange]] = deque(maxlen=MAX_RECENT_EXCHANGES)

@@ -27,7 +27,7 @@ from typing import Any, Final, Literal, get_args
 
 from oceanmock.apis import api_named
 from oceanmock.checks import UNAVAILABLE, CheckResult, Exchange, Probe, Probes, RuleChecker, Subject, WalkAction, check
-from oceanmock.conformance import NotAllowed, contract_for
+from oceanmock.conformance import NotAllowed
 from oceanmock.conformance.checks import RULES
 from oceanmock.conformance.http_client import HttpClient
 from oceanmock.conformance.target import detail_path
@@ -43,7 +43,7 @@ class Prober(RuleChecker):
     """A sender of probes over a client, which gets the findings."""
 
     def __init__(self, client: HttpClient) -> None:
-        super().__init__(contract_for(client.target.api, client.target.version), RULES)
+        super().__init__(client.contract, RULES)
         self.client = client
 
     def ask(self, probe: Probe) -> Exchange | None:
@@ -184,9 +184,7 @@ class Walk:
     @property
     def is_at_rest(self) -> bool:
         """Return whether the task has ended and nothing of it runs."""
-        if self.current is None or not self.current.is_terminal:
-            return False
-        return not any(item.state in self.api.active_states for item in self.current.all() if not item.parts)
+        return self.current is not None and self.api.is_at_rest(self.current)
 
     def move(self, goal: str, choice: int, pause: Pause) -> None:
         """Request the goal's operation, or what comes nearest to it, and let time pass.

@@ -34,7 +34,6 @@ from oceanmock.conformance import (
     PhaseEnded,
     PhaseStarted,
     Result,
-    contract_for,
     fuzzing,
     probes,
     stories,
@@ -117,12 +116,12 @@ class Runner:
             command = _command(target, options)
             result = Result(target.url, target.api, target.version, options.seed, command, writes=options.write)
         self.result: Final = result
-        contract = contract_for(target.api, target.version)
+        self.client: Final = HttpClient(target, options, result, listen=listen)
         own_ids = None if target.is_ours else options.tasks
-        self.memory: Final = HistoryChecker(contract, own_ids=own_ids, opted_in=target.opted_in)
+        self.memory: Final = HistoryChecker(self.client.contract, own_ids=own_ids, opted_in=target.opted_in)
         self.memory.transitions, self.memory.labels = result.transitions, result.labels
-        checkers = ResponseChecker(contract), self.memory
-        self.client: Final = HttpClient(target, options, result, listen=listen, checkers=checkers)
+        checkers = ResponseChecker(self.client.contract), self.memory
+        self.client.checkers.extend(checkers)
         self._listen = listen
         self._prober: Final = probes.Prober(self.client)
         for checker in (*checkers, self._prober):

@@ -89,8 +89,9 @@ def replay(client: HttpClient, scenario: BaseScenario) -> list[StoryStep]:
 
 @dataclass(frozen=True, slots=True)
 class _View:
-    """The words of a part, the states of the whole task, and the response that shows them."""
+    """The id and the words of a part, the states of the whole task, and the response that shows them."""
 
+    id: str
     words: tuple[str, ...]
     text: str
     at_rest: bool
@@ -247,23 +248,16 @@ class _Replay:
             words.append(past[-1] if past else ())
         return _text(words[0], words[1:])
 
-    def _task(self, actor: int) -> tuple[Exchange, Observation]:
+    def _read(self, actor: int, part: story.PartPath = ()) -> _View:
+        """Return the state of a task, or of its part."""
         exchange = self._client.send("GET", detail_path(self._api.name, self._id(actor)))
         task = next(iter(items_in_response(self._api, exchange)), None)
         if task is None:
             response = _response_text(exchange)
             raise Diverges(f"{self._name(actor)} cannot be read: the response is {response}.", exchange)
-        return exchange, task
-
-    def _read(self, actor: int, part: story.PartPath = ()) -> _View:
-        """Return the state of a task, or of its part."""
-        exchange, task = self._task(actor)
         text = _text(_words(task), [_words(item) for item in sorted(task.parts, key=_number)])
-        # at rest it has ended, and no part that can run on still does
-        last, active = self._api.kinds[-1].name, self._server.active_states
-        at_rest = task.state in self._api.root.terminal_states
-        at_rest = at_rest and not any(item.kind == last and item.state in active for item in task.all())
-        return _View(_words(self._part(actor, part, task, exchange)), text, at_rest, exchange)
+        item = self._part(actor, part, task, exchange)
+        return _View(item.id, _words(item), text, self._server.is_at_rest(task), exchange)
 
     def _start(self, step: story.Action) -> Exchange | None:
         """Send the request that starts a task; None if its id was given. Raises NotAllowed."""
@@ -281,8 +275,7 @@ class _Replay:
         kind = self._api.kinds[len(step.part)].name
         ids = {self._api.root.name: self._id(step.actor)}
         if step.part:
-            exchange, task = self._task(step.actor)
-            ids[kind] = self._part(step.actor, step.part, task, exchange).id
+            ids[kind] = self._read(step.actor, step.part).id
         routes = (route for route in self._api.routes if route.changes == kind)
         route = next(route for route in routes if route.operation in ("", step.operation))
         path = route.path.format_map({parameter: ids[name] for name, parameter in route.ids.items()})
