@@ -7,10 +7,10 @@ redirect is a response. Bodies are read as UTF-8, whatever their encoding, and u
 is for each read alone, so a server that sends byte by byte never reaches it. The environment decides nothing: no
 proxies, no .netrc; cookies are not kept, or a request without credentials would carry them.
 
-Every exchange is masked, counted, given to the checkers and announced to the listener. A finding is announced once,
-with a command that reproduces it. Before a new one in the response to a GET is announced, the request is sent again on
-a new connection: a finding that does not occur again says so, and a response that was only missing is none. What comes
-from comparing several responses, or from a write, is announced at once.
+Every exchange is masked, counted, given to the checkers and announced to the listener. A finding is announced once.
+Before a new one in the response to a GET is announced, the request is sent again on a new connection: a finding that
+does not occur again says so, and a response that was only missing is none. What comes from comparing several responses,
+or from a write, is announced at once.
 """
 
 from __future__ import annotations
@@ -55,7 +55,6 @@ from oceanmock.conformance import (
     secrets_in,
     secrets_of,
 )
-from oceanmock.conformance.reports.terminal import curl_of
 from oceanmock.credentials import Basic
 from oceanmock.errors import OceanmockError
 from oceanmock.masking import mask_text
@@ -348,9 +347,8 @@ class HttpClient:
             for finding in findings:
                 if finding.key not in self._finding_keys:
                     self._finding_keys.add(finding.key)
-                    curl = finding.curl or (curl_of(finding.exchange, self.target) if finding.exchange else "")
-                    self.result.findings.append(replace(finding, curl=curl))
-                    self._listen(self.result.findings[-1])
+                    self.result.findings.append(finding)
+                    self._listen(finding)
 
 
 class _Session(requests.Session):

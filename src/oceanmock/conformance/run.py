@@ -43,7 +43,7 @@ from oceanmock.conformance.checks import ResponseChecker, missing
 from oceanmock.conformance.history import HistoryChecker
 from oceanmock.conformance.http_client import HttpClient, RequestAuth
 from oceanmock.conformance.reports.files import write_report
-from oceanmock.conformance.reports.terminal import print_results
+from oceanmock.conformance.reports.terminal import curl_of, print_results
 from oceanmock.conformance.target import check_tasks, reach
 from oceanmock.errors import InputError
 from oceanmock.observations import Observation, Target
@@ -57,10 +57,15 @@ BETWEEN_SECONDS: Final = 2.0  # the time between two phases where it stands stil
 
 
 def conform(target: Target, options: Options, *, listen: Listener = lambda _: None) -> Result:
-    """Run against a target, and return the result. A KeyboardInterrupt ends the run early."""
+    """Run against a target, and return the result, with the command that reproduces each finding.
+
+    A KeyboardInterrupt ends the run early.
+    """
     runner = Runner(target, options, listen=listen)
     runner.go()
     result = runner.result
+    commands = [curl_of(item.exchange, target) if item.exchange else "" for item in result.findings]
+    result.findings = [replace(item, curl=text) for item, text in zip(result.findings, commands, strict=True)]
     result.missing = missing(result, ["cluster" if target.identity == CLUSTER_AGENT else "agent"])
     if runner.client.guard.spared:
         result.not_asked.append(NotAsked("ids of nothing, so that no 404 is required", target.spared))
@@ -87,7 +92,6 @@ def judge_recording(
     listen(PhaseEnded("passive"))
     result = runner.result
     result.command = shlex.join(["oceanmock", "conform", "--passive", str(path), "--api", api])
-    result.findings = [replace(item, curl="") for item in result.findings]
     result.took = result.phases["passive"] = stopwatch() - began
     result.changes, result.latencies = [], {}
     if len(complete) < len(exchanges):
