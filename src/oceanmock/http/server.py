@@ -157,7 +157,6 @@ class _HttpProtocol(HttpToolsProtocol):
         self._incomplete: RequestResponseCycle | None = None
         self._may_dispatch = False
         self._is_between_requests, self._is_in_head, self._head_bytes, self._begun = True, False, 0, 0
-        self._is_too_large = False
         self._repeats, self._last_repeat = repeats, 0.0
         self._request_timer: asyncio.TimerHandle | None = None
 
@@ -211,9 +210,7 @@ class _HttpProtocol(HttpToolsProtocol):
         return True
 
     def send_400_response(self, msg: str) -> None:
-        if self._is_too_large:
-            self._refuse_head()
-        else:
+        if not self.transport.is_closing():  # as after a head that is too large
             super().send_400_response(msg)
 
     def _refuse_head(self) -> None:
@@ -273,8 +270,8 @@ class _HttpProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Refuse a head that is too large; remember an earlier request that has no complete response."""
         if self._measure_head() > MAX_HEAD_BYTES or len(self.headers) > MAX_HEADERS:
-            self._is_too_large = True
-            raise ValueError("the head is too large")  # uvicorn's parser stops, and send_400_response is called
+            self._refuse_head()
+            raise ValueError("the head is too large")  # the parser stops, and uvicorn calls send_400_response
         self._is_in_head = False
         previous = self.cycle
         super().on_headers_complete()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from functools import cached_property, lru_cache, reduce
+from functools import cached_property, lru_cache, partial, reduce
 from itertools import chain
 from typing import Any, Final, NamedTuple
 from urllib.parse import parse_qs
@@ -161,22 +161,17 @@ def _as_draft4(node: Any) -> Any:
 Reader = Callable[[str], Any]  # reads the text of a parameter; raises ValueError
 
 
-def _reader(pattern: str, convert: Reader) -> Reader:
-    matches = re.compile(pattern).fullmatch
-
-    def read(text: str) -> Any:
-        if matches(text) is None:
-            raise ValueError(text)
-        return convert(text)
-
-    return read
+def _read(matches: Reader, convert: Reader, text: str) -> Any:
+    if matches(text) is None:
+        raise ValueError(text)
+    return convert(text)
 
 
 READERS: Final[Mapping[str, Reader]] = {
     # ASCII digits, as many as 64 bits hold; int() would also read '1_0', ' 1' and other digits.
-    "integer": _reader(r"[+-]?[0-9]{1,19}", int),
-    "number": _reader(r"[+-]?[0-9]{1,19}(\.[0-9]{1,19})?([eE][+-]?[0-9]{1,2})?", float),
-    "boolean": _reader("true|false", "true".__eq__),
+    "integer": partial(_read, re.compile(r"[+-]?[0-9]{1,19}").fullmatch, int),
+    "number": partial(_read, re.compile(r"[+-]?[0-9]{1,19}(\.[0-9]{1,19})?([eE][+-]?[0-9]{1,2})?").fullmatch, float),
+    "boolean": partial(_read, re.compile("true|false").fullmatch, "true".__eq__),
 }
 
 
