@@ -203,13 +203,6 @@ class Parts(Sequence[T]):
         parts._length, parts._blocks = self._length, blocks
         return parts
 
-    def differences(self, before: Parts[T]) -> Iterator[tuple[int, T, T]]:
-        """Yield each place whose item is another object than in ``before``: the place, the old item and the new one."""
-        for number, (old, new) in enumerate(zip(before._blocks, self._blocks, strict=True)):
-            if old is not new:
-                places = range(number * _BLOCK, (number + 1) * _BLOCK)
-                yield from (entry for entry in zip(places, old, new, strict=False) if entry[1] is not entry[2])
-
     @overload
     def __getitem__(self, place: int) -> T: ...
     @overload

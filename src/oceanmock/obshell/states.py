@@ -165,10 +165,11 @@ class DagState(PartState):
 
     def moves_since(self, before: DagState) -> Iterator[tuple[Part, Label, Label]]:
         pairs: list[tuple[Part, PartState, PartState]] = [((), before, self)]
-        for place, old, new in self.nodes.differences(before.nodes):
-            pairs.append(((place,), old, new))
-            sub_tasks = enumerate(zip(old.sub_tasks, new.sub_tasks, strict=True))
-            pairs += [((place, position), was, now) for position, (was, now) in sub_tasks]
+        for place, (old, new) in enumerate(zip(before.nodes, self.nodes, strict=True)):
+            if old is not new:
+                pairs.append(((place,), old, new))
+                sub_tasks = enumerate(zip(old.sub_tasks, new.sub_tasks, strict=True))
+                pairs += [((place, position), was, now) for position, (was, now) in sub_tasks]
         return ((part, old.label, new.label) for part, old, new in pairs if old.label != new.label)
 
 

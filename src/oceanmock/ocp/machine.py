@@ -47,19 +47,11 @@ def start(script: TaskScript, rules: Rules = Rules()) -> History:
     It is RUNNING at once, its roots READY, no more than a concurrency that was set, the rest PENDING
     (ReadyTaskWorker:176-191).
     """
+    subtasks = [SubtaskState()] * len(script.subtasks)
     roots = [place for place, subtask in enumerate(script.subtasks) if not subtask.needs]
-    first = roots[: script.concurrency]
-    state = TaskState(
-        at=0,
-        status="RUNNING",
-        operation="EXECUTE",
-        start_time=0,
-        finish_time=None,
-        prohibit_rollback=script.prohibits_rollback,
-        subtasks=Parts(
-            SubtaskState(status="READY" if place in first else "PENDING") for place in range(len(script.subtasks))
-        ),
-    )
+    for place in roots[: script.concurrency]:
+        subtasks[place] = SubtaskState("READY")
+    state = TaskState(0, "RUNNING", "EXECUTE", 0, None, script.prohibits_rollback, Parts(subtasks))
     history = engine.History(script, rules, engine.Upcoming(_unfold(script, rules, engine.started(state))))
     return engine.with_others(history, script.others, -1, _continued)
 

@@ -169,8 +169,8 @@ class TaskState:
     def moves_since(self, before: TaskState) -> Iterator[tuple[Part, Label, Label]]:
         if before.label != self.label:
             yield (), before.label, self.label
-        for place, old, new in self.subtasks.differences(before.subtasks):
-            if old.label != new.label:
+        for place, (old, new) in enumerate(zip(before.subtasks, self.subtasks, strict=True)):
+            if old is not new and old.label != new.label:
                 yield (place,), old.label, new.label
 
 
