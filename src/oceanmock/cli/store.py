@@ -60,9 +60,7 @@ def default_sandbox(
             assert kept is not None
             is_same = encode(replace(fresh, created=kept.created, ports=kept.ports)) == encode(kept)
             if is_same or (store.replica and store.keep("options", lambda: digest) == digest):
-                sandbox = Sandbox(kept, APIS, store=store, wall=store.wall, is_stored=False)
-                sandbox.refresh(since=-1)
-                return sandbox
+                return Sandbox.restored(DEFAULT_SANDBOX, APIS, store=store, wall=store.wall)
             click.echo(f"{store} has a default sandbox of other scenarios or options; it is replaced.", err=True)
         sandbox = Sandbox(fresh, APIS, store=store, wall=store.wall, is_stored=False)
         if sandbox.put(replaces=base):
@@ -113,10 +111,8 @@ def check(place: str, *, as_json: bool) -> None:
             row: dict[str, Any] = {"name": name}
             rows.append(row)
             try:
-                changes = store.read(name, since=-1)
-                assert changes.spec is not None
-                Sandbox(changes.spec, APIS, store=store, wall=store.wall, is_stored=False).refresh(since=-1)
-                row["commands"] = len(changes.entries)
+                Sandbox.restored(name, APIS, store=store, wall=store.wall)
+                row["commands"] = len(store.read(name, since=-1).entries)
             except (InputError, KeyError, TypeError, ValueError) as problem:
                 row["problem"] = f"it was written by another version of oceanmock ({problem})."
             if not as_json:
@@ -133,20 +129,16 @@ def export_store(place: str) -> None:
 
     Journals are not exported.
     """
-    from oceanmock.engine.log import encode, encode_command
+    from oceanmock.engine.log import encode
 
     with _opened(place) as store:
         for name in store.names():
             changes, (counters, records) = store.read(name, since=-1), store.details(name)
-            assert changes.spec is not None
-            click.echo(f'{{"spec":{encode(changes.spec).decode()}}}')
-            for entry in changes.entries:
-                command = encode_command(entry.command).decode()
-                click.echo(f'{{"at":{entry.at},"wall":{entry.wall},"command":{command}}}')
-            for counter, value in counters.items():
-                click.echo(f'{{"counter":{encode(counter).decode()},"value":{value}}}')
-            for key, kept in records.items():
-                click.echo(f'{{"of":{encode(key).decode()},"records":{encode(tuple(kept)).decode()}}}')
+            lines: list[Any] = [{"spec": changes.spec}, *changes.entries]
+            lines += [{"counter": counter, "value": value} for counter, value in counters.items()]
+            lines += [{"of": key, "records": tuple(kept)} for key, kept in records.items()]
+            for line in lines:
+                click.echo(encode(line).decode())
 
 
 @store_command.command("import")

@@ -191,13 +191,8 @@ def fields_of(value: Any) -> dict[str, Any]:
 
 
 def encode(value: Any) -> bytes:
-    """Return a specification, records of operations, or the key of a task, a counter or a record as JSON."""
+    """Return a specification, an entry, a command, records of operations, or a key of any of them as JSON."""
     return orjson.dumps(value, default=_as_json, option=orjson.OPT_PASSTHROUGH_DATACLASS)
-
-
-def encode_command(command: Command) -> bytes:
-    """Return a command as JSON."""
-    return encode({"command": type(command).__name__, **fields_of(command)})
 
 
 def _as_json(value: Any) -> Any:
@@ -205,7 +200,9 @@ def _as_json(value: Any) -> Any:
         return {"name": value.name, "file": orjson.Fragment(value.source)}
     if isinstance(value, Fault):
         return value.to_json()
-    return sorted(value) if isinstance(value, frozenset) else fields_of(value)
+    if isinstance(value, frozenset):
+        return sorted(value)
+    return ({"command": type(value).__name__} if isinstance(value, Command) else {}) | fields_of(value)
 
 
 def decode_records(data: bytes) -> list[OperationRecord]:
@@ -240,23 +237,21 @@ class Decoder:
         pairs = accounts["access_keys"]
         keys = tuple(AccessKeyPair(it["id"], it["secret"], frozenset(it["permissions"])) for it in pairs)
         values["accounts"] = Accounts(users, keys, accounts["required"])
-        values["scenarios"] = tuple(map(self._scenario, values["scenarios"]))
+        values["scenarios"] = self._scenarios(values["scenarios"])
         values["ports"] = tuple(values.get("ports", ()))
         return SandboxSpec(**values)
 
     def command(self, data: bytes) -> Command:
         """Return a command."""
         values = orjson.loads(data)
-        if "scenarios" in values:
-            values["scenarios"] = tuple(map(self._scenario, values["scenarios"]))
-        if "scenario" in values:
-            values["scenario"] = self._scenario(values["scenario"])
-        if "fault" in values:
-            values["fault"] = self.fault_of(values["fault"])
-        if "key" in values:
-            values["key"] = _as_key(values["key"])
+        readers: dict[str, Callable[[Any], Any]]
+        readers = {"scenarios": self._scenarios, "scenario": self._scenario, "fault": self.fault_of, "key": _as_key}
+        values |= {key: read(values[key]) for key, read in readers.items() if key in values}
         command: Command = _COMMANDS[values.pop("command")](**values)
         return command
+
+    def _scenarios(self, values: Sequence[Mapping[str, Any]]) -> tuple[BaseScenario, ...]:
+        return tuple(map(self._scenario, values))
 
     def _scenario(self, value: Mapping[str, Any]) -> BaseScenario:
         return self.scenario_of(value["file"], path=value["name"])

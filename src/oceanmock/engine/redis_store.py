@@ -307,7 +307,7 @@ class RedisStore:
 
     def append(self, name: str, entry: LogEntry, *, expected_version: int) -> int | None:
         instants = (f"{instant + _BIAS:020d}" for instant in (entry.at, entry.wall))
-        moves, command = int(isinstance(entry.command, MoveClock)), log.encode_command(entry.command)
+        moves, command = int(isinstance(entry.command, MoveClock)), log.encode(entry.command)
         args = (expected_version, *instants, moves, command, self.replica)
         version = int(self._run_on(name, "append", *args) or 0)
         self._conflicts += not version

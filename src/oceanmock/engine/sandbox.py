@@ -73,6 +73,15 @@ class Sandbox:
         if is_stored:
             self.put()
 
+    @classmethod
+    def restored(cls, name: str, apis: Sequence[Any], *, store: Store, wall: Callable[[], int]) -> Sandbox:
+        """Return a sandbox as its store has it. Raises SandboxDeleted."""
+        spec = store.read(name, since=-1).spec
+        assert spec is not None
+        sandbox = cls(spec, apis, store=store, wall=wall, is_stored=False)
+        sandbox.refresh(since=-1)
+        return sandbox
+
     def put(self, **conditions: Any) -> bool:
         """Create the sandbox in the store on the conditions of ``Store.put``; return whether they hold."""
         version = self.store.put(self.spec, **conditions)

@@ -64,13 +64,12 @@ class Sandboxes:
     def get(self, name: str) -> Sandbox:
         """Return the sandbox of a name. Raises NoSuchSandbox."""
         sandbox = self._by_name.get(name)
-        if sandbox is None:
-            raise NoSuchSandbox(name, self._by_name)
-        left = sandbox.lease_left()
-        if left is None or left > 0:
-            return sandbox
-        self.store.delete(name)
-        del self._by_name[name]
+        if sandbox is not None:
+            left = sandbox.lease_left()
+            if left is None or left > 0:
+                return sandbox
+            self.store.delete(name)
+            del self._by_name[name]
         raise NoSuchSandbox(name, self._by_name)
 
     def remove_expired(self) -> list[int]:
@@ -86,11 +85,7 @@ class Sandboxes:
 
     def _restore(self, name: str) -> Sandbox:
         """Add a sandbox that the store has already. Raises SandboxDeleted."""
-        spec = self.store.read(name, since=-1).spec
-        assert spec is not None
-        sandbox = self._build(spec)
-        sandbox.refresh(since=-1)
-        self._by_name[name] = sandbox
+        sandbox = self._by_name[name] = Sandbox.restored(name, self._apis, store=self.store, wall=self._wall)
         return sandbox
 
     def add(self, sandbox: Sandbox) -> Sandbox:

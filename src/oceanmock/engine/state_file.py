@@ -88,7 +88,7 @@ class StateFile(MemoryStore):
         with self._writing() as execute:
             if isinstance(entry.command, MoveClock) and stored.log.ends_with_move:
                 execute("DELETE FROM entry WHERE version = ?", stored.version)
-            row = (version, name, entry.at, entry.wall, log.encode_command(entry.command))
+            row = (version, name, entry.at, entry.wall, log.encode(entry.command))
             execute("INSERT INTO entry VALUES (?, ?, ?, ?, ?)", *row)
         return super().append(name, entry, expected_version=expected_version)
 
