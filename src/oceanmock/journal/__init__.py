@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from itertools import islice, zip_longest
 from operator import attrgetter
 from threading import Lock
@@ -41,14 +42,14 @@ CELL_WIDTH: Final = 58
 MAX_LISTED_ENTRIES: Final = 20
 
 
+@dataclass(slots=True, eq=False)
 class JournalSpace:
     """The memory that the journals of one store share, and the lock that they change it under."""
 
-    def __init__(self, max_bytes: int = MAX_STORE_BYTES) -> None:
-        self.max_bytes: Final = max_bytes
-        self.bytes = 0
-        self.lock: Final = Lock()
-        self.journals: Final[set[Journal]] = set()
+    max_bytes: int = MAX_STORE_BYTES
+    bytes: int = 0
+    lock: Lock = field(default_factory=Lock)
+    journals: set[Journal] = field(default_factory=set)
 
 
 class Journal:
