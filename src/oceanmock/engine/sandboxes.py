@@ -189,6 +189,7 @@ class SharedSandboxes(Sandboxes):
     @contextmanager
     def request(self) -> Iterator[None]:
         """Leave the sandboxes that a thread gets to the others in the end."""
+        self._forget_deleted()
         with ExitStack() as stack:
             self._thread.stack = stack
             yield
@@ -221,7 +222,6 @@ class SharedSandboxes(Sandboxes):
         sandbox = self._by_name.get(name)
         try:
             if sandbox is None:
-                self._forget_deleted()
                 return self._restore(name)
             sandbox.refresh()
         except SandboxDeleted:
@@ -241,10 +241,6 @@ class SharedSandboxes(Sandboxes):
             for name in {*self._by_name} - {*self.store.names()}:
                 self._by_name.pop(name, None)
             self._max_kept = 2 * len(self._by_name) + MIN_KEPT
-
-    def add(self, sandbox: Sandbox) -> Sandbox:
-        self._forget_deleted()
-        return super().add(sandbox)
 
     def _names(self) -> Collection[str]:
         return self.store.names()
