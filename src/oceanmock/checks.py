@@ -302,6 +302,7 @@ class Subject:
         if not exchange.operation:
             self.operation = find_operation(contract.operations.values(), exchange.method, self.path)
         self.id = self.operation.id if self.operation else exchange.operation
+        self.items: Sequence[Any] | None = None  # the observations of the response, once they are needed
 
     @cached_property
     def body(self) -> Any:

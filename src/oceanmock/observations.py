@@ -47,6 +47,10 @@ class Observation:
         for part in self.parts:
             yield from part.all()
 
+    def time(self, key: str) -> int | None:
+        """Return the instant at a key, or None."""
+        return instant(self.raw.get(key))
+
     @property
     def label(self) -> tuple[str, str]:
         """Return state and operation."""
@@ -118,19 +122,12 @@ def text_at(body: Mapping[str, Any], key: str) -> str:
     return value if isinstance(value, str) else ""
 
 
-def items_in(subject: Subject, api: Api, kind: str) -> Iterator[tuple[str, Json]]:
-    """Yield every item of a kind in a response, by itself or within others, with its JSON path."""
-    data = subject.data
-    shows = next((route.shows for route in api.routes if route.id == subject.id), "")
-    if subject.status != 200 or not isinstance(data, dict) or not shows:
-        return
-    parent = api.kind(kind).parent
-    if shows == kind:
-        yield from numbered(data["contents"], "$.data.contents") if "contents" in data else [("$.data", data)]
-    elif parent:
-        key = api.kind(parent).parts_key
-        for path, item in items_in(subject, api, parent):
-            yield from numbered(item.get(key), f"{path}.{key}")
+def items_in(subject: Subject, api: Api, kind: str = "") -> Iterator[Observation]:
+    """Yield every item in a response with 200 to an operation of the contract, or those of a kind."""
+    if subject.items is None:
+        is_read = subject.status == 200 and bool(subject.id)
+        subject.items = [*observations(api, subject.id, subject.body)] if is_read else []
+    return (item for item in subject.items if kind in ("", item.kind))
 
 
 def listed_once(value: Any, path: str) -> Iterator[CheckResult]:
@@ -149,12 +146,12 @@ def missing_rows(rows: Sequence[Json], ids: Iterable[str]) -> CheckResult:
     return check("list.missing", not missing, "$.data.contents", wrong)
 
 
-def in_order(item: Mapping[str, Any], path: str, first: str, then: str, *, slack: int = SKEW) -> Iterator[CheckResult]:
+def in_order(item: Observation, first: str, then: str, *, slack: int = SKEW) -> Iterator[CheckResult]:
     """Check that one time of an item is no later than another, if it has both."""
-    before, after = instant(item.get(first)), instant(item.get(then))
+    before, after = item.time(first), item.time(then)
     if before is not None and after is not None:
-        wrong = f"{first} is {item[first]}, after {then}, which is {item[then]}."
-        yield check("time.start-after-finish", before <= after + slack, f"{path}.{first}", wrong)
+        wrong = f"{first} is {item.raw[first]}, after {then}, which is {item.raw[then]}."
+        yield check("time.start-after-finish", before <= after + slack, f"{item.path}.{first}", wrong)
 
 
 def not_in_future(item: Mapping[str, Any], path: str, names: tuple[str, ...], now: int | None) -> Iterator[CheckResult]:

@@ -17,7 +17,7 @@ from oceanmock import observations
 from oceanmock.api import Json
 from oceanmock.checks import Check, CheckResult, Subject, check, instant, numbered, objects, whole
 from oceanmock.clock import MILLISECOND
-from oceanmock.observations import SKEW, ApiHistory, Call, Members, Sample
+from oceanmock.observations import SKEW, ApiHistory, Call, Members, Observation, Sample
 from oceanmock.obshell import quirks
 from oceanmock.obshell.api import API
 from oceanmock.obshell.conformance import FINAL, parsed_id
@@ -123,21 +123,20 @@ def ids(subject: Subject) -> Iterator[CheckResult]:
         actual = subject.data.get("id", requested)
         wrong = f"{requested} was asked for, and {actual} is answered."
         yield check("id.differs", actual == requested, "$.data.id", wrong)
-    for kind in API.kinds:
-        name = kind.own_key
-        for path, item in observations.items_in(subject, API, kind.name):
-            number, id = whole(item.get(name)), item.get("id")
-            own = number_in(id) if isinstance(id, str) else None
-            if number is not None and own is not None:
-                yield check("id.number", own == number, f"{path}.{name}", f"the id is {id}, and {name} is {number}.")
-            for at, part in numbered(item.get(kind.parts_key), f"{path}.{kind.parts_key}"):
-                wrong = f"the id is {part.get('id')}, of another agent than {id}, of which it is a part."
-                yield check("id.number", _owner_of(part.get("id")) == _owner_of(id), f"{at}.id", wrong)
+    for item in observations.items_in(subject, API):
+        name = API.kind(item.kind).own_key
+        number, own = whole(item.raw.get(name)), number_in(item.id)
+        if number is not None and own is not None:
+            wrong = f"the id is {item.id}, and {name} is {number}."
+            yield check("id.number", own == number, f"{item.path}.{name}", wrong)
+        for part in item.parts:
+            wrong = f"the id is {part.id}, of another agent than {item.id}, of which it is a part."
+            yield check("id.number", _owner_of(part.id) == _owner_of(item.id), f"{part.path}.id", wrong)
 
 
-def _owner_of(id: Any) -> str:
+def _owner_of(id: str) -> str:
     """Return a generic id without the number that it ends in."""
-    return id.removesuffix(str(number_in(id))) if isinstance(id, str) else ""
+    return id.removesuffix(str(number_in(id)))
 
 
 def number_in(id: str) -> int | None:
@@ -149,62 +148,58 @@ def number_in(id: str) -> int | None:
 def times(subject: Subject) -> Iterator[CheckResult]:
     """Check that times are valid, not in the future and, of ended items, in order."""
     now = None if has_panicked(subject) else subject.at
-    for kind in ("dag", "node", "sub_task"):
-        for path, item in observations.items_in(subject, API, kind):
-            yield from observations.not_in_future(item, path, ("start_time", "end_time"), now)
-            if item.get("state") in FINAL:
-                yield from observations.in_order(item, path, "start_time", "end_time", slack=_slack(item))
+    for item in observations.items_in(subject, API):
+        yield from observations.not_in_future(item.raw, item.path, ("start_time", "end_time"), now)
+        if item.is_terminal:
+            yield from observations.in_order(item, "start_time", "end_time", slack=_slack(item))
     time = instant(subject.data) if subject.id == "getTime" else None
     if time is not None and now is not None:
         wrong = f"the time is {subject.data}, and the timestamp {subject.body['timestamp']}."
         yield check("envelope.date", abs(time - now) <= SKEW, "$.data", wrong)
 
 
-def _slack(item: Json) -> int:
+def _slack(item: Observation) -> int:
     """Return the tolerance: several agents, each with its own clock, write a cluster's times."""
-    return SKEW if str(item.get("id")).startswith("1") else 0
+    return SKEW if item.id.startswith("1") else 0
 
 
 def counts(subject: Subject) -> Iterator[CheckResult]:
     """Check that only sub tasks that ran have a run count and a log (sub_task.go:115-121)."""
-    for path, item in observations.items_in(subject, API, "sub_task"):
-        state, operator = item.get("state"), item.get("operator")
-        has_run, count_path = state in STARTED, f"{path}.execute_times"
-        runs = whole(item.get("execute_times"))
-        if runs is not None and (state, operator) == ("PENDING", "RUN"):
+    for item in observations.items_in(subject, API, "sub_task"):
+        has_run, count_path = item.state in STARTED, f"{item.path}.execute_times"
+        runs, has_log = whole(item.raw.get("execute_times")), isinstance(item.raw.get("task_logs"), list)
+        if runs is not None and item.label == ("PENDING", "RUN"):
             yield check("count.never-run", runs == 0, count_path, f"a sub task that never ran has run {runs} times.")
-        if runs is not None and has_run and operator != "PASS":
-            yield check("count.never-run", runs >= 1, count_path, f"a sub task that is {state} has never run.")
-        has_log = isinstance(item.get("task_logs"), list)
-        wrong = f"a sub task that is {state} has {'a' if has_log else 'no'} log."
-        yield check("log.presence", has_log == has_run, f"{path}.task_logs", wrong)
+        if runs is not None and has_run and item.operation != "PASS":
+            yield check("count.never-run", runs >= 1, count_path, f"a sub task that is {item.state} has never run.")
+        wrong = f"a sub task that is {item.state} has {'a' if has_log else 'no'} log."
+        yield check("log.presence", has_log == has_run, f"{item.path}.task_logs", wrong)
 
 
 def dags(subject: Subject) -> Iterator[CheckResult]:
     """Check each dag with its nodes: it has as many as stages, and its stage is one of them."""
-    for path, dag in observations.items_in(subject, API, "dag"):
-        stage, most, nodes = whole(dag.get("stage")), whole(dag.get("max_stage")), dag.get("nodes")
+    for dag in observations.items_in(subject, API, "dag"):
+        path, stage, most = dag.path, whole(dag.raw.get("stage")), whole(dag.raw.get("max_stage"))
         if stage is not None and most is not None:
             yield check("parent.stage", 1 <= stage <= most, f"{path}.stage", f"stage {stage} is none of {most}.")
-            if isinstance(nodes, list):
+            if isinstance(nodes := dag.raw.get("nodes"), list):
                 wrong = f"a dag of {most} stages has {len(nodes)} nodes."
                 yield check("parent.stage", len(nodes) == most, f"{path}.max_stage", wrong)
-        yield from _filters(subject, path, dag)
-        if stage is not None and dag.get("operator") == "RUN" and subject.at is not None:
-            started = [instant(n.get("start_time")) for n in objects(nodes)[stage:] if n.get("state") in STARTED]
+        yield from _filters(subject, dag)
+        if stage is not None and dag.operation == "RUN" and subject.at is not None:
+            started = [node.time("start_time") for node in dag.parts[stage:] if node.state in STARTED]
             wrong = f"a dag at stage {stage} has a node of a later stage that has started."
             is_behind = any(start is not None and start < subject.at - SKEW for start in started)
             yield check("parent.stage", not is_behind, f"{path}.stage", wrong)
-        nodes = list(numbered(nodes, f"{path}.nodes"))
-        if nodes and dag.get("state") in FINAL:
-            yield from _end(path, dag, [node for _, node in nodes])
-        for (_, lower), (at, upper) in pairwise(nodes):
-            yield from _order(str(dag.get("operator")), lower, upper, at)
+        if dag.parts and dag.is_terminal:
+            yield from _end(dag)
+        for lower, upper in pairwise(dag.parts):
+            yield from _order(dag.operation, lower, upper)
 
 
-def _filters(subject: Subject, path: str, dag: Json) -> Iterator[CheckResult]:
+def _filters(subject: Subject, dag: Observation) -> Iterator[CheckResult]:
     """Check that a list is for the dag that it has."""
-    state, lock, id = dag.get("state"), dag.get("maintenance_type"), str(dag.get("id"))
+    path, state, lock, id = dag.path, dag.state, dag.raw.get("maintenance_type"), dag.id
     if subject.id in UNFINISHED_LISTS:
         wrong = f"dag {id} is {state}, and listed as unfinished."
         is_done = state == "SUCCEED" or (state == "FAILED" and lock == UNMAINTAINED)
@@ -218,17 +213,16 @@ def _filters(subject: Subject, path: str, dag: Json) -> Iterator[CheckResult]:
         yield check("filter.ignored", id.startswith("1") == is_cluster, path, wrong)
 
 
-def _end(path: str, dag: Json, nodes: Sequence[Json]) -> Iterator[CheckResult]:
+def _end(dag: Observation) -> Iterator[CheckResult]:
     """Check that a final dag agrees with its nodes (engine/scheduler/dag_handler.go:24-74).
 
     It is done, or undone, unless a rollback was cancelled. A failed rollback may be retried or passed: the nodes it did
     not reach stay PENDING/ROLLBACK.
     """
-    labels = [(str(node.get("state")), str(node.get("operator"))) for node in nodes]
-    states, operators = [state for state, _ in labels], {operator for _, operator in labels}
-    operator, stage, rule = str(dag.get("operator")), whole(dag.get("stage")), "parent.out-of-step"
-    words, at = ", ".join(states), f"{path}.state"
-    if dag.get("state") == "FAILED":
+    labels, states = [node.label for node in dag.parts], [node.state for node in dag.parts]
+    operator, stage, rule = dag.operation, whole(dag.raw.get("stage")), "parent.out-of-step"
+    words, at = ", ".join(states), f"{dag.path}.state"
+    if dag.state == "FAILED":
         place = stage or 0
         there = states[place - 1] if 1 <= place <= len(states) else "none"
         # An operation may come between the reads of the dag and of its nodes.
@@ -237,7 +231,7 @@ def _end(path: str, dag: Json, nodes: Sequence[Json]) -> Iterator[CheckResult]:
         wrong = f"a dag that is FAILED at stage {place} has a node there that is {there}."
         yield check(rule, there == "FAILED" or is_new, at, wrong)
         return
-    if "CANCEL" in operators:
+    if any(node.operation == "CANCEL" for node in dag.parts):
         return
     if operator in ("RUN", "PASS"):
         wrong = f"a dag that is SUCCEED/{operator} has nodes that are {words}."
@@ -249,43 +243,38 @@ def _end(path: str, dag: Json, nodes: Sequence[Json]) -> Iterator[CheckResult]:
     last = {"RUN": len(states), "ROLLBACK": 1}.get(operator)
     if last is not None:
         wrong = f"a dag that is SUCCEED/{operator} ends at stage {stage}, not at {last}."
-        yield check("parent.stage", stage == last, f"{path}.stage", wrong)
+        yield check("parent.stage", stage == last, f"{dag.path}.stage", wrong)
 
 
-def _order(operator: str, lower: Json, upper: Json, at: str) -> Iterator[CheckResult]:
+def _order(operator: str, lower: Observation, upper: Observation) -> Iterator[CheckResult]:
     """Check that nodes run in the order of their stages, and are undone in the reverse order."""
-
-    def has_run(node: Json, *operators: str) -> bool:
-        return node.get("state") in STARTED and node.get("operator") in operators
-
-    if operator == "RUN" and has_run(upper, "RUN", "RETRY"):
+    if operator == "RUN" and upper.state in STARTED and upper.operation in ("RUN", "RETRY"):
         wrong = "it started before the node of the stage below it had ended."
-        yield check("order.forward", _comes_after(upper, lower), f"{at}.start_time", wrong)
-    if operator == upper.get("operator") == "ROLLBACK" and has_run(lower, "ROLLBACK"):
+        yield check("order.forward", _comes_after(upper, lower), f"{upper.path}.start_time", wrong)
+    is_undone = lower.state in STARTED and lower.operation == "ROLLBACK"
+    if operator == upper.operation == "ROLLBACK" and is_undone:
         wrong = "it is not undone, or too late, while the node of the stage below it is."
-        passed = upper.get("state") == "SUCCEED" and _comes_after(lower, upper)
-        yield check("rollback.order", passed, f"{at}.end_time", wrong)
+        passed = upper.state == "SUCCEED" and _comes_after(lower, upper)
+        yield check("rollback.order", passed, f"{upper.path}.end_time", wrong)
 
 
-def _comes_after(later: Json, earlier: Json) -> bool:
-    start, end = instant(later.get("start_time")), instant(earlier.get("end_time"))
-    return start is None or end is None or end <= start + _slack(later)
+def _comes_after(later: Observation, earlier: Observation) -> bool:
+    start = later.time("start_time")
+    return start is None or earlier.end is None or earlier.end <= start + _slack(later)
 
 
 def nodes(subject: Subject) -> Iterator[CheckResult]:
     """Check that a final node agrees with its parts (engine/scheduler/task_handler.go:74-235)."""
-    for path, node in observations.items_in(subject, API, "node"):
-        sub_tasks = objects(node.get("sub_tasks"))
-        states = {str(item.get("state")) for item in sub_tasks}
-        state, operator = node.get("state"), node.get("operator")
-        words, at = " and ".join(sorted(states)), f"{path}.state"
-        if states and state == "SUCCEED":
+    for node in observations.items_in(subject, API, "node"):
+        states = {item.state for item in node.parts}
+        words, at = " and ".join(sorted(states)), f"{node.path}.state"
+        if states and node.state == "SUCCEED":
             wrong = f"a node that is SUCCEED has sub tasks that are {words}."
-            allowed = {"SUCCEED", "PENDING"} if operator == "ROLLBACK" else {"SUCCEED"}
+            allowed = {"SUCCEED", "PENDING"} if node.operation == "ROLLBACK" else {"SUCCEED"}
             yield check("parent.out-of-step", states <= allowed, at, wrong)
-        if states and state == "FAILED" and operator != "CANCEL":
+        if states and node.state == "FAILED" and node.operation != "CANCEL":
             wrong = f"a node that is FAILED has no sub task that is: they are {words}."
-            is_being_passed = any(item.get("operator") == "PASS" for item in sub_tasks)
+            is_being_passed = any(item.operation == "PASS" for item in node.parts)
             yield check("parent.out-of-step", "FAILED" in states or is_being_passed, at, wrong)
 
 
@@ -298,13 +287,14 @@ def lists(subject: Subject) -> Iterator[CheckResult]:
     is_free = subject.id in ALWAYS_DETAILED and not expected
     if len(texts) > 1 or not set(texts) <= BOOLEANS.keys() or is_free:
         return
-    for kind, key in (("dag", "nodes"), ("node", "sub_tasks")):
-        for path, item in observations.items_in(subject, API, kind):
-            if key in item:
-                wrong = f"details are {'' if expected else 'not '}asked for, and {key} is"
-                actual = "null" if item[key] is None else "there"
-                passed = (item[key] is not None) == expected
-                yield check("details.ignored", passed, f"{path}.{key}", f"{wrong} {actual}.")
+    for item in observations.items_in(subject, API):
+        key = API.kind(item.kind).parts_key
+        if key in item.raw:
+            is_there = item.raw[key] is not None
+            wrong = (
+                f"details are {'' if expected else 'not '}asked for, and {key} is {'there' if is_there else 'null'}."
+            )
+            yield check("details.ignored", is_there == expected, f"{item.path}.{key}", wrong)
 
 
 def logs(subject: Subject) -> Iterator[CheckResult]:

@@ -13,10 +13,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from typing import Any, ClassVar, Final
 
 from oceanmock import observations
-from oceanmock.api import Json
-from oceanmock.checks import Check, CheckResult, Rule, Subject, check, instant, numbered, whole
+from oceanmock.checks import Check, CheckResult, Rule, Subject, check, whole
 from oceanmock.clock import SECOND
-from oceanmock.observations import FUTURE, SKEW, ApiHistory, Call, Members, Sample
+from oceanmock.observations import FUTURE, SKEW, ApiHistory, Call, Members, Observation, Sample
 from oceanmock.ocp import states
 from oceanmock.ocp.api import API
 from oceanmock.ocp.conformance import DOCUMENTED, UNDER_WAY
@@ -71,127 +70,125 @@ def ids(subject: Subject) -> Iterator[CheckResult]:
 
 def times(subject: Subject) -> Iterator[CheckResult]:
     """Check that times are valid, in order, not in the future, and there exactly where an item has started or ended."""
-    now = subject.at
-    for kind in ("task", "subtask"):
-        for path, item in observations.items_in(subject, API, kind):
-            # The database's clock sets createTime, the server's startTime.
-            yield from observations.in_order(item, path, "createTime", "startTime", slack=FUTURE)
-            yield from observations.in_order(item, path, "startTime", "finishTime")
-            yield from observations.not_in_future(item, path, ("createTime", "startTime", "finishTime"), now)
-            status, required = str(item.get("status")), dict[str, bool]()
-            never_ran = (status, item.get("operation")) == ("PENDING", "EXECUTE")
-            if whole(item.get("runTime")) is not None:
-                wrong = "no run is counted, not even the first."
-                yield check("count.never-run", item["runTime"] >= 1, f"{path}.runTime", wrong)
-            if kind == "task" and status in ENDED:
-                required = {"finishTime": True}
-            elif kind == "subtask" and "runTime" in item and (never_ran or status in (*ENDED, "RUNNING", "CANCELING")):
-                required = {"startTime": not never_ran, "finishTime": status in ENDED}
-            for name, is_required in required.items():
-                wrong = f"a {kind} that is {status} has {'no' if is_required else 'a'} {name}."
-                yield check("time.finish", (item.get(name) is not None) == is_required, f"{path}.{name}", wrong)
+    for item in observations.items_in(subject, API):
+        path, kind, status, required = item.path, item.kind, item.state, dict[str, bool]()
+        # The database's clock sets createTime, the server's startTime.
+        yield from observations.in_order(item, "createTime", "startTime", slack=FUTURE)
+        yield from observations.in_order(item, "startTime", "finishTime")
+        yield from observations.not_in_future(item.raw, path, ("createTime", "startTime", "finishTime"), subject.at)
+        never_ran = item.label == ("PENDING", "EXECUTE")
+        if whole(item.raw.get("runTime")) is not None:
+            wrong = "no run is counted, not even the first."
+            yield check("count.never-run", item.raw["runTime"] >= 1, f"{path}.runTime", wrong)
+        if kind == "task" and status in ENDED:
+            required = {"finishTime": True}
+        elif kind == "subtask" and "runTime" in item.raw and (never_ran or status in (*ENDED, "RUNNING", "CANCELING")):
+            required = {"startTime": not never_ran, "finishTime": status in ENDED}
+        for name, is_required in required.items():
+            wrong = f"a {kind} that is {status} has {'no' if is_required else 'a'} {name}."
+            yield check("time.finish", (item.raw.get(name) is not None) == is_required, f"{path}.{name}", wrong)
 
 
 def tasks(subject: Subject) -> Iterator[CheckResult]:
     """Check each task with its subtasks."""
-    for path, task in observations.items_in(subject, API, "task"):
-        subtasks = list(numbered(task.get("subtasks"), f"{path}.subtasks"))
-        yield from _parent(path, task, [item for _, item in subtasks])
-        yield from observations.listed_once(task.get("subtasks"), f"{path}.subtasks")
-        for at, item in subtasks:
-            first, then = instant(task.get("createTime")), instant(item.get("createTime"))
-            wrong = f"createTime is {item.get('createTime')}, and that of its task is {task.get('createTime')}."
-            yield check("parent.times", not first or not then or first <= then + FUTURE, f"{at}.createTime", wrong)
-        by_id: dict[int | None, Json] = {id: item for _, item in subtasks if (id := whole(item.get("id"))) is not None}
-        if any("upstreams" in item for item in by_id.values()):
-            yield from _graph(path, subtasks, by_id)
-        for at, item in subtasks if "operation" in task else ():
-            if task["operation"] == "ROLLBACK":
-                yield from _undone_last_first(at, item, by_id)
-            elif item.get("status") != "PENDING":  # its upstreams have succeeded (AbstractTaskWorker:59-87)
-                for upstream in (by_id[id] for id in _numbers(item, "upstreams") if id in by_id):
-                    status = upstream.get("status")
-                    wrong = f"it is {item.get('status')} while its upstream {upstream.get('id')} is {status}."
-                    yield check("order.forward", status == "SUCCESSFUL", f"{at}.status", wrong)
-                    if all((e.get("operation"), e.get("runTime")) == ("EXECUTE", 1) for e in (item, upstream)):
-                        start, end = instant(item.get("startTime")), instant(upstream.get("finishTime"))
-                        wrong = f"it started before its upstream {upstream.get('id')} had ended."
+    for task in observations.items_in(subject, API, "task"):
+        yield from _parent(task)
+        yield from observations.listed_once(task.raw.get("subtasks"), f"{task.path}.subtasks")
+        first = task.time("createTime")
+        for item in task.parts:
+            then = item.time("createTime")
+            wrong = f"createTime is {item.raw.get('createTime')}, and that of its task is {task.raw.get('createTime')}."
+            yield check(
+                "parent.times", not first or not then or first <= then + FUTURE, f"{item.path}.createTime", wrong
+            )
+        by_id = {item.id: item for item in task.parts}
+        if any("upstreams" in item.raw for item in task.parts):
+            yield from _graph(task, by_id)
+        for item in task.parts if task.operation else ():
+            if task.operation == "ROLLBACK":
+                yield from _undone_last_first(item, by_id)
+            elif item.state != "PENDING":  # its upstreams have succeeded (AbstractTaskWorker:59-87)
+                for upstream in _named(item, "upstreams", by_id):
+                    wrong = f"it is {item.state} while its upstream {upstream.id} is {upstream.state}."
+                    yield check("order.forward", upstream.state == "SUCCESSFUL", f"{item.path}.status", wrong)
+                    if all((e.operation, e.raw.get("runTime")) == ("EXECUTE", 1) for e in (item, upstream)):
+                        start, end = item.time("startTime"), upstream.end
+                        wrong = f"it started before its upstream {upstream.id} had ended."
                         passed = start is None or end is None or end <= start + SKEW
-                        yield check("order.forward", passed, f"{at}.startTime", wrong)
+                        yield check("order.forward", passed, f"{item.path}.startTime", wrong)
 
 
 def skips(subject: Subject) -> Iterator[CheckResult]:
     """Check that no skipped subtask has failed (JavaSubtaskRunner.java:32-108)."""
-    for path, subtask in observations.items_in(subject, API, "subtask"):
-        if subtask.get("operation") in ("SKIP", "ROLLBACK_SKIP"):
-            status = subtask.get("status")
-            wrong = f"a subtask is {status}/{subtask['operation']}."
-            yield check("call.skip-runs", status != "FAILED", f"{path}.status", wrong)
+    for subtask in observations.items_in(subject, API, "subtask"):
+        if subtask.operation in ("SKIP", "ROLLBACK_SKIP"):
+            wrong = f"a subtask is {subtask.words}."
+            yield check("call.skip-runs", subtask.state != "FAILED", f"{subtask.path}.status", wrong)
 
 
-def _parent(path: str, task: Json, items: Sequence[Json]) -> Iterator[CheckResult]:
+def _parent(task: Observation) -> Iterator[CheckResult]:
     """Check that an ended task agrees with its subtasks (RunningTaskWorker:86-119,143-176).
 
     A subtask that has run and prohibits rollback prohibits that of its task (:160-174).
     """
-    statuses = {str(item.get("status")) for item in items}
+    statuses = {item.state for item in task.parts}
     words = " and ".join(sorted(statuses))
-    if items and task.get("status") == "SUCCESSFUL":
+    if statuses and task.state == "SUCCESSFUL":
         # The direction is unknown in a row of a list, and after a RETRY that may be of a failed rollback (OCP 4.2.2's
         # user guide).
-        operation, was_undone = task.get("operation"), any(item.get("operation") in BACKWARDS for item in items)
+        was_undone = any(item.operation in BACKWARDS for item in task.parts)
         goals = [{"SUCCESSFUL"}, {"PENDING"}]
-        if operation == "ROLLBACK":
+        if task.operation == "ROLLBACK":
             goals = [{"PENDING"}]
-        elif "operation" in task and not (operation == "RETRY" and was_undone):
+        elif task.operation and not (task.operation == "RETRY" and was_undone):
             goals = [{"SUCCESSFUL"}]
         wrong = f"a task that is SUCCESSFUL has subtasks that are {words}."
-        yield check("parent.out-of-step", statuses in goals, f"{path}.status", wrong)
-    if items and task.get("status") == "FAILED":
+        yield check("parent.out-of-step", statuses in goals, f"{task.path}.status", wrong)
+    if statuses and task.state == "FAILED":
         wrong = f"a task that is FAILED has no subtask that is: they are {words}."
         # An operation may come between the reads of the task and of its subtasks.
-        is_new = any(e.get("status") == "READY" and e.get("operation") in ("RETRY", "SKIP", *BACKWARDS) for e in items)
-        yield check("parent.out-of-step", "FAILED" in statuses or is_new, f"{path}.status", wrong)
-    if task.get("status") in ENDED and "prohibitRollback" in task:
-        started = [item for item in items if item.get("status") not in ("PENDING", "READY")]
-        passed = task["prohibitRollback"] is True or all(item.get("prohibitRollback") is not True for item in started)
+        is_new = any(e.state == "READY" and e.operation in ("RETRY", "SKIP", *BACKWARDS) for e in task.parts)
+        yield check("parent.out-of-step", "FAILED" in statuses or is_new, f"{task.path}.status", wrong)
+    if task.state in ENDED and "prohibitRollback" in task.raw:
+        started = [item for item in task.parts if item.state not in ("PENDING", "READY")]
+        passed = task.raw["prohibitRollback"] is True or all(e.raw.get("prohibitRollback") is not True for e in started)
         wrong = "a subtask that has run prohibits rollback, and its task does not say so."
-        yield check("parent.prohibit-rollback", passed, f"{path}.prohibitRollback", wrong)
+        yield check("parent.prohibit-rollback", passed, f"{task.path}.prohibitRollback", wrong)
 
 
-def _graph(path: str, subtasks: Sequence[tuple[str, Json]], by_id: Mapping[int | None, Json]) -> Iterator[CheckResult]:
+def _graph(task: Observation, by_id: Mapping[str, Observation]) -> Iterator[CheckResult]:
     """Check that upstreams and downstreams are of one task, and agree."""
-    for at, item in subtasks:
+    for item in task.parts:
         for there, back in (("upstreams", "downstreams"), ("downstreams", "upstreams")):
-            for other in _numbers(item, there):
-                ends = by_id.get(other, {}).get(back)
-                passed = isinstance(ends, list) and item.get("id") in ends
-                wrong = f"{item.get('id')} has {other} among its {there}, which does not name it"
-                yield check("graph.one-way", passed, f"{at}.{there}", f"{wrong} back.")
-    series = sorted(n for item in by_id.values() if (n := whole(item.get("seriesId"))) is not None)
+            for other in _ids(item, there):
+                wrong = f"{item.id} has {other} among its {there}, which does not name it back."
+                passed = other in by_id and item.id in _ids(by_id[other], back)
+                yield check("graph.one-way", passed, f"{item.path}.{there}", wrong)
+    series = sorted(n for item in task.parts if (n := whole(item.raw.get("seriesId"))) is not None)
     wrong = f"the seriesIds of a task are {series[:20]}, not 0 to {len(by_id) - 1}."
-    yield check("graph.series", series == list(range(len(by_id))), f"{path}.subtasks[*].seriesId", wrong)
+    yield check("graph.series", series == list(range(len(by_id))), f"{task.path}.subtasks[*].seriesId", wrong)
 
 
-def _numbers(subtask: Json, name: str) -> list[int | None]:
-    numbers = subtask.get(name)
-    return [whole(number) for number in numbers] if isinstance(numbers, list) else []
+def _ids(subtask: Observation, name: str) -> list[str]:
+    ids = subtask.raw.get(name)
+    return [observations.id_text(id) for id in ids] if isinstance(ids, list) else []
 
 
-def _undone_last_first(path: str, subtask: Json, by_id: Mapping[int | None, Json]) -> Iterator[CheckResult]:
+def _named(subtask: Observation, name: str, by_id: Mapping[str, Observation]) -> list[Observation]:
+    return [by_id[id] for id in _ids(subtask, name) if id in by_id]
+
+
+def _undone_last_first(subtask: Observation, by_id: Mapping[str, Observation]) -> Iterator[CheckResult]:
     """Check that its downstreams were undone before a subtask (AbstractTaskWorker:89-115)."""
-    is_undone = subtask.get("status") in ("PENDING", "READY", "RUNNING", "FAILED")
-    if subtask.get("operation") not in BACKWARDS or not is_undone:
+    if subtask.operation not in BACKWARDS or subtask.state not in ("PENDING", "READY", "RUNNING", "FAILED"):
         return
-    for item in (by_id[id] for id in _numbers(subtask, "downstreams") if id in by_id):
-        wrong = f"it is undone while its downstream {item.get('id')} is {item.get('status')}."
-        yield check("rollback.order", item.get("status") == "PENDING", f"{path}.status", wrong)
-        both = (subtask, item)
-        if all(e.get("status") == "PENDING" and e.get("operation") in BACKWARDS for e in both):
-            end, other_end = (instant(e.get("finishTime")) for e in both)
-            wrong = f"it was undone before its downstream {item.get('id')} was."
-            passed = end is None or other_end is None or other_end <= end + SKEW
-            yield check("rollback.order", passed, f"{path}.finishTime", wrong)
+    for item in _named(subtask, "downstreams", by_id):
+        wrong = f"it is undone while its downstream {item.id} is {item.state}."
+        yield check("rollback.order", item.state == "PENDING", f"{subtask.path}.status", wrong)
+        if all(e.state == "PENDING" and e.operation in BACKWARDS for e in (subtask, item)):
+            wrong = f"it was undone before its downstream {item.id} was."
+            passed = subtask.end is None or item.end is None or item.end <= subtask.end + SKEW
+            yield check("rollback.order", passed, f"{subtask.path}.finishTime", wrong)
 
 
 def page(subject: Subject) -> Iterator[CheckResult]:
@@ -231,7 +228,7 @@ def _has_id(value: Any, requested: str) -> bool:
     return not is_id or str(id) == str(int(requested))
 
 
-FILTERS: Final[Mapping[str, Callable[[Json, str], bool]]] = {
+FILTERS: Final[Mapping[str, Callable[[Mapping[str, Any], str], bool]]] = {
     "status": lambda task, text: (
         str(task.get("status")) in text.split(",")
         or not set(text.split(",")) <= DOCUMENTED  # ocp-express ignores case, and has no tasks of an unknown status
@@ -257,12 +254,12 @@ def rows(subject: Subject) -> Iterator[CheckResult]:
     items = list(observations.items_in(subject, API, "task"))
     for name, matches in FILTERS.items():
         text = subject.parameter(name)
-        for path, task in items if text else ():
-            wrong = f"{name}={text} was asked for, and task {task.get('id')} is none of that."
-            yield check("filter.ignored", matches(task, text or ""), path, wrong)
+        for task in items if text else ():
+            wrong = f"{name}={text} was asked for, and task {task.id} is none of that."
+            yield check("filter.ignored", matches(task.raw, text or ""), task.path, wrong)
     sort = subject.parameter("sort")
     if sort in DIRECTIONS:
-        values = [id for _, task in items if (id := whole(task.get("id"))) is not None]
+        values = [id for task in items if (id := whole(task.raw.get("id"))) is not None]
         wrong = f"sort={sort} was asked for, and the rows are not in that order."
         yield check("list.order", values == sorted(values, reverse=DIRECTIONS[sort]), "$.data.contents", wrong)
 
