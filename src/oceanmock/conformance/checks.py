@@ -224,9 +224,8 @@ def headers(subject: Subject) -> Iterator[CheckResult]:
         yield check("content-type", sent in allowed, "header Content-Type", wrong)
     for name, header in response.get("headers", {}).items():
         if resolve(spec, header).get("required"):
-            there = subject.exchange.header(name) is not None
             wrong = f"the header {name} is missing; every {subject.status} has it."
-            yield check("header.missing", there, f"header {name}", wrong)
+            yield check("header.missing", subject.exchange.header(name) is not None, f"header {name}", wrong)
 
 
 def envelope(subject: Subject) -> Iterator[CheckResult]:
@@ -247,9 +246,8 @@ def envelope(subject: Subject) -> Iterator[CheckResult]:
         wrong = f"status is {number} in an answer whose HTTP status is {status}."
         yield check("envelope.status", number == status, "$.status", wrong)
     if isinstance(body.get("successful"), bool):
-        passed = body["successful"] == (status < 400)
         wrong = f"successful is {str(body['successful']).lower()} in an answer with {status}."
-        yield check("envelope.successful", passed, "$.successful", wrong)
+        yield check("envelope.successful", body["successful"] == (status < 400), "$.successful", wrong)
     if "timestamp" in body:
         wrong = f"timestamp is {body['timestamp']!r}, which is no instant."
         yield check("envelope.timestamp", instant(body["timestamp"]) is not None, "$.timestamp", wrong)
@@ -373,8 +371,7 @@ def _compiled(contract: Contract, operation: str, status: str) -> tuple[Schema, 
 
 @lru_cache(maxsize=256)  # operations share most of their responses
 def _schema(schema: bytes, contract: Contract) -> Schema:
-    shared = {"schemas": contract.spec["components"]["schemas"]}
-    return Schema({"allOf": [orjson.loads(schema)], "components": shared})
+    return Schema({"allOf": [orjson.loads(schema)], "components": {"schemas": contract.spec["components"]["schemas"]}})
 
 
 class ResponseChecker(RuleChecker):

@@ -251,8 +251,7 @@ def _order(operator: str, lower: Observation, upper: Observation) -> Iterator[Ch
     if operator == "RUN" and upper.state in STARTED and upper.operation in ("RUN", "RETRY"):
         wrong = "it started before the node of the stage below it had ended."
         yield check("order.forward", _comes_after(upper, lower), f"{upper.path}.start_time", wrong)
-    is_undone = lower.state in STARTED and lower.operation == "ROLLBACK"
-    if operator == upper.operation == "ROLLBACK" and is_undone:
+    if operator == upper.operation == lower.operation == "ROLLBACK" and lower.state in STARTED:
         wrong = "it is not undone, or too late, while the node of the stage below it is."
         passed = upper.state == "SUCCEED" and _comes_after(lower, upper)
         yield check("rollback.order", passed, f"{upper.path}.end_time", wrong)

@@ -189,8 +189,7 @@ def _reads(dags: Sequence[Observation]) -> Iterator[Probe]:
             yield _get("a list", path, statuses, wrong=False)
     for dag in [dag for dag in dags[:3] if dag.id[0] == "2"]:
         what, rule = "a dag by its id with a leading zero", "id.spelling"
-        path = f"{TASK_PREFIX}/dag/{dag.id[:16]}0{dag.id[16:]}"
-        yield Probe(what, "GET", path, UNKNOWN, NOT_FOUND, accepted=rule)
+        yield Probe(what, "GET", f"{TASK_PREFIX}/dag/{dag.id[:16]}0{dag.id[16:]}", UNKNOWN, NOT_FOUND, accepted=rule)
 
 
 def unlisted(target: ProbeTarget) -> Probes:

@@ -252,8 +252,7 @@ def pages() -> Probes:
                 wrong = f"page {number} in pages of {size} has {page.ids}, not {right}."
                 yield page.subject, check("paging.whole", page.ids == right, ROWS_PATH, wrong)
                 wrong = f"page {number} is of {page.total} elements, and the whole list of {first.total}."
-                is_same = page.total == first.total
-                yield page.subject, check("paging.total", is_same, "$.data.page.totalElements", wrong)
+                yield page.subject, check("paging.total", page.total == first.total, "$.data.page.totalElements", wrong)
 
 
 def unlisted(tasks: Sequence[Observation]) -> Probes:

@@ -181,7 +181,7 @@ class Display:
         name = TextColumn("{task.description}", markup=False)
         counts = TextColumn("{task.fields[counts]}", markup=False)
         columns = SpinnerColumn(), name, BarColumn(bar_width=24), counts, TimeElapsedColumn()
-        self._bar = Progress(*columns, console=console, transient=True) if console.is_terminal else None
+        self._bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
         self._console, self._stopwatch, self._reason_for = console, stopwatch, reason_for
         self._task, self._counts = TaskID(0), Counter[str]()
         self._phase = self._reason_to_wait = self.stopped = ""
@@ -191,14 +191,12 @@ class Display:
 
     def __enter__(self) -> Self:
         self._previous = {number: signal.signal(number, self.interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
-        if self._bar is not None:
-            self._bar.start()
+        self._bar.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
-        if self._bar is not None:
-            self._bar.stop()
+        self._bar.stop()
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 
@@ -213,8 +211,7 @@ class Display:
             self.close()
             self._phase, self._counts = event.phase, Counter()
             self._started = self._ended = self._written = self._stopwatch()
-            if self._bar is not None:
-                self._task = self._bar.add_task(event.phase, total=None, counts="")
+            self._task = self._bar.add_task(event.phase, total=None, counts="")
         elif isinstance(event, PhaseEnded):
             self._ended = self._stopwatch()
         elif isinstance(event, CheckResult):
@@ -225,7 +222,7 @@ class Display:
                 self._write(f"found {event.rule}: {reports.finding_line(event)}", style="red")
         elif isinstance(event, Exchange):
             self._counts["requests"] += 1
-        if self._bar is not None and self._phase:
+        if self._phase and not self._bar.disable:
             text = self._text()
             if isinstance(event, Waiting):
                 text = f"{escape_unprintable(event.why)}; {format_elapsed(event.left)} more"
@@ -242,7 +239,7 @@ class Display:
 
     def close(self) -> None:
         """Remove the bar of the last phase, or print its counts."""
-        if self._phase and self._bar is not None:
+        if self._phase and not self._bar.disable:
             self._bar.remove_task(self._task)
         elif self._phase:
             self._write(f"{self._phase}: {self._text()} in {format_elapsed(self._ended - self._started)}")
