@@ -23,6 +23,7 @@ from obshell.service import client_v1
 
 from command import serving
 from oceanmock import Obshell
+from oceanmock.credentials import Sealed
 from oceanmock.errors import InputError
 from oceanmock.library import load_scenario, read_scenario
 from served import client, load_yaml, server
@@ -290,6 +291,16 @@ def test_a_follower_without_a_master_forwards_nothing() -> None:
         error = ask(sandbox, 2, "task/dags/agent")["error"]
 
         assert error["errCode"] == "Request.Forward.MasterAgent.NotFound"
+
+
+def test_the_own_password_of_an_agent_is_not_forwarded_to_its_master() -> None:
+    scenario = load_yaml(PAIR)
+    scenario["agents"] = [{**agent, "agent_password": "own"} for agent in scenario["agents"]]
+    with server().obshell(scenario) as sandbox:
+        by_master, by_follower = (ask(sandbox, n, "task/dags/agent", auth=Sealed(PASSWORD, "own")) for n in (1, 2))
+
+    assert by_master["successful"]
+    assert by_follower["error"]["errCode"] == "Request.Forward.Header.NotExist"
 
 
 def test_the_password_that_a_follower_forwards_is_its_master_s() -> None:
