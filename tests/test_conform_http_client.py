@@ -519,6 +519,8 @@ def test_every_answer_is_counted_by_its_operation(ocp: Logged) -> None:
     assert client.result.statuses["getTaskInstance"] == {200: 2, 404: 1}
     assert client.result.statuses["listTaskInstances"] == {200: 1}
     assert client.result.statuses["retryTask"] == {}
+    assert [*client.result.latencies] == [operation.id for operation in client.operations]
+    assert len(client.result.latencies["getTaskInstance"]) == 3
 
 
 def test_credentials_of_others_are_told_from_ones_own(ocp: Logged) -> None:

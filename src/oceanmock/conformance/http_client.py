@@ -112,6 +112,7 @@ class HttpClient:
         self.result: Final = result or Result(target.url, target.api)
         for operation in self.operations:
             self.result.statuses.setdefault(operation.id, Counter())
+            self.result.latencies.setdefault(operation.id, [])
         self.read_seconds = READ_SECONDS
         self.phase: Phase = "preflight"
         self._expects_refusal = False
@@ -330,7 +331,7 @@ class HttpClient:
             self.exchanges.append(exchange)
             if exchange.operation:
                 self.result.statuses[exchange.operation][exchange.status or NO_RESPONSE] += 1
-                self.result.latencies.setdefault(exchange.operation, []).append(exchange.took)
+                self.result.latencies[exchange.operation].append(exchange.took)
             if exchange.method not in SAFE:
                 self.result.changes.append(exchange)
             self.guard.learn(exchange)
