@@ -22,7 +22,7 @@ from oceanmock.engine.store import Store
 from oceanmock.errors import CallerError, InputError
 from oceanmock.journal.entries import RawHeaders, is_id
 from oceanmock.scenario.faults import MAX_FAULTS, Fault
-from oceanmock.scenario.stubs import applies
+from oceanmock.scenario.stubs import is_in_time
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,12 +146,15 @@ def _matches(fault: Fault, request: Any, operation: str) -> bool:
 def _holds(fault: Fault, request: Any, variables: Mapping[str, str]) -> bool:
     sandbox, when, view = request.sandbox, fault.when, None
     now, world = sandbox.clock.now(), sandbox.worlds[request.service.name]
-    if when is not None and when.of is not None:
+    may_apply = is_in_time(fault, now - sandbox.started)
+    if when is None or not may_apply:
+        return may_apply
+    if when.of is not None:
         view = world.newest(when.of)
-    elif when is not None:
+    else:
         with suppress(CallerError, LookupError, ValueError):  # the request names nothing that exists
             view = world.view_named({kind: request.path_values[variable] for kind, variable in variables.items()})
-    return applies(fault, view, sandbox.started, now)
+    return not when.difference(view, sandbox.started, now)
 
 
 @dataclass(frozen=True, slots=True)

@@ -274,16 +274,16 @@ class Stub(Model):
         return {key: _render(getattr(self, key), value_of) for key in keys}
 
 
-def applies(item: Any, view: Any, started: int, now: int) -> bool:
-    """Return whether a stub or fault applies at an instant; ``view`` is that of its condition's task or dag, if any."""
-    age, until = now - started, getattr(item, "until", None)
-    is_in_time = age >= (getattr(item, "from_", None) or 0) and (until is None or age < until)
-    return is_in_time and (item.when is None or not item.when.difference(view, started, now))
+def is_in_time(item: Any, age: int) -> bool:
+    """Return whether a sandbox has an age at which a stub or fault applies, if its condition holds."""
+    until = getattr(item, "until", None)
+    return age >= (getattr(item, "from_", None) or 0) and (until is None or age < until)
 
 
 def _applies_at(item: Any, root: str, age: int, state: Any, at: int) -> bool:
     """Return whether a stub or fault applies in a state, at an instant of a task or dag with an age at the start."""
-    return applies(item, SimpleNamespace(state=state, **{root: SimpleNamespace(created=0)}), age, at)
+    view = SimpleNamespace(state=state, **{root: SimpleNamespace(created=0)})
+    return is_in_time(item, at - age) and (item.when is None or not item.when.difference(view, age, at))
 
 
 def conditions_on(scenario: Any, script: Any, name: str, *, root: str) -> list[tuple[str, Callable[[Any, int], bool]]]:
