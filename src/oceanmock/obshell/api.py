@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from itertools import product
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 from oceanmock.api import Api, Kind, Route
@@ -147,7 +146,12 @@ API: Final = Api(
 IdKind = Literal["cluster", "local", "obproxy"]
 
 _DIGITS: Final = {4: 10, 6: 39}
-_KINDS: Final[Mapping[str, tuple[IdKind, int]]] = dict(zip("2345", product(("local", "obproxy"), _DIGITS), strict=True))
+_KINDS: Final[Mapping[str, tuple[IdKind, int]]] = {
+    "2": ("local", 4),
+    "3": ("local", 6),
+    "4": ("obproxy", 4),
+    "5": ("obproxy", 6),
+}
 _PREFIXES: Final = {kind: prefix for prefix, kind in _KINDS.items()}
 
 

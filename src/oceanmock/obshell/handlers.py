@@ -278,7 +278,7 @@ class ServiceFactory:
             return refusal(request)
         try:
             view = world.start(request.sandbox, template, asked, place=place_of(request))
-        except ObshellError as error:  # of the agent's identity, or of a lock
+        except ObshellError as error:  # of a lock (500), with null data, or of the agent's identity (400), without
             raise replace(error, null=null if error.status == 500 else "") from None
         return self._succeed(request, dag_json(request, view, details=False))  # agent_handler.go:116
 

@@ -176,17 +176,18 @@ QUIRKS: Final[Mapping[str, tuple[Predicate, Predicate]]] = {
 """By quirk, the requests that can cause it and the responses that have it; of two a client causes none."""
 
 
-def _sources() -> dict[str, str]:
-    """Return the source of each quirk, from the first place of the contract that names it."""
-    sources, nodes = dict[str, str](), list[Any]([load_spec(spec_path(API.name))])
-    for node in nodes:  # to which their own are added
-        for quirk in node.get("x-quirk", ()) if isinstance(node, dict) else ():
-            sources.setdefault(quirk["name"], quirk["source"])
-        nodes += node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
-    return sources
+def _sources_in(node: Any) -> Iterator[tuple[str, str]]:
+    """Yield the quirks that a part of the contract names, and their sources."""
+    if isinstance(node, dict):
+        yield from ((quirk["name"], quirk["source"]) for quirk in node.get("x-quirk", ()))
+        node = [*node.values()]
+    if isinstance(node, list):
+        for item in node:
+            yield from _sources_in(item)
 
 
-_SOURCES: Final = _sources()
+_CONTRACT: Final = load_spec(spec_path(API.name), without_submits=True)  # as a run reads it
+_SOURCES: Final = dict(reversed([*_sources_in(_CONTRACT)]))  # of several the first
 QUIRK_RULES: Final[Mapping[str, Rule]] = {
     f"quirk.{name}": Rule(f"quirk.{name}", says, _SOURCES[name]) for name, says in _RULES.items()
 }
