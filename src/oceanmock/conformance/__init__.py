@@ -21,7 +21,7 @@ from oceanmock.clock import SECOND, wall_now
 from oceanmock.errors import EnvironmentProblem, OceanmockError
 from oceanmock.masking import MASK, is_secret, mask_body, mask_headers, mask_query, mask_text
 from oceanmock.observations import ApiName as ApiName
-from oceanmock.observations import Observation, Target, items_in_response, requested_operation
+from oceanmock.observations import Target, items_in_response, requested_operation
 from oceanmock.openapi import Operation, Spec, operations_at
 from oceanmock.text import format_instant
 
@@ -292,12 +292,13 @@ class Guard:
             raise NotAllowed(f"{refused} it names no task that may be changed.")
         if operation is None and any((ANY_KIND, id) not in self._ids for _, id in ids):
             raise NotAllowed(f"{refused} it is no operation of the contract, so its effect is unknown.")
+        requested = requested_operation(self._api, operation.id if operation else "", fields_of(body))
         for kind, id in ids:
             if not self._may_change(kind, id) and kind == self._api.root.name:
                 raise NotAllowed(f"{refused} this run may not change {kind} {id!r}. --task {id} allows it.")
             if not self._may_change(kind, id):
                 raise NotAllowed(f"{refused} {kind} {id!r} is no part of a task that this run may change.")
-            if id in self._exposed and self._requested(operation, body) == f"{self._api.root.name}.{self._harmful}":
+            if id in self._exposed and requested == f"{self._api.root.name}.{self._harmful}":
                 raise NotAllowed(f"{refused} {id} is being rolled back, or was in part: it could never be ended.")
 
     def check_headers(self, headers: Iterable[tuple[str, str]], body: bytes, *, host: str) -> None:
@@ -321,24 +322,17 @@ class Guard:
             self._shown.add((item.kind, item.id))
             if item.kind != self._api.root.name:
                 parts.add((item.kind, item.id))
-            elif any(map(self._is_before_harm, (item, *item.parts))):
-                self._exposed.add(item.id)
+            elif any(it.operation == self._before_it and not it.is_terminal for it in (item, *item.parts)):
+                self._exposed.add(item.id)  # something has yet to be rolled back, also if that has failed before
             elif item.parts:  # else a part of it may still be
                 self._exposed.discard(item.id)
-        operation, ids = self._read(exchange.method, exchange.target.partition("?")[0])
-        is_refused, name = 400 <= (exchange.status or 0) < 500, f"{self._api.root.name}.{self._before_it}"
-        if self._before_it and self._requested(operation, exchange.request_body) == name and not is_refused:
+        _, ids = self._read(exchange.method, exchange.target.partition("?")[0])
+        requested = requested_operation(self._api, exchange.operation, fields_of(exchange.request_body))
+        is_refused = 400 <= (exchange.status or 0) < 500
+        if self._before_it and requested == f"{self._api.root.name}.{self._before_it}" and not is_refused:
             self._exposed.update(id for _, id in ids)
         if self._writes and ids and all(self._may_change(kind, id) for kind, id in ids):
             self._ids |= parts
-
-    def _is_before_harm(self, item: Observation) -> bool:
-        """Return whether an item has yet to be rolled back, also if that has failed, and something else runs."""
-        return item.operation == self._before_it and item.state not in self._api.kind(item.kind).terminal_states
-
-    def _requested(self, operation: Operation | None, body: bytes) -> str:
-        """Return the requested operation, such as ``dag.CANCEL``, or ""."""
-        return requested_operation(self._api, operation.id if operation else "", fields_of(body))
 
     def unknown_id(self, method: str, path: str) -> str:
         """Return an id in a path that the server would look up and that no response has shown, or ""."""
