@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ from oceanmock.conformance.baseline import (
     reason_for,
     save_baseline,
     shipped_names,
-    update,
+    update_file,
 )
 from oceanmock.conformance.checks import SENT_TO_LOG_IN, all_rules, missing, required
 from oceanmock.conformance.reports import rule_lines
@@ -138,33 +139,34 @@ def test_an_interrupted_run_calls_nothing_stale() -> None:
 # --- updating -------------------------------------------------------------------------------------
 
 
-def test_an_update_takes_in_what_is_new_and_leaves_out_what_is_stale() -> None:
+def test_an_update_takes_in_what_is_new_and_leaves_out_what_is_stale(tmp_path: Path) -> None:
+    path = tmp_path / "lab.yaml"
     explained = Known("time.start-after-finish", "getTaskInstance", "a slow clock")
     gone = Known("hostile.500", "listTaskInstances", "was so")
     unseen = Known("rollback.order", "rollbackTask", "not looked at this time")
     result = a_result()
     result.checked["hostile.500", "listTaskInstances"] = 3
-    before = of(explained, gone, unseen)
+    before = replace(of(explained, gone, unseen), name=path.as_posix())
     apply_baselines([before], result)
 
-    after, came, went = update(before, result)
+    came, went = update_file([before], path, result)
 
+    known = load_baseline(path).known
     assert (came, went) == (2, 1)
-    assert after.known[:2] == (explained, unseen)
-    assert [each.reason.partition(":")[0] for each in after.known[2:]] == ["not explained yet"] * 2
-    apply_baselines([after], result)
+    assert known[:2] == (explained, unseen)
+    assert [each.reason.partition(":")[0] for each in known[2:]] == ["not explained yet"] * 2
     assert result.findings == []
 
 
-def test_an_update_is_about_places_not_about_positions() -> None:
+def test_an_update_is_about_places_not_about_positions(tmp_path: Path) -> None:
+    path = tmp_path / "lab.yaml"
     found = [a_finding(path=f"data.subtasks[{place}].finishTime") for place in (0, 3, 12)]
     result = a_clean_result(findings=found)
 
-    after, came, _ = update(of(), result)
+    came, _ = update_file([replace(of(), name=path.as_posix())], path, result)
 
     assert came == 1
-    assert after.known[0].path == "data.subtasks[*].finishTime"
-    apply_baselines([after], result)
+    assert load_baseline(path).known[0].path == "data.subtasks[*].finishTime"
     assert result.findings == []
 
 

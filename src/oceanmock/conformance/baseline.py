@@ -98,28 +98,23 @@ def apply_baselines(baselines: Sequence[Baseline], result: Result) -> Result:
     return result
 
 
-def update(baseline: Baseline, result: Result) -> tuple[Baseline, int, int]:
-    """Return the baseline with new findings and without stale entries, and both counts.
+def update_file(baselines: Sequence[Baseline], path: Path, result: Result) -> tuple[int, int]:
+    """Add new findings to the one of the baselines that is a file, remove its stale entries, and return both counts.
 
-    A new entry covers its finding at any index of a list.
+    A new entry covers its finding at any index of a list. All baselines are applied again.
     """
-    current = [entry for entry in baseline.known if entry not in result.stale]
+    previous = next(item for item in baselines if item.name == path.as_posix())
+    current = [entry for entry in previous.known if entry not in result.stale]
     new: dict[tuple[str, str, int | None, str], Known] = {}
     for finding in result.findings:
-        path = re.sub(r"(?<![^\[/.])[0-9]+(?![^\]/.])", ANY, finding.path)
+        place = re.sub(r"(?<![^\[/.])[0-9]+(?![^\]/.])", ANY, finding.path)
         operation, reason = finding.operation or ANY, f"not explained yet: {finding.message}"
-        entry = Known(finding.rule, operation, reason, finding.status, path)
-        new.setdefault((finding.rule, operation, finding.status, path), entry)
-    return replace(baseline, known=(*current, *new.values())), len(new), len(baseline.known) - len(current)
-
-
-def update_file(baselines: Sequence[Baseline], path: Path, result: Result) -> tuple[int, int]:
-    """Update the one of the baselines that is a file, and apply all again; return the counts of ``update``."""
-    previous = next(item for item in baselines if item.name == path.as_posix())
-    updated, added, removed = update(previous, result)
+        entry = Known(finding.rule, operation, reason, finding.status, place)
+        new.setdefault((finding.rule, operation, finding.status, place), entry)
+    updated = replace(previous, known=(*current, *new.values()))
     save_baseline(updated, path)
     apply_baselines([updated if item is previous else item for item in baselines], result)
-    return added, removed
+    return len(new), len(previous.known) - len(current)
 
 
 def choose_baselines(
