@@ -70,7 +70,7 @@ class Run:
     """A client to a server, with everything that watches."""
 
     def __init__(self, api: ApiName, url: str, sandbox: Sandbox, *, write: bool) -> None:
-        agent = sandbox.world(Dags).agent
+        agent = sandbox.world(Dags).agents[0]
         auth: Any = Basic("manager", "manager")
         if api == "obshell":
             auth = Sealed(agent.root_password or "", agent.agent_password)

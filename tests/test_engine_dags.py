@@ -240,7 +240,7 @@ def test_a_scenario_that_says_nothing_of_the_agent_takes_the_other_s() -> None:
 
     dags = together(one, named("other", "[{id: 2, nodes: [N]}]"))
 
-    assert dags.agent.port == 2887
+    assert dags.agents[0].port == 2887
     assert dags.view(("agent", 2)).data.nodes[0].sub_tasks[0].agent.port == 2887
 
 

@@ -101,7 +101,7 @@ def view(sandbox: Sandbox) -> list[Any]:
         (clock.now(), clock.progression, clock.speed, sandbox.next_due()),
         sandbox.world(Tasks).all(),
         [dags.all(store) for store in ("agent", "cluster")],
-        dags.agent,
+        dags.agents[0],
         [(fault.name, fault.fault) for fault in sandbox.faults.statistics()],
         [list(world.items()) for world in sandbox.worlds.values()],
         [scenario.name for scenario in sandbox.scenarios],

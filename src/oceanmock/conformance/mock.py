@@ -152,7 +152,7 @@ def _runner(
         ids = [str(view.data.id) for view in sandbox.world(Tasks).all()]
         ids += [id_of(v.data, v.data.number) for store in dags.stores for v in dags.all(store)]
     step = -(-len(ids) // world.max_tasks)  # rounded up: evenly from first to last
-    agent, version = dags.agent, dags.switches.obshell_version
+    agent, version = dags.agents[0], dags.switches.obshell_version
     own: dict[str, Any] = {"auth": Basic("manager", "manager"), "read_only_auth": Basic("viewer", "viewer")}
     if isinstance(first, obshell.Scenario):
         auth = Sealed(agent.root_password or "", agent.agent_password)

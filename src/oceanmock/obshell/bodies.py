@@ -207,7 +207,7 @@ def log_lines_json(request: Request, view: DagView, place: int, position: int) -
     no longer kept are not counted.
     """
     dag, sub_task = view.data, view.data.nodes[place].sub_tasks[position]
-    number, ids = sub_task.number, dags_of(request).line_ids(dag.store)[sub_task.number]
+    number, ids = sub_task.number, dags_of(request).line_ids(dag.store, sub_task.number)
     state = view.state.nodes[place].sub_tasks[position]
     return [
         {

@@ -39,7 +39,7 @@ def command(operation: Operation, url: str, world: Any, *, authenticates: bool) 
         return f"""curl -s -d '{{"operator": "{operator}"}}' {url}"""
     if not authenticates or operation.id == "getAgentInfo":
         return f"curl -s {url}"
-    address, agent = urlsplit(url), world.agent
+    address, agent = urlsplit(url), world.agents[0]
     dag = address.path.rpartition("/")[2]
     calls = {"getDagDetail": f"get_dag('{dag}').state", "dagHandler": f"operate_dag('{dag}', 'ROLLBACK')"}
     if operation.id not in calls:

@@ -11,11 +11,11 @@ do: a number is one more than the largest there is of its kind.
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import chain, count
+from itertools import chain, count, zip_longest
 from operator import itemgetter
 from typing import Any, ClassVar, Final
 
@@ -124,10 +124,8 @@ class Dags(World[DagKey, DagData, DagState]):
         self._members: Final[tuple[Agent, ...]] = agreed_setting(scenarios, "agents", (Agent(),), "members")
         stated: tuple[Agent, ...] = agreed_setting(scenarios, "agents", (), "agents")
         self.listens_on = tuple(agent.port for agent in stated)
-        opened = zip(self._members, [*ports[: len(stated)], *(0 for _ in self._members)], strict=False)
-        self.initial_agents: Final = tuple(
-            agent.model_copy(update={"port": port or agent.port}) for agent, port in opened
-        )
+        opened = zip_longest(self._members, ports[: len(stated)])
+        self.initial_agents: Final = tuple(it.model_copy(update={"port": port or it.port}) for it, port in opened)
         self.stores: Final = (AGENT, *(f"{AGENT} {n}" for n in range(2, len(self.initial_agents) + 1)), CLUSTER)
         self._makers: list[tuple[DagData, Makes, set[int]]] = []  # dags, and whom they change
         # by its kind, store and number, the dag of each dag, node and sub task, and the positions that lead to it
@@ -138,10 +136,6 @@ class Dags(World[DagKey, DagData, DagState]):
         self._lowest_free: dict[Store, int] = {}
         self._last_holder: dict[tuple[Store, tuple[int, str]], DagKey] = {}  # of each lock
         self._released: set[DagKey] = set()  # the dags whose lock another one's PASS has released
-
-    @property
-    def agent(self) -> Agent:
-        return self.agent_at(0)
 
     @property
     def agents(self) -> list[Agent]:
@@ -201,8 +195,8 @@ class Dags(World[DagKey, DagData, DagState]):
         now = self.clock.now()
         return [self.view(key, now) for key in sorted(self._data) if key[0] == store]
 
-    def line_ids(self, store: Store) -> dict[int, list[int]]:
-        """Return the ids of the lines that each sub task of a store has logged so far, by its number: they count on."""
+    def line_ids(self, store: Store, number: int) -> list[int]:
+        """Return the ids of the lines that a sub task has logged so far; they count all lines of its store."""
         lines = sorted(
             (view.data.created + at, sub_task.number)
             for view in self.all(store)
@@ -210,10 +204,7 @@ class Dags(World[DagKey, DagData, DagState]):
             for sub_task, sub_state in zip(node.sub_tasks, node_state.sub_tasks, strict=True)
             for _, at, _ in machine.lines_of(sub_state, view.now - view.data.created)
         )
-        ids = defaultdict[int, list[int]](list)
-        for id, (_, number) in enumerate(lines, start=1):
-            ids[number].append(id)
-        return ids
+        return [id for id, (_, owner) in enumerate(lines, start=1) if owner == number]
 
     def unfinished(self, *stores: Store) -> list[DagView]:
         """Return the unfinished dags of stores, by ascending number in each, at one instant."""
