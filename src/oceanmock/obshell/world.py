@@ -267,7 +267,8 @@ class Dags(World[DagKey, DagData, DagState]):
         source = [(dag, entry) for entry in scenarios for dag in entry.dags if not dag.starts_on]
         # Those with a number of their own come first, so that the others get numbers that stay free.
         for dag, entry in sorted(source, key=lambda pair: pair[0].id is None):
-            self._begin(dag, entry, start - dag.age, FakeData(f"{self._seed}/{entry.name}/{dag.name}"))
+            fake_data = FakeData(f"{self._seed}/{entry.name}/{dag.name}")
+            self._begin(dag, entry, entry.place_of(dag), start - dag.age, fake_data, counts=False)
         for entry in scenarios:
             for place, dag in enumerate(entry.dags):
                 if dag.starts_on is not None:
@@ -288,7 +289,7 @@ class Dags(World[DagKey, DagData, DagState]):
         self._check_lock(model, store, agent, outer=f"Create task '{name}' failed: ")
         number = model.id or self._highest["dag", store] + 1
         model = model.model_copy(update={"id": number, "name": name})
-        dag = self._begin(model, source.scenario, at, FakeData(source.seed), counts=True, place=place)
+        dag = self._begin(model, source.scenario, place, at, FakeData(source.seed), counts=True)
         self._starts[template] += 1
         return self.view(dag.key, at)
 
@@ -336,31 +337,23 @@ class Dags(World[DagKey, DagData, DagState]):
     def create(self, scenario: Scenario, at: int) -> str:
         """Start the dag of a scenario and return its id. Raises IdTaken; then nothing has changed."""
         (model,) = scenario.dags
-        own = _store_of(model, scenario.place_of(model))
+        place = scenario.place_of(model)
+        own = _store_of(model, place)
         number = sum(store == own for store, _ in self._data)
         fake_data = FakeData(f"{self._seed}/{own}/{number}")
         try:
-            dag = self._begin(model, scenario, at - model.age, fake_data, counts=True)
+            dag = self._begin(model, scenario, place, at - model.age, fake_data, counts=True)
         except InputError as error:
             raise IdTaken(str(error)) from None
         return id_of(dag, dag.number)
 
     def _begin(
-        self,
-        model: files.Dag,
-        scenario: Scenario,
-        created: int,
-        fake_data: FakeData,
-        *,
-        counts: bool = False,
-        place: int | None = None,
+        self, model: files.Dag, scenario: Scenario, place: int, created: int, fake_data: FakeData, *, counts: bool
     ) -> DagData:
-        """Add a dag of a scenario; the numbers of its parts count up, or follow from its own.
+        """Add a dag of a scenario that the agent at a position starts; the numbers of its parts count up, or follow.
 
-        ``place`` is the position of the agent that starts it. Raises InputError when it, or a part, has the number of
-        another one; then nothing has changed.
+        Raises InputError when it, or a part, has the number of another one; then nothing has changed.
         """
-        place = scenario.place_of(model) if place is None else place
         own, store = self.initial_agents[place], _store_of(model, place)
         number = model.id or next(n for n in count(self._lowest_free.get(store, 1)) if (store, n) not in self._data)
         key, name = (store, number), model.name or fake_data.phrase()
