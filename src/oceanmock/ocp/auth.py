@@ -16,7 +16,7 @@ import binascii
 import hashlib
 import hmac
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from email.utils import formatdate, parsedate_to_datetime
 from functools import lru_cache, partial
@@ -140,7 +140,7 @@ def _access_key(request: Request, *, wall: Callable[[], int]) -> frozenset[str] 
     keys = [key for key in accounts.access_keys if _equal(key.id, key_id)]
     if not keys:
         raise _bad_credentials("No access key has this id.")
-    date = _date_of(_headers(request))
+    date = _date_of(dict(reversed(_headers(request))))
     try:
         signed_at = int(parsedate_to_datetime(date).timestamp()) * SECOND
     except (ValueError, TypeError, OverflowError, IndexError):
@@ -191,12 +191,13 @@ def messages(method: str, target: str, *, headers: Iterable[tuple[str, str]], bo
     """
     lowered = [(name.lower(), value) for name, value in headers]
     ocp_headers = _grouped((name, value) for name, value in lowered if name.startswith("x-ocp"))
+    first = dict(reversed(lowered))
     head = [
         method,
         hashlib.md5(body).hexdigest().upper() if body else "",  # noqa: S324 (OCP's choice)
-        _first(lowered, "content-type"),
-        _date_of(lowered),
-        _first(lowered, "host"),
+        first.get("content-type", ""),
+        _date_of(first),
+        first.get("host", ""),
         "\n".join(f"{name}:{','.join(values)}" for name, values in ocp_headers),
     ]
     path, _, query = target.partition("?")
@@ -207,13 +208,9 @@ def messages(method: str, target: str, *, headers: Iterable[tuple[str, str]], bo
         yield "\n".join([*head, f"{path}?{encoded}" if pairs else path])
 
 
-def _date_of(headers: Sequence[tuple[str, str]]) -> str:
+def _date_of(headers: Mapping[str, str]) -> str:
     """Return the date of a signature; newer pages of the documents also read x-ocp-date."""
-    return _first(headers, "date") or _first(headers, "x-ocp-date")
-
-
-def _first(headers: Iterable[tuple[str, str]], name: str) -> str:
-    return next((value for key, value in headers if key.lower() == name), "")
+    return headers.get("date") or headers.get("x-ocp-date", "")
 
 
 def _grouped(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, list[str]]]:

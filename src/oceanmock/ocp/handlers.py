@@ -17,7 +17,6 @@ from datetime import datetime, timedelta, timezone
 from functools import partial
 from typing import Any, Final, Literal
 from urllib.parse import parse_qsl
-from weakref import WeakKeyDictionary
 
 import orjson
 
@@ -47,11 +46,10 @@ TRACE_ID: Final = re.compile("[!-~]{1,128}")
 
 
 class ServiceFactory:
-    """Build OCP's services, with a cache of encoded tasks; a variant is whether the undocumented path is served too."""
+    """Build OCP's services; a variant is whether the undocumented path is served too."""
 
     def __init__(self, *, wall: Callable[[], int] = wall_now) -> None:
         self._authenticators = authenticators(wall=wall)
-        self._encoded = WeakKeyDictionary[Tasks, dict[int, tuple[TaskState, Fragment]]]()
 
     def variant_of(self, sandbox: Sandbox) -> bool:
         """Return the variant that a sandbox's switches select."""
@@ -182,7 +180,7 @@ class ServiceFactory:
 
     def _task(self, request: Request, view: TaskView) -> Fragment:
         """Return a task in full, encoded once for each of its states."""
-        cache = self._encoded.setdefault(_tasks(request), {})
+        cache = _tasks(request).encoded
         entry = cache.get(view.data.id)
         if entry is None or entry[0] is not view.state:
             if len(cache) >= MAX_ENCODED:

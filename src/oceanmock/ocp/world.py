@@ -13,6 +13,7 @@ from heapq import heappop, heappush, merge
 from operator import attrgetter
 from typing import Any, ClassVar, Final
 
+from oceanmock.api import Fragment
 from oceanmock.clock import SECOND, Clock
 from oceanmock.engine import world as base
 from oceanmock.engine.listing import BY_FINISH, BY_ID, Index, Query, Sort, by_start, page_of, select
@@ -91,6 +92,7 @@ class Tasks(base.World[int, TaskData, ocp_states.TaskState]):
         super().__init__(clock, scenarios, **options)
         self._places: dict[int, tuple[int, int]] = {}
         self._taken, self._task_ids = base.TakenIds(), base.TakenIds()
+        self.encoded = dict[int, tuple[ocp_states.TaskState, Fragment]]()  # of the handlers: by id, and of which state
         self._index, self._stale, self._dues = Index(), set[int](), list[tuple[int, int]]()
 
     def all(self) -> list[TaskView]:
