@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from operator import attrgetter
 from pathlib import Path
 from typing import Any, Final, get_args
 
@@ -101,8 +100,7 @@ def load_scenario(reference: str | Path) -> BaseScenario:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path} cannot be read: {error}") from error
-    is_packaged = not isinstance(reference, Path) and path.parent == data_folder("scenarios")
-    if is_packaged:
+    if not isinstance(reference, Path) and path.parent == data_folder("scenarios"):
         parts = [part.read_bytes() for part in sorted(path.parent.glob("_*")) if f"{INCLUDE}: {part.name}" in text]
         content = b"".join([text.encode(), *parts])
         data = compiled(path, content, lambda: Document(text, str(path), folder=path.parent).data)
@@ -110,23 +108,16 @@ def load_scenario(reference: str | Path) -> BaseScenario:
         if scenario is not None:
             scenario._name = path.stem
             return scenario
-    return read_scenario(text, path=str(path), checks_meaning=not is_packaged, folder=path.parent)
+    return read_scenario(text, path=str(path), folder=path.parent)
 
 
 def read_scenario(
-    text: str,
-    *,
-    path: str = "scenario.yaml",
-    max_values: int = MAX_VALUES,
-    checks_meaning: bool = True,
-    folder: Path | None = None,
+    text: str, *, path: str = "scenario.yaml", max_values: int = MAX_VALUES, folder: Path | None = None
 ) -> BaseScenario:
     """Return the scenario of a text, which messages call ``path``; its files are in a folder. Raises ScenarioError."""
     document = Document(text, path, max_values=max_values, folder=folder)
     unread = [*read_bodies(document, folder)] if folder else []
-    issues, scenario = _parse(
-        document.data, document.text_at, checks_meaning=checks_meaning and not document.duplicates
-    )
+    issues, scenario = _parse(document.data, document.text_at, checks_meaning=not document.duplicates)
     if unread or document.duplicates or scenario is None:
         raise ScenarioError([*document.duplicates, *map(document.locate, unread + issues)])
     scenario._name, scenario._size, scenario._files = Path(path).stem, document.size, tuple(document.files)
@@ -353,11 +344,9 @@ def _check_meaning(scenario: BaseScenario, format: Format) -> list[Issue]:
     """Return what the rules find or, where that is nothing, whether the story cannot happen."""
     scripts = getattr(scenario, format.api.scripts_key)
     issues = [issue for rule in format.rules for issue in rule(scenario)]
-    if scenario.faults:
-        issues += check_faults(scenario.faults)
+    issues += check_faults(scenario.faults)
     issues += _check_stubs(scenario, scripts, format)
-    if any(map(attrgetter("starts_on"), scripts)):
-        issues += _check_starts(scripts, scenario.stubs, format)
+    issues += _check_starts(scripts, scenario.stubs, format)
     for number, step in enumerate(scenario.story):
         if step.start is not None and next(script for script in scripts if script.name == step.start).starts_on is None:
             what = f"{format.api.root.title} {step.start!r} is there from the start"

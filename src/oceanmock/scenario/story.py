@@ -222,12 +222,10 @@ class StoryDivergesError(InputError):
         self.number = number
 
 
-def simulate(actors: Sequence[Actor], steps: Sequence[Action], *, waiting: Iterable[int] = ()) -> StoryRun:
-    """Run a story to its end; ``waiting`` are the positions of the actors that are there only once started.
-
-    Raises StoryDivergesError at the first step that cannot happen.
-    """
-    cast, now, absent = list(actors), 0, set(waiting)
+def simulate(actors: Sequence[Actor], steps: Sequence[Action]) -> StoryRun:
+    """Run a story to its end. Raises StoryDivergesError at the first step that cannot happen."""
+    cast, now = list(actors), 0
+    absent = {place for place, actor in enumerate(actors) if actor.script is not None and actor.script.starts_on}
     for number, step in enumerate(steps):
         if step.kind == "wait":
             now += step.span
@@ -422,11 +420,9 @@ class Format:
 
     def simulate(self, scenario: BaseScenario, *, steps: int | None = None) -> StoryRun:
         """Run the scenario's story, or its first steps. Raises StoryDivergesError."""
-        actors, waiting = list[Actor](), list[int]()
+        actors = list[Actor]()
         for place, script in enumerate(getattr(scenario, self.api.scripts_key)):
             names = tuple(map(label_of, getattr(script, f"{self.api.kinds[1].name}s"), count()))
             history = self.actor.begin(scenario, script, -script.age)
             actors.append(self.actor(-script.age, label_of(script, place), names, history, script, scenario))
-            if script.starts_on:
-                waiting.append(place)
-        return simulate(actors, self.steps_of(scenario)[:steps], waiting=waiting)
+        return simulate(actors, self.steps_of(scenario)[:steps])
