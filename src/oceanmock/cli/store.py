@@ -108,13 +108,12 @@ def check(place: str, *, as_json: bool) -> None:
     rows = list[dict[str, Any]]()
     with _opened(place) as store:
         for name in store.names():
-            row: dict[str, Any] = {"name": name}
-            rows.append(row)
             try:
                 Sandbox.restored(name, APIS, store=store, wall=store.wall)
-                row["commands"] = len(store.read(name, since=-1).entries)
+                row: dict[str, Any] = {"name": name, "commands": len(store.read(name, since=-1).entries)}
             except (InputError, KeyError, TypeError, ValueError) as problem:
-                row["problem"] = f"it was written by another version of oceanmock ({problem})."
+                row = {"name": name, "problem": f"it was written by another version of oceanmock ({problem})."}
+            rows.append(row)
             if not as_json:
                 text = row.get("problem") or plural(row["commands"], "command")
                 click.echo(f"{name}: {text}", err="problem" in row)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import islice, zip_longest
+from itertools import chain, islice, zip_longest
 from operator import attrgetter
 from threading import Lock
 from typing import Any, Final
@@ -82,22 +82,18 @@ class Journal:
         if entry.request_body:
             entry.request_body = mask_body(cut(entry.request_body, limit))
         entry.response_body = cut(entry.response_body, limit)
-        path_length, refusal_length = len(entry.path), len(entry.refusal)
-        if path_length > limit or refusal_length > limit:
+        if len(entry.path) > limit or len(entry.refusal) > limit:
             entry.path, entry.refusal = cut_text(entry.path, limit), cut_text(entry.refusal, limit)
             entry.ids = {name: cut_text(value, limit) for name, value in entry.ids.items()}
-            path_length, refusal_length = len(entry.path), len(entry.refusal)
-        size = ENTRY_BYTES + 2 * path_length + refusal_length
+        size = ENTRY_BYTES + 2 * len(entry.path) + len(entry.refusal)
         size += len(entry.query) + len(entry.request_body) + len(entry.response_body)
         before = size
-        for name, value in entry.request_headers:
-            size += len(name) + len(value) + HEADER_BYTES
-        for name, value in entry.response_headers:
+        for name, value in chain(entry.request_headers, entry.response_headers):
             size += len(name) + len(value) + HEADER_BYTES
         if size - before > limit:
             entry.request_headers = cut_headers(entry.request_headers, limit)
             entry.response_headers = cut_headers(entry.response_headers, limit)
-            size = before + header_bytes(entry.request_headers) + header_bytes(entry.response_headers)
+            size = before + header_bytes(entry)
         self._keep(entry, size)
 
     def _keep(self, entry: Entry, size: int) -> None:
@@ -132,8 +128,7 @@ class Journal:
         """Return at most ``limit`` such entries, as many as ``MAX_PAGE_BYTES`` hold, and whether there are more."""
         page, size = list[Entry](), 0
         for entry in self._matching(query, after):
-            size += len(entry.request_body) + len(entry.response_body)
-            size += header_bytes(entry.request_headers) + header_bytes(entry.response_headers)
+            size += len(entry.request_body) + len(entry.response_body) + header_bytes(entry)
             if page and (size > MAX_PAGE_BYTES or len(page) == limit):
                 return page, True
             page.append(entry.masked())

@@ -199,8 +199,9 @@ def cut_headers(headers: RawHeaders, limit: int) -> tuple[tuple[bytes, bytes], .
     return tuple((cut(name, limit), cut(value, limit)) for name, value in headers)
 
 
-def header_bytes(headers: RawHeaders) -> int:
-    """Return what headers take."""
+def header_bytes(entry: Entry) -> int:
+    """Return what the headers of an entry take."""
+    headers = (*entry.request_headers, *entry.response_headers)
     return sum(len(name) + len(value) + HEADER_BYTES for name, value in headers)
 
 
