@@ -60,7 +60,7 @@ class Faults:
         self._store: Final = store
         self._seed: Final = seed
         self._added = 0
-        self.by_name: dict[str, _Fault] = {}
+        self.by_name: dict[str, tuple[int, Fault]] = {}  # each with its id, which counts all that were ever added
 
     def inject(self, request: Any) -> InjectedFault | None:
         """Return the fault to inject into a request of ``oceanmock.api``, if any; count it for every fault it matches.
@@ -70,7 +70,8 @@ class Faults:
         store, sandbox = self._store, self._sandbox
         last_key, last_numbers = store.swap_attempt(sandbox, request.caller)
         operation = request.operation.id if request.operation else ""
-        matching = [item for item in self.by_name.values() if _matches(item.fault, request, operation)]
+        faults = self.by_name.items()
+        matching = [(name, id, fault) for name, (id, fault) in faults if _matches(fault, request, operation)]
         if not matching:
             return None
         key = (request.method, request.raw_path, request.query, request.body)
@@ -78,20 +79,20 @@ class Faults:
         if digest != last_key:
             last_numbers = {}
         numbers = {}
-        for fault in matching:
-            is_again = fault.fault.counts == "attempts" and fault.id in last_numbers
-            numbers[fault.id] = last_numbers[fault.id] if is_again else store.count(sandbox, ("requests", fault.id))
-        for fault in matching:
-            number, settings = numbers[fault.id], fault.fault
-            if not any(first <= number <= (last or number) for first, last in settings.spans):
+        for _, id, fault in matching:
+            is_again = fault.counts == "attempts" and id in last_numbers
+            numbers[id] = last_numbers[id] if is_again else store.count(sandbox, ("requests", id))
+        for name, id, fault in matching:
+            number = numbers[id]
+            if not any(first <= number <= (last or number) for first, last in fault.spans):
                 continue
-            chance = Random(f"{self._seed}/{fault.name}/{number}")  # noqa: S311 (reproducible)
-            if chance.random() < settings.probability:
-                store.count(sandbox, ("injections", fault.id))
-                delay = (settings.delay or 0) + int(chance.random() * (settings.jitter or 0))
-                if not any(fault.id in last_numbers for fault in matching):  # of a request sent again only the first
+            chance = Random(f"{self._seed}/{name}/{number}")  # noqa: S311 (reproducible)
+            if chance.random() < fault.probability:
+                store.count(sandbox, ("injections", id))
+                delay = (fault.delay or 0) + int(chance.random() * (fault.jitter or 0))
+                if last_numbers.keys().isdisjoint(numbers):  # of a request sent again only the first
                     store.swap_attempt(sandbox, request.caller, (digest, numbers))
-                return InjectedFault(settings, fault.name, number, delay)
+                return InjectedFault(fault, name, number, delay)
         return None
 
     def add(self, fault: Fault) -> str:
@@ -105,7 +106,7 @@ class Faults:
         if name in self.by_name:
             raise InputError(f"there is a fault {name!r} already. Give this one another name.")
         self._added = number
-        self.by_name[name] = _Fault(number, name, fault)
+        self.by_name[name] = number, fault
         return name
 
     def remove(self, name: str) -> bool:
@@ -116,18 +117,9 @@ class Faults:
         """Return the faults in order, with their counters."""
         count = partial(self._store.count, self._sandbox, by=0)
         return tuple(
-            FaultStatistics(fault.name, fault.fault, count(("requests", fault.id)), count(("injections", fault.id)))
-            for fault in self.by_name.values()
+            FaultStatistics(name, fault, count(("requests", id)), count(("injections", id)))
+            for name, (id, fault) in self.by_name.items()
         )
-
-
-@dataclass(frozen=True, slots=True)
-class _Fault:
-    """A fault of a sandbox; ``id`` counts all that were ever added."""
-
-    id: int
-    name: str
-    fault: Fault
 
 
 def _matches(fault: Fault, request: Any, operation: str) -> bool:
