@@ -350,7 +350,7 @@ class Explainer(ABC, Generic[HistoryState]):
                 markers.insert(0, (script.age, "the sandbox starts"))
             states, tracks = actor.history.states, cls._tracks(actor.names, labels)
             until = states[-1].at + max((states[-1].at - states[0].at) // 12, 1)
-            lines = conditions_on(scenario, script, actor.name, root=cls.api.root.name)
+            lines = conditions_on(scenario, script, actor.name)
             head = " ".join(filter(None, (cls.api.root.name, str(script.id or ""), actor.name)))
             yield from ("", f"[bold]{escape('  '.join([head, *facts]))}[/]", *steps, "")
             yield from cls._draw_tracks(states, tracks, markers, width=width, until=until, lines=lines)

@@ -280,13 +280,13 @@ def is_in_time(item: Any, age: int) -> bool:
     return age >= (getattr(item, "from_", None) or 0) and (until is None or age < until)
 
 
-def _applies_at(item: Any, root: str, age: int, state: Any, at: int) -> bool:
+def _applies_at(item: Any, age: int, state: Any, at: int) -> bool:
     """Return whether a stub or fault applies in a state, at an instant of a task or dag with an age at the start."""
-    view = SimpleNamespace(state=state, **{root: SimpleNamespace(created=0)})
+    view = SimpleNamespace(state=state, data=SimpleNamespace(created=0))
     return is_in_time(item, at - age) and (item.when is None or not item.when.difference(view, age, at))
 
 
-def conditions_on(scenario: Any, script: Any, name: str, *, root: str) -> list[tuple[str, Callable[[Any, int], bool]]]:
+def conditions_on(scenario: Any, script: Any, name: str) -> list[tuple[str, Callable[[Any, int], bool]]]:
     """Return the stubs and faults that apply to a part of a task's or dag's life, each with its name and condition."""
     conditions = list[tuple[str, Callable[[Any, int], bool]]]()
     for own, item in scenario.responses:
@@ -295,7 +295,7 @@ def conditions_on(scenario: Any, script: Any, name: str, *, root: str) -> list[t
         else:
             is_about = script.starts_on is None and getattr(item, "is_conditional", item.when is not None)
         if is_about:
-            conditions.append((own, partial(_applies_at, item, root, script.age)))
+            conditions.append((own, partial(_applies_at, item, script.age)))
     return conditions
 
 
