@@ -238,7 +238,10 @@ class _HttpProtocol(HttpToolsProtocol):
             super().timeout_keep_alive_handler()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: AsgiApp) -> None:
-        if self._may_dispatch and cycle is self.cycle and cycle.more_body and _is_short(cycle):
+        """Start no task while uvicorn buffers a short body; a client that waits for 100 Continue sends none yet."""
+        size = declared_size(cycle.scope["headers"])
+        is_buffered = size is not None and size <= HIGH_WATER_LIMIT and not cycle.waiting_for_100_continue
+        if is_buffered and self._may_dispatch and cycle is self.cycle and cycle.more_body:
             self._may_dispatch, self._incomplete = False, cycle
         else:
             super()._start_asgi_task(cycle, app)
@@ -300,12 +303,6 @@ class _HttpProtocol(HttpToolsProtocol):
         if connection is not None:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.transport.abort()
-
-
-def _is_short(cycle: RequestResponseCycle) -> bool:
-    """Return whether uvicorn buffers the whole body by itself: it is short, and no client waits for 100 Continue."""
-    size = declared_size(cycle.scope["headers"])
-    return size is not None and size <= HIGH_WATER_LIMIT and not cycle.waiting_for_100_continue
 
 
 async def _send_late(response: Any, scope: Any, receive: Any, send: Any) -> None:

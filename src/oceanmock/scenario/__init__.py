@@ -198,10 +198,9 @@ class FileSchema(GenerateJsonSchema):
 def _docstrings_of_keys(model: type[Model]) -> Iterator[tuple[str, str]]:
     (definition,) = ast.parse(inspect.getsource(model)).body
     for one, other in pairwise(getattr(definition, "body", ())):
-        if isinstance(one, ast.AnnAssign) and isinstance(one.target, ast.Name):
-            match other:
-                case ast.Expr(value=ast.Constant(value=str(text))):
-                    yield one.target.id, inspect.cleandoc(text)
+        match one, other:
+            case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
+                yield name, inspect.cleandoc(text)
 
 
 class Model(BaseModel):
