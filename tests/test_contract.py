@@ -124,6 +124,12 @@ def test_a_contract_is_read_again_only_when_its_file_has_changed(tmp_path: Path)
     assert load_spec(path) is first
 
 
+def test_every_key_of_a_contract_is_a_text(tmp_path: Path) -> None:
+    path = written(tmp_path, "openapi: 3.0.3\npaths: {}\nx-days: {2024-01-10: {200: OK}}\n")
+
+    assert load_spec(path)["x-days"] == {"2024-01-10": {"200": "OK"}}
+
+
 def test_text_that_is_no_yaml_is_refused_with_its_place(tmp_path: Path) -> None:
     path = written(tmp_path, "openapi: 3.0.3\npaths: {a: [\n")
 

@@ -156,8 +156,17 @@ def _parse_spec(path: Path, content: bytes) -> Spec:
         raise InputError(f"{path}: not YAML: {problem}") from None
     if not isinstance(document, dict) or not isinstance(document.get("paths"), dict):
         raise InputError(f"{path}:1:1: not an OpenAPI document: it has no 'paths'.")
-    spec: Spec = json.loads(json.dumps(document, default=str))  # 200 is a number in YAML, a name in OpenAPI
+    spec: Spec = _with_text_keys(document)
     return spec
+
+
+def _with_text_keys(node: Any) -> Any:
+    """Return a document with text keys: ``200:`` is a number in YAML, a name in OpenAPI."""
+    if isinstance(node, dict):
+        return {str(key): _with_text_keys(value) for key, value in node.items()}
+    if isinstance(node, list):
+        return [_with_text_keys(value) for value in node]
+    return node
 
 
 def operations_of(spec: Spec, *, are_submits: bool = False) -> tuple[Operation, ...]:
