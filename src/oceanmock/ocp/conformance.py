@@ -100,8 +100,8 @@ class OcpTarget(TargetApi):
     def log_paths(self, before: Observation, after: Observation, id: str) -> Sequence[str]:
         """Return one log: of a subtask that has run again, rather than for the first time."""
 
-        ends = {subtask.id: subtask.raw.get("finishTime") for subtask in before.parts}
-        ended = [subtask for subtask in after.parts if subtask.raw.get("finishTime") != ends.get(subtask.id)]
+        ends = {subtask.id: subtask.end for subtask in before.parts}
+        ended = [subtask for subtask in after.parts if subtask.end != ends.get(subtask.id)]
         first = sorted(ended, key=lambda subtask: subtask.operation == "EXECUTE")[:1]
         path = TASK_PATH.format(taskInstanceId=quote(id, safe=""))
         return [f"{path}/subtasks/{subtask.id}/log" for subtask in first]
