@@ -181,7 +181,9 @@ REFUSED_BELOW: Final = re.compile(r"%(?:[01][0-9a-f]|25|2f|3b|5c|7f|[89a-f][0-9a
 mean another path."""
 MAX_VIOLATIONS: Final = 20
 RULES_BY_KEYWORD: Final = {
-    **{keyword: f"schema.{keyword}" for keyword in ("required", "type", "enum")},
+    "required": "schema.required",
+    "type": "schema.type",
+    "enum": "schema.enum",
     "format": "schema.type",
 }
 SENT_TO_LOG_IN: Final = frozenset({302, 303, 307})

@@ -53,8 +53,12 @@ is_explained: Final = quirks.is_explained
 
 CODES_BY_STATUS: Final[Mapping[int, tuple[str, ...]]] = {
     400: (
-        *("Task.GenericID.Invalid", "Task.Dag.Operator.", "Task.Node.Operator.", "Common.BindJsonFailed"),
-        *("Common.IllegalArgument", "Request.Header.NotFound"),
+        "Task.GenericID.Invalid",
+        "Task.Dag.Operator.",
+        "Task.Node.Operator.",
+        "Common.BindJsonFailed",
+        "Common.IllegalArgument",
+        "Request.Header.NotFound",
     ),
     401: ("Security.Authentication.", "Common.Unauthorized", "Request.Header.NotFound"),
     404: ("Task.NotFound", "Common.NotFound"),

@@ -235,8 +235,9 @@ class _Unfolding:
         self.passed: SubtaskStatus = "PENDING" if self.rolling_back else "SUCCESSFUL"
         self._waiting = ("SUCCESSFUL", "CANCELING") if self.rolling_back else ("PENDING",)
         upstreams = tuple([subtask.needs for subtask in script.subtasks])
-        neighbours = (upstreams, script.downstreams)
-        before, self._after = reversed(neighbours) if self.rolling_back else neighbours
+        before, self._after = upstreams, script.downstreams
+        if self.rolling_back:
+            before, self._after = self._after, before
         self._blocking = [sum(self.subtasks[it].status != self.passed for it in places) for places in before]
         self.counts = {**_NONE, **Counter(map(_status, self.subtasks))}
         self._prohibiting = sum(map(_prohibits_rollback, script.subtasks, self.subtasks))
