@@ -356,7 +356,7 @@ def test_a_retry_of_twice_as_many_parts_costs_twice_as_much(machine: Any, start:
 
     for length in (200, 400):
         history = start(length)
-        retry = partial(machine.operate, history, "RETRY", history.last.at)
+        retry = partial(machine.operate, history, "RETRY", history.upcoming.last.at)
         retry()
         calls.append(calls_in(retry))
         tracemalloc.start()
@@ -379,6 +379,6 @@ def test_a_rollback_of_twice_as_many_subtasks_costs_twice_as_much() -> None:
         needs = [(place - 1,) if place else () for place in range(length)]
         subtasks = [ocp_states.SubtaskScript(run, needs=need) for run, need in zip(runs, needs, strict=True)]
         history = ocp.start(ocp_states.TaskScript(tuple(subtasks)))
-        calls.append(calls_in(partial(ocp.operate, history, "ROLLBACK", history.last.at)))
+        calls.append(calls_in(partial(ocp.operate, history, "ROLLBACK", history.upcoming.last.at)))
 
     assert calls[1] < 2.1 * calls[0]

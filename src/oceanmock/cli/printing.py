@@ -270,7 +270,7 @@ def _commands(api: Api, sandbox: Sandbox, url: str) -> Iterator[tuple[str, str]]
     items = list(islice(world.items(), MAX_CANDIDATES))
     id, place = items[0].id, 0
     for item in items:
-        labels = world.history_of(world.key_of(item.id)).last.labels()
+        labels = world.history_of(world.key_of(item.id)).upcoming.last.labels()
         if failed := [part for part, label in labels if part and label[0] == "FAILED"]:
             id, place = item.id, failed[0][0]
             break

@@ -303,11 +303,6 @@ class History(Generic[C, R, S]):
         """Return all states. This costs as much as there are."""
         return (*chain.from_iterable(self.past), *self.upcoming)
 
-    @property
-    def last(self) -> S:
-        """Return the state after which nothing is due."""
-        return self.upcoming.last
-
     def continued(self, instant: int, states: Iterable[S]) -> History[C, R, S]:
         """Return the history in which, from ``instant`` on, these states follow instead."""
         past = (*self.past, self.upcoming.until(instant))

@@ -133,7 +133,7 @@ class Group:
     def end(self) -> int | None:
         """Return the instant after which nothing of the unchanged ones is due."""
         last = self._unchanged(len(self.ids) - 1, -1)
-        return None if last < 0 else self.first_tick(last) + self.history.last.at - self.tick
+        return None if last < 0 else self.first_tick(last) + self.history.upcoming.last.at - self.tick
 
     def _unchanged(self, number: int, step: int) -> int:
         place = bisect_left(self.changed, number)
@@ -302,7 +302,7 @@ class World(ABC, Generic[Key, Data, State]):
     def ends(self) -> Iterator[int]:
         """Yield the last instant at which each task or dag, or a group, changes."""
         for key, history in self._histories.items():
-            yield self._data[key].created + history.last.at
+            yield self._data[key].created + history.upcoming.last.at
         yield from (end for group in self._groups if (end := group.end()) is not None)
 
     def templates_for(self, method: str, path: str) -> list[Any]:
@@ -366,7 +366,7 @@ class World(ABC, Generic[Key, Data, State]):
         self._histories[key] = history
         self._built.pop(key, None)
         if self.clock.progression == "immediate":
-            self.clock.move_to(data.created + history.last.at)
+            self.clock.move_to(data.created + history.upcoming.last.at)
 
 
 def _number_of(key: Any) -> Any:
