@@ -24,7 +24,7 @@ from conform_servers import Logged, logged
 from oceanmock.apis import make_sandbox
 from oceanmock.checks import Checker, CheckResult, Contract, Exchange, Probe
 from oceanmock.clock import SECOND
-from oceanmock.conformance import ApiName, Options
+from oceanmock.conformance import ApiName, Options, Result, contract_for
 from oceanmock.conformance.checks import RULES, ResponseChecker
 from oceanmock.conformance.history import HistoryChecker
 from oceanmock.conformance.http_client import HttpClient
@@ -370,19 +370,19 @@ class Answering:
 
     answer: Callable[[str], Exchange]
     api: ApiName
-    findings: list[CheckResult] = field(default_factory=list)
+    result: Result = field(init=False)
 
-    @property
-    def target(self) -> Target:
-        return Target("http://there", self.api)
+    def __post_init__(self) -> None:
+        self.target, self.contract = Target("http://there", self.api), contract_for(self.api)
+        self.result = Result(self.target.url, self.api)
 
     def send(self, method: str, target: str, *, checker: Checker = lambda _: (), **_: Any) -> Exchange:
         answered = self.answer(target)
-        self.findings += checker(answered)
+        self.found(*checker(answered))
         return answered
 
     def found(self, *findings: CheckResult) -> None:
-        self.findings += findings
+        self.result.findings += findings
 
 
 def rules_of(ask: Callable[[Prober], object], answer: Callable[[str], Exchange], *, api: ApiName = "ocp") -> list[str]:
