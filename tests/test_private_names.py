@@ -13,6 +13,8 @@ PINNED = {"connexion": "~=3.3.0", "uvicorn": "<0.55", "schemathesis": "<4.33"}
 """The libraries of which more than the documented names is used, with the pin in pyproject."""
 
 ATTRIBUTES = {
+    "connexion.middleware.security:SecurityOperation": ("from_operation", "_get_verification_fn"),
+    "connexion.security:AbstractSecurityHandler": ("get_fn",),
     "connexion.operations:OpenAPIOperation": ("from_spec", "is_request_body_defined"),
     "connexion.spec:OpenAPISpecification": ("_validate_spec",),
     "uvicorn.protocols.http.httptools_impl:HttpToolsProtocol": (

@@ -227,7 +227,7 @@ class ApiError(Exception):
 
     @property
     def status_code(self) -> int:
-        """Return the HTTP status."""
+        """The HTTP status; connexion looks for this name (security.py, _raise_most_specific)."""
         return STATUS_BY_KIND.get(self.kind, self.status)
 
     @property

@@ -1,9 +1,9 @@
 """Serve contracts with connexion: the only module that imports connexion and starlette.
 
-connexion loads a contract, builds its operations and resolves their handlers and security. This module compiles each
-operation once, when the app is built: its route, its authenticators, and the validators of ``http/validation.py``.
-Stock connexion prepares these for every request (connexion 3.3: middleware/request_validation.py:102-139,
-apps/asynchronous.py:52-58).
+connexion loads a contract, builds its operations, resolves their handlers and verifies security by its
+security map. This module compiles each operation once, when the app is built: its route, and the validators of
+``http/validation.py``. Stock connexion prepares these for every request (connexion 3.3:
+middleware/request_validation.py:102-139, apps/asynchronous.py:52-58).
 
 Each error, of this module, of connexion or of a handler, is rendered by the API that the path belongs to
 (``Service.render_error``). Nothing here depends on one API.
@@ -19,10 +19,10 @@ import logging
 import re
 import warnings
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from operator import attrgetter
+from types import SimpleNamespace
 from typing import Any, Final
 
 import orjson
@@ -42,7 +42,9 @@ from oceanmock.text import closest, one_line
 with warnings.catch_warnings():
     # connexion 3.3 imports names that its own dependencies have deprecated.
     warnings.simplefilter("ignore")
+    from connexion.middleware.security import SecurityOperation
     from connexion.resolver import Resolver
+    from connexion.security import NO_VALUE, AbstractSecurityHandler, SecurityHandlerFactory
     from connexion.spec import OpenAPISpecification
 
 MAX_BODY_BYTES: Final = 1024 * 1024
@@ -53,35 +55,12 @@ KIND_BY_STATUS: Final = {status: kind for kind, status in STATUS_BY_KIND.items()
 
 @dataclass(frozen=True, slots=True)
 class _Compiled:
-    """An operation; ``security`` has its alternatives, each the authenticators that all have to accept a request."""
-
     operation: Operation
-    security: list[list[Authenticator]]
+    verify_security: Callable[[Any], Coroutine[Any, Any, None]] | None
     parameters: Parameters
     body: RequestBody | None
     responses: ResponseRules
     handler: Handler
-
-    def check_credentials(self, request: Request) -> None:
-        """Raise ApiError unless the credentials of one alternative are right and permit the operation.
-
-        Right ones without the permission outrank wrong ones, as with connexion (3.3: security.py:609).
-        """
-        errors, required = list[ApiError](), self.operation.permission
-        for authenticators in self.security:
-            try:
-                granted = [authenticate(request) for authenticate in authenticators]
-            except ApiError as error:
-                errors.append(error)
-                continue
-            if None in granted:
-                continue
-            if required is None or all(required in (permissions or ()) for permissions in granted):
-                return
-            errors.append(ApiError("forbidden", f"This operation needs the permission {required}."))
-        if self.security:
-            missing = ApiError("unauthenticated", "No authorization token provided")
-            raise max(reversed(errors), key=attrgetter("status_code"), default=missing)
 
     def check_response(self, response: Encoded, made: Response | None = None) -> None:
         """Raise ApiError for a response that the contract forbids; ``made`` is the one that was encoded."""
@@ -118,24 +97,24 @@ def _compile(service: Service, routes: _Routes) -> list[str]:
     ids = {operation.id for operation in operations_of(spec)}
     problems = [f"operation '{id}' has no handler" for id in sorted(ids - handled)]
     problems += [f"handler '{id}' has no operation" for id in sorted(handled - ids)]
-    by_kind = {kind.lower(): authenticate for kind, authenticate in service.security.items()}
-    schemes = spec.get("components", {}).get("securitySchemes", {})
-    kinds = {key: scheme.get("scheme", scheme["type"]).lower() for key, scheme in schemes.items()}
-    by_scheme: dict[str, Any] = {key: by_kind.get(kind) for key, kind in kinds.items()}
-    problems += [f"nothing checks '{key}'" for key, authenticate in by_scheme.items() if authenticate is None]
+    supported = {kind.lower() for kind in service.security}
+    for key, scheme in spec.get("components", {}).get("securitySchemes", {}).items():
+        if scheme.get("scheme", scheme["type"]).lower() not in supported:
+            problems.append(f"nothing checks '{key}'")
     if problems:
         raise InputError(f"the contract of {name} and its handlers: " + "; ".join(problems))
     contract = _load_contract(orjson.dumps(runtime_view(spec, aliases=service.aliases)))
+    security = SecurityHandlerFactory({kind: _security_handler(check) for kind, check in service.security.items()})
     resolver = Resolver(service.handlers.__getitem__)
     methods: dict[str, dict[str, _Compiled]] = defaultdict(dict)
     operations = operations_of(contract)
     for operation in operations:
         method = operation.method.lower()
         built = contract.operation_cls.from_spec(contract, path=operation.path, method=method, resolver=resolver)
-        security = [[by_scheme[key] for key in requirement] for requirement in built.security or ()]
+        secured = SecurityOperation.from_operation(built, next_app=None, security_handler_factory=security)
         methods[operation.path][operation.method] = _Compiled(
             operation,
-            [needed for place, needed in enumerate(security) if needed not in security[:place]],
+            secured.verification_fn if built.security else None,
             Parameters(built.parameters, service.readers),
             RequestBody(built.request_body) if built.is_request_body_defined else None,
             ResponseRules(built.responses),
@@ -149,6 +128,30 @@ def _compile(service: Service, routes: _Routes) -> list[str]:
         ]
         routes[len(parts) - 1].append((re.compile("/".join(parts)), methods[path]))
     return [f"{operation.method} {operation.path}" for operation in operations]
+
+
+def _security_handler(authenticate: Authenticator) -> type[AbstractSecurityHandler]:
+    """Return a handler for connexion's security map.
+
+    connexion passes no scopes of basic and apiKey schemes, so the permission that an operation needs is read from the
+    contract's ``x-permission``.
+    """
+
+    def verify(secured: Any) -> Any:
+        request: Request = secured.request
+        permissions = authenticate(request)
+        if permissions is None:
+            return NO_VALUE
+        required = request.operation.permission if request.operation else None
+        if required is not None and required not in permissions:
+            raise ApiError("forbidden", f"This operation needs the permission {required}.")
+        return {}
+
+    class Handler(AbstractSecurityHandler):
+        def get_fn(self, _security_scheme: Any, _required_scopes: Any) -> Any:
+            return verify
+
+    return Handler
 
 
 class Pipeline:
@@ -206,7 +209,8 @@ class Pipeline:
                     return response if request.method != "HEAD" else (*response[:2], b"")
                 request.compiled = compiled
                 request.operation = compiled.operation
-            compiled.check_credentials(request)
+            if compiled.verify_security is not None:
+                _finish(compiled.verify_security(SimpleNamespace(request=request, context={})))
             inject_fault(request)
             if not request.is_valid:
                 request.parameters = compiled.parameters.read(request)
@@ -289,6 +293,15 @@ def _submit_body(operation: Operation) -> RequestBody | None:
     """Return the body of a submit, compiled on its first request; None without one, or where its API reads it."""
     body = operation.definition.get("requestBody")
     return None if body is None or "checks" in operation.definition["x-submit"] else RequestBody(body)
+
+
+def _finish(verification: Coroutine[Any, Any, None]) -> None:
+    """Run connexion's coroutine to its end; no authenticator waits."""
+    try:
+        verification.send(None)
+    except StopIteration:
+        return
+    raise TypeError("an authenticator waits; it must be a plain function.")
 
 
 async def receive_body(headers: Headers, receive: Receive) -> bytes | ApiError | None:
