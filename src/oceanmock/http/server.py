@@ -239,9 +239,9 @@ class _HttpProtocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: AsgiApp) -> None:
         """Start no task while uvicorn buffers a short body; a client that waits for 100 Continue sends none yet."""
-        size = declared_size(cycle.scope["headers"])
-        is_buffered = size is not None and size <= HIGH_WATER_LIMIT and not cycle.waiting_for_100_continue
-        if is_buffered and self._may_dispatch and cycle is self.cycle and cycle.more_body:
+        may_wait = self._may_dispatch and cycle is self.cycle and cycle.more_body
+        size = declared_size(cycle.scope["headers"]) if may_wait else None
+        if size is not None and size <= HIGH_WATER_LIMIT and not cycle.waiting_for_100_continue:
             self._may_dispatch, self._incomplete = False, cycle
         else:
             super()._start_asgi_task(cycle, app)
