@@ -372,6 +372,30 @@ def test_whatever_is_in_the_data_no_check_raises(value: Any) -> None:
     assert "answer.unforeseen" not in rules
 
 
+@pytest.mark.parametrize("place", ["id", "status"])
+@pytest.mark.parametrize("value", [..., None, ["x"]])
+def test_a_subtask_without_an_id_or_a_status_is_checked_all_the_same(place: str, value: Any) -> None:
+    late = {f"{INSTALL}{place}": value, f"{INSTALL}finishTime": "2099-08-25T15:09:36+08:00"}
+
+    assert "time.future" in found("ocp", task(**late))
+
+
+@pytest.mark.parametrize(
+    ("rule", "api", "each"),
+    [
+        ("graph.one-way", "ocp", task(**{f"{INSTALL}status": None})),
+        ("graph.series", "ocp", task(data__subtasks=[*FINISHED["data"]["subtasks"], FINISHED["data"]["subtasks"][0]])),
+    ],
+)
+def test_a_part_that_is_not_as_it_has_to_be_is_no_finding_of_the_others(
+    rule: str, api: ApiName, each: Exchange
+) -> None:
+    rules = found(api, each)
+
+    assert rules
+    assert rule not in rules
+
+
 # --- only what must hold --------------------------------------------------------------------------
 
 

@@ -403,6 +403,9 @@ OTHERWISE: Final = "2021-08-25T07:09:36.067Z"
 ROLLBACK_FAILED: Final = changed(FAILED_TASK, data__operation="ROLLBACK", **{f"{INSTALL}operation": "ROLLBACK"})
 OF_A_CLUSTER: Final = changed(FAILED_DAG, data__nodes__2__sub_tasks__0__id="11")
 AT_ONCE: Final = "2021-08-25T15:10:13+08:00"
+OF_NO_STATUS: Final = {f"data__subtasks__{place}__status": "SUCCESSFUL" for place in (0, 1)} | {
+    f"{INSTALL}status": None
+}
 
 LAWFUL: Final[dict[str, tuple[ApiName, list[Exchange]]]] = {
     "a FOLLOWER answers by itself, or passes on": (
@@ -459,6 +462,12 @@ LAWFUL: Final[dict[str, tuple[ApiName, list[Exchange]]]] = {
             task(ROLLBACK_FAILED),
             call("retry", said=changed(ROLLBACK_FAILED, data__status="RUNNING", timestamp=AT_ONCE)),
         ],
+    ),
+    "a part does not say its state": ("obshell", [dag(), dag(**{f"{START}state": None}), dag()]),
+    "a subtask does not say its status": ("ocp", [task(), task(**{f"{INSTALL}status": None})]),
+    "the subtask that a task waits for does not say its status": (
+        "ocp",
+        [waiting(timestamp=at, **OF_NO_STATUS) for at in (AT_ONCE, LATER)],
     ),
     "a subtask is retried, and its task shows that": (
         "ocp",

@@ -1,6 +1,6 @@
 """The observation: one item, such as a task or a node, as one response shows it.
 
-``observations`` accepts any body, skips what is not as the contract has it, and never raises. A ``Sample`` is an
+``observations`` accepts any body, skips what has no id or no state, and never raises. A ``Sample`` is an
 observation that conformance compares with earlier ones, an ``ApiHistory`` what an API's ``checks.py`` adds to such
 comparisons.
 """
@@ -62,34 +62,35 @@ class Observation:
         return f"{self.state}/{self.operation}" if self.operation else self.state
 
 
-def observations(api: Api, operation: str, body: Any) -> Iterator[Observation]:
+def observations(api: Api, operation: str, body: Any, *, every: bool = False) -> Iterator[Observation]:
     """Yield the items of a response's body in its order, each before its parts.
 
-    ``operation`` is the operationId of the request, empty for a request that starts a task.
+    ``operation`` is the operationId of the request, empty for a request that starts a task. With ``every`` an item
+    without an id has the id "", and a state is the text of whatever is in its place.
     """
     data = body.get("data") if isinstance(body, dict) else None
     shows = next((route.shows for route in api.routes if route.id == operation), "")
     if not isinstance(data, dict) or (operation and not shows):
         return
-    rows = data.get("contents")
-    for path, item in numbered(rows, "$.data.contents") if isinstance(rows, list) else [("$.data", data)]:
+    for path, item in numbered(data["contents"], "$.data.contents") if "contents" in data else [("$.data", data)]:
         for level, kind in enumerate(api.kinds):
             if kind.name == shows or (not shows and kind.own_key in item):
-                for top in _observed(api, level, [(path, item)]):
+                for top in _observed(api, level, [(path, item)], every=every):
                     yield from top.all()
                 break
 
 
 def _observed(
-    api: Api, level: int, items: Iterable[tuple[str, Json]], *, parent: str = "", root: str = ""
+    api: Api, level: int, items: Iterable[tuple[str, Json]], *, every: bool, parent: str = "", root: str = ""
 ) -> Iterator[Observation]:
     """Yield the observations of items of a kind; their parts are of the next one."""
     for path, item in items:
         kind, id, state = api.kinds[level], id_text(item.get("id")), item.get(api.state_key)
-        if id and isinstance(state, str):
+        if every or (id and isinstance(state, str)):
+            state = str(state)
             name, operation, whole = text_at(item, "name"), text_at(item, api.operation_key), root if level else id
             members = numbered(item.get(kind.parts_key), f"{path}.{kind.parts_key}")
-            parts = tuple(_observed(api, level + 1, members, parent=id, root=whole))
+            parts = tuple(_observed(api, level + 1, members, every=every, parent=id, root=whole))
             ends = state in kind.terminal_states, instant(item.get(api.end_key))
             yield Observation(kind.name, id, name, state, operation, parent, whole, path, item, parts, *ends)
 
@@ -126,7 +127,7 @@ def items_in(subject: Subject, api: Api, kind: str = "") -> Iterator[Observation
     """Yield every item in a response with 200 to an operation of the contract, or those of a kind."""
     if subject.items is None:
         is_read = subject.status == 200 and bool(subject.id)
-        subject.items = [*observations(api, subject.id, subject.body)] if is_read else []
+        subject.items = [*observations(api, subject.id, subject.body, every=True)] if is_read else []
     return (item for item in subject.items if kind in ("", item.kind))
 
 

@@ -21,12 +21,22 @@ from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
 from oceanmock.apis import api_named
-from oceanmock.checks import CheckResult, Contract, Exchange, RuleChecker, Subject, check, instant, whole
+from oceanmock.checks import CheckResult, Contract, Exchange, RuleChecker, Subject, check, instant, objects, whole
 from oceanmock.clock import MILLISECOND, SECOND
 from oceanmock.conformance import TransitionCounts
 from oceanmock.conformance.checks import RULES
 from oceanmock.engine.machine import Labels, StateMachine, in_time, labels_of, moved, takers, without
-from oceanmock.observations import FUTURE, SKEW, ApiHistory, Call, Sample, View, observations, requested_operation
+from oceanmock.observations import (
+    FUTURE,
+    SKEW,
+    ApiHistory,
+    Call,
+    Sample,
+    View,
+    id_text,
+    observations,
+    requested_operation,
+)
 
 ItemKey = tuple[str, str]
 
@@ -381,8 +391,9 @@ class HistoryChecker(RuleChecker):
                 least = max(old_at, (before.subject.at or 0) - SKEW) - self._own.slack(now)
                 yield check("time.went-back", new_at >= least, f"{path}.{name}", wrong)
         key = self._api.kind(now.kind).parts_key
-        if isinstance(before.raw.get(key), list) and isinstance(now.raw.get(key), list):
-            ids, now_ids = (sorted(part.id for part in item.parts) for item in (before, now))
+        parts, now_parts = before.raw.get(key), now.raw.get(key)
+        if isinstance(parts, list) and isinstance(now_parts, list):
+            ids, now_ids = (sorted(id_text(part.get("id")) for part in objects(some)) for some in (parts, now_parts))
             wrong = f"the {key} of {now.kind} {now.id} are others than before{where}."
             yield check(rule, ids == now_ids, f"{now.path}.{key}", wrong)
 

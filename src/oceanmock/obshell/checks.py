@@ -134,7 +134,9 @@ def ids(subject: Subject) -> Iterator[CheckResult]:
             wrong = f"the id is {item.id}, and {name} is {number}."
             yield check("id.number", own == number, f"{item.path}.{name}", wrong)
         for part in item.parts:
-            wrong = f"the id is {part.id}, of another agent than {item.id}, of which it is a part."
+            wrong = (
+                f"the id is {part.raw.get('id')}, of another agent than {item.raw.get('id')}, of which it is a part."
+            )
             yield check("id.number", _owner_of(part.id) == _owner_of(item.id), f"{part.path}.id", wrong)
 
 
@@ -203,7 +205,7 @@ def dags(subject: Subject) -> Iterator[CheckResult]:
 
 def _filters(subject: Subject, dag: Observation) -> Iterator[CheckResult]:
     """Check that a list is for the dag that it has."""
-    path, state, lock, id = dag.path, dag.state, dag.raw.get("maintenance_type"), dag.id
+    path, state, lock, id = dag.path, dag.state, dag.raw.get("maintenance_type"), str(dag.raw.get("id"))
     if subject.id in UNFINISHED_LISTS:
         wrong = f"dag {id} is {state}, and listed as unfinished."
         is_done = state == "SUCCEED" or (state == "FAILED" and lock == UNMAINTAINED)
@@ -424,11 +426,12 @@ class DagHistory(ApiHistory):
 
     def is_waiting(self, sample: Sample) -> bool:
         """Return whether the current node of a RUNNING dag runs though its sub tasks ended."""
-        stage = whole(sample.raw.get("stage")) or 0
-        if sample.state != "RUNNING" or not 1 <= stage <= len(sample.parts):
+        nodes, stage = objects(sample.raw.get("nodes")), whole(sample.raw.get("stage")) or 0
+        if sample.state != "RUNNING" or not 1 <= stage <= len(nodes):
             return False
-        node = sample.parts[stage - 1]
-        return node.label == ("RUNNING", "RUN") and bool(node.parts) and all(part.is_terminal for part in node.parts)
+        node = nodes[stage - 1]
+        states = {str(item.get("state")) for item in objects(node.get("sub_tasks"))}
+        return (node.get("state"), node.get("operator")) == ("RUNNING", "RUN") and bool(states) and states <= FINAL
 
     def is_refused_for_state(self, subject: Subject, before: Sample) -> bool:
         return str(subject.error.get("errCode", "")).endswith(ABOUT_THE_STATE)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from typing import Any, ClassVar, Final
 
 from oceanmock import observations
-from oceanmock.checks import Check, CheckResult, Rule, Subject, check, whole
+from oceanmock.checks import Check, CheckResult, Rule, Subject, check, objects, whole
 from oceanmock.clock import SECOND
 from oceanmock.observations import FUTURE, SKEW, ApiHistory, Call, Members, Observation, Sample
 from oceanmock.ocp import states
@@ -101,10 +101,10 @@ def tasks(subject: Subject) -> Iterator[CheckResult]:
             yield check(
                 "parent.times", not first or not then or first <= then + FUTURE, f"{item.path}.createTime", wrong
             )
-        by_id = {item.id: item for item in task.parts}
-        if any("upstreams" in item.raw for item in task.parts):
+        by_id = {item.id: item for item in task.parts if item.id}
+        if any("upstreams" in item.raw for item in by_id.values()):
             yield from _graph(task, by_id)
-        for item in task.parts if task.operation else ():
+        for item in task.parts if "operation" in task.raw else ():
             if task.operation == "ROLLBACK":
                 yield from _undone_last_first(item, by_id)
             elif item.state != "PENDING":  # its upstreams have succeeded (AbstractTaskWorker:59-87)
@@ -140,7 +140,7 @@ def _parent(task: Observation) -> Iterator[CheckResult]:
         goals = [{"SUCCESSFUL"}, {"PENDING"}]
         if task.operation == "ROLLBACK":
             goals = [{"PENDING"}]
-        elif task.operation and not (task.operation == "RETRY" and was_undone):
+        elif "operation" in task.raw and not (task.operation == "RETRY" and was_undone):
             goals = [{"SUCCESSFUL"}]
         wrong = f"a task that is SUCCESSFUL has subtasks that are {words}."
         yield check("parent.out-of-step", statuses in goals, f"{task.path}.status", wrong)
@@ -161,17 +161,17 @@ def _graph(task: Observation, by_id: Mapping[str, Observation]) -> Iterator[Chec
     for item in task.parts:
         for there, back in (("upstreams", "downstreams"), ("downstreams", "upstreams")):
             for other in _ids(item, there):
-                wrong = f"{item.id} has {other} among its {there}, which does not name it back."
+                wrong = f"{item.raw.get('id')} has {other} among its {there}, which does not name it back."
                 passed = other in by_id and item.id in _ids(by_id[other], back)
                 yield check("graph.one-way", passed, f"{item.path}.{there}", wrong)
-    series = sorted(n for item in task.parts if (n := whole(item.raw.get("seriesId"))) is not None)
+    series = sorted(n for item in by_id.values() if (n := whole(item.raw.get("seriesId"))) is not None)
     wrong = f"the seriesIds of a task are {series[:20]}, not 0 to {len(by_id) - 1}."
     yield check("graph.series", series == list(range(len(by_id))), f"{task.path}.subtasks[*].seriesId", wrong)
 
 
 def _ids(subtask: Observation, name: str) -> list[str]:
     ids = subtask.raw.get(name)
-    return [observations.id_text(id) for id in ids] if isinstance(ids, list) else []
+    return [observations.id_text(id) or "None" for id in ids] if isinstance(ids, list) else []
 
 
 def _named(subtask: Observation, name: str, by_id: Mapping[str, Observation]) -> list[Observation]:
@@ -255,7 +255,7 @@ def rows(subject: Subject) -> Iterator[CheckResult]:
     for name, matches in FILTERS.items():
         text = subject.parameter(name)
         for task in items if text else ():
-            wrong = f"{name}={text} was asked for, and task {task.id} is none of that."
+            wrong = f"{name}={text} was asked for, and task {task.raw.get('id')} is none of that."
             yield check("filter.ignored", matches(task.raw, text or ""), task.path, wrong)
     sort = subject.parameter("sort")
     if sort in DIRECTIONS:
@@ -384,7 +384,7 @@ class TaskHistory(ApiHistory):
         return None if self.is_shared or count is None else count + own  # a real server may retry by itself
 
     def is_waiting(self, sample: Sample) -> bool:
-        statuses = {subtask.state for subtask in sample.parts}
+        statuses = {str(item.get("status")) for item in objects(sample.raw.get("subtasks"))}
         goal = "PENDING" if sample.operation == "ROLLBACK" else "SUCCESSFUL"
         is_decided = "FAILED" in statuses or statuses == {goal}
         return sample.state == "RUNNING" and is_decided and statuses.isdisjoint(UNDER_WAY)
