@@ -120,7 +120,8 @@ class ServiceFactory:
 
     def verify(self, request: Request) -> frozenset[str]:
         """Check the credentials (middleware.go:724-814). Raises ObshellError."""
-        header, dags, place = request.credentials, dags_of(request), place_of(request)
+        header, dags = request.credentials, dags_of(request)
+        place = dags.place_at(request.port) or 0  # not yet the master's: a refused request is checked for each scheme
         is_obproxy = request.path.startswith(OBPROXY_PREFIX)
         is_obproxy_task = is_obproxy or request.path_values.get("id", "").startswith(("4", "5"))
         if dags.listens_on and dags.agent_at(place).identity == "FOLLOWER" and not is_obproxy_task:
