@@ -91,6 +91,17 @@ def test_a_task_is_served_when_the_time_of_day_is_years_ago(set_back: Callable[[
         assert httpx.get(f"{ocp.url}{TASKS}/1000", auth=ocp.auth).status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("api", "scenario", "path"),
+    [("ocp", "retry-failed-subtask", f"{TASKS}/1000"), ("obshell", "join-agent", "/api/v1/time")],
+)
+def test_the_duration_of_a_response_is_the_same_at_any_speed(api: Any, scenario: str, path: str) -> None:
+    with oceanmock.running(scenario, api=api, progression="time", speed=100_000, auth=False) as sandbox:
+        answer = httpx.get(f"{sandbox.url}{path}")
+
+        assert answer.json()["duration"] <= answer.elapsed.total_seconds() * 1000
+
+
 @pytest.mark.parametrize("freeze", [freeze_time, time_machine.travel], ids=["freezegun", "time-machine"])
 def test_time_passes_for_a_sandbox_while_a_test_has_stopped_the_time_of_day(freeze: Callable[..., Any]) -> None:
     with oceanmock.running("retry-failed-subtask", progression="time", speed=1000) as ocp:

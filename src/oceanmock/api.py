@@ -14,6 +14,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from oceanmock.clock import MILLISECOND
+
 if TYPE_CHECKING:
     from oceanmock.checks import TargetApi
     from oceanmock.engine.faults import InjectedFault
@@ -272,6 +274,10 @@ class Request:
     content: Any = None
     compiled: Any = None
     is_valid: bool = False
+
+    def duration(self, now: int) -> int:
+        """Return the milliseconds from its receipt to an instant, as the machine measures them at any speed."""
+        return int((now - self.received_at) / self.sandbox.clock.speed) // MILLISECOND
 
     def again(self, sandbox: Sandbox, received_at: int) -> Request:
         """Return the same request, received by a sandbox at an instant; what was found valid stays so."""

@@ -17,7 +17,7 @@ from functools import partial
 from typing import Any, Final, Literal
 
 from oceanmock.api import JSON, ApiError, Handler, Request, Response, Service, stub_for, template_for, unknown_start
-from oceanmock.clock import MILLISECOND, SECOND, wall_now
+from oceanmock.clock import SECOND, wall_now
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.errors import CallerError, IllegalOperator, NoSuchTask
 from oceanmock.obshell import api, auth, bodies, errors, world
@@ -431,7 +431,7 @@ class ServiceFactory:
         return {
             "successful": status < 400,
             "timestamp": bodies.time_of(request, now),
-            "duration": (now - request.received_at) // MILLISECOND,
+            "duration": request.duration(now),
             "status": status,
             "traceId": trace,
         }

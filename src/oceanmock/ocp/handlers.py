@@ -224,7 +224,7 @@ class ServiceFactory:
         elif not TRACE_ID.fullmatch(trace):
             trace = request.sandbox.draw_trace_id()
         return {
-            "duration": (now - request.received_at) // MILLISECOND,
+            "duration": request.duration(now),
             **({} if status == 401 else {"server": request.sandbox.server}),
             "status": status,
             "successful": status < 400,
