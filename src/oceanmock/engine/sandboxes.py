@@ -58,9 +58,6 @@ class Sandboxes:
     def __len__(self) -> int:
         return len(self._names())
 
-    def __contains__(self, sandbox: Sandbox) -> bool:
-        return self._by_name.get(sandbox.name) is sandbox
-
     def get(self, name: str) -> Sandbox:
         """Return the sandbox of a name. Raises NoSuchSandbox."""
         sandbox = self._by_name.get(name)
