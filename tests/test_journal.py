@@ -13,11 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from golden import assert_golden
+from in_process import asking
 from oceanmock.admin_client import JournalFilters
-from oceanmock.apis import operations_by_api
+from oceanmock.apis import make_sandbox, operations_by_api
 from oceanmock.clock import MILLISECOND, SECOND
 from oceanmock.errors import InputError
-from oceanmock.journal import MAX_COMPARED_ENTRIES, Journal, JournalSpace
+from oceanmock.http.app import create_app
+from oceanmock.journal import MAX_COMPARED_ENTRIES, MAX_PAGE_BYTES, Journal, JournalSpace
 from oceanmock.journal.entries import MAX_JOURNAL_TEXT, Entry, Query
 from oceanmock.openapi import load_spec, operations_of, spec_path
 
@@ -543,12 +545,18 @@ def test_of_a_body_s_objects_some_members_are_asked_for_of_its_lists_all(wanted:
         ({"header": "x-request-id: job-7\nAccept: */*"}, [2]),
         ({"header": {"authorization": "Basic bWFuYWdlcjptYW5hZ2Vy"}}, []),
         ({"header": {"x-none": "*"}}, []),
+        ({"query": "page=3&page=2"}, []),
+        ({"query": "page=?"}, []),
+        ({"header": "X-Request-Id: job-8\nX-Request-Id: job-*"}, []),
+        ({"header": {"User-Agent": "a[1]*"}}, [2]),
+        ({"path": "*/instances/100?"}, []),
         ({"since": "2021-08-25T15:09:32.740+08:00"}, [2, 3]),
         ({"until": "2021-08-25T15:09:32.740+08:00"}, [1]),
     ],
 )
 def test_requests_are_found_by_parameters_headers_and_times(asked: dict[str, Any], found: list[int]) -> None:
     headers = [(b"accept", b"*/*"), (b"X-Request-ID", b"job-7"), (b"authorization", b"Basic bWFuYWdlcjptYW5hZ2Vy")]
+    headers.append((b"user-agent", b"a[1]?b"))
     journal = journal_of({"query": "page=2&status=FAILED"}, {"query": "page=2", "request_headers": headers}, {})
 
     assert numbers(journal.entries(query_of(**asked))) == found
@@ -563,6 +571,28 @@ def test_entries_come_after_a_number_and_no_more_than_the_limit() -> None:
     assert numbers(journal.page(Query(), after=5, limit=2)[0]) == [6, 7]
     assert numbers(journal.page(query_of(operation="retrySubtask"), after=4, limit=1)[0]) == [6]
     assert journal.entries(after=8) == []
+
+
+@pytest.mark.parametrize("text", ["query", "path", "refusal", "response_body"])
+def test_a_page_is_bounded_whatever_is_long(text: str) -> None:
+    long = "x" * (MAX_PAGE_BYTES // 10)
+    journal = journal_of(*[{text: long.encode() if text == "response_body" else long}] * 20)
+
+    assert len(journal.page(Query(), after=0, limit=100)[0]) == 9
+
+
+def test_what_is_recorded_while_a_page_is_read_is_on_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    sandbox = make_sandbox()
+    read = sandbox.journal.page
+
+    def page(*args: Any, **options: Any) -> Any:
+        found = read(*args, **options)
+        record(sandbox.journal)
+        return found
+
+    monkeypatch.setattr(sandbox.journal, "page", page)
+
+    assert asking(create_app(sandbox))("GET", "/__admin/sandboxes/default/journal").json()["last"] == 0
 
 
 @pytest.mark.parametrize("api", ["ocp", "obshell"])

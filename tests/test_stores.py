@@ -170,8 +170,9 @@ def test_scenarios_that_are_loaded_at_once_are_all_there(urls: list[str]) -> Non
 
 def test_a_reset_and_a_new_journal_are_seen_by_all(urls: list[str]) -> None:
     name = create(urls[0], FAILS_ONCE)
-    for url in urls:
-        httpx.get(f"{url}/sandboxes/{name}{TASK}", auth=MANAGER)
+    httpx.get(f"{urls[0]}/sandboxes/{name}{TASK}", auth=MANAGER)
+    assert admin(urls[1], f"/{name}")["requests"] == 1
+    httpx.get(f"{urls[1]}/sandboxes/{name}{TASK}", auth=MANAGER)
     admin(urls[0], f"/{name}/clock/advance", "POST", by="60s")
 
     assert [admin(url, f"/{name}/report")["requests"] for url in urls] == [2, 2]

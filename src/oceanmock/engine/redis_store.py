@@ -290,15 +290,14 @@ class RedisStore:
         while (reply := self._run_on(name, "read", since, self.replica if claims else "")) == b"claimed":
             pause(CLAIM_PAUSE)
         version, base, spec, entries, left, last, dropped, size, count, _ = reply
-        journal = self._journals.get(name)
-        if journal is not None and journal.base == int(base):
-            journal.last, journal.dropped, journal.bytes, journal.length = map(int, (last, dropped, size, count))
+        journal = self.journal(name, int(base))
+        journal.last, journal.dropped, journal.bytes, journal.length = map(int, (last, dropped, size, count))
         newer = [
             LogEntry(int(at) - _BIAS, int(wall) - _BIAS, self._command(command))
             for _, (_, at, _, wall, _, command) in entries
         ]
         lease_left = None if left is None else left * MICROSECOND
-        changes = LogChanges(int(version), newer, spec and self._spec(spec), int(base), lease_left)
+        changes = LogChanges(int(version), newer, spec and self._spec(spec), int(base), lease_left, journal)
         if changes.spec is not None:
             self._not_before(changes.spec.created)
         if changes.entries:
@@ -313,8 +312,10 @@ class RedisStore:
         self._conflicts += not version
         return version or None
 
-    def journal(self, name: str, base: int) -> Journal:
-        journal = self._journals[name] = SharedJournal(self._run, name, base)
+    def journal(self, name: str, base: int) -> SharedJournal:
+        journal = self._journals.get(name)
+        if journal is None or journal.base != base:
+            journal = self._journals[name] = SharedJournal(self._run, name, base)
         return journal
 
     def keep(self, name: str, make: Callable[[], bytes], *, anew: bool = False) -> bytes:

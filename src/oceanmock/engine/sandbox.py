@@ -224,7 +224,8 @@ class Sandbox:
             if changes.base != self.base:
                 self.base = changes.base
                 self._traces = Random(f"{changes.spec.seed}/{self.store.replica}/{self.base}")  # noqa: S311 (no secret)
-            self.journal = self.store.journal(self.name, changes.base)
+            assert changes.journal is not None
+            self.journal = changes.journal
         if changes.lease_left is not None:
             self._leased_until = self.wall() + changes.lease_left
         for entry in changes.entries:

@@ -42,6 +42,7 @@ class LogChanges:
     spec: SandboxSpec | None = None
     base: int = 0  # the version at which it was put
     lease_left: int | None = None  # set where the store keeps a lease
+    journal: Journal | None = None  # set where ``spec`` is
 
 
 def quoted_name(name: str) -> str:
@@ -209,7 +210,7 @@ class MemoryStore:
         if since >= stored.version:
             return LogChanges(stored.version, base=stored.base)
         spec = stored.spec if since < stored.base else None
-        return LogChanges(stored.version, stored.log.since(since), spec, stored.base)
+        return LogChanges(stored.version, stored.log.since(since), spec, stored.base, journal=stored.journal)
 
     def append(self, name: str, entry: LogEntry, *, expected_version: int) -> int | None:
         """Append an entry and return the new version; None if the version is another one.

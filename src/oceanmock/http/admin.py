@@ -378,12 +378,12 @@ class AdminHandlers:
                 raise ApiError("wrong request", f"{name[:200]!r} is no filter. {suggest(name, self._filters)}")
         after, limit = params.pop("after"), params.pop("limit")
         del params["sandbox"]
-        query = self._query(params)
+        query, last = self._query(params), journal.last  # what is recorded meanwhile has a greater number
         entries, has_more = journal.page(query, after=after, limit=limit)
         return {
             "entries": [entry.to_json() for entry in entries],
             "dropped": journal.dropped,
-            "last": entries[-1].number if entries else journal.last,
+            "last": entries[-1].number if entries else last,
             "more": has_more,
         }
 

@@ -128,6 +128,7 @@ class Journal:
         """Return at most ``limit`` such entries, as many as ``MAX_PAGE_BYTES`` hold, and whether there are more."""
         page, size = list[Entry](), 0
         for entry in self._matching(query, after):
+            size += len(entry.path) + len(entry.query) + len(entry.refusal)
             size += len(entry.request_body) + len(entry.response_body) + header_bytes(entry)
             if page and (size > MAX_PAGE_BYTES or len(page) == limit):
                 return page, True

@@ -19,6 +19,7 @@ from oceanmock.masking import MASK, is_secret, mask_body, mask_headers, mask_tex
 from oceanmock.text import escape_unprintable, exchange_text, format_instant, parse_instant, shorten, suggest
 
 RawHeaders = Sequence[tuple[bytes, bytes]]
+Pairs = Sequence[tuple[str, str]]
 
 MAX_TEXT_LENGTH: Final = 400  # the number of characters of one text that a message shows
 HEADER_BYTES: Final = 130  # what a header takes beside its characters
@@ -262,25 +263,30 @@ def json_text(value: Any) -> str:
         return repr(value)
 
 
-def compare_pairs(key: str, expected: Mapping[str, str], actual: Iterable[tuple[str, str]]) -> Iterator[ComparedItem]:
+def fits(text: str, pattern: str) -> bool:
+    """Return whether a text is of a pattern, in which only ``*`` is special."""
+    return fnmatchcase(text, pattern.replace("[", "[[]").replace("?", "[?]"))
+
+
+def compare_pairs(key: str, expected: Pairs, actual: Iterable[tuple[str, str]]) -> Iterator[ComparedItem]:
     """Yield an item for each expected parameter or header, of which one value has to match."""
     pairs = [(name.lower() if key == "header" else name, value) for name, value in actual]
-    for name, pattern in expected.items():
+    for name, pattern in expected:
         values = [value for other, value in pairs if other == name]
-        holds = any(fnmatchcase(value, pattern) for value in values)
+        holds = any(fits(value, pattern) for value in values)
         yield ComparedItem(f"{key}.{name}", pattern, ", ".join(values), holds)
 
 
-def read_query(value: str | Mapping[str, Any]) -> dict[str, str]:
+def read_query(value: str | Mapping[str, Any]) -> Pairs:
     """Return the parameters of a query string, or of a mapping."""
     pairs = parse_qsl(value, keep_blank_values=True) if isinstance(value, str) else value.items()
-    return {name: str(text) for name, text in pairs}
+    return [(name, str(text)) for name, text in pairs]
 
 
-def read_header(value: str | Mapping[str, Any]) -> dict[str, str]:
+def read_header(value: str | Mapping[str, Any]) -> Pairs:
     """Return the headers of a text, one a line, or of a mapping, with lower-case names."""
     pairs = (line.partition(":")[::2] for line in value.splitlines()) if isinstance(value, str) else value.items()
-    return {name.strip().lower(): str(text).strip() for name, text in pairs}
+    return [(name.strip().lower(), str(text).strip()) for name, text in pairs]
 
 
 _ID_KEYS: Final = ("task", "subtask", "dag", "node", "sub_task")
@@ -347,7 +353,7 @@ class Query:
         parts = [f"{name} {values[name]}" for name in _COMPARED_KEYS if name in values and name != "operation"]
         parts += [f"{name} {microseconds_text(values[name])}" for name in _TIME_KEYS if name in values]
         for key in _PAIR_KEYS:
-            parts += [f"{key} {name}: {shown_value(name, text)}" for name, text in values.get(key, {}).items()]
+            parts += [f"{key} {name}: {shown_value(name, text)}" for name, text in values.get(key, ())]
         if "body" in values:
             parts.append(f"body {mask_text(json_text(values['body']))}")
         subject = values.get("operation", "a request") or "no operation"
@@ -356,7 +362,7 @@ class Query:
 
 _IS_SAME: Final[Mapping[str, Callable[[str, str], bool]]] = {
     "method": lambda expected, actual: expected.upper() == actual.upper(),
-    "path": lambda expected, actual: fnmatchcase(actual, expected),
+    "path": lambda expected, actual: fits(actual, expected),
     "status": lambda expected, actual: expected.lower() in (actual, f"{actual[:1]}xx"),
     **dict.fromkeys(_ID_KEYS[2:], lambda expected, actual: is_id(actual, expected)),
 }
@@ -378,9 +384,9 @@ def _problems(key: str, data: Mapping[str, Any], routes: Routes) -> Iterator[str
         try:
             pairs = _READERS[key](value)
         except ValueError:
-            pairs = {}
-        texts = [*pairs, *pairs.values()]
-        if not pairs or "" in pairs:
+            pairs = []
+        texts = [text for pair in pairs for text in pair]
+        if not pairs or "" in dict(pairs):
             form = "`a=1&b=*`" if key == "query" else "`Name: value`, one a line"
             yield f"`{key}` is {shorten(repr(value), 200)}: give names and values as {form}, or as an object"
         elif len(texts) > MAX_QUERY_VALUES or max(map(len, texts)) > MAX_QUERY_TEXT:
