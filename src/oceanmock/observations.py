@@ -124,7 +124,7 @@ def text_at(body: Mapping[str, Any], key: str) -> str:
 
 
 def items_in(subject: Subject, api: Api, kind: str = "") -> Iterator[Observation]:
-    """Yield every item in a response with 200 to an operation of the contract, or those of a kind."""
+    """Yield every item in a response with 200 to an operation, also without an id or a state; or those of a kind."""
     if subject.items is None:
         is_read = subject.status == 200 and bool(subject.id)
         subject.items = [*observations(api, subject.id, subject.body, every=True)] if is_read else []

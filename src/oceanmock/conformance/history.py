@@ -26,17 +26,7 @@ from oceanmock.clock import MILLISECOND, SECOND
 from oceanmock.conformance import TransitionCounts
 from oceanmock.conformance.checks import RULES
 from oceanmock.engine.machine import Labels, StateMachine, in_time, labels_of, moved, takers, without
-from oceanmock.observations import (
-    FUTURE,
-    SKEW,
-    ApiHistory,
-    Call,
-    Sample,
-    View,
-    id_text,
-    observations,
-    requested_operation,
-)
+from oceanmock.observations import FUTURE, SKEW, ApiHistory, Call, Sample, View, observations, requested_operation
 
 ItemKey = tuple[str, str]
 
@@ -393,7 +383,7 @@ class HistoryChecker(RuleChecker):
         key = self._api.kind(now.kind).parts_key
         parts, now_parts = before.raw.get(key), now.raw.get(key)
         if isinstance(parts, list) and isinstance(now_parts, list):
-            ids, now_ids = (sorted(id_text(part.get("id")) for part in objects(some)) for some in (parts, now_parts))
+            ids, now_ids = (sorted(str(part.get("id")) for part in objects(some)) for some in (parts, now_parts))
             wrong = f"the {key} of {now.kind} {now.id} are others than before{where}."
             yield check(rule, ids == now_ids, f"{now.path}.{key}", wrong)
 
