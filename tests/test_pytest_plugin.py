@@ -314,6 +314,9 @@ def test_wrong_type(ocp): ...
 @pytest.mark.oceanmock(switches=7)
 def test_wrong_switches(ocp): ...
 
+@pytest.mark.oceanmock(seed={7})
+def test_no_json(ocp): ...
+
 @pytest.mark.oceanmock(starts_at=7)
 def test_wrong_start(ocp): ...
 
@@ -329,7 +332,7 @@ def test_other_fixture_and_failure(ocp):
 """,
     )
 
-    result.assert_outcomes(errors=8, failed=2, passed=1)
+    result.assert_outcomes(errors=9, failed=2, passed=1)
     assert_golden("plugin-wrong-marks.txt", output(result))
 
 

@@ -366,6 +366,53 @@ def test_block(oceanmock_server):
     result.stdout.no_fnmatch_line("*matched no operation*")
 
 
+def test_a_strict_test_that_is_skipped_or_fails_as_expected_is_not_judged(pytester: pytest.Pytester) -> None:
+    result = run(
+        pytester,
+        """
+import pytest
+
+def test_skipped(ocp):
+    ocp.faults.add(operation="getTaskInstance", reset=True)
+    pytest.skip()
+
+@pytest.mark.xfail(strict=True, raises=AssertionError)
+def test_failing(ocp):
+    ocp.faults.add(operation="getTaskInstance", reset=True)
+    assert False
+""",
+        "--oceanmock-strict",
+    )
+
+    result.assert_outcomes(skipped=1, xfailed=1)
+
+
+def test_a_strict_test_that_is_run_again_is_judged_again(pytester: pytest.Pytester) -> None:
+    pytester.makeconftest("""
+from _pytest.runner import runtestprotocol
+
+def pytest_runtest_protocol(item, nextitem):
+    runtestprotocol(item, nextitem=nextitem, log=False)
+    runtestprotocol(item, nextitem=nextitem)
+    return True
+""")
+
+    result = run(
+        pytester,
+        """
+runs = []
+
+def test_it(ocp):
+    ocp.faults.add(operation="getTaskInstance", reset=True)
+    runs.append(ocp)
+    assert len(runs) == 2
+""",
+        "--oceanmock-strict",
+    )
+
+    result.assert_outcomes(passed=1, errors=1)
+
+
 @pytest.mark.parametrize("said", ["option", "ini", "fixture"])
 def test_a_whole_suite_can_be_strict(pytester: pytest.Pytester, said: str) -> None:
     options = {"option": ["--oceanmock-strict"], "ini": ["-o", "oceanmock_strict=true"]}

@@ -48,7 +48,7 @@ class NoAnswer(OceanmockError):
 
 
 class Refused(NoAnswer, InputError):
-    """An error response for what the caller got wrong."""
+    """What the caller got wrong: an error response, or what is no JSON."""
 
 
 def is_loopback(host: str) -> bool:
@@ -120,7 +120,7 @@ class Admin:
             try:
                 content = json.dumps(body).encode()
             except (TypeError, ValueError) as error:
-                raise NoAnswer(f"this cannot be sent as JSON: {error}.") from None
+                raise Refused(f"this cannot be sent as JSON: {error}.") from None
         status, is_oceanmock, answer = self._send(method, target, content, headers)
         if not is_oceanmock:
             raise self._not_oceanmock()

@@ -156,7 +156,7 @@ def _plain_errors(session: pytest.Session) -> Iterator[None]:
         yield
     except OceanmockError as error:
         message = _with_option_names(error)
-        if isinstance(error, NoAnswer) and error.status is None:
+        if type(error) is NoAnswer and error.status is None:
             session.shouldstop = message  # every further test would fail for the same reason
         raise pytest.fail.Exception(message, pytrace=False) from None
 
@@ -176,7 +176,7 @@ class SandboxPlugin:
     NAME: Final = "oceanmock-sandboxes"
 
     def __init__(self, recorder: CoverageRecorder | None) -> None:
-        self._recorder, self._has_failed = recorder, False
+        self._recorder, self._outcome = recorder, "passed"
         self._mocks = dict[Mock, Mapping[str, str]]()  # and the API of each scenario that they have by name
         self._older: list[SandboxHandle] = []
 
@@ -264,7 +264,8 @@ class SandboxPlugin:
         """Record coverage; fail a test that has passed, where strict mode finds violations."""
         if self._recorder is not None:
             self._recorder.record(sandbox)
-        if not sandbox.strict or self._has_failed or sys.exc_info()[0] is not None:
+        is_judged = self._outcome == "passed" or (self._outcome == "skipped" and sandbox in self._older)
+        if not (sandbox.strict and is_judged and sys.exc_info()[0] is None):
             return
         report = sandbox.admin.ask("GET", "/report", query={"tasks": 0})
         requests, faults = report["unexpected_requests"], report["unused_faults"]
@@ -287,8 +288,8 @@ class SandboxPlugin:
         return [sandbox for mock in self._mocks for sandbox in mock.sandboxes]
 
     @pytest.hookimpl(tryfirst=True)
-    def pytest_runtest_protocol(self) -> None:
-        self._older, self._has_failed = self._open(), False
+    def pytest_runtest_setup(self) -> None:
+        self._older, self._outcome = self._open(), "passed"
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None]:
@@ -308,8 +309,9 @@ class SandboxPlugin:
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         """Add the open sandboxes of a failed test to its report, those of its own fixtures first."""
         report = yield
+        if not report.passed and self._outcome != "failed":
+            self._outcome = report.outcome
         if report.failed:
-            self._has_failed = True
             detail = item.config.option.oceanmock_report
             if detail == "none" or (call.excinfo is not None and call.excinfo.errisinstance(MISTAKES)):
                 return report
