@@ -300,6 +300,10 @@ REFUSED: Final = {
         f"fault 1 has `error_message` beside status 302, with which there is no error [bad-fault]\n  {ONE}",
     ),
     "a body that is a number": ({"body": 7}, "`body` of fault 1 is 7, which is no text, mapping or list [bad-body]"),
+    "a number that no server sends": (
+        {"body": {"a": 2**63}},
+        "`body` of fault 1 is a mapping, which holds a number beyond 2^63 [bad-data]",
+    ),
     "a header of the server": (
         {"headers": {"Content-Length": "7"}},
         "`Content-Length` of `headers` of fault 1 is 'Content-Length', which is a header that the server sets itself "

@@ -488,6 +488,14 @@ def test_a_star_is_every_item(way: str, left: Any) -> None:
     assert json.loads(body_of(mangled(body, drop=way))) == left
 
 
+def test_several_values_are_dropped_by_their_places_in_the_real_response() -> None:
+    body = b'{"rows": [{"id": 0}, {"id": 1}, {"id": 2}, {"id": 3}]}'
+
+    sent = mangled(body, drop=["rows.0", "rows[1]", "rows.3.id", "rows[1]"])
+
+    assert json.loads(body_of(sent)) == {"rows": [{"id": 2}, {}]}
+
+
 @pytest.mark.parametrize(
     ("was", "becomes"),
     [

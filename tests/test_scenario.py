@@ -244,6 +244,11 @@ MODEL_MISTAKES = {
         "x.yaml:3:12: `starts_at` is 2021, which is no instant [bad-instant]\n"
         "  Write it like 2021-08-25T15:09:31+08:00.",
     ),
+    "a start in seconds since 1970": (
+        with_key("starts_at: '1629875371.5'"),
+        "x.yaml:3:12: `starts_at` is '1629875371.5', which is no instant [bad-instant]\n"
+        "  Write it like 2021-08-25T15:09:31+08:00.",
+    ),
     "a start at the end of the calendar": (
         with_key("starts_at: 9999-12-31T23:59:59Z"),
         "x.yaml:3:12: `starts_at` is '9999-12-31T23:59:59Z', which is not between 1980-01-01T00:00:00Z and "

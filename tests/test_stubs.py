@@ -249,6 +249,13 @@ def test_a_header_cannot_be_broken_by_a_request() -> None:
     assert (answer.headers["x-one"], "x-two" in answer.headers) == ("a b??X-Two: ?", False)
 
 
+@pytest.mark.parametrize(("value", "text"), [(7, "7"), (True, "true"), (None, "null"), ({"a": [1]}, '{"a": [1]}')])
+def test_a_header_has_other_values_as_json(value: Any, text: str) -> None:
+    _, ask = obshell("  - {method: POST, path: /api/v1/x, headers: {X-One: '{body.x}'}}")
+
+    assert ask("POST", "/api/v1/x", json={"x": value}).headers["x-one"] == text
+
+
 def test_a_response_is_late_by_its_delay() -> None:
     _, ask = obshell("  - {path: /api/v1/x, delay: 10s}")
 
@@ -762,6 +769,10 @@ MISTAKES: Final = {
     "a number that no server sends": (
         "{path: /api/v1/x, data: 9223372036854775808}",
         "x.yaml:7:29: `data` of stub 1 is 9223372036854775808, which holds a number beyond 2^63 [bad-data]",
+    ),
+    "a number that JSON does not have": (
+        "{path: /api/v1/x, data: {left: .nan}}",
+        "x.yaml:7:29: `data` of stub 1 is a mapping, which holds a number that JSON does not have [bad-data]",
     ),
     "a fault of no stub": (
         "{path: /api/v1/x}\nfaults: [{stub: one, status: 500}]",

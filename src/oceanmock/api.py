@@ -411,8 +411,8 @@ def stub_for(
             return other(request)
         parts = stub.render(found.request, time(sandbox.clock.now()), lambda: item(found.views[-1]))
         headers = []
-        for name, text in parts.pop("headers", {}).items():  # a request may have what no header of a response has
-            headers.append((name.lower().encode(), re.sub("[^ -~]", "?", f"{text}").encode()))
+        for name, text in parts.pop("headers").items():  # a request may have what no header of a response has
+            headers.append((name.lower().encode(), re.sub("[^ -~]", "?", text).encode()))
         body = parts.get("body", "") if stub.is_raw else {**envelope(request, stub.status), **parts}
         media_type: bytes | None = b"text/plain; charset=utf-8" if isinstance(body, str) else JSON
         if body == "" or b"content-type" in dict(headers):

@@ -239,7 +239,7 @@ def escape_command(text: str, more: str = "") -> str:
 
 def suggest(word: object, choices: Sequence[str]) -> str:
     """Return “Allowed: …. Did you mean …?” for a word that is none of the choices."""
-    allowed = "Allowed: " + ", ".join(choices) + "."
+    allowed = f"Allowed: {', '.join(choices)}." if choices else "There is none."
     return " ".join(filter(None, (allowed, did_you_mean(word, choices))))
 
 

@@ -211,9 +211,9 @@ def _change(value: Any, fault: Fault) -> None:
     for path, new in (fault.set or {}).items():
         for holder, key in _places(value, path, adds=True):
             holder[key] = deepcopy(new)
-    for path in fault.drop:
-        for holder, key in reversed(_places(value, path)):  # from the end: a list grows shorter
-            del holder[key]
+    dropped = {(id(holder), key): holder for path in fault.drop for holder, key in _places(value, path)}
+    for (_, key), holder in sorted(dropped.items(), key=_position_of, reverse=True):  # from the end: lists grow shorter
+        del holder[key]
     for path in fault.change_type:
         for holder, key in reversed(_places(value, path)):
             old = holder[key]
@@ -233,6 +233,11 @@ def _places(value: Any, path: str, *, adds: bool = False) -> list[tuple[Any, Any
     if adds and last != "*":
         places += [(holder, last) for holder in holders if isinstance(holder, dict) and last not in holder]
     return places
+
+
+def _position_of(place: tuple[tuple[int, Any], Any]) -> int:
+    key = place[0][1]
+    return key if isinstance(key, int) else 0
 
 
 _POSITION: Final = re.compile(r"\[([0-9]+|\*)\]")

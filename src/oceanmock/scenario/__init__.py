@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from itertools import pairwise
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Self
 
@@ -99,8 +100,8 @@ def _duration_schema(also: str = "") -> WithJsonSchema:
 
 
 def _check_instant(value: object) -> object:
-    """Refuse a number, which would silently mean 1970."""
-    if not isinstance(value, str | datetime) or (isinstance(value, str) and value.isdecimal()):
+    """Refuse a number, as a text too, which would silently mean 1970."""
+    if not isinstance(value, str | datetime) or (isinstance(value, str) and ":" not in value):
         raise PydanticCustomError("bad_instant", "is no instant")
     return value
 
@@ -127,7 +128,7 @@ def _check_whole(value: object) -> object:
 
 
 def _check_json(data: Any, *, bits: int = 53) -> Any:
-    """Refuse whole numbers that not every JSON reader keeps exact, and keys that JSON does not have."""
+    """Refuse whole numbers that not every JSON reader keeps exact, and numbers and keys that JSON does not have."""
     waiting: list[Any] = [data]
     while waiting:
         value = waiting.pop()
@@ -139,6 +140,8 @@ def _check_json(data: Any, *, bits: int = 53) -> Any:
             waiting += value
         elif isinstance(value, int) and abs(value) >= 2**bits:
             raise PydanticCustomError("bad_data", f"holds a number beyond 2^{bits}")
+        elif isinstance(value, float) and not isfinite(value):
+            raise PydanticCustomError("bad_data", "holds a number that JSON does not have")
     return data
 
 
@@ -153,7 +156,8 @@ PathTemplate = Annotated[
     Refuse("bad_path", "is no path such as /api/v1/agent/join"),
 ]
 """A request's path, in which `{id}` stands for any segment."""
-JsonValue = Annotated[Any, AfterValidator(partial(_check_json, bits=63))]
+IS_JSON: Final = AfterValidator(partial(_check_json, bits=63))
+JsonValue = Annotated[Any, IS_JSON]
 """Any JSON; a server sends whole numbers of 64 bits."""
 JsonObject = Annotated[dict[str, Any], AfterValidator(_check_json)]
 _OWN_HEADERS: Final = frozenset(("connection", "content-length", "transfer-encoding"))

@@ -21,7 +21,7 @@ from pydantic_core import CoreSchema, PydanticKnownError, core_schema
 
 from oceanmock import clock
 from oceanmock.errors import Issue, Loc
-from oceanmock.scenario import DurationText, Id, JsonValue, Model, Name, OrOne, Refuse, SentHeaders, must
+from oceanmock.scenario import IS_JSON, DurationText, Id, JsonValue, Model, Name, OrOne, Refuse, SentHeaders, must
 from oceanmock.scenario.document import Document, contradiction, read_part
 from oceanmock.text import closest, format_duration
 
@@ -54,7 +54,9 @@ ValuePath = Annotated[
 MediaType = Annotated[
     str, Field(pattern="^[!-~]+/[ -~]*[!-~]$"), Refuse("bad_media_type", "is no media type such as text/html")
 ]
-Body = Annotated[str | dict[str, JsonValue] | list[JsonValue], Refuse("bad_body", "is no text, mapping or list")]
+Body = Annotated[
+    Annotated[str | dict[Any, Any] | list[Any], Refuse("bad_body", "is no text, mapping or list")], IS_JSON
+]
 ErrorCode = Annotated[
     Annotated[int, Field(strict=True, ge=0, lt=10**9)] | Name,
     Refuse("bad_code", "is neither an errCode such as Task.NotFound nor a number"),

@@ -63,7 +63,7 @@ def _has_value(actual: Any, expected: Any) -> bool:
     """Return whether a value is, or has, the expected one; None is no value."""
     if not _is_regex(expected):
         return has_values(actual, expected)
-    text = actual if isinstance(actual, str) else _text(actual)
+    text = _plain_text(actual)
     is_bounded = actual is not None and len(text) <= MAX_MATCHED_LENGTH
     return is_bounded and _compile(expected["regex"]).isinstance_python(text)
 
@@ -75,8 +75,8 @@ ValuePath = Annotated[
 
 
 class Matches(Model):
-    """What a request must have beside its method and path. Each value stands as it is, or as
-    `{regex: …}`: a regular expression (Rust's) found in a text of at most 4,096 characters."""
+    """What a request must have beside its method and path. Each value but the `body` stands as it is, or
+    as `{regex: …}`: a regular expression (Rust's) found in a text of at most 4,096 characters."""
 
     query: Mapping[Name, Expected] = Field(default_factory=dict)
     """Parameters of the query, of which the first counts; null for one that is not there."""
@@ -199,7 +199,7 @@ class StubRequest:
         """Return a text with values of the request in the place of placeholders; `{n}` stays, a number's place."""
         values = {**self.values(template), "n": "{n}"}
         filled = _render(text, lambda found: value_at(values[str(_steps(found)[0])], _steps(found)[1:]))
-        return filled if isinstance(filled, str) else _text(filled)
+        return _plain_text(filled)
 
 
 class Stub(Model):
@@ -270,8 +270,9 @@ class Stub(Model):
             first, *steps = _steps(found)
             return value_at(values[str(first)] if first in values else of_item(), tuple(steps))
 
-        keys = (key for key in ("data", "error", "body", "headers") if key in self.model_fields_set)
-        return {key: _render(getattr(self, key), value_of) for key in keys}
+        keys = (key for key in ("data", "error", "body") if key in self.model_fields_set)
+        headers = {name: _plain_text(_render(text, value_of)) for name, text in self.headers.items()}
+        return {"headers": headers, **{key: _render(getattr(self, key), value_of) for key in keys}}
 
 
 def is_in_time(item: Any, age: int) -> bool:
@@ -432,10 +433,14 @@ def _render(value: Any, value_of: Callable[[str], Any]) -> Any:
         return value_of(whole["path"])
 
     def text_of(match: re.Match[str]) -> str:
-        found = value_of(match["path"]) if match["path"] else match["text"]
-        return found if isinstance(found, str) else _text(found)
+        return _plain_text(value_of(match["path"]) if match["path"] else match["text"])
 
     return _PLACEHOLDER.sub(text_of, value)
+
+
+def _plain_text(value: Any) -> str:
+    """Return a text as it is, and any other value as JSON."""
+    return value if isinstance(value, str) else _text(value)
 
 
 def _steps(path: str) -> Loc:
