@@ -143,6 +143,15 @@ def test_a_head_request_gets_the_headers_of_a_body() -> None:
     assert (answer.status_code, answer.content) == (502, b"")
 
 
+@pytest.mark.parametrize("fault", [{"delay": "1ms"}, {"status": 503}, {"empty": True}])
+def test_a_head_request_gets_the_length_of_what_get_gets(fault: dict[str, Any]) -> None:
+    _, ask = ocp(fault)
+
+    one, other = (ask(method, TASK).headers["content-length"] for method in ("HEAD", "GET"))
+
+    assert one == other
+
+
 def test_a_body_replaces_that_of_an_operation_that_happened() -> None:
     world, ask = ocp({"status": 504, "body": PAGE, "operation": "retrySubtask", "still_executes": True, "name": "late"})
 
@@ -308,6 +317,10 @@ REFUSED: Final = {
         {"headers": {"Content-Length": "7"}},
         "`Content-Length` of `headers` of fault 1 is 'Content-Length', which is a header that the server sets itself "
         "[bad-header]",
+    ),
+    "a header in two lines": (
+        {"headers": {"X": "y\nz"}},
+        r"`X` of `headers` of fault 1 is 'y\nz'; it should be of the form ^[ -~]*$ [out-of-range]",
     ),
     "a code of the other API": (
         {"api": "ocp", "error_code": "Task.NotFound"},

@@ -164,7 +164,7 @@ def apply_fault(
     injected: InjectedFault, status: int = 200, headers: RawHeaders = (), body: bytes = b""
 ) -> FaultyResponse:
     """Return a response as a fault changes it; by default an empty one."""
-    fault, replaced = injected.fault, dict[bytes, bytes]()
+    fault, replaced, whole = injected.fault, dict[bytes, bytes](), body
     status = fault.own_status or status
     if fault.body is not None:
         is_text, content = (True, fault.body) if isinstance(fault.body, str) else (False, _json(fault.body))
@@ -188,7 +188,8 @@ def apply_fault(
         body = text[:-1] if text[-1:] in (b"}", b"]", b'"') else text + b"}"
     passed = body if fault.truncate is None else body[: fault.truncate]
     step = len(passed) if fault.dribble is None else fault.dribble.bytes
-    replaced[b"content-length"] = str(len(body)).encode()
+    if body != whole or fault.empty or not headers:  # to HEAD, it is the length of what GET would get
+        replaced[b"content-length"] = str(len(body)).encode()
     if fault.content_type is not None:
         replaced[b"content-type"] = fault.content_type.encode()
     replaced |= {name.lower().encode(): text.encode() for name, text in (fault.headers or {}).items()}

@@ -362,6 +362,7 @@ _EXPECTED: Final = {
     "bad_reference": "an id or a name",
     "greater_than_equal": "at least {ge}",
     "less_than_equal": "at most {le}",
+    "string_pattern_mismatch": "of the form {pattern}",
     "string_too_short": "at least one character long",
     "string_too_long": "at most {max_length} characters long",
     "too_short": "a list of at least one item",
