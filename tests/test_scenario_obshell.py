@@ -470,6 +470,10 @@ WHOLE_MISTAKES = {
         with_key("phase: 1s"),
         "x.yaml:3:8: `phase` is not shorter than the tick of 1 s [out-of-range]\n  There is a tick before it.",
     ),
+    "a first tick of an agent after another": (
+        with_key("agents: [{}, {phase: 5s}]"),
+        "x.yaml:3:22: `phase` is not shorter than the tick of 1 s [out-of-range]\n  There is a tick before it.",
+    ),
     "a run after a success": (
         with_sub_task("{attempts: [{takes: 1s}, {takes: 2s}]}", can="[retry]"),
         "x.yaml:9:46: attempt 2 of sub task 1 of node 'One' is never reached "

@@ -288,6 +288,25 @@ POLLED: Final = """
 """
 
 
+def test_a_condition_on_a_name_with_placeholders_is_on_what_has_that_name_in_the_file() -> None:
+    path = "/api/v2/ob/clusters/{id}"
+    world = World(f"""
+summary: Two tasks whose names begin in the same way
+api: ocp
+tasks:
+  - {{name: "Create {{body.name}}", starts_on: {{path: "{path}/tenants"}}, subtasks: [One]}}
+  - {{name: "Create {{body.name}} again", starts_on: {{path: "{path}/zones"}}, subtasks: [One]}}
+stubs:
+  - {{path: /api/v2/x, when: {{task: "Create {{body.name}}"}}, data: "{{task.name}}"}}
+""")
+    ask = world.serve()
+
+    for part in ("tenants", "zones"):
+        ask("POST", f"/api/v2/ob/clusters/1/{part}", json={"name": "one"})
+
+    assert data(ask("GET", "/api/v2/x")) == "Create one"
+
+
 def test_a_condition_is_on_the_state_and_the_stage_of_a_dag() -> None:
     world, ask = obshell(POLLED)
     answers = [data(ask("GET", OVERVIEW))]

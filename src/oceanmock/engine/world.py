@@ -6,14 +6,11 @@ with the history that its machine computes on the clock of its sandbox. Reading 
 
 from __future__ import annotations
 
-import glob
-import re
 from abc import ABC, abstractmethod
 from bisect import bisect_left, bisect_right, insort
 from collections import Counter
 from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from functools import cache
 from operator import attrgetter
 from random import Random
@@ -41,7 +38,6 @@ class TaskItem:
 
 
 PLACEHOLDER: Final = "{n}"  # stands for its number in the name of a repeated task
-_ANY_PLACEHOLDER: Final = re.compile(r"\{[^{}]*\}")
 
 
 class Row(NamedTuple):
@@ -263,10 +259,8 @@ class World(ABC, Generic[Key, Data, State]):
         return View(data, view_at(history, now - data.created), now)
 
     def newest(self, reference: int | str) -> View[Data, State] | None:
-        """Return the last started task or dag of a name or an id, if any; a name's placeholder is any text."""
-        pattern = "*".join(map(glob.escape, _ANY_PLACEHOLDER.split(f"{reference}")))
-        by_name = (data for data in self.all_data() if isinstance(reference, str) and fnmatchcase(data.name, pattern))
-        matching = [*by_name, *(data for data in self.all_data() if reference == _number_of(data.key))]
+        """Return the last started task or dag of an id or a name, its own or that with placeholders, if any."""
+        matching = (it for it in self.all_data() if reference in (it.name, it.model.name, _number_of(it.key)))
         newest = max(matching, key=lambda data: (data.created, _number_of(data.key)), default=None)
         return None if newest is None else self.view(newest.key)
 

@@ -108,7 +108,7 @@ class Member(Agent):
     port: Annotated[int, Field(strict=True, ge=0, le=65535)] = 0
     """Where it listens; any free port, if left out, or 2886 and so on where the server opens none."""
     phase: DurationText | None = None
-    """How long after the sandbox's start its scheduler ticks first; the scenario's, if left out."""
+    """How long after the sandbox's start its scheduler ticks first, less than a `tick`; the scenario's, if left out."""
 
 
 AgentReference = Annotated[

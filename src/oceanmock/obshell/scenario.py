@@ -397,9 +397,12 @@ def _check_dags(scenario: Scenario) -> Iterator[Issue]:
 
 def _check_times(scenario: Scenario) -> Iterator[Issue]:
     """Yield a first tick that is too late, and stages that a story waits for in vain."""
-    if scenario.phase >= scenario.tick:
-        what = f"`phase` is not shorter than the tick of {scenario.tick / clock.SECOND:g} s"
-        yield Issue(("phase",), "out-of-range", what, "There is a tick before it.")
+    phases: dict[Loc, int | None] = {("phase",): scenario.phase}
+    phases |= {("agents", place, "phase"): agent.phase for place, agent in enumerate(scenario.agents)}
+    for loc, phase in phases.items():
+        if (phase or 0) >= scenario.tick:
+            what = f"`phase` is not shorter than the tick of {scenario.tick / clock.SECOND:g} s"
+            yield Issue(loc, "out-of-range", what, "There is a tick before it.")
     for number, (step, action) in enumerate(zip(scenario.story, FORMAT.steps_of(scenario), strict=True)):
         if step.until is not None and step.until.stage is not None:
             nodes = len(scenario.dags[action.actor].nodes)

@@ -288,8 +288,8 @@ class Dags(World[DagKey, DagData, DagState]):
         store, name = _store_of(model, place), values.get("name", source.name)
         self._check_lock(model, store, agent, outer=f"Create task '{name}' failed: ")
         number = model.id or self._highest["dag", store] + 1
-        model = model.model_copy(update={"id": number, "name": name})
-        dag = self._begin(model, source.scenario, place, at, FakeData(source.seed), counts=True)
+        model = model.model_copy(update={"id": number})
+        dag = self._begin(model, source.scenario, place, at, FakeData(source.seed), counts=True, name=name)
         self._starts[template] += 1
         return self.view(dag.key, at)
 
@@ -348,7 +348,15 @@ class Dags(World[DagKey, DagData, DagState]):
         return id_of(dag, dag.number)
 
     def _begin(
-        self, model: files.Dag, scenario: Scenario, place: int, created: int, fake_data: FakeData, *, counts: bool
+        self,
+        model: files.Dag,
+        scenario: Scenario,
+        place: int,
+        created: int,
+        fake_data: FakeData,
+        *,
+        counts: bool,
+        name: str = "",
     ) -> DagData:
         """Add a dag of a scenario that the agent at a position starts; the numbers of its parts count up, or follow.
 
@@ -356,7 +364,7 @@ class Dags(World[DagKey, DagData, DagState]):
         """
         own, store = self.initial_agents[place], _store_of(model, place)
         number = model.id or next(n for n in count(self._lowest_free.get(store, 1)) if (store, n) not in self._data)
-        key, name = (store, number), model.name or fake_data.phrase()
+        key, name = (store, number), name or model.name or fake_data.phrase()
         next_node, next_sub_task = (count(self._highest[kind, store] + 1) for kind in ("node", "sub_task"))
         nodes, places = list[NodeData](), {("dag", *key): (key, tuple[int, ...]())}
         for at, node in enumerate(model.nodes):
