@@ -6,6 +6,7 @@ import json
 import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import click
@@ -16,6 +17,8 @@ from rich.cells import cell_len
 from golden import assert_golden
 from oceanmock.cli import main
 from scenario_schema import SCHEMA_FILE
+
+PATIENCE_S = 10.0
 
 BROKEN = "summary: Broken\napi: ocp\ntasks:\n  - name: A\n    subtask: [a]\n"
 
@@ -277,3 +280,17 @@ def test_show_lines_up_names_in_wide_characters(tmp_path: Path) -> None:
     bands = [line for line in result.output.splitlines() if "○" in line or "━" in line][:3]
     assert len(bands) == 3
     assert {cell_len(line) for line in bands} == {cell_len(bands[0])}
+
+
+def test_a_server_that_never_responds_is_waited_for_no_longer_than_the_timeout() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as pool:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        result = pool.submit(CliRunner().invoke, main, ["wait", url, "--timeout", "1ms"])
+        connection, _ = listener.accept()
+        with connection:
+            connection.settimeout(PATIENCE_S)
+            while connection.recv(4096):
+                pass
+
+    assert result.result().exit_code == 2
+    assert f"within 1ms: nothing responds at {url} (timed out)" in result.result().stderr

@@ -436,6 +436,14 @@ def test_what_cannot_be_done_is_said_in_one_message(oceanmock: Oceanmock, words:
     assert message in result.stderr
 
 
+def test_a_task_behind_the_first_ten_thousand_is_explained(url: str, oceanmock: Oceanmock) -> None:
+    template = {"name": "Check", "subtasks": ["one"], "repeat": {"count": 10_000}}
+    tasks = f"{url}/__admin/sandboxes/default/tasks"
+    first = httpx.post(tasks, json={"api": "ocp", "template": template}).json()["number"]
+
+    assert oceanmock("explain", str(first + 9_999)).exit_code == 0
+
+
 def test_a_task_that_both_apis_have_must_be_told_apart(url: str, oceanmock: Oceanmock) -> None:
     dag = {"api": "obshell", "template": {"id": 35000312, "nodes": ["a"]}}
     httpx.post(f"{url}/__admin/sandboxes/default/tasks", json=dag)

@@ -12,6 +12,7 @@ from ipaddress import IPv4Address
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import httpx
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -219,6 +220,20 @@ def test_a_server_in_this_process_speaks_tls_by_the_context_it_is_given(pytester
     result = run(pytester, TRUSTING.format(context=context))
 
     result.assert_outcomes(passed=1)
+
+
+def test_credentials_of_obshell_are_sealed_over_tls(pytester: pytest.Pytester) -> None:
+    make_certificate(pytester.path)
+    own = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    own.load_cert_chain("certificate.pem", "key.pem")
+    trust = ssl.create_default_context(cafile="certificate.pem")
+
+    with Mock.start(tls=own) as mock:
+        obshell = mock.obshell("initialize-cluster-fails")
+        dag = f"{obshell.url}/api/v1/task/dag/{obshell.dag(4).id}"
+        answer = httpx.get(dag, auth=obshell.auth, verify=trust)
+
+    assert answer.status_code == 200
 
 
 def test_a_server_elsewhere_is_reached_by_the_context_that_is_given(pytester: pytest.Pytester) -> None:

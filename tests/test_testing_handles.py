@@ -292,6 +292,12 @@ def test_a_subtask_is_found_by_its_id_or_name(ocp: Ocp, wanted: int | str) -> No
     assert [each.id for each in ocp.task(1000).subtasks] == [1001, 1002, 1003]
 
 
+def test_a_task_behind_the_first_ten_thousand_is_found_by_its_id(ocp: Ocp) -> None:
+    first = ocp.task("Check", ["one"], repeat={"count": 10_001})
+
+    assert ocp.task(first.id + 10_000).name == "Check"
+
+
 def test_what_is_not_there_is_refused_with_what_is(ocp: Ocp) -> None:
     with pytest.raises(InputError, match=r"no task 1001 .* has 1000 'Reinstall OCP agent'\. Did"):
         ocp.task(1001)

@@ -83,6 +83,7 @@ class Admin:
     token: str | None = field(default=None, repr=False)
     tls: SSLContext | None = None
     name: str | None = None
+    timeout: float = ADMIN_TIMEOUT_S
 
     def sandbox_url(self, sandbox: Json) -> str:
         """Return the URL of a sandbox's path, for whom this client's own URL leads to the server."""
@@ -141,7 +142,7 @@ class Admin:
             parts = urlsplit(self.url)
             kinds: dict[str, Callable[..., HTTPConnection]]
             kinds = {"http": HTTPConnection, "https": partial(HTTPSConnection, context=self.tls)}
-            connection = kinds[parts.scheme](parts.hostname or "", parts.port, timeout=ADMIN_TIMEOUT_S)
+            connection = kinds[parts.scheme](parts.hostname or "", parts.port, timeout=self.timeout)
         except (KeyError, ValueError, HTTPException):
             raise NoAnswer(f"{self.url!r} is no URL of a server, such as http://127.0.0.1:8080.") from None
         try:

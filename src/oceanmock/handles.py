@@ -8,13 +8,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from os.path import relpath
 from pathlib import Path
 from typing import Any, ClassVar, Final, NoReturn, Self, TypedDict, Unpack, cast
 from urllib.parse import SplitResult, quote, urlsplit
 
-from oceanmock.admin_client import HIDE_FRAMES, Admin, SandboxClock, SandboxJournal, check_keywords, without_none
+from oceanmock.admin_client import (
+    HIDE_FRAMES,
+    Admin,
+    Refused,
+    SandboxClock,
+    SandboxJournal,
+    check_keywords,
+    without_none,
+)
 from oceanmock.api import Api, Json, Kind
 from oceanmock.errors import EnvironmentProblem, InputError, ScenarioError
 from oceanmock.text import TimeSpan, did_you_mean, duration_text, first_few, suggest
@@ -314,6 +323,9 @@ class SandboxHandle:
     def _find_or_add(self, id_or_name: int | str, parts: Sequence[PartSource] | None, rest: Json) -> Json:
         """Return the task or dag of an id, a number or a name; or, with parts, a new one. Raises InputError."""
         if parts is None:
+            if (id := str(id_or_name)).isalnum():  # a list has the first 10,000 alone
+                with suppress(Refused):
+                    return self.admin.ask("GET", f"/tasks/{self.API.name}/{quote(id)}")
             return find(self.rows(), id_or_name, what=self.API.root.title, where=f"in sandbox {self.name!r}")
         template = {"name": id_or_name, f"{self.API.kinds[1].name}s": list(parts), **rest}
         return self.admin.ask("POST", "/tasks", {"api": self.API.name, "template": template})

@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 import click
 
-from oceanmock.admin_client import TOKEN_VARIABLE, URL_VARIABLE, Admin, NoAnswer, without_none
+from oceanmock.admin_client import TOKEN_VARIABLE, URL_VARIABLE, Admin, NoAnswer, Refused, without_none
 from oceanmock.cli.printing import (
     complete_operation,
     complete_scenario,
@@ -302,15 +302,20 @@ def explain(task: str, *, admin: Admin, api: str | None, as_json: bool) -> None:
 
     TASK is the id of a task of OCP, or the generic id or number of a dag of obshell.
     """
-    rows = admin.ask("GET", "/tasks")["tasks"]
-    apis = {row["api"] for row in rows if task in (row["id"], str(row["number"]))}
-    if api is None and len(apis) > 1:
-        options = " or ".join(f"--api {name}" for name in sorted(apis))
+    from oceanmock.apis import APIS
+
+    id, apis = quote(task, safe=""), [api] if api else []
+    for name in [] if api else sorted(it.name for it in APIS):
+        with contextlib.suppress(Refused):
+            admin.ask("GET", f"/tasks/{name}/{id}")
+            apis.append(name)
+    if len(apis) > 1:
+        options = " or ".join(f"--api {name}" for name in apis)
         raise NoAnswer(f"several APIs have a task {task}. Choose one: {options}.")
-    if api is None and not apis:
-        hint = list_existing(row["number"] for row in rows)
+    if not apis:
+        hint = list_existing(row["number"] for row in admin.ask("GET", "/tasks")["tasks"])
         raise NoAnswer(f"there is no task {task} in sandbox {admin.name!r}. {hint}")
-    path = f"/tasks/{api or apis.pop()}/{quote(task, safe='')}/explain"
+    path = f"/tasks/{apis[0]}/{id}/explain"
     if as_json:
         print_json(admin.ask("GET", path, query={"format": "json"}))
     else:

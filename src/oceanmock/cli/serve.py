@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from oceanmock import __version__
-from oceanmock.admin_client import TOKEN_VARIABLE, URL_VARIABLE, Admin, NoAnswer, new_token
+from oceanmock.admin_client import ADMIN_TIMEOUT_S, TOKEN_VARIABLE, URL_VARIABLE, Admin, NoAnswer, new_token
 from oceanmock.cli.admin import PROGRESSION, TOKEN_OPTIONS, read_token
 from oceanmock.cli.conform_options import DURATION, mask_names
 from oceanmock.cli.printing import banner, complete_scenario, print_exchange, print_json
 from oceanmock.cli.store import default_sandbox, open_store
-from oceanmock.clock import Progression, stopwatch
+from oceanmock.clock import SECOND, Progression, stopwatch
 from oceanmock.errors import EnvironmentProblem, InputError, OceanmockError
 from oceanmock.text import format_duration, suggest
 
@@ -438,7 +438,8 @@ def wait(url: str, timeout: int) -> None:
     deadline = stopwatch() + timeout
     while True:
         try:
-            Admin(url.rstrip("/")).ask("GET", "/ready")
+            left = max((deadline - stopwatch()) / SECOND, POLL_INTERVAL_S)
+            Admin(url.rstrip("/"), timeout=min(left, ADMIN_TIMEOUT_S)).ask("GET", "/ready")
             return
         except NoAnswer as problem:
             if stopwatch() > deadline:

@@ -70,16 +70,19 @@ OBPROXY_ROUTE: Final = re.compile(r"task/\w+/[45]")
 """Routes of obproxy's tasks, which only the agent's own password opens (task_dto.go)."""
 
 
-def fetch_agent(url: str, *, verify: bool | str = True) -> Mapping[str, Any]:
+def fetch_agent(url: str, *, verify: bool | str | ssl.SSLContext = True) -> Mapping[str, Any]:
     """Return the ``data`` of a URL's JSON, read with the standard library alone. Raises EnvironmentProblem.
 
-    ``verify`` is as in httpx and requests: False, True or the path of trusted certificates.
+    ``verify`` is as in httpx and requests: False, True, the path of trusted certificates or a context.
     """
     try:
         parts = urlsplit(url)
         connect: Callable[..., HTTPConnection] = HTTPConnection
         if parts.scheme == "https":
-            context = ssl.create_default_context(cafile=verify if isinstance(verify, str) else None)
+            if isinstance(verify, ssl.SSLContext):
+                context = verify
+            else:
+                context = ssl.create_default_context(cafile=verify if isinstance(verify, str) else None)
             if verify is False:
                 context.check_hostname = False
                 context.verify_mode = ssl.CERT_NONE
@@ -116,7 +119,7 @@ class Sealed(Signer):
     password: str = field(default="", repr=False)
     agent_password: str | None = field(default=None, repr=False)
     lifetime: int = field(default=60, kw_only=True)
-    verify: bool | str = field(default=True, kw_only=True)
+    verify: bool | str | ssl.SSLContext = field(default=True, kw_only=True)
     fetch: Callable[[str], Mapping[str, Any]] | None = field(default=None, kw_only=True, repr=False)
     wall: Callable[[], int] = field(default=wall_now, kw_only=True, repr=False)
     _cache: dict[str, Mapping[str, Any]] = field(default_factory=dict, init=False, repr=False, compare=False)

@@ -115,7 +115,8 @@ class Obshell(SandboxHandle):
 
             agent = self.json()["agent"]
             kind = Sealed if self.authenticates else Unsealed
-            self._auth = kind(agent["root_password"] or "", agent["agent_password"])
+            verify = self.admin.tls or True
+            self._auth = kind(agent["root_password"] or "", agent["agent_password"], verify=verify)
         return self._auth
 
     def load(self, *scenarios: ScenarioSource) -> Self:
@@ -142,7 +143,7 @@ class Obshell(SandboxHandle):
         return Dag(self.admin, self._find_or_add(id_or_name, nodes, rest))
 
     def dags(self) -> list[Dag]:
-        """Return every dag, by ascending number; those of the agent before the cluster's."""
+        """Return every dag, of more than 10,000 the first, by ascending number; the agent's before the cluster's."""
         return [Dag(self.admin, row) for row in self.rows()]
 
 

@@ -75,7 +75,7 @@ class Ocp(SandboxHandle):
         return Task(self.admin, self._find_or_add(id_or_name, subtasks, rest))
 
     def tasks(self) -> list[Task]:
-        """Return every task, by ascending id."""
+        """Return every task, of more than 10,000 the first, by ascending id."""
         return [Task(self.admin, row) for row in self.rows()]
 
 
