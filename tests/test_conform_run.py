@@ -36,6 +36,7 @@ from oceanmock.conformance import (
 )
 from oceanmock.conformance.baseline import Baseline, Known, apply_baselines, load_baseline
 from oceanmock.conformance.fuzzing import MALFORMED, RULES_OF_SCHEMATHESIS
+from oceanmock.conformance.mock import conform_mock
 from oceanmock.conformance.run import Runner, conform
 from oceanmock.obshell.api import InvalidGenericId, parse_generic_id
 
@@ -244,6 +245,23 @@ def test_a_run_that_is_broken_off_tells_what_it_has_seen(phase: Phase) -> None:
     assert result.exit_code == INTERRUPTED
     assert result.request_count
     assert phase in result.phases
+
+
+def test_a_broken_off_run_of_the_mock_leaves_no_task_that_it_did_not_change() -> None:
+    events = list[Event]()
+
+    def stop(event: Event) -> None:
+        events.append(event)
+        replays = [number for number, each in enumerate(events) if isinstance(each, PhaseStarted)]
+        if len(replays) == 2 and len(events) - replays[1] == 3:  # the second story is read, and nothing else yet
+            raise KeyboardInterrupt
+
+    names = ("retry-failed-task", "retry-failed-subtask")
+    result = conform_mock("ocp", names, Options(phases=frozenset()), listen=stop)
+
+    assert result.interrupted
+    assert result.changes
+    assert result.left == {}
 
 
 def test_what_repeats_a_run_names_no_password() -> None:

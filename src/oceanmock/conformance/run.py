@@ -142,7 +142,7 @@ class Runner:
         phases -= {"machine"} if not options.write else set()
         phases -= {"story"} if not options.stories else set()
         selected = [phase for phase in ORDER if phase in phases]
-        began = stopwatch()
+        began, earlier_changes = stopwatch(), len(result.changes)
         try:
             for phase in selected:
                 phase_began = stopwatch()
@@ -163,7 +163,8 @@ class Runner:
                 result.not_asked.append(NotAsked(", ".join(rest), f"the run has reached {bound}."))
                 self._leave()
             else:
-                result.left |= self.memory.last_states(options.tasks) if result.changes else {}
+                has_changed = len(result.changes) > earlier_changes
+                result.left |= self.memory.last_states(options.tasks) if has_changed else {}
                 result.interrupted = True
         result.took += stopwatch() - began
 
