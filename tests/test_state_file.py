@@ -115,6 +115,16 @@ def test_a_server_goes_on_with_its_sandboxes_faults_and_clocks(scenario: Path, s
     assert [path.name for path in state.parent.glob(f"{state.name}*")] == [state.name]  # all is in the file itself
 
 
+def test_sandboxes_stay_in_the_order_of_their_creation(state: Path) -> None:
+    with closing(opened(state)) as store:
+        sandboxes = Sandboxes(make_sandbox(store=store))
+        for name in ("b", "a"):
+            sandboxes.create(name, SandboxSpec())
+        sandboxes.reset("b")
+    with closing(opened(state)) as store:
+        assert store.names() == ["default", "b", "a"]
+
+
 @pytest.mark.slow
 def test_other_scenarios_replace_the_default_sandbox_and_it_is_said(scenario: Path, state: Path) -> None:
     with serving(scenario, "--state", state) as server:

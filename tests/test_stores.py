@@ -182,6 +182,16 @@ def test_a_reset_and_a_new_journal_are_seen_by_all(urls: list[str]) -> None:
     assert admin(urls[0], f"/{name}/clock")["now"] == "2024-01-01T00:00:00Z"
 
 
+def test_sandboxes_stay_in_the_order_of_their_creation(urls: list[str]) -> None:
+    names = [create(urls[0], FAILS_ONCE), create(urls[1], FAILS_ONCE)]
+    for name in ("default", names[0]):
+        admin(urls[1], f"/{name}/reset", "POST")
+
+    for url in urls:
+        listed = [sandbox["name"] for sandbox in admin(url, "")["sandboxes"]]
+        assert (listed[0], listed[-2:]) == ("default", names)
+
+
 # --- a store beside its model ---------------------------------------------------------------------
 
 COMMANDS: Final = (Operate("ocp", 5, "RETRY"), Operate("obshell", ("agent", 4), "PASS", 1), MoveClock(3), MoveClock(9))

@@ -105,10 +105,10 @@ _SCRIPTS: Final = {
 local has = redis.call('HMGET', head, 'base', 'version', 'last')
 if ARGV[3] ~= '' and (has[1] or '0') ~= ARGV[3] then return false end
 if ARGV[4] ~= '' and (has[1] ~= has[2] or has[3] ~= '0') then return false end
-local version = next_version()
+local version, created = next_version(), redis.call('ZSCORE', root .. 'sandboxes', name)
 erase()
 redis.call('HSET', head, 'spec', ARGV[2], 'base', version, 'version', version, 'last', 0, 'dropped', 0, 'bytes', 0)
-redis.call('ZADD', root .. 'sandboxes', version, name)
+redis.call('ZADD', root .. 'sandboxes', created or version, name)
 lease(ARGV[5])
 return version
 """,

@@ -34,6 +34,9 @@ CREATE TABLE counter (
 );
 CREATE TABLE record (sandbox TEXT NOT NULL, key TEXT NOT NULL, records BLOB NOT NULL, PRIMARY KEY (sandbox, key));
 """
+_PUT: Final = """
+INSERT INTO sandbox VALUES (?, ?, ?) ON CONFLICT (name) DO UPDATE SET version = excluded.version, spec = excluded.spec
+"""
 
 
 class StateFile(MemoryStore):
@@ -71,12 +74,13 @@ class StateFile(MemoryStore):
             return None
         with self._writing() as execute:
             _erase(execute, spec.name)
-            execute("INSERT INTO sandbox VALUES (?, ?, ?)", spec.name, self._last_version + 1, log.encode(spec))
+            execute(_PUT, spec.name, self._last_version + 1, log.encode(spec))
         return super().put(spec)
 
     def delete(self, name: str) -> None:
         if name in self._sandboxes:
             with self._writing() as execute:
+                execute("DELETE FROM sandbox WHERE name = ?", name)
                 _erase(execute, name)
         super().delete(name)
 
@@ -120,7 +124,7 @@ class StateFile(MemoryStore):
     def _restore(self, decoder: log.Decoder) -> int:
         """Read every sandbox into memory, and return the latest time of the machine."""
         read, latest = self._connection.execute, 0
-        for base, data in read("SELECT version, spec FROM sandbox ORDER BY version"):
+        for base, data in read("SELECT version, spec FROM sandbox ORDER BY rowid"):
             self._last_version, spec = base - 1, decoder.spec(data)
             super().put(spec)
             latest = max(latest, spec.created)
@@ -138,7 +142,6 @@ class StateFile(MemoryStore):
 
 
 def _erase(execute: Callable[..., Any], name: str) -> None:
-    execute("DELETE FROM sandbox WHERE name = ?", name)
     execute("DELETE FROM entry WHERE sandbox = ?", name)
     execute("DELETE FROM counter WHERE sandbox = ?", name)
     execute("DELETE FROM record WHERE sandbox = ?", name)

@@ -158,7 +158,7 @@ class MemoryStore:
         if not self.may_put(spec.name, replaces, if_untouched=if_untouched):
             return None
         self._last_version += 1
-        if (replaced := self._sandboxes.pop(spec.name, None)) is not None:
+        if (replaced := self._sandboxes.get(spec.name)) is not None:
             replaced.journal.close()
         journal = Journal(space=self._journal_space)
         self._sandboxes[spec.name] = StoredSandbox(spec, self._last_version, self._last_version, journal)
