@@ -16,7 +16,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import oceanmock
+from in_process import AFTERNOON
 from oceanmock import Mock, Ocp
+from oceanmock.apis import make_sandbox
+from oceanmock.clock import SECOND
+from oceanmock.http.app import create_app
+from oceanmock.http.server import Server
 
 SCENARIO = "retry-failed-subtask"
 TASKS = "/api/v2/tasks/instances"
@@ -104,6 +109,17 @@ def test_a_repeated_request_to_a_deleted_sandbox_is_not_found(mock: Mock) -> Non
         after = client.get(task, auth=ocp.auth).status_code
 
     assert (before, after) == ([200, 200], 404)
+
+
+def test_a_repeated_request_renews_no_lease_that_has_run_out(ocp: Ocp) -> None:
+    instants = [AFTERNOON]
+    app = create_app(make_sandbox(wall=lambda: instants[-1]))
+    with Server(app) as server, httpx.Client(base_url=server.url, auth=ocp.auth) as client:
+        client.post("/__admin/sandboxes", json={"name": "t", "ttl": "10m", "scenarios": [SCENARIO]})
+        before = [client.get(f"/sandboxes/t{TASK}").status_code for _ in range(2)]
+        instants.append(AFTERNOON + 601 * SECOND)
+
+        assert (before, client.get(f"/sandboxes/t{TASK}").status_code) == ([200, 200], 404)
 
 
 def test_a_repeated_signature_expires(ocp: Ocp, monkeypatch: pytest.MonkeyPatch) -> None:

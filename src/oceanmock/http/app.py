@@ -26,7 +26,7 @@ from oceanmock.clock import SECOND, stopwatch, wall_now
 from oceanmock.engine.faults import InjectedFault, apply_fault
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.engine.sandboxes import DEFAULT_SANDBOX, Sandboxes, SharedSandboxes
-from oceanmock.engine.store import NoSuchSandbox, SandboxDeleted, StoreUnavailable, quoted_name
+from oceanmock.engine.store import NoSuchSandbox, StoreUnavailable, quoted_name
 from oceanmock.errors import CallerError
 from oceanmock.http import (
     CLOSE,
@@ -225,15 +225,15 @@ class App:
     ) -> Encoded | None:
         """Return the response to a valid request that is sent again; None if its sandbox is another, or has faults."""
         sandbox, began = sandbox_ref(), stopwatch()
-        if sandbox is None or sandbox not in self.sandboxes or sandbox.generation != generation:
+        if sandbox is None or sandbox.generation != generation or sandbox.faults.by_name:
             return None
-        if sandbox.faults.by_name or self._pipeline_of(sandbox) is not pipeline:
-            return None
-        request = template.again(sandbox, sandbox.clock.now())
         try:
+            if self.sandboxes.get(sandbox.name) is not sandbox or self._pipeline_of(sandbox) is not pipeline:
+                return None
             sandbox.renew()
+            request = template.again(sandbox, sandbox.clock.now())
             response = _Exchange(self, pipeline, request, began).respond(request.body)
-        except SandboxDeleted:
+        except NoSuchSandbox:
             return None
         return response if isinstance(response, tuple) else None
 
