@@ -72,6 +72,17 @@ def test_an_explanation_goes_back_a_hundred_operations() -> None:
     assert explanation["since"].startswith("2021-08-25T07:09:35.74"), "four seconds after its start, at the second"
 
 
+def test_what_somebody_else_does_next_is_said_once() -> None:
+    task = "{id: 1, name: A, subtasks: [{attempts: {ends: FAILED}}], others: [{at: 9s, call: retryTask}]}"
+    world = World(f"summary: A\napi: ocp\ntasks: [{task}]")
+    world.advance(5 * SECOND)
+    world.serve()
+
+    following = explained(world.sandbox, "ocp/1")["next"]
+
+    assert following["what"] == "RETRY of task 1 “A” arrives: every FAILED subtask is READY again"
+
+
 def test_an_explanation_has_the_last_events() -> None:
     names = ", ".join(f"s{number}" for number in range(400))
     world = World(f"summary: A\napi: ocp\ntasks: [{{id: 1, name: A, subtasks: [{names}]}}]")

@@ -171,12 +171,7 @@ class Explainer(ABC, Generic[HistoryState]):
     def because(self) -> list[tuple[int | None, str]]:
         """Return the sentences about what led to the state, with their instants, then those that hold now."""
         chosen = {*[event for event in self.events if event.is_operation][-1:], *self.leading()}
-        unique = dict.fromkeys((event.at, event.why) for event in self.events if event in chosen)
-        led = [
-            (at, what)
-            for at, what in unique  # a sentence that another one of the same instant only continues is left out
-            if not any(at == when and more.startswith(f"{what}: ") for when, more in unique)
-        ]
+        led = _without_beginnings((event.at, event.why) for event in self.events if event in chosen)
         return [*led, *((None, sentence) for sentence in self.holding())]
 
     @cached_property
@@ -186,7 +181,8 @@ class Explainer(ABC, Generic[HistoryState]):
         if due is None:
             return None
         after = view_at(self.history, due)
-        sentences = list(dict.fromkeys(filter(None, [self.why(self.state, after, it) for it in after.changes])))
+        whys = [(due, why) for it in after.changes if (why := self.why(self.state, after, it))]
+        sentences = [what for _, what in _without_beginnings(whys)]
         if len(sentences) > 3:
             sentences[3:] = [f"and {len(sentences) - 3} more changes"]
         return self.created + due, "; ".join(sentences)
@@ -425,6 +421,12 @@ class Explainer(ABC, Generic[HistoryState]):
             if texts:
                 yield f"    {_at(state.at)}  {'; '.join(texts)}"
         yield from (line for _, line in lines)
+
+
+def _without_beginnings(sentences: Iterable[tuple[int, str]]) -> list[tuple[int, str]]:
+    """Return dated sentences, each once, without those that another one of the same instant only continues."""
+    unique = dict.fromkeys(sentences)
+    return [it for it in unique if not any(at == it[0] and more.startswith(f"{it[1]}: ") for at, more in unique)]
 
 
 def _time(instant: int) -> str:
