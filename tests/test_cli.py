@@ -191,6 +191,20 @@ def test_check_of_a_folder_reports_every_file_in_the_words_of_tools(tmp_path: Pa
     assert "%0AAllowed: id, name, " in annotated.stdout
 
 
+def test_check_names_the_file_of_each_mistake_and_goes_on_after_one_that_is_no_text(tmp_path: Path) -> None:
+    part, junk = tmp_path / "_part.yaml", tmp_path / "junk.yaml"
+    part.write_text("task: {subtask: [A]}\n")
+    junk.write_bytes(b"\xff\xfe\x00\x9d")
+    (tmp_path / "whole.yaml").write_text(
+        "summary: A task of a part\napi: ocp\ntasks: [{include: _part.yaml#task, subtasks: [A]}]\n"
+    )
+
+    listed = oceanmock("check", str(tmp_path), "--format", "json")
+
+    rows = json.loads(listed.stdout)
+    assert [(row["file"], row["rule"]) for row in rows] == [(str(junk), "unreadable-file"), (str(part), "unknown-key")]
+
+
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
     result = oceanmock("serve", str(tmp_path))
 

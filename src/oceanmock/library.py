@@ -99,7 +99,8 @@ def load_scenario(reference: str | Path) -> BaseScenario:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read: {error}") from error
+        issue = Issue((), "unreadable-file", f"{path} cannot be read: {error}", path=str(path))
+        raise ScenarioError([issue]) from error
     if not isinstance(reference, Path) and path.parent == data_folder("scenarios"):
         parts = [part.read_bytes() for part in sorted(path.parent.glob("_*")) if f"{INCLUDE}: {part.name}" in text]
         content = b"".join([text.encode(), *parts])

@@ -176,7 +176,8 @@ def check(paths: tuple[str, ...], *, format: str) -> None:
                 load_scenario(path)
             except ScenarioError as error:
                 keys = ("line", "column", "rule", "message", "hint")
-                mistakes = [(str(it), {key: getattr(it, key) for key in keys}) for it in error.diagnostics]
+                issues = error.diagnostics  # each in the scenario's file, or in one that it includes
+                mistakes = [(str(it), {"file": it.path, **{key: getattr(it, key) for key in keys}}) for it in issues]
         rows += [{"file": str(path), **row} for _, row in mistakes]
         if format == "text":
             click.echo(wrap("\n".join(text for text, _ in mistakes), 4) or f"{path}: ok")
