@@ -14,9 +14,10 @@ import socket
 import ssl
 import subprocess
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -407,6 +408,23 @@ def test_sandboxes_have_ports_of_a_range() -> None:
 
     assert first.json()["urls"]["port"] == third.json()["urls"]["port"] == f"http://127.0.0.1:{port}"
     assert (second.status_code, f"none of the ports {port} to {port} is free" in second.text) == (409, True)
+
+
+def test_a_signal_during_a_delayed_response_over_tls_leaves_no_traceback(tmp_path: Path) -> None:
+    certificate(tmp_path, "127.0.0.1")
+    file = file_of(tmp_path, "127.0.0.1")
+    context = ssl.create_default_context(cafile=file)
+    with serving("many-tasks", "--auth", "off", "--tls-cert", file) as server, ExitStack() as stack:
+        faults, parts = f"{server.url}/__admin/sandboxes/default/faults", urlsplit(server.url)
+        httpx.post(faults, json={"delay": "1h"}, verify=context).raise_for_status()
+        plain = stack.enter_context(socket.create_connection((parts.hostname, parts.port)))
+        client = stack.enter_context(context.wrap_socket(plain, server_hostname=parts.hostname))
+        client.sendall(f"GET {TASKS} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        httpx.get(faults, verify=context).raise_for_status()
+
+        ended = server.stop(signal.SIGTERM)
+
+    assert (ended.code, ended.stderr) == (0, "Cancel 1 running task(s), timeout graceful shutdown exceeded\n")
 
 
 def test_a_server_speaks_tls_with_a_certificate(tmp_path: Path) -> None:

@@ -451,6 +451,8 @@ class _UvicornServer(uvicorn.Server):
         await super().shutdown(sockets)
         for connection in [*self.server_state.connections]:
             connection.transport.abort()
+        if self.server_state.tasks:  # over TLS they end later
+            await asyncio.wait(self.server_state.tasks, timeout=GRACE_SECONDS)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Stop; at the second signal at once. uvicorn's own raises the signal again afterwards."""
