@@ -51,7 +51,7 @@ def strike_of(**said: Any) -> InjectedFault:
 
 
 def mangled(body: bytes = BODY, **said: Any) -> FaultyResponse:
-    return apply_fault(strike_of(**said), 200, [JSON], body)
+    return apply_fault(strike_of(**said), 200, [JSON, (b"content-length", str(len(body)).encode())], body)
 
 
 def body_of(sent: FaultyResponse) -> bytes:

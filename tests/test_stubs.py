@@ -210,6 +210,17 @@ def test_a_body_of_its_own_has_no_envelope(response: str, content: bytes, media_
     assert (answer.content, answer.headers.get("content-type")) == (content, media_type)
 
 
+@pytest.mark.parametrize(
+    "response", ["status: 204", "data: 1}\nfaults:\n  - {stub: stub 1, status: 304, malformed: true"]
+)
+def test_a_response_without_a_body_has_no_length(response: str) -> None:
+    _, ask = obshell(f"  - {{path: /api/v1/x, {response}}}")
+
+    answers = [ask("GET", "/api/v1/x") for _ in range(2)]
+
+    assert [(answer.content, "content-length" in answer.headers) for answer in answers] == [(b"", False)] * 2
+
+
 def test_data_may_be_null_or_left_out() -> None:
     _, ask = obshell("  - {path: /api/v1/x, data: null}\n  - {path: /api/v1/y}")
 

@@ -20,7 +20,7 @@ from typing import Any, Final
 
 from oceanmock.engine.store import Store
 from oceanmock.errors import CallerError, InputError
-from oceanmock.journal.entries import RawHeaders, is_id
+from oceanmock.journal.entries import BODILESS, RawHeaders, is_id
 from oceanmock.scenario.faults import MAX_FAULTS, Fault
 from oceanmock.scenario.stubs import is_in_time
 
@@ -186,9 +186,12 @@ def apply_fault(
     if fault.malformed:  # as of a server that stopped while it wrote
         text = body.rstrip()
         body = text[:-1] if text[-1:] in (b"}", b"]", b'"') else text + b"}"
+    if status in BODILESS:
+        body = b""
     passed = body if fault.truncate is None else body[: fault.truncate]
     step = len(passed) if fault.dribble is None else fault.dribble.bytes
-    if body != whole or fault.empty or not headers:  # to HEAD, it is the length of what GET would get
+    is_as_announced = headers and body == whole and not fault.empty  # to HEAD, as what GET would get
+    if not is_as_announced and status not in BODILESS:
         replaced[b"content-length"] = str(len(body)).encode()
     if fault.content_type is not None:
         replaced[b"content-type"] = fault.content_type.encode()

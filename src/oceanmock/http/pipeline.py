@@ -35,6 +35,7 @@ from oceanmock.engine.store import SandboxDeleted, SandboxFull, StoreUnavailable
 from oceanmock.errors import CallerError, InputError
 from oceanmock.http import MAX_MESSAGE_LENGTH, Encoded, Receive, Scope, declared_size
 from oceanmock.http.validation import Parameters, RequestBody, ResponseRules, check_names, check_width
+from oceanmock.journal.entries import BODILESS
 from oceanmock.masking import mask_error, mask_text
 from oceanmock.openapi import Operation, operations_at, operations_of, runtime_view
 from oceanmock.text import closest, one_line
@@ -362,7 +363,9 @@ def encode(response: Response, service: Service) -> Encoded:
     if response.fragment is not None:
         content = {**content, "data": orjson.Fragment(response.fragment.json)}
     body = content if isinstance(content, bytes) else service.encode(content)
-    headers = [(b"content-length", str(len(body)).encode()), *response.headers]
+    headers = list(response.headers)
+    if response.status not in BODILESS:
+        headers.insert(0, (b"content-length", str(len(body)).encode()))
     if response.media_type is not None:
         headers.insert(0, (b"content-type", response.media_type))
     return response.status, headers, body

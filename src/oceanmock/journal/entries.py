@@ -21,6 +21,7 @@ from oceanmock.text import escape_unprintable, exchange_text, format_instant, pa
 RawHeaders = Sequence[tuple[bytes, bytes]]
 Pairs = Sequence[tuple[str, str]]
 
+BODILESS: Final = (204, 304)  # the statuses of responses without a body and its length
 MAX_TEXT_LENGTH: Final = 400  # the number of characters of one text that a message shows
 HEADER_BYTES: Final = 130  # what a header takes beside its characters
 MAX_ALIGNED: Final = 100  # the length of two texts together from which their characters are compared, not their order

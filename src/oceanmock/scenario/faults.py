@@ -21,6 +21,7 @@ from pydantic_core import CoreSchema, PydanticKnownError, core_schema
 
 from oceanmock import clock
 from oceanmock.errors import Issue, Loc
+from oceanmock.journal.entries import BODILESS
 from oceanmock.scenario import IS_JSON, DurationText, Id, JsonValue, Model, Name, OrOne, Refuse, SentHeaders, must
 from oceanmock.scenario.document import Document, contradiction, read_part
 from oceanmock.text import closest, format_duration
@@ -248,7 +249,7 @@ class Fault(Model):
         ]
         status, errors = self.own_status or 500, [key for key in self.effects if key.startswith("error_")]
         clashes += [(key, f"status {status}", "there is no error") for key in errors if status < 400]
-        clashes += [("body", f"status {status}", "there is no body")] * (status in (204, 304) and self.body is not None)
+        clashes += [("body", f"status {status}", "there is no body")] * (status in BODILESS and self.body is not None)
         for beside, what, why in clashes:
             message, fix = "has `{beside}` beside {what}, with which {why}", "Leave one of them out."
             raise contradiction("bad_fault", message, beside=beside, what=what, why=why, fix=fix)

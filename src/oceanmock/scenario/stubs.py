@@ -20,7 +20,7 @@ from pydantic import AfterValidator, Field, GetJsonSchemaHandler, model_validato
 from pydantic_core import CoreSchema, PydanticCustomError, SchemaError, SchemaValidator, core_schema
 
 from oceanmock.errors import Loc
-from oceanmock.journal.entries import body_value, has_values
+from oceanmock.journal.entries import BODILESS, body_value, has_values
 from oceanmock.openapi import path_matches
 from oceanmock.scenario import JsonObject, JsonValue, Model, Name, PathTemplate, Refuse, SentHeaders
 from oceanmock.scenario.document import contradiction, value_at, wrong_value
@@ -233,7 +233,7 @@ class Stub(Model):
     @property
     def is_raw(self) -> bool:
         """Return whether the response has no envelope."""
-        return "body" in self.model_fields_set or self.status in (204, 304)
+        return "body" in self.model_fields_set or self.status in BODILESS
 
     @model_validator(mode="after")
     def _check_response(self) -> Stub:
@@ -241,7 +241,7 @@ class Stub(Model):
         if self.is_raw and present not in ([], ["body"]):
             what = "`body`" if "body" in present else f"status {self.status}"
             raise contradiction("bad_stub", "has `{key}` beside {what}", key=present[0], what=what)
-        if self.status in (204, 304) and present:
+        if self.status in BODILESS and present:
             raise contradiction("bad_stub", "has a `body` beside status {status}", status=self.status)
         more: dict[str, Sequence[str]] = {"now": ()}
         if self.when is not None and self.when.of is not None:
