@@ -155,7 +155,8 @@ def test_the_sdk_leads_one_agent_from_single_to_a_tenant_and_a_password(fresh: O
     assert fresh.dags()[-1].name == "Create tenant t1"
     assert identities(fresh) == ["CLUSTER AGENT"]
     with pytest.raises(OBShellHandleError, match="OceanBase password is incorrect"):
-        fresh.sdk().get_unfinished_dags()
+        fresh.sdk(auth=PasswordAuth("")).get_unfinished_dags()
+    assert fresh.sdk().get_unfinished_dags() == []
 
 
 def test_the_sdk_retries_a_take_over_that_failed(fresh: Obshell) -> None:

@@ -494,6 +494,17 @@ def test_credentials_are_those_of_the_agent_that_is_loaded(mock: Mock) -> None:
         assert httpx.get(url, auth=obshell.auth).status_code == 200
 
 
+def test_credentials_are_those_that_a_dag_has_made(mock: Mock) -> None:
+    dag = {"id": 1, "nodes": ["a"], "makes": {"root_password": "new"}}
+    with mock.obshell({"summary": "New", "api": "obshell", "dags": [dag]}) as obshell:
+        before = obshell.auth.password
+        made = obshell.dag(1).until("SUCCEED")
+        url = f"{obshell.url}/api/v1/task/dag/{made.id}"
+
+        assert (before, obshell.auth.password) == ("oceanmock", "new")
+        assert httpx.get(url, auth=obshell.auth).status_code == 200
+
+
 def test_where_nobody_is_asked_who_he_is_nothing_is_sealed(mock: Mock) -> None:
     with mock.obshell("initialize-cluster-fails", auth=False) as obshell:
         dag = obshell.dag(4).until("FAILED")

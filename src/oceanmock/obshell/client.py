@@ -110,13 +110,13 @@ class Obshell(SandboxHandle):
 
         Where requests need not authenticate, they leave each request as it is.
         """
-        if self._auth is None:
+        agent = self.json()["agent"]
+        passwords = agent["root_password"] or "", agent["agent_password"]
+        if self._auth is None or (self._auth.password, self._auth.agent_password) != passwords:
             from oceanmock.obshell.auth import Sealed, Unsealed  # noqa: PLC0415 (slow)
 
-            agent = self.json()["agent"]
             kind = Sealed if self.authenticates else Unsealed
-            verify = self.admin.tls or True
-            self._auth = kind(agent["root_password"] or "", agent["agent_password"], verify=verify)
+            self._auth = kind(*passwords, verify=self.admin.tls or True)
         return self._auth
 
     def load(self, *scenarios: ScenarioSource) -> Self:

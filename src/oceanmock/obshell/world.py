@@ -249,9 +249,9 @@ class Dags(World[DagKey, DagData, DagState]):
         return {"agents": agents} if self.listens_on else {"agent": agents[0]}
 
     def details(self) -> dict[str, Any]:
-        """Return the agents as they are at first, with their passwords."""
+        """Return the agents with their passwords."""
         keys = {"ip", "port", "root_password", "agent_password"}
-        agents = [agent.model_dump(include=keys) for agent in self.initial_agents]
+        agents = [agent.model_dump(include=keys) for agent in self.agents]
         return {"agent": agents[0], **({"agents": agents} if self.listens_on else {})}
 
     def check(self, scenarios: Sequence[Scenario], *, sandbox: str) -> None:
