@@ -237,6 +237,15 @@ def test_a_start_is_refused_as_its_scenario_says_once_the_body_is_right() -> Non
     ]
 
 
+def test_a_refusal_of_what_has_no_name_is_called_by_its_path() -> None:
+    starts_on = "{operation: DeleteZone, refuses: [{times: 1, code: OB.Busy, message: It is busy}]}"
+    world = World(NAMED.replace("name: Drop zone, starts_on: DeleteZone", f"starts_on: {starts_on}"))
+
+    world.serve(auth=False)("DELETE", "/api/v1/zone/z2")
+
+    assert [entry.stub for entry in world.sandbox.journal.all()] == ["refusal 1 of /api/v1/zone/{zoneName}"]
+
+
 def test_a_refusal_may_wait_for_the_state_of_a_dag() -> None:
     text = NAMED.replace("{times: 1, status: 500,", "{when: {dag: Drop zone, state: [READY, RUNNING]}, status: 500,")
     world = World(text)

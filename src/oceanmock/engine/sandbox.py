@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from itertools import chain, count, repeat
+from itertools import chain, repeat
 from math import inf
 from random import Random
 from typing import Any, Final, TypeVar
@@ -336,8 +336,9 @@ class Sandbox:
             self._stubs += zip(repeat(scenario.api), names, scenario.stubs)
             for script in getattr(scenario, keys[scenario.api]):
                 refusals = script.starts_on.refusals if getattr(script, "starts_on", None) else ()
-                names = (f"refusal {number} of {script.name}" for number in count(1))
-                self._stubs += zip(repeat(scenario.api), names, refusals)
+                for number, stub in enumerate(refusals, start=1):
+                    name = f"refusal {number} of {script.name or stub.path}"
+                    self._stubs.append((scenario.api, name, stub))
         for name, world in self.worlds.items():
             world.populate(_scenarios_of(name, scenarios), start=start)
 
