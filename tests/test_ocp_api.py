@@ -383,6 +383,18 @@ def test_a_log_keeps_the_last_hundred_runs() -> None:
     assert [line[12:18] for line in log.splitlines() if line.startswith("#")] == ["{RETRY"] * 100
 
 
+def test_a_log_has_its_lines_in_the_order_of_their_times() -> None:
+    log = "[first, {at: 9s, text: last}, {at: 1s, text: second}]"
+    world = World(
+        f"summary: A\napi: ocp\ntasks: [{{id: 1, subtasks: [{{id: 2, attempts: {{takes: 10s, log: {log}}}}}]}}]"
+    )
+    world.advance(11 * SECOND)
+
+    text = world.serve()("GET", f"{TASKS}/1/subtasks/2/log").json()["data"]["log"]
+
+    assert text.splitlines()[1:4] == ["first", "second", "last"]
+
+
 def test_the_log_of_an_unknown_subtask_is_empty_where_pairs_are_not_checked(ask: Ask) -> None:
     answer = ask("GET", f"{TASK}/subtasks/1/log")
 

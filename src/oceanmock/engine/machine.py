@@ -381,14 +381,15 @@ def next_tick(instant: int, period: int, phase: int) -> int:
 LogLine = str | tuple[int, str]  # a line of a log, or how long after the start of its run it is written, and the line
 
 
-def lines_logged(run: Any, instant: int) -> Iterator[tuple[int, str]]:
-    """Yield the lines a run has logged by an instant, each with its own.
+def lines_logged(run: Any, instant: int) -> list[tuple[int, str]]:
+    """Return the lines a run has logged by an instant, each with its own, in their order.
 
     They fall evenly over the time that the run should take, but for those with a time of their own, and end with it.
     """
-    by = instant if run.ended is None else min(instant, run.ended)
+    by, lines = instant if run.ended is None else min(instant, run.ended), list[tuple[int, str]]()
     for number, line in enumerate(run.log):
         spread = run.takes * number // len(run.log)
         after, text = (spread, line) if isinstance(line, str) else line
         if run.started + after <= by:
-            yield run.started + after, text
+            lines.append((run.started + after, text))
+    return sorted(lines, key=itemgetter(0))
