@@ -145,7 +145,7 @@ def test_one_server_at_a_time_has_a_file(scenario: Path, state: Path) -> None:
     reason = "another server uses it"
     assert (second.returncode, second.stderr) == (
         2,
-        f"Error: cannot keep the state in {state}: {reason}. Give --state another file.\n",
+        f"Error: cannot keep the state in {state}: {reason}. Give another file.\n",
     )
 
 
@@ -217,7 +217,7 @@ def test_a_file_that_cannot_be_used_is_told_in_one_sentence(
         opened(state)
 
     is_ours = "version of oceanmock" in reason
-    hint = "Give --state another file" + (", or delete this one to begin anew." if is_ours else ".")
+    hint = "Give another file" + (", or delete this one to begin anew." if is_ours else ".")
     assert str(told.value) == f"cannot keep the state in {state}: {reason}. {hint}"
 
 
@@ -234,7 +234,7 @@ def test_a_file_that_may_only_be_read_is_told_in_one_sentence() -> None:
             opened(path)
 
     reason = "(Permission denied|attempt to write a readonly database)"  # of root's file, and of one's own
-    assert re.fullmatch(rf"cannot keep the state in {path}: {reason}\. Give --state another file\.", str(told.value))
+    assert re.fullmatch(rf"cannot keep the state in {path}: {reason}\. Give another file\.", str(told.value))
 
 
 def test_a_state_file_is_marked_as_one_and_is_its_owner_s(state: Path) -> None:

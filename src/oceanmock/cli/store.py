@@ -144,7 +144,10 @@ def export_store(place: str) -> None:
 @PLACE
 @click.argument("file", type=click.File(encoding="utf-8"), default="-")
 def import_store(place: str, file: IO[str]) -> None:
-    """Read sandboxes from FILE, or stdin, as `export` prints them; one of the same name is replaced."""
+    """Read sandboxes from FILE, or stdin, as `export` prints them; one of the same name is replaced.
+
+    Without PLACE, which the environment then has, they are read from stdin.
+    """
     from oceanmock.engine.log import LogEntry, decode_key, decode_records
     from oceanmock.library import DECODER
 

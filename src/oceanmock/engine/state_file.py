@@ -181,5 +181,5 @@ def _open(path: Path) -> sqlite3.Connection:
 
 
 def _unusable(path: Path, reason: str, *, is_ours: bool = False) -> EnvironmentProblem:
-    hint = "Give --state another file" + (", or delete this one to begin anew." if is_ours else ".")
+    hint = "Give another file" + (", or delete this one to begin anew." if is_ours else ".")
     return EnvironmentProblem(f"cannot keep the state in {path}: {reason}. {hint}")
