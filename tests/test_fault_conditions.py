@@ -225,6 +225,10 @@ REFUSED: Final = {
         "{when: {status: SUCCEED}, status: 503}",
         "`status` of `when` of fault 1 is 'SUCCEED', which OCP does not know",
     ),
+    "a state that only a subtask has": (
+        "{when: {task: 1, status: [FAILED, PENDING]}, status: 503}",
+        "a task is never PENDING [unknown-value]\n  Allowed: RUNNING, FAILED, SUCCESSFUL, ABORTED.",
+    ),
     "a condition that asks for nothing": (
         "{when: {}, status: 503}",
         "`when` of fault 1 asks for nothing; leave it out",

@@ -144,6 +144,9 @@ class BaseWhen(Model):
             raise contradiction("bad_condition", "asks for nothing; leave it out")
         if self.before is not None and self.before <= (self.after or 0):
             raise contradiction("bad_condition", "never holds: `before` is not later than `after`")
+        key, states = self.api.state_key, self.api.root.states
+        if never := [state for state in getattr(self, key, ()) if self.of is not None and state not in states]:
+            raise wrong_value(key, f"a {self.api.root.title} is never {never[0]}", suggest(never[0], states))
         return self
 
     def difference(self, view: Any, started: int, now: int) -> str:
