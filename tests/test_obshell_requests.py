@@ -321,6 +321,9 @@ def test_a_message_in_a_message_is_translated_by_itself() -> None:
     assert in_chinese(f"Create task 'Initialize cluster' failed: {inner}") == (
         "创建任务 'Initialize cluster' 失败: 127.0.0.1:2886 处于运维状态中"
     )
+    assert in_chinese(f"Create task 'Init: a' failed: {inner}") == (
+        "创建任务 'Init: a' 失败: 127.0.0.1:2886 处于运维状态中"
+    )
     assert in_chinese("Unauthorized: OceanBase password is incorrect") == "认证失败: OceanBase root 密码不正确"
 
 

@@ -164,18 +164,19 @@ def in_chinese(message: str) -> str:
     """Return a message in Chinese; the parts that have no translation stay."""
     for pattern, text in _translations():
         if match := pattern.fullmatch(message):
-            return text % match.groups()
+            *values, cause = match.groups()
+            return text % tuple(values) + (f": {in_chinese(cause)}" if cause else "")
     outer, colon, cause = message.partition(": ")
-    return f"{in_chinese(outer)}: {in_chinese(cause)}" if colon else message
+    return f"{outer}: {in_chinese(cause)}" if colon else message
 
 
 @cache
 def _translations() -> list[tuple[re.Pattern[str], str]]:
-    """Return a pattern for each English message, and the Chinese one."""
+    """Return a pattern for each English message, which a cause may follow, and the Chinese one."""
     pairs = API.spec["x-messages-zh"].items()
     # What a message begins with is a name or an address: what stands before it is another message.
     patterns = (re.sub(r"^\(\.\*\)", "([^ ]*)", re.escape(text).replace("%s", "(.*)")) for text, _ in pairs)
-    return [(re.compile(pattern, re.DOTALL), text) for pattern, (_, text) in zip(patterns, pairs, strict=True)]
+    return [(re.compile(f"{it}(?:: (.*))?", re.DOTALL), text) for it, (_, text) in zip(patterns, pairs, strict=True)]
 
 
 def response_error(error: Exception) -> ObshellError:
