@@ -422,6 +422,18 @@ def test_the_agents_of_a_cluster_are_listed_with_their_states(cluster: Obshell) 
     assert [*info["obcluster_info"]["topology"]] == ["zone1", "zone2", "zone3"]
 
 
+def test_each_agent_of_a_list_has_its_own_version() -> None:
+    scenario = load_yaml(CLUSTER)
+    scenario["dags"][0] = {"name": "Upgrade agent", "makes": {"obshell_version": "4.4.1.0"}, "nodes": ["Upgrade"]}
+    with server().obshell(scenario, auth=False) as sandbox:
+        sandbox.clock.advance("60s")
+        states = ask(sandbox, 2, "agents/status")["data"].values()
+        agents = ask(sandbox, 2, "ob/info")["data"]["agent_info"]
+
+    versions = ["4.4.1.0-1", "4.5.0.0-1", "4.5.0.0-1"]
+    assert [[each["version"] for each in several] for several in (states, agents)] == [versions, versions]
+
+
 # --- ports ----------------------------------------------------------------------------------------
 
 

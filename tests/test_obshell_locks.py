@@ -96,6 +96,14 @@ def test_the_lock_is_held_while_the_dag_runs() -> None:
     assert said(ask("POST", "/api/v1/tenant"))[1] == "OB.Tenant.UnderMaintenance"
 
 
+def test_a_refusal_names_the_last_maintenance_dag_of_the_cluster() -> None:
+    _, ask = served(TENANT.replace("t1", "t2", 1))
+    ask("POST", "/api/v1/tenant")
+    ask("DELETE", "/api/v1/tenant/t1")
+
+    assert "under maintenance by DAG: Drop tenant" in said(ask("POST", "/api/v1/ob/scale_out"))[2]
+
+
 def test_a_retry_needs_the_lock_that_its_dag_gave_back() -> None:
     world, ask = served(TENANT)
     first = submit(world, ask, "/api/v1/tenant")
@@ -123,6 +131,14 @@ def test_a_retry_takes_the_lock_again() -> None:
 
     assert operate(ask, f"{DAG}/{first}", "RETRY").status_code == 200
     assert ask("POST", "/api/v1/ob/scale_out").status_code == 500
+
+
+@pytest.mark.parametrize("lock", ["global", "obproxy"])
+def test_the_status_of_an_agent_shows_its_own_lock_while_a_dag_has_it(lock: str) -> None:
+    world, ask = served(OBPROXY.replace("maintenance: obproxy", f"maintenance: {lock}"))
+    submit(world, ask, "/api/v1/obproxy")
+
+    assert ask("GET", "/api/v1/status").json()["data"]["underMaintenance"] is False
 
 
 def test_a_dag_that_gave_its_lock_back_is_still_unfinished() -> None:

@@ -283,16 +283,16 @@ def all_status_json(request: Request) -> Json:
 def status_json(request: Request, place: int | None = None) -> Json:
     """Return the state of the agent at a position, by default of the one that responds."""
     dags, place = dags_of(request), place_of(request) if place is None else place
-    agent, unfinished = dags.agent_at(place), dags.unfinished(dags.stores[place])
+    agent = dags.agent_at(place)
     return {
         "agent": {**address_json(agent), "identity": agent.identity},
         "state": 2,
-        "version": f"{dags.version_at(place_of(request))}-1",
+        "version": f"{dags.version_at(place)}-1",
         "pid": request.sandbox.pid,
         "startAt": request.sandbox.started,
         "port": agent.port,
         "obState": api.OB_AVAILABLE if agent.identity == "CLUSTER AGENT" else 0,
-        "underMaintenance": any(view.data.model.maintenance != "none" for view in unfinished),
+        "underMaintenance": dags.is_maintained(place),
     }
 
 
@@ -306,7 +306,8 @@ def ob_info_json(request: Request) -> Json:
         server = {"svr_ip": agent.ip, "svr_port": 2882, "sql_port": 2881, "agent_port": agent.port}
         with_root = "NO" if topology else "YES"
         topology[zone] = [server | {"with_rootserver": with_root, "status": "ACTIVE", "build_version": version}]
-        agents.append({**address_json(agent), "zone": zone, "identity": agent.identity, "version": f"{version}-1"})
+        own = {"identity": agent.identity, "version": f"{dags.version_at(place)}-1"}
+        agents.append({**address_json(agent), "zone": zone, **own})
     cluster: Json = {"id": int(held), "name": "obcluster" if held else "", "version": version if held else ""}
     cluster |= {"topology": topology if held else None, "is_shared_storage": False}
     return {"agent_info": agents, "obcluster_info": cluster}

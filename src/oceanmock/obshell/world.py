@@ -29,7 +29,7 @@ from oceanmock.obshell import machine
 from oceanmock.obshell import scenario as files
 from oceanmock.obshell.agent import Address, Agent, Makes, ObshellStartsOn, Switches, TenantLock
 from oceanmock.obshell.api import API, ClientOperator, GenericId, Identity, authority, parse_generic_id
-from oceanmock.obshell.errors import error_of, wrong_identity
+from oceanmock.obshell.errors import ObshellError, error_of, wrong_identity
 from oceanmock.obshell.scenario import Scenario, excludes
 from oceanmock.obshell.states import DagState
 from oceanmock.scenario.stubs import StubRequest
@@ -295,12 +295,12 @@ class Dags(World[DagKey, DagData, DagState]):
 
     def _check_operation(self, data: DagData, state: DagState, operation: Any, part: int | None) -> None:
         """Take the lock that a failed dag has given back; PASS releases it. Raises ObshellError."""
-        script, model = self._find(data.key)[1].script, data.model
-        has_lock = machine.holds_lock(script, state) and data.key not in self._released
+        script, model = self._histories[data.key].script, data.model
+        has_lock = self._has_lock(data.key, state)
         if operation == "PASS" and part is None and model.maintenance != "none" and not has_lock:
             for view in self._holders(model, data.store):
                 if view.data.maintenance != data.maintenance:
-                    raise error_of("OB.Cluster.UnderMaintenanceWithDag", outer="", dag=view.data.name)
+                    raise self._cluster_is_locked(outer="")
                 self._released.add(view.data.key)
         node = machine.node_of_lock(state, operation, part)
         if model.maintenance == "none" or node is None or not script.nodes[node].failure_exit:
@@ -325,14 +325,25 @@ class Dags(World[DagKey, DagData, DagState]):
                 raise error_of("Agent.UnderMaintenance", outer=outer, agent=authority(own))
             if tenant and isinstance(model.maintenance, TenantLock):
                 raise error_of("OB.Tenant.UnderMaintenance", outer=outer, tenant=tenant)
-            raise error_of("OB.Cluster.UnderMaintenanceWithDag", outer=outer, dag=view.data.name)
+            raise self._cluster_is_locked(outer=outer)
+
+    def _cluster_is_locked(self, *, outer: str) -> ObshellError:
+        """Return the error that names the last maintenance dag, which may be another (status_maintainer.go:61)."""
+        dag = self._data[self._last_maintenance[CLUSTER]].name
+        return error_of("OB.Cluster.UnderMaintenanceWithDag", outer=outer, dag=dag)
 
     def _holders(self, model: files.Dag, store: Store) -> Iterator[DagView]:
         for view in self.unfinished(store):
-            script = self._histories[view.data.key].script
-            is_held = view.data.key not in self._released and machine.holds_lock(script, view.state)
-            if is_held and excludes(view.data.model, model):
+            if self._has_lock(view.data.key, view.state) and excludes(view.data.model, model):
                 yield view
+
+    def _has_lock(self, key: DagKey, state: DagState) -> bool:
+        return key not in self._released and machine.holds_lock(self._histories[key].script, state)
+
+    def is_maintained(self, place: int) -> bool:
+        """Return whether a dag has the global lock of an agent's own store (status_maintainer.go, IsRunning)."""
+        views = self.unfinished(self.stores[place])
+        return any(it.data.model.maintenance == "global" and self._has_lock(it.data.key, it.state) for it in views)
 
     def create(self, scenario: Scenario, at: int) -> str:
         """Start the dag of a scenario and return its id. Raises IdTaken; then nothing has changed."""
