@@ -409,6 +409,18 @@ def test_a_body_of_ocp_must_have_what_its_page_requires(content: bytes, message:
     assert debug in answer.json()["error"]["debugMessage"]
 
 
+@pytest.mark.parametrize("id", ["two", "1_0", "9223372036854775808"])
+def test_an_id_in_the_path_of_a_submit_of_ocp_must_be_a_number(id: str) -> None:
+    world = World(OCP_NAMED)
+    ask, body = world.serve(), body_of(OCP.submits["createTenant"], api=0)
+
+    refused, accepted = [ask("POST", CREATE.replace("2/t", f"{each}/t"), json=body) for each in (id, "0x2")]
+
+    message = f"The parameter 'id' of value '{id}' could not be converted to type 'Long'"
+    assert (refused.status_code, refused.json()["error"]["message"]) == (400, message)
+    assert accepted.status_code == 200
+
+
 def test_what_nothing_starts_is_unknown_to_ocp_once_its_body_is_right() -> None:
     world = World(OCP_NAMED)
     ask = world.serve()

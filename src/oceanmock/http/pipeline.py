@@ -34,7 +34,7 @@ from oceanmock.engine.sandbox import Sandbox
 from oceanmock.engine.store import SandboxDeleted, SandboxFull, StoreUnavailable
 from oceanmock.errors import CallerError, InputError
 from oceanmock.http import MAX_MESSAGE_LENGTH, Encoded, Receive, Scope, declared_size
-from oceanmock.http.validation import Parameters, RequestBody, ResponseRules, check_names, check_width
+from oceanmock.http.validation import Parameters, RequestBody, ResponseRules, check_names, check_width, read_submit
 from oceanmock.journal.entries import BODILESS
 from oceanmock.masking import mask_error, mask_text
 from oceanmock.openapi import Operation, operations_at, operations_of, runtime_view
@@ -266,8 +266,7 @@ class Pipeline:
         if handler is not None and not allowed:
             inject_fault(request)
             if request.operation and not request.stub:
-                if (body := _submit_body(request.operation)) is not None:
-                    request.content = body.read(request)
+                read_submit(request, request.operation)
                 if self._is_strict:
                     check_names(request)
             return handler(request)
@@ -287,13 +286,6 @@ class Pipeline:
             operations["/".join(segments)] = operation
         nearest = operations[str(closest(line, list(operations), cutoff=0.0))]
         raise ApiError("unknown path", f"No operation of the contract answers {line}. The nearest is {nearest}.")
-
-
-@lru_cache(maxsize=256)
-def _submit_body(operation: Operation) -> RequestBody | None:
-    """Return the body of a submit, compiled on its first request; None without one, or where its API reads it."""
-    body = operation.definition.get("requestBody")
-    return None if body is None or "checks" in operation.definition["x-submit"] else RequestBody(body)
 
 
 def _finish(verification: Coroutine[Any, Any, None]) -> None:

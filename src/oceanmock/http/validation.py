@@ -315,15 +315,31 @@ def resolve(spec: Spec, node: Mapping[str, Any]) -> Mapping[str, Any]:
     return node
 
 
+def _parameters_of(spec: Spec, operation: Operation) -> list[Mapping[str, Any]]:
+    shared = spec["paths"][operation.path].get("parameters", ())
+    return [resolve(spec, node) for node in (*operation.definition.get("parameters", ()), *shared)]
+
+
+def read_submit(request: Request, operation: Operation) -> None:
+    """Read the ids in the path of a submit, and its body, unless its API reads them. Raises ApiError."""
+    service, definition, segments = request.service, operation.definition, operation.path.split("/")
+    if "checks" in definition["x-submit"]:
+        return
+    parts = zip(segments, request.path.split("/"), strict=False)  # the path may end in a slash
+    request.path_values = {segment[1:-1]: part for segment, part in parts if segment.startswith("{")}
+    parameters = _parameters_of(load_spec(spec_path(service.name)), operation)
+    request.parameters = Parameters(parameters, service.readers).read(request)
+    if "requestBody" in definition:
+        request.content = RequestBody(definition["requestBody"]).read(request)
+
+
 def check_names(request: Request) -> None:
     """Raise ApiError for query parameters and keys of a JSON body that the request's operation does not have."""
     service, are_submits = request.service, request.compiled is None
     spec = load_spec(spec_path(service.name)) if are_submits else service.spec
     operations = operations_of(spec, are_submits=are_submits)  # as the contract has them, which runtime_view changes
     operation = next(item for item in operations if request.operation and item.id == request.operation.id)
-    shared = spec["paths"][operation.path].get("parameters", ())
-    parameters = (resolve(spec, node) for node in (*operation.definition.get("parameters", ()), *shared))
-    known = {parameter["name"] for parameter in parameters if parameter["in"] == "query"}
+    known = {parameter["name"] for parameter in _parameters_of(spec, operation) if parameter["in"] == "query"}
     query = parse_qs(request.query.decode("latin-1"), keep_blank_values=True)
     unknown = [f"the query parameter {name}" for name in query if name not in known]
     content = resolve(spec, operation.definition.get("requestBody", {})).get("content", {})
