@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, Final
 
@@ -60,6 +61,17 @@ def test_a_sandbox_of_one_replica_is_there_at_the_other_until_either_deletes_it(
     two.delete("mine")
     with pytest.raises(NoSuchSandbox):
         one.get("mine")
+
+
+def test_after_a_request_a_replica_s_thread_leaves_its_sandbox_to_others() -> None:
+    one, _ = two_replicas()
+    with one.request():
+        one.get("default")
+    one.get("default")
+    lock: Any = one._lock_of("default")
+
+    with ThreadPoolExecutor() as pool:
+        assert pool.submit(lock.acquire, timeout=1).result()
 
 
 def test_two_replicas_give_no_name_twice() -> None:

@@ -189,6 +189,7 @@ class SharedSandboxes(Sandboxes):
         self._forget_deleted()
         with ExitStack() as stack:
             self._thread.stack = stack
+            stack.callback(setattr, self._thread, "stack", None)
             yield
 
     def kept(self, name: str) -> Sandbox:
