@@ -292,6 +292,11 @@ def test_a_follower_without_a_master_forwards_nothing() -> None:
         error = ask(sandbox, 2, "task/dags/agent")["error"]
 
         assert error["errCode"] == "Request.Forward.MasterAgent.NotFound"
+    with server().obshell(scenario) as sandbox:
+        answers = [ask(sandbox, 2, "task/dags/agent", auth=auth) for auth in (None, Sealed("wrong", "own"))]
+
+        codes = [answer["error"]["errCode"] for answer in answers]
+        assert codes == ["Request.Header.NotFound", "Request.Forward.MasterAgent.NotFound"]
 
 
 def test_the_own_password_of_an_agent_is_not_forwarded_to_its_master() -> None:

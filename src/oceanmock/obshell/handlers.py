@@ -124,12 +124,12 @@ class ServiceFactory:
         place = dags.place_at(request.port) or 0  # not yet the master's: a refused request is checked for each scheme
         is_obproxy = request.path.startswith(OBPROXY_PREFIX)
         is_obproxy_task = is_obproxy or request.path_values.get("id", "").startswith(("4", "5"))
+        lacks_master = False
         if dags.listens_on and dags.agent_at(place).identity == "FOLLOWER" and not is_obproxy_task:
             # It forwards what comes from a client to its master, which checks the password (middleware.go:527-537).
             masters = (at for at in dags.cluster_of(place) if dags.agent_at(at).identity == "MASTER")
             request.place = next(masters, None)
-            if request.place is None:
-                raise error_of("Request.Forward.MasterAgent.NotFound")
+            lacks_master = request.place is None
         if request.sandbox.accounts.required:
             if is_obproxy and header is not None and not header.is_for_agent:
                 header = None
@@ -137,12 +137,15 @@ class ServiceFactory:
             is_logged_in = header is not None and holds_oceanbase(request) and request.path != LOGIN_PATH
             session_id = header.session_id if is_logged_in else ""
             asked = place if header and header.is_for_agent else place_of(request)
-            agent = None if session_id else dags.agent_at(asked)  # a session is in place of a password
+            # A session is in place of a password, and a request that cannot be forwarded needs none.
+            agent = None if session_id or lacks_master else dags.agent_at(asked)
             auth.check_access(agent, header, target=target, now_s=now_s, is_obproxy_task=is_obproxy_task)
             if session_id:
                 auth.check_session(header, self._session_end(request, session_id), now_s=now_s)
                 self._session_end(request, session_id, at_s=now_s + SESSION_S)
             request.caller = "agent" if header.is_for_agent else "root"
+        if lacks_master:
+            raise error_of("Request.Forward.MasterAgent.NotFound")
         return frozenset()
 
     def get_dag(self, request: Request) -> Response:
