@@ -7,7 +7,7 @@ from typing import Any, Final
 import pytest
 import yaml
 
-from obshell_world import INIT
+from obshell_world import FOREIGN, INIT
 from oceanmock.errors import InputError, ScenarioError
 from oceanmock.library import read_scenario
 from served import SECOND, Ask, World
@@ -139,6 +139,7 @@ def test_a_condition_is_on_what_the_request_names_or_on_a_task_of_the_file(
     [
         (DAG, {"state": "READY"}, [503, 200]),
         (DAG, {"state": "FAILED"}, [200, 503]),
+        (f"/api/v1/task/dag/{FOREIGN}4", {"state": "FAILED"}, [500, 500]),
         (FIRST_NODE, {"state": "SUCCEED"}, [200, 503]),
         (SUB_TASK, {"state": "FAILED"}, [200, 503]),
         (SUB_TASK, {"state": ["READY", "PENDING"]}, [503, 200]),

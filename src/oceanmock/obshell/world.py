@@ -173,9 +173,11 @@ class Dags(World[DagKey, DagData, DagState]):
         return places if place in places else [place]
 
     def locate(self, id: GenericId) -> DagKey:
-        """Return the store and the number of an id; of an unknown agent, those of the first one."""
-        place = None if id.ip is None else self.place_at(id.port, str(id.ip))
-        return (CLUSTER if id.ip is None else self.stores[place or 0], id.number)
+        """Return the store and the number of an id. Raises NoSuchTask for one of an unknown agent."""
+        place = -1 if id.ip is None else self.place_at(id.port, str(id.ip))  # the last store is the cluster's
+        if place is None:
+            raise NoSuchTask(id.number)
+        return self.stores[place], id.number
 
     def view_part(self, kind: str, key: DagKey) -> tuple[DagView, tuple[int, ...]]:
         """Return the dag of a thing of a kind, now, and the positions that lead to it. Raises NoSuchTask."""
