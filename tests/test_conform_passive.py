@@ -37,7 +37,7 @@ def recorded() -> tuple[list[httpx.Response], str]:
 
 def har(**changes: Any) -> Any:
     """The HAR of what was recorded; ``task`` is put into the task by itself."""
-    entries = []
+    entries = list[Any]()
     for response in recorded()[0]:
         body = response.json()
         if "id" in (body.get("data") or {}):
@@ -50,7 +50,7 @@ def har(**changes: Any) -> Any:
         }
         headers = [{"name": name, "value": value} for name, value in response.headers.items()]
         answer = {"status": response.status_code, "headers": headers, "content": content}
-        started = "2026-01-01T00:00:00.000Z"
+        started = f"2026-01-01T00:00:{len(entries):02}.000Z"
         entries.append({"startedDateTime": started, "time": 1.5, "request": request, "response": answer})
     return {"log": {"version": "1.2", "entries": entries}}
 
@@ -139,6 +139,85 @@ def test_an_exchange_without_its_body_is_left_out_and_said(tmp_path: Path) -> No
 
     assert ended.exit_code == 0
     assert "1 of 5 exchanges" in ended.stdout
+
+
+def test_two_servers_of_one_recording_have_nothing_in_common(tmp_path: Path) -> None:
+    here, there = har()["log"]["entries"], har(name="Another")["log"]["entries"][1:]
+    for entry in there:
+        entry["request"]["url"] = "http://another" + entry["request"]["url"].partition(":")[2].partition("/behind")[2]
+
+    ended = judge(write(tmp_path / "client.har", {"log": {"entries": here + there}}))
+
+    assert ended.exit_code == 0, ended.output
+
+
+def test_two_agents_of_a_journal_are_two(tmp_path: Path) -> None:
+    entry = json.loads(recorded()[1].splitlines()[0]) | {"path": "/api/v1/status", "query": ""}
+    body = entry["response_body"] | {"traceId": "1", "successful": True}
+    rows = [
+        entry
+        | {
+            "request_headers": [["host", f"127.0.0.1:{port}"]],
+            "response_body": body | {"data": {"agent": {"ip": "127.0.0.1", "port": port}}},
+        }
+        for port in (2886, 2887)
+    ]
+
+    ended = judge(write(tmp_path / "two.jsonl", "\n".join(map(json.dumps, rows))), "--include", "agent.changed")
+
+    assert ended.exit_code == 0, ended.output
+
+
+def test_of_two_requests_at_once_either_may_be_answered_first(tmp_path: Path) -> None:
+    slow = har(name="Renamed")["log"]["entries"][1] | {"time": 3000}
+    quick = har()["log"]["entries"][2]
+
+    ended = judge(write(tmp_path / "client.har", {"log": {"entries": [slow, quick]}}))
+
+    assert ended.exit_code == 0, ended.output
+
+
+def test_the_entries_of_a_har_have_no_order_but_their_times(tmp_path: Path) -> None:
+    later = [{**item, "runTime": item["runTime"] + 1} for item in recorded()[0][1].json()["data"]["subtasks"]]
+    first, second = har()["log"]["entries"][1], har(subtasks=later)["log"]["entries"][2]
+
+    ended = judge(write(tmp_path / "client.har", {"log": {"entries": [second, first]}}), "--include", "count.*")
+
+    assert ended.exit_code == 0, ended.output
+
+
+def test_a_request_that_the_client_gave_up_is_left_out(tmp_path: Path) -> None:
+    given_up = har()
+    given_up["log"]["entries"][0]["response"] = {"status": 0, "headers": [], "content": {"size": 0}}
+
+    ended = judge(write(tmp_path / "client.har", given_up))
+
+    assert ended.exit_code == 0, ended.output
+    assert "1 of 5 exchanges" in ended.stdout
+
+
+def test_a_body_that_the_journal_has_cut_is_left_out(tmp_path: Path) -> None:
+    first, *others = map(json.loads, recorded()[1].splitlines())
+    cut = first | {"response_body": '{"data": ... (24959 more bytes)', "response_body_kind": "text"}
+
+    ended = judge(write(tmp_path / "journal.jsonl", "\n".join(map(json.dumps, [cut, *others]))))
+
+    assert ended.exit_code == 0, ended.output
+    assert "1 of 6 exchanges" in ended.stdout
+
+
+@pytest.mark.parametrize("words", [("--include", "getTaskInstance"), ("--include", "id.*", "--baseline", "ocp.yaml")])
+def test_what_is_of_one_api_may_be_given_for_a_recording_of_both(
+    words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both = har()
+    both["log"]["entries"].append(json.loads(json.dumps(both["log"]["entries"][0]).replace(TASKS, "/api/v1/status")))
+    monkeypatch.chdir(tmp_path)
+    write(Path("ocp.yaml"), "api: ocp\nknown: []\n")
+
+    ended = judge(write(tmp_path / "client.har", both), *words)
+
+    assert ended.exit_code == 0, ended.output
 
 
 BROKEN: Sequence[tuple[str, str]] = (

@@ -139,10 +139,10 @@ def _check_recording(options: ConformOptions) -> list[Result]:
 
     assert options.passive is not None
     results = []
-    for api, exchanges in read_recording(options.passive).items():
+    for api, servers in read_recording(options.passive).items():
         if options.api in (None, api):
-            run = partial(judge_recording, options.passive, api, exchanges)
-            results.append(_run(options, run, api=api, version=version_in(api, exchanges)))
+            run = partial(judge_recording, options.passive, api, servers)
+            results.append(_run(options, run, api=api, version=version_in(api, servers)))
     if not results:
         raise InputError(f"the recording {options.passive} has no exchange of {options.api}.")
     return results
@@ -222,12 +222,15 @@ def _run(
     from oceanmock.openapi import operations_of
 
     own, updates = options.own_baseline, options.update_baseline
+    skips_others = options.api is None and not updates  # else only this API runs, or is meant
     baselines, notes = choose_baselines(
-        options.baseline, api=api, version=version, creates=updates, skips_others=options.mock
+        options.baseline, api=api, version=version, creates=updates, skips_others=skips_others
     )
     for note in notes:
         click.echo(note, err=True)
-    names, rules = [item.id for item in operations_of(spec_for(api, version))], list(all_rules(api))
+    apis = (api,) if options.api else API_CHOICES  # an operation or rule may be one of another run
+    specs = [spec_for(item, version if item == api else "") for item in apis]
+    names, rules = [item.id for spec in specs for item in operations_of(spec)], list(all_rules(options.api or ""))
     for pattern in (*options.include, *options.exclude):
         if not matching([pattern], [*names, *rules]):
             hint = did_you_mean(pattern, rules) if "." in pattern else suggest(pattern, names)

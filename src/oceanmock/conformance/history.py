@@ -93,13 +93,20 @@ class HistoryChecker(RuleChecker):
         """Yield the result of every check of one exchange."""
         for item in (self._times, self._trace_id, self._still_there, self._call):
             yield from self.guarded(item, subject)
-        samples = self._samples(subject)
+        samples = [item for item in self._samples(subject) if not self._overlaps(item.key, subject.exchange)]
         lines = self._own.log_lines(subject) if subject.status == 200 and subject.path_ids else None
         key = [*self._api.ids_of(subject.id)][-1] if lines is not None else "", (subject.path_ids or ("",))[-1]
         if lines is not None and key in self._latest:
             self._logs[key] = subject, lines, self._latest[key]
         yield from self.guarded(lambda _: self._compare(samples), subject)
         yield from self.guarded(lambda _: self._own.results(subject, samples, self._latest), subject)
+
+    def _overlaps(self, key: ItemKey, exchange: Exchange) -> bool:
+        """Return whether a client sent a request before it had the item's last response; either may be the newer."""
+        if exchange.phase != "passive" or key not in self._latest:
+            return False
+        earlier = self._latest[key].subject.exchange
+        return exchange.sent_at < earlier.sent_at + earlier.took
 
     def _samples(self, subject: Subject) -> list[Sample]:
         """Return a response's observations; a part has the task or dag of an earlier one."""
@@ -171,7 +178,7 @@ class HistoryChecker(RuleChecker):
             return
         key, machine = (kind, subject.path_ids[-1]), self._machines[kind]
         before, is_sure = self._latest.get(key), subject.status // 100 == 2
-        if before is not None and name in machine.triggers:
+        if before is not None and name in machine.triggers and not self._overlaps(key, subject.exchange):
             if is_sure:
                 labels, legal = self._labels_now(before), takers(machine, name, switched=True)
                 if labels and not self._own.is_undecided(before, {name}):

@@ -116,7 +116,7 @@ class HttpClient:
         self.read_seconds = READ_SECONDS
         self.phase: Phase = "preflight"
         self._expects_refusal = False
-        self._finding_keys: Final[set[Any]] = set()
+        self._finding_keys: Final = {item.key for item in self.result.findings}
         self._secrets: Final = secrets_of(target.auth) | secrets_of(target.read_only_auth)
         self._listen, self._now, self._sleep = listen, now, sleep
         self._began = now()

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from oceanmock.apis import api_named, make_sandbox
-from oceanmock.checks import CheckResult, Phase
+from oceanmock.checks import Phase
 from oceanmock.clock import SECOND
 from oceanmock.conformance import PHASES, ApiName, Listener, Options, Result
 from oceanmock.conformance.checks import missing
@@ -73,10 +73,6 @@ def conform_mock(
             _runner(world, options, result, server=server, sandboxes=sandboxes, listen=listen).go()
             if result.interrupted:
                 break
-    findings = dict[Any, CheckResult]()  # each once, though several sandboxes have it
-    for finding in result.findings:
-        findings.setdefault(finding.key, finding)
-    result.findings = [*findings.values()]
     result.missing = missing(result, [world.kind for world in worlds])
     return result
 

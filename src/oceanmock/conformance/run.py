@@ -9,12 +9,13 @@ are added at the end. ``ConformanceFixture`` is for test suites.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from http import HTTPStatus
 from io import StringIO
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final, TypedDict, Unpack
 
@@ -76,21 +77,30 @@ def conform(target: Target, options: Options, *, listen: Listener = lambda _: No
 
 
 def judge_recording(
-    path: Path, api: ApiName, exchanges: Sequence[Exchange], options: Options, *, listen: Listener = lambda _: None
+    path: Path,
+    api: ApiName,
+    servers: Mapping[str, Sequence[Exchange]],
+    options: Options,
+    *,
+    listen: Listener = lambda _: None,
 ) -> Result:
-    """Return the result of checking recorded exchanges; nothing is sent, and no response is required.
+    """Return the result of checking recorded exchanges of each server; nothing is sent, and no response is required.
 
     Anybody may operate between two of them, and a HAR has the bodies of requests to obshell encrypted: so only what no
     operation explains is reported.
     """
-    runner = Runner(Target(str(path), api, version=version_in(api, exchanges)), options, listen=listen)
-    complete, began = [item for item in exchanges if not item.problem], stopwatch()
+    target, began = Target(str(path), api, version=version_in(api, servers)), stopwatch()
+    result = Result(target.url, api, target.version, options.seed)
+    exchanges = [*chain(*servers.values())]
+    complete = [item for item in exchanges if not item.problem]
     listen(PhaseStarted("passive"))
-    for exchange in complete:
-        operation = find_operation(runner.client.operations, exchange.method, exchange.target.partition("?")[0])
-        runner.client.receive(replace(exchange, operation=operation.id if operation else ""))
+    for own in servers.values():
+        client = Runner(target, options, result, listen=listen).client
+        for exchange in own:
+            operation = find_operation(client.operations, exchange.method, exchange.target.partition("?")[0])
+            if not exchange.problem:
+                client.receive(replace(exchange, operation=operation.id if operation else ""))
     listen(PhaseEnded("passive"))
-    result = runner.result
     result.command = shlex.join(["oceanmock", "conform", "--passive", str(path), "--api", api])
     result.took = result.phases["passive"] = stopwatch() - began
     result.changes, result.latencies = [], {}
@@ -100,10 +110,10 @@ def judge_recording(
     return result
 
 
-def version_in(api: ApiName, exchanges: Sequence[Exchange]) -> str:
+def version_in(api: ApiName, servers: Mapping[str, Sequence[Exchange]]) -> str:
     """Return the version that a server states in a recording, or ""."""
     server = api_named(api).conformance
-    for exchange in exchanges:
+    for exchange in chain(*servers.values()):
         if exchange.status == 200 and exchange.target == server.preflight_path:
             with suppress(*UNREADABLE):
                 return str(server.identify(exchange.json()).get("version", ""))

@@ -14,6 +14,7 @@ import socket
 import ssl
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final, cast
 from urllib.parse import quote, urlsplit
@@ -34,7 +35,9 @@ from oceanmock.text import escape_unprintable
 PERMANENT_PROBLEMS: Final = frozenset({"certificate", "other name", "no TLS there", "TLS", "not sendable"})
 TLS_SECONDS: Final = 1.0  # the time to connect, or to answer a TLS handshake, of a server that did not answer http
 HAR_HEAD: Final = 1000  # the characters at the beginning of a HAR file among which its first key is
+CUT_BODY: Final = re.compile(r"\.\.\. \([0-9]+ more bytes\)$")  # the end of a body that the journal has cut
 NO_BODY: Final = "the recording has no body of the response"
+"""The problem of an exchange of a HAR; without a status, the client may have cancelled the request."""
 UNREACHABLE_TEXTS: Final[Mapping[str, str]] = {
     "not sendable": "nothing can be sent to {url}: {text}. Check the name, or the access key.",
     "starting": "{url} has not started ({text}). Wait longer with --connect-timeout.",
@@ -154,8 +157,8 @@ def without_user(url: str) -> str:
     return re.sub(r"(?<=://)[^/]*@", "", url)
 
 
-def read_recording(path: Path) -> dict[ApiName, list[Exchange]]:
-    """Return the exchanges of a file by their API, in their order, masked. Raises InputError.
+def read_recording(path: Path) -> dict[ApiName, dict[str, list[Exchange]]]:
+    """Return the exchanges of a file by their API and server, in their order, masked. Raises InputError.
 
     It is a HAR (http://www.softwareishard.com/blog/har-12-spec/), or what `oceanmock journal --json` prints. What
     precedes an API's own path is left out. Every request counts as sent with credentials: a HAR often has none.
@@ -164,7 +167,7 @@ def read_recording(path: Path) -> dict[ApiName, list[Exchange]]:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as problem:
         raise InputError(f"the recording {path} cannot be read: {problem}") from None
-    exchanges, place = dict[ApiName, list[Exchange]](), "it"
+    exchanges, place = dict[ApiName, dict[str, list[Exchange]]](), "it"
     try:
         is_har = '"log"' in text[:HAR_HEAD].partition(":")[0]
         rows: list[Any] = json.loads(text)["log"]["entries"] if is_har else text.splitlines()
@@ -173,13 +176,17 @@ def read_recording(path: Path) -> dict[ApiName, list[Exchange]]:
             if not is_har and not row.strip():
                 continue
             values = _of_har(row) if is_har else _of_journal(json.loads(row))
+            host = values.pop("host")
             for api in APIS:
                 at = values["target"].partition("?")[0].find(f"{api.prefix.rstrip('/')}/")
                 if at >= 0:
-                    values["target"] = values["target"][at:]
+                    server, values["target"] = host + values["target"][:at], values["target"][at:]
                     exchange = Exchange(number=number, phase="passive", operation="", credentials="own", **values)
-                    exchanges.setdefault(cast("ApiName", api.name), []).append(masked(exchange))
+                    servers = exchanges.setdefault(cast("ApiName", api.name), {})
+                    servers.setdefault(server, []).append(masked(exchange))
                     break
+        for own in chain(*(servers.values() for servers in exchanges.values())) if is_har else ():
+            own.sort(key=lambda item: item.sent_at)  # which a HAR need not be
     except (*UNREADABLE, RecursionError) as problem:
         raise InputError(
             f"the recording {path} is neither a HAR file nor the output of `oceanmock journal --json`: {place} cannot "
@@ -195,6 +202,7 @@ def _of_har(entry: Any) -> dict[str, Any]:
     parts, content = urlsplit(request["url"]), response.get("content") or {}
     text, sent = content.get("text"), (request.get("postData") or {}).get("text") or ""
     return {
+        "host": parts.netloc,
         "method": request["method"].upper(),
         "target": f"{parts.path}?{parts.query}".rstrip("?"),
         "request_headers": _header_fields((item["name"], item["value"]) for item in request["headers"]),
@@ -204,12 +212,13 @@ def _of_har(entry: Any) -> dict[str, Any]:
         "response_body": _body(text, "base64" if content.get("encoding") == "base64" else "text"),
         "sent_at": instant(entry["startedDateTime"]) or 0,
         "took": round((entry.get("time") or 0) * MILLISECOND),
-        "problem": NO_BODY if text is None and content.get("size") else "",
+        "problem": "" if response["status"] and (text is not None or not content.get("size")) else NO_BODY,
     }
 
 
 def _of_journal(entry: Any) -> dict[str, Any]:
     return {
+        "host": next((str(value) for name, value in entry["request_headers"] if name.lower() == "host"), ""),
         "method": entry["method"].upper(),
         "target": f"{entry['path']}?{entry['query']}".rstrip("?"),
         "request_headers": _header_fields(entry["request_headers"]),
@@ -219,6 +228,7 @@ def _of_journal(entry: Any) -> dict[str, Any]:
         "response_body": _body(entry["response_body"], entry["response_body_kind"]),
         "sent_at": instant(entry["wall"]) or 0,
         "took": round(entry["took_ms"] * MILLISECOND),
+        "problem": NO_BODY if entry["response_body_kind"] == "text" and CUT_BODY.search(entry["response_body"]) else "",
     }
 
 
