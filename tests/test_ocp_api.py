@@ -544,6 +544,10 @@ def test_a_list_is_told_page_by_page(ask_office: Ask, query: str, ids: list[int]
     assert answer["page"] == page
 
 
+def test_an_empty_number_type_or_order_counts_as_left_out_as_spring_reads_it(ask_office: Ask) -> None:
+    assert office(ask_office, "clusterId=&tenantId=&hostId=&page=&size=&type=&sort=") == [3, 2, 1]
+
+
 @pytest.mark.parametrize(
     "query",
     ["page=0", "page=abc", "page=2147483648", "size=0", "size=2001", "type=ONCE", "sort=age", "sort=id,up",

@@ -183,6 +183,7 @@ class _Parameter:
         self.key = self.name.lower().encode("latin-1", "replace")
         self.required: bool = definition.get("required", False)
         self.default = schema.get("default")
+        self.may_be_empty: bool = definition.get("allowEmptyValue", False)
         self.schema = Schema(schema)
         self.is_array = schema.get("type") == "array"
         self.explode: bool = definition.get("explode", self.place == "query")
@@ -228,7 +229,10 @@ class Parameters:
             raise InputError("a parameter of the contract is in a cookie: that is not served.")
 
     def read(self, request: Request) -> dict[str, Any]:
-        """Return the values of a request, defaults included. Raises ApiError for the first forbidden one."""
+        """Return the values of a request, defaults included; an empty one that the contract allows counts as left out.
+
+        Raises ApiError for the first forbidden one.
+        """
         values = self.defaults.copy()
         for parameter in self.of_path:
             values[parameter.name] = parameter.read((request.path_values[parameter.name],))
@@ -239,7 +243,7 @@ class Parameters:
             except ValueError as problem:
                 raise ApiError("wrong request", f"The query cannot be read: {problem}.") from None
             for name, texts in fields.items():
-                if name in self.of_query:
+                if name in self.of_query and (texts[0] or not self.of_query[name].may_be_empty):
                     values[name] = self.of_query[name].read(texts)
         for parameter in self.of_header:
             text = request.header(parameter.key)

@@ -63,11 +63,12 @@ class OcpTarget(TargetApi):
     def is_uncertain(self, query: Mapping[str, Any]) -> bool:
         """Return whether only ocp-express reads a query: other statuses, numbers below 1, fields to sort by.
 
-        Also a tenant's name without the id of its cluster, which the contract cannot forbid.
+        Also empty texts, and a tenant's name without the id of its cluster, which the contract cannot forbid.
         """
         statuses = query.get("status", ())
         return (
-            not {*(statuses.split(",") if isinstance(statuses, str) else statuses)} <= DOCUMENTED
+            "" in query.values()
+            or not {*(statuses.split(",") if isinstance(statuses, str) else statuses)} <= DOCUMENTED
             or any(re.match("-|0+$", str(query.get(name, 1))) for name in ("clusterId", "tenantId", "hostId"))
             or query.get("sort", "id") not in ("id", "id,asc", "id,desc")
             or ("tenantName" in query and "clusterId" not in query)
