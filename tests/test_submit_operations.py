@@ -160,6 +160,35 @@ def test_a_single_agent_has_nothing_to_do_to_remove_itself(method: str, path: st
     assert (answer.status_code, answer.content) == (204, b"")
 
 
+@pytest.mark.parametrize(
+    ("identity", "path"), [("MASTER", "observer/config"), ("CLUSTER AGENT", "ob/start"), ("CLUSTER AGENT", "ob/stop")]
+)
+@pytest.mark.parametrize(
+    ("scope", "error"),
+    [
+        ({"type": "host"}, ("OB.Cluster.Scope.Invalid", "Scope 'HOST' is invalid")),
+        ({"type": "zone"}, ("Common.IllegalArgument", "The input parameter 'target' is illegal: target is empty")),
+    ],
+)
+def test_a_scope_is_of_a_kind_and_has_targets(
+    identity: str, path: str, scope: dict[str, str], error: tuple[str, str]
+) -> None:
+    _, ask = agent(identity)
+
+    answer = ask("POST", f"/api/v1/{path}", json={"scope": scope, "observerConfig": {"memory_limit": "8G"}})
+
+    assert said(answer) == (400, *error)
+
+
+def test_a_master_under_maintenance_removes_no_agent() -> None:
+    _, ask = agent("MASTER")
+    ask("POST", "/api/v1/obcluster/config", json={"clusterId": 1, "clusterName": "a"})
+
+    answer = ask("POST", "/api/v1/agent/remove", json={"ip": "127.0.0.1", "port": 2886})
+
+    assert said(answer) == (500, "Agent.UnderMaintenance", "127.0.0.1:2886 is under maintenance")
+
+
 def test_a_lock_that_is_held_is_refused_with_null_by_all_but_join_and_remove() -> None:
     _, ask = agent("MASTER")
     config = {"clusterId": 1, "clusterName": "a"}

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
-from typing import Any, Final
+from typing import Any
 
 from oceanmock.api import Json, Request
 from oceanmock.obshell.agent import Agent
-from oceanmock.obshell.api import API
-from oceanmock.obshell.bodies import agent_of, holds_oceanbase, missing_fields, read_fields
+from oceanmock.obshell.api import API, authority
+from oceanmock.obshell.bodies import agent_of, dags_of, holds_oceanbase, missing_fields, place_of, read_fields
 from oceanmock.obshell.errors import ObshellError, error_of, not_holding, wrong_identity
 from oceanmock.obshell.gojson import Structs
 from oceanmock.openapi import load_spec, path_matches, spec_path
@@ -68,8 +68,10 @@ def is_needed(request: Request, rules: SubmitRules, identities: Sequence[str]) -
                 error, null = error_of("Agent.OceanBase.NotHold", outer=outer), "null"
             case "system tenant" if "sys" in (tenant, body.get("restore_tenant_name")):
                 error = error_of("OB.Tenant.SysOperationNotAllowed")
-            case "scope" if (scope := (body.get("scope") or {}).get("type", "").upper()) not in _SCOPES:
-                error = error_of("OB.Cluster.Scope.Invalid", scope=scope)
+            case "scope":
+                error = _scope_error(body.get("scope") or {})
+            case "running" if agent.identity == "MASTER" and dags_of(request).is_maintained(place_of(request)):
+                error = error_of("Agent.UnderMaintenance", outer="", agent=authority(agent))
             case "started" if agent.identity == "SINGLE":
                 error = error_of("OB.Cluster.NotInitialized")
             case "cluster id" if body.get("clusterId", 0) <= 0:
@@ -77,8 +79,7 @@ def is_needed(request: Request, rules: SubmitRules, identities: Sequence[str]) -
             case "cluster name" if not body.get("clusterName"):
                 error = error_of("OB.Cluster.Name.Empty")
             case "server config" if not body["observerConfig"]:
-                why = "The input parameter 'observerConfig' is illegal: config is empty"
-                error = ObshellError(400, "Common.IllegalArgument", why)
+                error = _illegal("observerConfig", "config is empty")
             case "tenant name" if not body["name"]:
                 error = error_of("OB.Tenant.Name.Empty")
             case "zone list" if not body["zone_list"]:
@@ -88,7 +89,16 @@ def is_needed(request: Request, rules: SubmitRules, identities: Sequence[str]) -
     return True
 
 
-_SCOPES: Final = ("GLOBAL", "ZONE", "SERVER")
+def _scope_error(scope: Json) -> ObshellError | None:
+    """Return the error of a scope, if any; whether its targets exist is not checked (executor/ob/info.go:223-263)."""
+    kind = scope.get("type", "").upper()
+    if kind not in ("GLOBAL", "ZONE", "SERVER"):
+        return error_of("OB.Cluster.Scope.Invalid", scope=kind)
+    return None if kind == "GLOBAL" or scope.get("target") else _illegal("target", "target is empty")
+
+
+def _illegal(parameter: str, why: str) -> ObshellError:
+    return ObshellError(400, "Common.IllegalArgument", f"The input parameter '{parameter}' is illegal: {why}")
 
 
 def _is_own(body: Json, agent: Agent) -> bool:
