@@ -316,6 +316,14 @@ MODEL_MISTAKES = {
         with_faults("{status: 500, node: One}", api="obshell"),
         "x.yaml:5:25: `node` of fault 1 is 'One', which is neither a number nor a generic id [bad-id]",
     ),
+    "no operation": (
+        with_faults("{status: 500, operation: []}"),
+        "x.yaml:5:30: `operation` of fault 1 is empty; it should be a list of at least one item [out-of-range]",
+    ),
+    "no operation of obshell": (
+        with_faults("{status: 500, operation: []}", api="obshell"),
+        "x.yaml:5:30: `operation` of fault 1 is empty; it should be a list of at least one item [out-of-range]",
+    ),
     "no list": (
         f"summary: A\napi: ocp\n{TASKS}\nfaults: {{status: 500}}\n",
         "x.yaml:4:9: `faults` is a mapping; it should be a list [wrong-type]",
@@ -482,6 +490,10 @@ def test_a_fault_by_itself_is_of_the_api_it_names(said: dict[str, Any], model: t
     [
         ("reset", "fault 1 is 'reset'; it should be a mapping of keys to values [wrong-type]"),
         ({"status": 5}, "`status` of fault 1 is 5; it should be at least 200 [out-of-range]"),
+        (
+            {"status": 500, "operation": []},
+            "`operation` of fault 1 is empty; it should be a list of at least one item [out-of-range]",
+        ),
         (
             {"api": "obshel", "reset": True},
             "`api` is 'obshel', which is none of its values [unknown-value]\n"

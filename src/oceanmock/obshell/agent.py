@@ -231,7 +231,7 @@ class ObshellFault(Fault):
     ids_by_operation: ClassVar[Mapping[str, Mapping[str, str]]] = {route.id: route.ids for route in API.routes}
     changing_operations: ClassVar[frozenset[str]] = frozenset(route.id for route in API.routes if route.changes)
 
-    operation: Annotated[tuple[Annotated[str, OperationName(API)], ...], OrOne()] = ()
+    operation: Annotated[tuple[Annotated[str, OperationName(API)], ...], Field(min_length=1), OrOne()] = ()
     """The operations it applies to, by operationId, those that start something too; every one, if left out."""
     dag: ShownId | None = None
     """The dag in the path, by its number, or its generic id as a text; any, if left out."""

@@ -268,7 +268,7 @@ class OcpFault(Fault):
     ids_by_operation: ClassVar[Mapping[str, Mapping[str, str]]] = {route.id: route.ids for route in API.routes}
     changing_operations: ClassVar[frozenset[str]] = frozenset(route.id for route in API.routes if route.changes)
 
-    operation: Annotated[tuple[Annotated[str, OperationName(API)], ...], base.OrOne()] = ()
+    operation: Annotated[tuple[Annotated[str, OperationName(API)], ...], Field(min_length=1), base.OrOne()] = ()
     """The operations it applies to, by operationId, those that start something too; every one, if left out."""
     task: base.Id | None = None
     """The id of the task in the request's path; any, if left out."""
