@@ -28,6 +28,7 @@ from certificates import certificate, file_of
 from command import serving
 from mock_fixtures import MORNING, here, mock
 from oceanmock import EnvironmentProblem, InputError, Mock, Obshell, OceanmockError, Ocp
+from oceanmock.client import SandboxOptions
 
 __all__ = ["here", "mock"]
 
@@ -478,6 +479,17 @@ def test_a_sandbox_is_as_its_options_say(mock: Mock) -> None:
         assert ocp.clock.now().isoformat() == "2024-01-10T06:00:00+00:00"
         assert (ocp.seed, ocp.clock.speed, ocp.strict) == (7, 2, True)
         assert missing["error"]["code"] == 4711
+
+
+@pytest.mark.parametrize("option", sorted(SandboxOptions.__annotations__))
+def test_an_option_that_is_none_is_left_out(mock: Mock, option: str) -> None:
+    with mock.ocp(ONE, **{option: None}) as ocp:  # type: ignore[arg-type]
+        assert httpx.get(f"{ocp.url}{TASKS}/1", auth=ocp.auth).status_code == 200
+
+
+def test_so_is_one_of_a_block() -> None:
+    with oceanmock.running(ONE, host=None, port=None, url=None, ttl=None) as ocp:  # type: ignore[call-overload]
+        assert httpx.get(f"{ocp.url}{TASKS}/1", auth=ocp.auth).status_code == 200
 
 
 def test_a_wrong_option_is_refused_with_the_nearest(mock: Mock) -> None:

@@ -25,6 +25,7 @@ from oceanmock.admin_client import (
     check_progression,
     new_token,
     raise_if_blocked,
+    without_none,
 )
 from oceanmock.api import Json
 from oceanmock.clock import Progression
@@ -142,6 +143,7 @@ class Mock:
     def make(self, kind: type[Handle], scenarios: tuple[ScenarioSource, ...], options: SandboxOptions) -> Handle:
         """Make a sandbox with a class of handles. Raises InputError as ``ocp`` does."""
         check_keywords(options, SandboxOptions.__annotations__, of="a sandbox")
+        options = cast("SandboxOptions", without_none(**options))
         check_progression(options.get("progression"))
         body: Json = {
             "api": kind.API.name,
@@ -281,7 +283,7 @@ def running(
         if (url := options.get("url")) is not None:
             mock = Mock.attach(url, token=options.get("token"))
         else:
-            mock = Mock.start(host=options.get("host", "127.0.0.1"), port=options.get("port", 0))
+            mock = Mock.start(host=options.get("host") or "127.0.0.1", port=options.get("port") or 0)
         stack.enter_context(mock)
         sandbox: Ocp | Obshell = mock.make(HANDLES[api], scenarios, cast("SandboxOptions", of_sandbox))
         stack.enter_context(sandbox)
