@@ -247,7 +247,10 @@ def test_no_file_of_the_server_is_read(admin: Ask, path: str) -> None:
         ({"starts_at": "2024-02-30T00:00:00Z"}, "starts_at"),
         ({"scenarios": [ONE_STEP, ONE_STEP]}, "has a task 1, and so has another one"),
         ({"speed": 0}, "speed"),
-        ({"seed": 2**63}, "seed"),
+        ({"seed": 2**63}, "seed: 9223372036854775808 is greater than the maximum of 9223372036854775807"),
+        ({"seed": 2**70}, "seed: 1.1805916207174113e+21 is not between -2^63 and 2^63 - 1"),
+        ({"ttl": "0s"}, "`ttl` is '0s'"),
+        ({"users": [{"name": "ada", "password": "1"}, {"name": "ada", "password": "2"}]}, "two are called 'ada'"),
         ({"name": "../x"}, "name"),
     ],
 )
@@ -449,6 +452,14 @@ def test_no_clock_is_moved_beyond_the_end_of_calendars(admin: Ask) -> None:
     answer = admin("POST", "/sandboxes/mine/clock/advance", json={"by": "2d"})
 
     assert "No clock goes further than 2262-04-11T23:47:16.854775807Z" in error_of(answer, 400)
+
+
+def test_what_is_due_beyond_the_end_of_calendars_is_not_due(admin: Ask) -> None:
+    end = admin("POST", "/sandboxes/mine/clock/move", json={"to": "2262-04-11T23:47:16.8Z"}).json()["now"]
+    admin("POST", "/sandboxes/mine/tasks", json={"api": "ocp", "template": {"subtasks": ["a"]}}).raise_for_status()
+
+    assert admin("GET", "/sandboxes/mine/clock").json()["next_due"] is None
+    assert admin("POST", "/sandboxes/mine/clock/next").json()["now"] == end
 
 
 def test_a_life_longer_than_any_calendar_stops_where_calendars_end(admin: Ask) -> None:

@@ -119,7 +119,8 @@ class Sandbox:
     def next_due(self) -> int | None:
         """Return the next instant at which a task or dag changes without a request, or None."""
         now = self.clock.now()
-        return min((due for world in self.worlds.values() for due in world.due(now)), default=None)
+        dues = (due for world in self.worlds.values() for due in world.due(now))
+        return min((due for due in dues if due <= LATEST), default=None)
 
     def draw_trace_id(self) -> str:
         """Return the next trace id, of 16 hexadecimal digits, which follow from the seed where it was created."""

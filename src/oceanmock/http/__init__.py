@@ -303,6 +303,12 @@ def read_spec(body: Mapping[str, Any], app: App) -> log.SandboxSpec:
         log.User(item["name"], item["password"], frozenset(item.get("permissions", ALL_PERMISSIONS)))
         for item in body.get("users", ())
     )
+    names = [user.name for user in users]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise InputError(f"users: two are called {twice[0]!r}. Give each a name of its own.")
+    ttl = None if "ttl" not in body else read_duration("ttl", body["ttl"])
+    if ttl == 0:
+        raise InputError(f"`ttl` is {body['ttl']!r}, which would remove it at once. Give it longer, such as 10m.")
     default = app.sandboxes.default
     accounts: log.Accounts = default.accounts
     return log.SandboxSpec(
@@ -310,7 +316,7 @@ def read_spec(body: Mapping[str, Any], app: App) -> log.SandboxSpec:
         seed=body.get("seed", 0),
         created=default.wall(),
         starts_at=None if start is None else read_instant("starts_at", start),
-        ttl=None if "ttl" not in body else read_duration("ttl", body["ttl"]),
+        ttl=ttl,
         progression=body.get("progression"),
         default_progression=body.get("otherwise", "time"),
         speed=body.get("speed", 1.0),
