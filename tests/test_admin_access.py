@@ -170,6 +170,8 @@ def test_too_many_sandboxes_are_refused(world: World) -> None:
 class SomePorts:
     """Ports that are only said to be open."""
 
+    has_tls = False
+
     def __init__(self) -> None:
         self.opened: list[int] = []
         self.closed: list[int] = []

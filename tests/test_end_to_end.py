@@ -13,6 +13,7 @@ import signal
 import socket
 import ssl
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -317,6 +318,20 @@ def test_a_quiet_server_prints_neither_a_banner_nor_requests(tmp_path: Path) -> 
     assert (process.returncode, output) == (0, "")
 
 
+def test_a_ready_file_that_is_there_is_complete(tmp_path: Path) -> None:
+    ready, command = tmp_path / "ready", tmp_path / "oceanmock"
+    hook = f"lambda event, args: event == 'open' and str(args[0]) == {str(ready)!r} and print(args, file=sys.stderr)"
+    lines = (f"#!{sys.executable}", "import sys", f"sys.addaudithook({hook})", "import oceanmock.cli")
+    command.write_text("\n".join((*lines, "oceanmock.cli.main()")))
+    command.chmod(0o700)
+
+    with serving("rollback", "--ready-file", ready, command=command) as server:
+        httpx.get(f"{server.url}/__admin/sandboxes").raise_for_status()
+        url = ready.read_text()
+
+    assert url == f"{server.url}\n"
+
+
 def test_with_auth_off_nobody_is_asked() -> None:
     with serving("retry-failed-subtask", "--auth", "off") as server:
         looked = httpx.get(server.url + TASK, trust_env=False)
@@ -436,6 +451,18 @@ def test_a_server_speaks_tls_with_a_certificate(tmp_path: Path) -> None:
         response = httpx.get(server.url + TASK, auth=("viewer", "viewer"), verify=trusting)
 
     assert (server.url[:8], response.status_code) == ("https://", 200)
+
+
+def test_beside_a_unix_domain_socket_the_ports_of_sandboxes_speak_tls(tmp_path: Path) -> None:
+    certificate(tmp_path, "127.0.0.1")
+    path, file = tmp_path / "server.sock", file_of(tmp_path, "127.0.0.1")
+    over_the_socket = httpx.HTTPTransport(uds=str(path))
+
+    with serving("rollback", "--tls-cert", file, "--uds", path), httpx.Client(transport=over_the_socket) as client:
+        created = client.post("http://127.0.0.1/__admin/sandboxes", json={"own_port": True}).json()
+        answer = httpx.get(created["urls"]["port"] + TASK, verify=ssl.create_default_context(cafile=file))
+
+    assert (created["urls"]["port"][:8], answer.status_code) == ("https://", 401)
 
 
 def test_a_certificate_that_cannot_be_used_is_one_clear_message(tmp_path: Path) -> None:

@@ -187,9 +187,9 @@ def test_a_method_no_operation_has_is_answered_405(server: Ocp, method: str) -> 
     assert b"\r\nallow: GET\r\n" in answer
 
 
-@pytest.mark.parametrize("name", ["Upgrade", "upgrade"])
+@pytest.mark.parametrize("name", ["Upgrade", "upgrade", "UPGRADE"])
 def test_the_body_of_a_request_that_offers_another_protocol_is_read(server: Ocp, name: str) -> None:
-    headers = {"Connection": "Upgrade, HTTP2-Settings", name: "h2c", "HTTP2-Settings": "AAEAAEAA"}  # as Java sends them
+    headers = {"Connection": f"{name}, HTTP2-Settings", name: "h2c", "HTTP2-Settings": "AAEAAEAA"}  # as Java sends them
 
     answer = httpx.post(f"{server.admin.url}/__admin/sandboxes", json={"ttl": "1m"}, headers=headers)
 

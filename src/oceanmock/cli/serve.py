@@ -287,7 +287,9 @@ def serve(
             if not quiet:
                 click.echo("\n".join(banner(app.sandboxes.default, url)))
         if ready_file is not None:
-            ready_file.write_text(f"{url}\n")
+            beside = ready_file.with_name(f"{ready_file.name}.{os.getpid()}")
+            beside.write_text(f"{url}\n")
+            beside.replace(ready_file)
         Thread(target=load_faker, daemon=True).start()  # so that no request waits for its import
 
     from oceanmock.http.server import serve_forever

@@ -321,7 +321,8 @@ class AdminHandlers:
         if sandbox.name in own_ports:
             name = http.host_name(host) or "127.0.0.1"
             at = f"[{name}]" if ":" in name else name
-            urls["port"] = f"{request.scheme}://{at}:{own_ports[sandbox.name]}"
+            scheme = "https" if self.app.ports is not None and self.app.ports.has_tls else request.scheme
+            urls["port"] = f"{scheme}://{at}:{own_ports[sandbox.name]}"
             if self.app.is_replica:
                 urls["port_of"] = sandbox.store.replica
         body: Json = {

@@ -174,7 +174,7 @@ class _HttpProtocol(HttpToolsProtocol):
         if starts_request and (repeat := self._repeats.get(key)) is not None and self._repeat(key, repeat):
             return
         self._may_dispatch, self._begun = self._dispatch is not None, 0
-        if starts_request and b"pgrade" in data:
+        if starts_request and b"upgrade" in data.lower():
             data = UPGRADE.sub(rb"\1X-Ignored:", data, count=1)
         super().data_received(data)
         if self._is_in_head:  # it comes in pieces: its first is measured as it was read, further ones as they were sent
@@ -353,6 +353,7 @@ class Ports:
         self._server = server
         self._range = ports
         self._host = host
+        self.has_tls: Final = server.config.ssl is not None
         self._servers: dict[int, asyncio.Task[asyncio.Server]] = {}
 
     def open(self, port: int = 0) -> int:
