@@ -412,6 +412,13 @@ LAWFUL: Final[dict[str, tuple[ApiName, list[Exchange]]]] = {
         "obshell",
         [dag(timestamp=MUCH_LATER), exchange("GET", "/api/v1/time", example("obshell", "Time"))],
     ),
+    "an accelerated clock passes another zone": (
+        "ocp",
+        [
+            exchange("GET", TASK, FAILED_TASK, response_headers=(("Date", f"Wed, 25 Aug 2021 {time} GMT"),))
+            for time in ("07:05:13", "06:40:13")
+        ],
+    ),
     "that a task, and that a subtask is unknown are two things": (
         "ocp",
         [

@@ -73,6 +73,7 @@ class HistoryChecker(RuleChecker):
         self._first_counts: dict[ItemKey, tuple[Sample, int]] = {}
         self._refused: dict[ItemKey, tuple[Subject, Sample, str]] = {}
         self._timestamps: dict[str, int] = {}
+        self._is_virtual = False
         self._trace_ids: Counter[str] = Counter()
         self._logs: dict[ItemKey, tuple[Subject, list[Any], Sample]] = {}
         self._last_logs: dict[ItemKey, tuple[int | None, list[Any]]] = {}
@@ -137,8 +138,9 @@ class HistoryChecker(RuleChecker):
                 least, most = ZONES
                 zones, rest = divmod(abs(at - sent) + FUTURE, least)
                 wrong = f"timestamp is {subject.body['timestamp']}, and the header Date is {date}: another zone."
-                passed = not zones or rest > 2 * FUTURE or abs(at - sent) > most + FUTURE
-                yield check("envelope.date", passed, "$.timestamp", wrong)
+                if rest > 2 * FUTURE or abs(at - sent) > most + FUTURE:
+                    self._is_virtual = True  # no zone differs so, as the accelerated clock of a mock does
+                yield check("envelope.date", not zones or self._is_virtual, "$.timestamp", wrong)
         took = whole(subject.envelope.get("duration"))
         if took is not None:
             wrong = f"duration is {took}, and the answer came after {exchange.took // MILLISECOND} ms."
