@@ -625,6 +625,15 @@ def test_a_logout_names_its_session_and_a_login_has_keys() -> None:
     assert said(sealed(ask, "POST", "/api/v1/login", keys=""))[:2] == (400, "Request.AESKey.NotFound")
 
 
+def test_of_tasks_that_repeat_a_stub_is_about_the_one_that_started_last() -> None:
+    more = 'when: {task: "Copy {n}"}, data: "{task.id}"'
+    task = "  - {id: 1, name: 'Copy {n}', subtasks: [One], age: 1h, repeat: {count: 3, every: 5m}}"
+    text = OCP.replace("stubs:", f"{task}\nstubs:")
+    ask = World(f"{text}  - {{path: /api/v2/last, {more}}}").serve()
+
+    assert data(ask("GET", "/api/v2/last")) == 3
+
+
 NAMED: Final = """
 summary: Tasks of two clusters and a tenant
 api: ocp

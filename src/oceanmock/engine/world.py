@@ -260,7 +260,9 @@ class World(ABC, Generic[Key, Data, State]):
 
     def newest(self, reference: int | str) -> View[Data, State] | None:
         """Return the last started task or dag of an id or a name, its own or that with placeholders, if any."""
-        matching = (it for it in self.all_data() if reference in (it.name, it.model.name, _number_of(it.key)))
+        matching = [it for it in self.all_data() if reference in (it.name, it.model.name, _number_of(it.key))]
+        # A template that repeats is there as its first task; by the name of all it stands for the last one.
+        matching += [self._find(it.ids[-1])[0] for it in self._groups if it.name == reference]
         newest = max(matching, key=lambda data: (data.created, _number_of(data.key)), default=None)
         return None if newest is None else self.view(newest.key)
 
