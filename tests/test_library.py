@@ -22,7 +22,7 @@ from obshell_sandbox import plain
 from oceanmock.apis import make_sandbox
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.errors import IllegalOperator, InputError, ScenarioError
-from oceanmock.library import expand, find_scenario, library_names, load_library, load_scenario, read_scenario
+from oceanmock.library import expand, find_scenario, library_names, load_all, load_library, load_scenario, read_scenario
 from oceanmock.obshell import machine
 from oceanmock.obshell import scenario as obshell
 from oceanmock.obshell import states as obshell_states
@@ -291,11 +291,12 @@ def test_a_misspelt_name_is_refused_with_the_nearest() -> None:
     assert str(refused.value) == ("there is no scenario 'rolback' in the library. Did you mean 'rollback'?")
 
 
-def test_a_name_like_no_other_is_refused_with_the_way_to_them_all() -> None:
+@pytest.mark.parametrize("name", ["xyz", ""])
+def test_a_name_like_no_other_is_refused_with_the_way_to_them_all(name: str) -> None:
     with pytest.raises(InputError) as refused:
-        find_scenario("xyz")
+        load_all([name])
 
-    assert str(refused.value) == ("there is no scenario 'xyz' in the library. `oceanmock list` names them all.")
+    assert str(refused.value) == f"there is no scenario {name!r} in the library. `oceanmock list` names them all."
 
 
 @pytest.mark.parametrize("reference", ["nowhere.yaml", "here/nowhere", "./rollback"])

@@ -67,7 +67,7 @@ def expand(references: Iterable[str]) -> list[str]:
     expanded = list[str]()
     for reference in references:
         files = [reference]
-        if Path(reference).is_dir() and reference not in library_names():
+        if reference and Path(reference).is_dir() and reference not in library_names():
             found = (path for path in Path(reference).rglob("[!_]*") if path.suffix in SUFFIXES and path.is_file())
             files = [str(path) for path in sorted(found)]
         if not files:
