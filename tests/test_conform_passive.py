@@ -88,7 +88,7 @@ def test_a_sound_recording_passes_and_nothing_is_sent(name: str, tmp_path: Path)
 
     assert ended.exit_code == 0, ended.output
     assert "PASSED" in ended.stdout
-    assert "passive" in ended.stdout
+    assert ("judged  " in ended.stdout, "sent" in ended.stdout) == (True, False)
     (run,) = json.loads((tmp_path / "run.json").read_text())["runs"]
     statuses = {item["operation"]: item["statuses"] for item in run["operations"]}
     assert (statuses["listTaskInstances"]["400"], statuses["getTaskInstance"]["404"]) == (1, 1)

@@ -62,8 +62,9 @@ def _summary(result: Result) -> Iterator[Text]:
         lines = list(section)
         yield from ([Text(), *lines] if lines else ())
     yield from ([] if result.exit_code == PASSED else [Text()])
+    verb = "judged" if "passive" in result.phases else "sent"
     spent = f"{plural(result.request_count, 'request')} in {format_elapsed(result.took)}"
-    yield Text.assemble(("sent    ", "dim"), _text(f"{spent} ({reports.phase_times(result)}), seed {result.seed}"))
+    yield Text.assemble((f"{verb:<8}", "dim"), _text(f"{spent} ({reports.phase_times(result)}), seed {result.seed}"))
     if result.command:
         yield Text.assemble(("repeat  ", "dim"), _text(result.command))
     code = result.exit_code
