@@ -121,7 +121,7 @@ def main(ctx: click.Context) -> None:
     """Serve and drive a contract-testing mock of OceanBase's task APIs.
 
     \b
-    oceanmock serve                         the whole library of scenarios
+    oceanmock serve                         the scenarios of the library
     oceanmock serve retry-failed-subtask    one of them
     oceanmock exec SCENARIO -- go test      serve while another command runs
     oceanmock show retry-failed-subtask     draw its tasks and their states over time

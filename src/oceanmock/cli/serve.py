@@ -246,9 +246,9 @@ def serve(
 ) -> None:
     """Serve scenarios over HTTP until interrupted.
 
-    SCENARIO is a name from the library (`oceanmock list`), a file, or a folder of files; without one the whole library
-    is served. Time passes as the scenarios say, unless --progression is given. The environment may have the options:
-    OCEANMOCK_PORT that of --port, and OCEANMOCK_SCENARIOS the scenarios.
+    SCENARIO is a name from the library (`oceanmock list`), a file, or a folder of files; without one those of the
+    library are served that need no agent of their own. Time passes as the scenarios say, unless --progression is given.
+    The environment may have the options: OCEANMOCK_PORT that of --port, and OCEANMOCK_SCENARIOS the scenarios.
 
     At SIGHUP the files are read again, and the default sandbox is reset with them; if one has a mistake, it stays.
 
