@@ -69,6 +69,38 @@ def test_a_header_that_does_not_end_is_refused(connect: Callable[[], socket.sock
         connection.sendall(b"x" * 200_000_000)
 
 
+def test_trailers_that_do_not_end_are_refused(connect: Callable[[], socket.socket]) -> None:
+    connection = connect()
+    connection.sendall(POST + b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n")
+    with pytest.raises(OSError, match=r"Broken pipe|reset"):  # it closes while more is sent
+        connection.sendall(b"X: y\r\n" * 20_000_000)
+
+
+def test_trailers_are_no_headers(connect: Callable[[], socket.socket]) -> None:
+    connection = connect()
+    head = POST + b"Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
+    connection.sendall(head + b"2\r\n{}\r\n0\r\nAuthorization: Basic bWFuYWdlcjptYW5hZ2Vy\r\n\r\n")
+
+    assert answer_of(connection).startswith(b"HTTP/1.1 401 ")
+
+
+def test_a_body_in_many_small_chunks_is_read(mock: Mock) -> None:
+    body = iter([b" "] * 30_000 + [b"{}"])
+
+    assert httpx.post(f"{mock.url}/__admin/sandboxes/default/reset", content=body).status_code == 200
+
+
+def test_requests_that_wait_for_responses_are_bounded(connect: Callable[[], socket.socket]) -> None:
+    request = b"GET /api/v1/time HTTP/1.1\r\n\r\n"
+    within, beyond = connect(), connect()
+    within.sendall(request * 900 + request.replace(b"\r\n", b"\r\nConnection: close\r\n", 1))
+    beyond.sendall(request * 5000)
+
+    assert answer_of(within).count(b"HTTP/1.1 200 ") == 901
+    with pytest.raises(ConnectionError):
+        beyond.sendall(request * 5_000_000)
+
+
 def test_a_head_within_the_bound_is_read(mock: Mock) -> None:
     headers = {f"X-{number}": "x" * 300 for number in range(150)}
 

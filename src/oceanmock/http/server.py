@@ -51,6 +51,7 @@ MAX_HEAD_BYTES: Final = 64 * 1024
 MAX_HEADERS: Final = 200
 MAX_REQUEST_SECONDS: Final = 30  # from the first byte of a request to the last of its body
 MAX_CONNECTIONS: Final = 1000
+MAX_PIPELINED: Final = 1000  # requests of a connection that wait for the response to an earlier one
 UPGRADE: Final = re.compile(rb"(?is)\A((?:(?!\r\n\r\n).)*\r\n)upgrade:")
 """The header by which Java's client offers HTTP/2: httptools would read no body after it."""
 KEEP_ALIVE_SECONDS: Final = 75
@@ -145,18 +146,19 @@ class _HttpProtocol(HttpToolsProtocol):
     returns the response, which is sent with one write, or an ASGI app that sends it. Where it has put a function into
     the scope, as ``REPEAT``, that returns the response to the same bytes when they come again, so that a client that
     polls is parsed once. Each request's scope has a function that closes the connection, ``CLOSE``. Of
-    pipelined requests, each receives ``http.disconnect``; uvicorn notifies only the newest (0.54: httptools_impl.py,
-    connection_lost). Subclassed, since uvicorn has no hook for any of these.
+    pipelined requests, the first receives ``http.disconnect``; uvicorn notifies only the newest (0.54:
+    httptools_impl.py, connection_lost). Subclassed, since uvicorn has no hook for any of these.
     """
 
     def __init__(self, *args: Any, repeats: dict[tuple[Any, bytes], Repeat], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.access_log = False  # it would have the secrets of queries
-        self._earlier: list[RequestResponseCycle] = []
+        self._running: RequestResponseCycle | None = None
         self._dispatch: Callable[..., Any] | None = getattr(self.app, "dispatch", None)
         self._incomplete: RequestResponseCycle | None = None
         self._may_dispatch = False
-        self._is_between_requests, self._is_in_head, self._head_bytes, self._begun = True, False, 0, 0
+        self._is_between_requests, self._is_in_head, self._is_in_trailers = True, False, False
+        self._head_bytes, self._begun = 0, 0
         self._repeats, self._last_repeat = repeats, 0.0
         self._request_timer: asyncio.TimerHandle | None = None
 
@@ -177,7 +179,8 @@ class _HttpProtocol(HttpToolsProtocol):
         if starts_request and b"upgrade" in data.lower():
             data = UPGRADE.sub(rb"\1X-Ignored:", data, count=1)
         super().data_received(data)
-        if self._is_in_head:  # it comes in pieces: its first is measured as it was read, further ones as they were sent
+        if self._is_in_head or self._is_in_trailers:
+            # They come in pieces: the first is measured as it was read, further ones as they were sent.
             self._head_bytes = self._measure_head() if self._begun else self._head_bytes + len(data)
             if self._head_bytes > MAX_HEAD_BYTES:
                 self._refuse_head()
@@ -239,6 +242,7 @@ class _HttpProtocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: AsgiApp) -> None:
         """Start no task while uvicorn buffers a short body; a client that waits for 100 Continue sends none yet."""
+        self._running = cycle
         may_wait = self._may_dispatch and cycle is self.cycle and cycle.more_body
         size = declared_size(cycle.scope["headers"]) if may_wait else None
         if size is not None and size <= HIGH_WATER_LIMIT and not cycle.waiting_for_100_continue:
@@ -246,8 +250,15 @@ class _HttpProtocol(HttpToolsProtocol):
         else:
             super()._start_asgi_task(cycle, app)
 
+    def on_chunk_header(self) -> None:
+        self._is_in_trailers = True  # unless a body follows
+
+    def on_body(self, body: bytes) -> None:
+        self._is_in_trailers, self._head_bytes = False, 0
+        super().on_body(body)
+
     def on_message_complete(self) -> None:
-        self._is_between_requests = True
+        self._is_between_requests, self._is_in_trailers = True, False
         super().on_message_complete()
         cycle, self._incomplete = self._incomplete, None
         if cycle is None or self._dispatch is None or self.transport.is_closing():
@@ -271,23 +282,22 @@ class _HttpProtocol(HttpToolsProtocol):
         return len(self.url) + sum([len(name) + len(value) for name, value in self.headers])
 
     def on_headers_complete(self) -> None:
-        """Refuse a head that is too large; remember an earlier request that has no complete response."""
+        """Refuse a head that is too large, and a request after too many that have no response."""
         if self._measure_head() > MAX_HEAD_BYTES or len(self.headers) > MAX_HEADERS:
             self._refuse_head()
             raise ValueError("the head is too large")  # the parser stops, and uvicorn calls send_400_response
+        if len(self.pipeline) >= MAX_PIPELINED:
+            self.transport.close()
+            raise ValueError("too many requests wait for their responses")
         self._is_in_head = False
-        previous = self.cycle
         super().on_headers_complete()
-        if previous is not None and not previous.response_complete:
-            self._earlier = [cycle for cycle in self._earlier if not cycle.response_complete]
-            self._earlier.append(previous)
+        self.headers = []  # trailers are none of the request's headers
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Notify every request that has no complete response."""
-        for cycle in self._earlier:
-            if not cycle.response_complete:
-                cycle.disconnected = True
-                cycle.message_event.set()
+        """Notify the request that a task responds to."""
+        if self._running is not None and not self._running.response_complete:
+            self._running.disconnected = True
+            self._running.message_event.set()
         super().connection_lost(exc)
         if self._request_timer is not None:
             self._request_timer.cancel()
