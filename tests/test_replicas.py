@@ -211,6 +211,25 @@ def test_without_its_store_a_replica_lives_is_not_ready_and_refuses_in_each_api_
     assert [asyncio.run(ask(app, path)).status_code for path in ("/__admin/ready", LIST)] == [200, 200]
 
 
+def test_a_sandbox_that_another_replica_deletes_meanwhile_is_not_found() -> None:
+    one, two = two_replicas()
+    before_append(mine(one), lambda: two.delete("mine"))
+
+    response = asyncio.run(ask(app_of(one), "/__admin/sandboxes/mine/clock/advance", "POST", json={"by": "1s"}))
+
+    assert (response.status_code, response.json()) == (404, {"error": "there is no sandbox 'mine'."})
+
+
+def test_an_operation_during_which_another_replica_resets_the_sandbox_is_refused_by_its_new_state() -> None:
+    one, two = two_replicas()
+    one.default.advance(60 * SECOND)
+    before_append(one.default, lambda: two.reset("default"))
+
+    response = asyncio.run(ask(app_of(one), f"{LIST}/1000/retry", "POST"))
+
+    assert (response.status_code, response.json()["duration"]) == (400, 0)
+
+
 def test_a_line_of_the_json_log_has_the_replica_s_name(capsys: pytest.CaptureFixture[str]) -> None:
     app = app_of(two_replicas()[1])
     app.on_exchange = partial(print_exchange, as_json=True)

@@ -276,8 +276,11 @@ class Request:
     is_valid: bool = False
 
     def duration(self, now: int) -> int:
-        """Return the milliseconds from its receipt to an instant, as the machine measures them at any speed."""
-        return int((now - self.received_at) / self.sandbox.clock.speed) // MILLISECOND
+        """Return the milliseconds from its receipt to an instant, as the machine measures them at any speed.
+
+        They are 0 where another replica has set the clock back meanwhile, by a reset.
+        """
+        return int(max(now - self.received_at, 0) / self.sandbox.clock.speed) // MILLISECOND
 
     def again(self, sandbox: Sandbox, received_at: int) -> Request:
         """Return the same request, received by a sandbox at an instant; what was found valid stays so."""

@@ -26,7 +26,7 @@ from oceanmock.clock import LATEST, MILLISECOND, Clock, stopwatch
 from oceanmock.engine import log
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.engine.sandboxes import DEFAULT_SANDBOX, MAX_OWN_PORTS
-from oceanmock.engine.store import NoSuchSandbox, SandboxTaken, StoreUnavailable, TooManySandboxes
+from oceanmock.engine.store import NoSuchSandbox, SandboxDeleted, SandboxTaken, StoreUnavailable, TooManySandboxes
 from oceanmock.engine.world import TaskItem
 from oceanmock.errors import CallerError, EnvironmentProblem, IdTaken, InputError, NoSuchTask
 from oceanmock.http.validation import hint_for, resolve
@@ -155,6 +155,8 @@ class AdminHandlers:
                 request.sandbox = self.app.sandboxes.get(request.parameters["sandbox"])
                 request.sandbox.renew()
             body: Json | str | Response = self.methods[request.operation.id](request)
+        except SandboxDeleted as error:  # by another replica
+            raise NoSuchSandbox(request.sandbox.name, ()) from error
         except InputError as error:
             raise ApiError("wrong request", str(error)) from None
         except EnvironmentProblem as error:
