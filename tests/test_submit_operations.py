@@ -180,6 +180,15 @@ def test_a_scope_is_of_a_kind_and_has_targets(
     assert said(answer) == (400, *error)
 
 
+def test_the_system_tenant_is_not_dropped() -> None:
+    _, ask = agent("CLUSTER AGENT")
+
+    answer = ask("DELETE", "/api/v1/tenant/sys")
+
+    assert said(answer)[:2] == (400, "OB.Tenant.SysOperationNotAllowed")
+    assert answer.json()["data"] is None
+
+
 def test_a_master_under_maintenance_removes_no_agent() -> None:
     _, ask = agent("MASTER")
     ask("POST", "/api/v1/obcluster/config", json={"clusterId": 1, "clusterName": "a"})
