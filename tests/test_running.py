@@ -487,6 +487,13 @@ def test_an_option_that_is_none_is_left_out(mock: Mock, option: str) -> None:
         assert httpx.get(f"{ocp.url}{TASKS}/1", auth=ocp.auth).status_code == 200
 
 
+def test_so_is_a_key_of_a_fault(mock: Mock) -> None:
+    with mock.ocp(ONE) as ocp:
+        fault = ocp.faults.add(status=503, delay=None, calls=None)  # type: ignore[arg-type]
+
+        assert fault.json()["fault"] == {"status": 503}
+
+
 def test_so_is_one_of_a_block() -> None:
     with oceanmock.running(ONE, host=None, port=None, url=None, ttl=None) as ocp:  # type: ignore[call-overload]
         assert httpx.get(f"{ocp.url}{TASKS}/1", auth=ocp.auth).status_code == 200

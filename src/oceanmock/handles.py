@@ -206,7 +206,7 @@ class SandboxFaults:
     def add(self, **fields: Unpack[FaultFields]) -> AddedFault:
         """Add a fault after the others. Raises InputError with everything wrong in it."""
         check_keywords(fields, FaultFields.__annotations__, of="a fault")
-        body: Json = {key.rstrip("_"): value for key, value in fields.items()}
+        body = without_none(**{key.rstrip("_"): value for key, value in fields.items()})
         body |= {key: duration_text(body[key]) for key in ("delay", "jitter", "from", "until") if key in body}
         return AddedFault(self._admin, self._admin.ask("POST", "/faults", body)["name"])
 
