@@ -160,6 +160,9 @@ ATTEMPTS: dict[str, Attempt] = {
     "calls of a fault": lambda server, value: server.create(
         ocp(faults=[{"calls": [*range(1, value + 1)], "status": 503}])
     ),
+    "values that a fault sets": lambda server, value: server.create(
+        ocp(faults=[{"operation": "getTaskInstance", "set": {f"data.x{number}": 1 for number in range(value)}}])
+    ),
     "characters of a duration": lambda server, value: server.create(
         ocp({"subtasks": [{"name": "a", "attempts": {"takes": "1ms" * 32 + "1" * (value - 98) + "ms"}}]})
     ),

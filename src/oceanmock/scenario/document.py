@@ -366,7 +366,7 @@ _EXPECTED: Final = {
     "string_too_short": "at least one character long",
     "string_too_long": "at most {max_length} characters long",
     "too_short": "a list of at least one item",
-    "too_long": "a list of at most {max_length} items",
+    "too_long": "a {holder} of at most {max_length} items",
 }
 
 
@@ -415,7 +415,8 @@ def explain(error: ErrorDetails, loc: Loc, data: Any, wording: Wording) -> Issue
         reason = f"which {error['msg']}"
     else:
         is_wrong_type = kind.endswith(("_type", "_parsing", "_from_float", "_reference"))
-        expected = _EXPECTED.get(kind, error["msg"]).format(**context)
+        holder = "mapping" if isinstance(value, Mapping) else "list"
+        expected = _EXPECTED.get(kind, error["msg"]).format(holder=holder, **context)
         if kind == "string_type" and isinstance(value, bool | int | float):
             hint = f"Put it in quotes: {json.dumps(text or str(value))}."
         message = f"{subject} is {_quote(value, text)}; it should be {expected}"

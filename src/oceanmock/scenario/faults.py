@@ -184,7 +184,7 @@ class Fault(Model):
     """Send this content type."""
     dribble: Dribble | None = None
     """Send the body slowly: `{bytes: 16, every: 50ms}`."""
-    set: Mapping[ValuePath, JsonValue] | None = None
+    set: Annotated[Mapping[ValuePath, JsonValue], Field(max_length=MAX_ITEMS)] | None = None
     """Send these values of the JSON instead: `{data.status: BROKEN}`; an object may get new keys."""
     drop: Annotated[tuple[ValuePath, ...], Field(max_length=MAX_ITEMS), OrOne()] = ()
     """Leave out these values of the JSON: `data.contents[0]`, or `data.contents.*.id` in every item."""
