@@ -154,7 +154,9 @@ ATTEMPTS: dict[str, Attempt] = {
         "POST", "/sandboxes", json={"name": "x" * value}
     ),
     "own ports of a server": open_ports,
-    "users of a sandbox": lambda server, value: server.fresh(users=[{"name": "a", "password": "b"}] * value),
+    "users of a sandbox": lambda server, value: server.fresh(
+        users=[{"name": f"u{number}", "password": "b"} for number in range(value)]
+    ),
     "faults of a sandbox": add_faults,
     "faults of a scenario": lambda server, value: server.create(ocp(faults=faults(value))),
     "calls of a fault": lambda server, value: server.create(
