@@ -361,6 +361,14 @@ def test_a_server_that_breaks_a_rule_is_found_under_its_name(rule: str) -> None:
     assert rule in run.rules
 
 
+def test_a_server_whose_tasks_have_no_name_is_probed_to_the_end() -> None:
+    nameless = listing(lambda _, rows: [{**row, "name": None} for row in rows])
+    with running("ocp", wrap=bending(nameless)) as (run, _):
+        run.probe()
+
+    assert "filter.too-narrow" not in run.rules
+
+
 # --- what a sound server may answer ---------------------------------------------------------------
 
 

@@ -221,6 +221,16 @@ def test_nor_where_only_the_envelope_says_so() -> None:
         assert refusal(url).endswith("refuses the name and password of 'manager': no.")
 
 
+def test_a_status_that_is_no_number_keeps_nobody_out() -> None:
+    with answering(lambda _: envelope(status=[401])) as url:
+        assert reach(url, api="ocp", auth=("manager", "manager")).url == url
+
+
+def test_an_obshell_whose_address_is_none_is_told_so() -> None:
+    with answering(lambda _: obshell_info(ip={})) as url:
+        assert "does not state its own address" in refusal(url, api="obshell", auth=ROOT)
+
+
 def test_a_wrong_password_is_tried_once(mock: Logged) -> None:
     before = len(mock.log)
 

@@ -302,7 +302,7 @@ def _check_accepted(client: HttpClient, response: requests.Response, hint: str) 
     error = body.get("error")
     error = error if isinstance(error, dict) else {}
     why = _sentence(str(error.get("message", "")) or f"it responds {response.status_code}")
-    statuses = {response.status_code, body.get("status")}
+    statuses = [response.status_code, body.get("status")]
     name = "a request without credentials" if target.auth is None else "the password"
     if isinstance(target.auth, Basic):
         name = f"the name and password of {target.auth.user!r}"

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import Any, ClassVar, Final
 from urllib.parse import unquote
 
@@ -100,7 +101,7 @@ class ObshellTarget(TargetApi):
     def identify(self, body: Mapping[str, Any]) -> dict[str, Any]:
         data = body["data"]
         texts = {key: str(data.get(key, "")) for key in ("version", "identity")}
-        return {**texts, "own_address": (str(data["ip"]), int(data["port"]))}
+        return {**texts, "own_address": (str(ip_address(str(data["ip"]))), int(data["port"]))}
 
     def list_path(self, script: Any) -> str:
         return f"{TASK_PREFIX}/dags/{'ob' if script.scope == 'cluster' else 'agent'}?show_details=true"

@@ -299,9 +299,10 @@ def _filters(rows: Rows, tasks: Sequence[Observation]) -> Iterator[tuple[str, Ma
         for id in [id for row in rows if (id := whole(_value(row, key))) is not None][:1]:
             yield f"{key}Id={id}", _having(**{key: [id]})
             yield f"{key}Id={id}&status=SUCCESSFUL", _having(status=["SUCCESSFUL"], **{key: [id]})
-    for name in [row["name"] for row in rows if re.fullmatch(PLAIN_NAME, str(row.get("name")))][:1]:
+    names = [(row.get("id"), str(row.get("name") or "")) for row in rows]
+    for name in [name for _, name in names if re.fullmatch(PLAIN_NAME, name)][:1]:
         for part in dict.fromkeys((name, name[1:-1].strip())):
-            ids = [row.get("id") for row in rows if part in str(row.get("name"))]
+            ids = [id for id, name in names if part in name]
             yield f"name={quote(part, safe='')}", _among(ids, [])
     for type in TYPES:
         known = [(whole(task.raw.get("id")), task.raw.get("type")) for task in tasks]
