@@ -736,6 +736,16 @@ def test_what_another_baseline_knows_is_not_written(stage: Stage, tmp_path: Path
     assert [each.rule for each in load_baseline(mine).known] == ["hostile.500"]
 
 
+def test_an_update_calls_nothing_stale_that_was_left_out(stage: Stage, tmp_path: Path) -> None:
+    path = tmp_path / "lab.yaml"
+    path.write_text("api: ocp\nknown:\n- {rule: envelope.status, operation: '*', reason: the gateway}\n")
+    stage.result = a_clean_result(findings=[a_finding()])
+
+    result = oceanmock(*OCP, "--baseline", path, "--update-baseline", "--exclude", "envelope.status")
+
+    assert "stale" not in result.stdout
+
+
 def test_a_baseline_that_cannot_be_written_is_told_before_the_run(stage: Stage) -> None:
     result = oceanmock(*OCP, "--baseline", "/proc/no/lab.yaml", "--update-baseline")
 

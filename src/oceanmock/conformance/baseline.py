@@ -113,7 +113,9 @@ def update_file(baselines: Sequence[Baseline], path: Path, result: Result) -> tu
         new.setdefault((finding.rule, operation, finding.status, place), entry)
     updated = replace(previous, known=(*current, *new.values()))
     save_baseline(updated, path)
+    stale = result.stale  # of all findings; those that the run leaves out are gone
     apply_baselines([updated if item is previous else item for item in baselines], result)
+    result.stale = [entry for entry in result.stale if entry in stale]
     return len(new), len(previous.known) - len(current)
 
 
