@@ -57,6 +57,8 @@ def test_a_report_is_written(conformance: Conformance, broken: str, tmp_path: Pa
     held.report("json", tmp_path / "report.json")
 
     assert json.loads((tmp_path / "report.json").read_text("utf-8"))
+    with pytest.raises(InputError, match=r"there is no 'jsn' report\. .* Did you mean 'json'"):
+        held.report("jsn", tmp_path / "report.jsn")
 
 
 @pytest.mark.parametrize(

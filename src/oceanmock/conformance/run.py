@@ -273,7 +273,7 @@ class ConformanceRun:
         return file.getvalue()
 
     def report(self, kind: str, path: str | Path) -> None:
-        """Write a report: html, json or junit. Raises EnvironmentProblem where that fails."""
+        """Write a report: html, json, junit or sarif. Raises EnvironmentProblem where that fails, and InputError."""
         write_report(kind, [self.result], Path(path))
 
 

@@ -32,7 +32,7 @@ from oceanmock.clock import SECOND
 from oceanmock.conformance import NO_RESPONSE, Result, StoryStep, reports
 from oceanmock.conformance.checks import all_rules
 from oceanmock.errors import EnvironmentProblem, InputError
-from oceanmock.text import escape_command, escape_unprintable, first_few, format_instant, one_line
+from oceanmock.text import escape_command, escape_unprintable, first_few, format_instant, one_line, suggest
 
 REPORT_FORMAT: Final = 1
 MAX_JSON_BODY: Final = 64 * 2**10
@@ -409,6 +409,8 @@ def check_writable(path: Path, *, what: str = "report") -> None:
 
 
 def write_report(kind: str, results: Sequence[Result], path: Path) -> None:
-    """Write a report of a kind of RENDERERS. Raises EnvironmentProblem where that fails."""
+    """Write a report of a kind. Raises InputError for another kind, EnvironmentProblem where that fails."""
+    if kind not in RENDERERS:
+        raise InputError(f"there is no {kind!r} report. {suggest(kind, [*RENDERERS])}")
     with writing(path, "report"):
         path.write_text(RENDERERS[kind](results), encoding="utf-8")
