@@ -230,7 +230,8 @@ def _run(
         click.echo(note, err=True)
     apis = (api,) if options.api else API_CHOICES  # an operation or rule may be one of another run
     specs = [spec_for(item, version if item == api else "") for item in apis]
-    names, rules = [item.id for spec in specs for item in operations_of(spec)], list(all_rules(options.api or ""))
+    names = [item.id for spec in specs for item in operations_of(spec)]
+    rules = list(all_rules(options.api or ""))
     for pattern in (*options.include, *options.exclude):
         if not matching([pattern], [*names, *rules]):
             hint = did_you_mean(pattern, rules) if "." in pattern else suggest(pattern, names)

@@ -89,7 +89,8 @@ def judge_recording(
     Anybody may operate between two of them, and a HAR has the bodies of requests to obshell encrypted: so only what no
     operation explains is reported.
     """
-    target, began = Target(str(path), api, version=version_in(api, servers)), stopwatch()
+    began = stopwatch()
+    target = Target(str(path), api, version=version_in(api, servers))
     result = Result(target.url, api, target.version, options.seed)
     exchanges = [*chain(*servers.values())]
     complete = [item for item in exchanges if not item.problem]
@@ -152,7 +153,8 @@ class Runner:
         phases -= {"machine"} if not options.write else set()
         phases -= {"story"} if not options.stories else set()
         selected = [phase for phase in ORDER if phase in phases]
-        began, earlier_changes = stopwatch(), len(result.changes)
+        began = stopwatch()
+        earlier_changes = len(result.changes)
         try:
             for phase in selected:
                 phase_began = stopwatch()

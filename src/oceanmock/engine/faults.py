@@ -164,7 +164,8 @@ def apply_fault(
     injected: InjectedFault, status: int = 200, headers: RawHeaders = (), body: bytes = b""
 ) -> FaultyResponse:
     """Return a response as a fault changes it; by default an empty one."""
-    fault, replaced, whole = injected.fault, dict[bytes, bytes](), body
+    fault, replaced = injected.fault, dict[bytes, bytes]()
+    whole = body
     status = fault.own_status or status
     if fault.body is not None:
         is_text, content = (True, fault.body) if isinstance(fault.body, str) else (False, _json(fault.body))

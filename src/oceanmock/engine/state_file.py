@@ -125,11 +125,13 @@ class StateFile(MemoryStore):
         """Read every sandbox into memory, and return the latest time of the machine."""
         read, latest = self._connection.execute, 0
         for base, data in read("SELECT version, spec FROM sandbox ORDER BY rowid"):
-            self._last_version, spec = base - 1, decoder.spec(data)
+            self._last_version = base - 1
+            spec = decoder.spec(data)
             super().put(spec)
             latest = max(latest, spec.created)
         for version, name, at, wall, command in read("SELECT * FROM entry ORDER BY version"):
-            self._last_version, entry = version - 1, LogEntry(at, wall, decoder.command(command))
+            self._last_version = version - 1
+            entry = LogEntry(at, wall, decoder.command(command))
             super().append(name, entry, expected_version=self._sandboxes[name].version)
             latest = max(latest, wall)
         self._last_version = max((stored.version for stored in self._sandboxes.values()), default=0)

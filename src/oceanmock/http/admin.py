@@ -461,7 +461,8 @@ class AdminHandlers:
         return http.task_json(*self._task(request))
 
     def explain_task(self, request: Request) -> Json | str:
-        api, params = self._task(request)[0], request.parameters
+        params = request.parameters
+        api, *_ = self._task(request)
         explainer = api.module("explain").explain(request.sandbox, params["task"])
         if params["format"] == "timeline":
             body: Json | str = explainer.timeline()

@@ -297,9 +297,10 @@ class Explainer(ABC, Generic[HistoryState]):
 
     def timeline(self) -> str:
         """Return a timeline up to now without markup; the last line ends in a line feed."""
-        item, name, recent = self.item, one_line(self.item.name), self.past[-MAX_DRAWN_STATES:]
-        parts = getattr(item, f"{self.api.kinds[1].name}s")
-        tracks = shown = self._tracks([one_line(part.name) for part in parts], self.labels())
+        item, name = self.item, one_line(self.item.name)
+        recent = self.past[-MAX_DRAWN_STATES:]
+        names = [one_line(part.name) for part in getattr(item, f"{self.api.kinds[1].name}s")]
+        tracks = shown = self._tracks(names, self.labels())
         markers = []
         for record in self.records:
             at, target = record.at - self.created, repr(name)

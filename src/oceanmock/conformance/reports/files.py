@@ -172,7 +172,8 @@ def _suite(
     result: Result, name: str, cases: Iterable[ElementTree.Element], *, took: int = 0, lines: Sequence[str] = ()
 ) -> ElementTree.Element:
     """Return a suite of test cases, with what the run prints beside them."""
-    cases, name = list(cases), f"{result.api}.{name}"
+    name = f"{result.api}.{name}"
+    cases = list(cases)
     count = Counter(outcome.tag for case in cases for outcome in case)
     counts = {"tests": len(cases), "failures": count["failure"], "errors": count["error"], "skipped": count["skipped"]}
     suite = ElementTree.Element("testsuite", {"name": name, **{key: str(number) for key, number in counts.items()}})
