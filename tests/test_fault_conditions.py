@@ -224,7 +224,7 @@ REFUSED: Final = {
     ),
     "a state that there is not": (
         "{when: {status: SUCCEED}, status: 503}",
-        "`status` of `when` of fault 1 is 'SUCCEED', which OCP does not know",
+        "`status` of `when` of fault 1 is 'SUCCEED', which OCP does not have",
     ),
     "a state that only a subtask has": (
         "{when: {task: 1, status: [FAILED, PENDING]}, status: 503}",

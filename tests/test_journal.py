@@ -619,7 +619,7 @@ def test_all_that_is_wrong_with_a_query_is_said_at_once() -> None:
 
 
 def test_an_operation_of_the_other_api_is_a_mistake() -> None:
-    with pytest.raises(InputError, match="which ocp does not know"):
+    with pytest.raises(InputError, match="which ocp does not have"):
         Query.of({"api": "ocp", "operation": "dagHandler"}, OPERATIONS)
 
 

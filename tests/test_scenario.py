@@ -114,10 +114,10 @@ MODEL_MISTAKES = {
         f"x.yaml:7:19: `timeout` {OF_SUBTASK} is '3651d', which is longer than ten years [bad-duration]",
     ),
     "a tick too short": (with_key("tick: 0s"), "x.yaml:3:7: `tick` is '0s', which is shorter than 1ms [bad-duration]"),
-    "an outcome OCP does not know": (
+    "an outcome OCP does not have": (
         with_subtask("{name: install, attempts: [{ends: SUCESS}]}"),
         "x.yaml:7:43: `ends` of attempt 1 of subtask 'install' is 'SUCESS', which OCP does not "
-        "know [unknown-value]\n"
+        "have [unknown-value]\n"
         "  Allowed: SUCCESSFUL, FAILED. Did you mean 'SUCCESSFUL'?",
     ),
     "a progression there is not": (

@@ -168,8 +168,8 @@ def test_a_fault_names_any_operation_by_each_of_its_names(named: str, api: str, 
 @pytest.mark.parametrize(
     ("fault", "said"),
     [
-        ({"operation": "operatDag", "status": 503}, "which obshell does not know .*Did you mean 'operateDag'"),
-        ({"operation": "createTenants", "status": 503}, "which OCP does not know .*Did you mean 'createTenant'"),
+        ({"operation": "operatDag", "status": 503}, "which obshell does not have .*Did you mean 'operateDag'"),
+        ({"operation": "createTenants", "status": 503}, "which OCP does not have .*Did you mean 'createTenant'"),
         ({"operation": "createTenant", "truncate": 9}, "createTenant changes something"),
         ({"operation": "createTenant", "task": 1, "status": 503}, "createTenant is not about a task"),
     ],
@@ -211,12 +211,12 @@ OPERATIONS = (
 MODEL_MISTAKES = {
     "an operation there is not": (
         with_faults("{status: 500, operation: retySubtask}"),
-        "x.yaml:5:30: `operation` of fault 1 is 'retySubtask', which OCP does not know "
+        "x.yaml:5:30: `operation` of fault 1 is 'retySubtask', which OCP does not have "
         f"[unknown-value]\n  Allowed: {OPERATIONS} Did you mean 'retrySubtask'?",
     ),
     "an operation of a list": (
         with_faults("{status: 500, operation: [getTime, getSecretKey]}", api="obshell"),
-        "x.yaml:5:40: `operation` 2 of fault 1 is 'getSecretKey', which obshell does not know "
+        "x.yaml:5:40: `operation` 2 of fault 1 is 'getSecretKey', which obshell does not have "
         "[unknown-value]\n"
         "  Allowed: getAllClusterDags, getAllAgentDags, getObLastMaintenanceDag, "
         "getAgentLastMaintenanceDag, getAllAgentsLastMaintenanceDag, getUnfinishedDags, "
@@ -522,7 +522,7 @@ def test_all_that_is_wrong_with_a_fault_by_itself_is_said(said: object, message:
 
 
 def test_a_misspelt_operation_still_tells_the_api() -> None:
-    with pytest.raises(InputError, match="which obshell does not know"):
+    with pytest.raises(InputError, match="which obshell does not have"):
         read_fault({"status": 500, "operation": "dagHandlr"})
 
 

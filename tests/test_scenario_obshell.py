@@ -273,21 +273,21 @@ MODEL_MISTAKES = {
         with_node("{name: One, timeout: 0s}"),
         "x.yaml:7:30: `timeout` of node 'One' of dag 'Join' is '0s', which is shorter than 1s [bad-duration]",
     ),
-    "an outcome obshell does not know": (
+    "an outcome obshell does not have": (
         with_sub_task("{attempts: [{ends: SUCCESSFUL}]}"),
         "x.yaml:9:40: `ends` of attempt 1 of sub task 1 of node 'One' is 'SUCCESSFUL', which "
-        "obshell does not know [unknown-value]\n"
+        "obshell does not have [unknown-value]\n"
         "  Allowed: SUCCEED, FAILED. Did you mean 'SUCCEED'?",
     ),
     "a flag there is not": (
         with_node("{name: One, can: [retry, skip]}"),
-        "x.yaml:7:34: flag 2 of node 'One' of dag 'Join' is 'skip', which obshell does not know "
+        "x.yaml:7:34: flag 2 of node 'One' of dag 'Join' is 'skip', which obshell does not have "
         "[unknown-value]\n"
         "  Allowed: cancel, continue, pass, retry, rollback.",
     ),
     "an identity there is not": (
         with_key("agent: {identity: CLUSTER_AGENT}"),
-        "x.yaml:3:19: `identity` of `agent` is 'CLUSTER_AGENT', which obshell does not know "
+        "x.yaml:3:19: `identity` of `agent` is 'CLUSTER_AGENT', which obshell does not have "
         "[unknown-value]\n"
         "  Allowed: SINGLE, MASTER, FOLLOWER, CLUSTER AGENT, TAKE OVER MASTER, TAKE OVER FOLLOWER, "
         "SCALING OUT, SCALING IN, UNIDENTIFIED. Did you mean 'CLUSTER AGENT'?",

@@ -734,7 +734,7 @@ MISTAKES: Final = {
     ),
     "a state there is not": (
         "{path: /api/v1/x, when: {dag: Backup, state: SUCCESSFUL}}",
-        "x.yaml:7:50: `state` of `when` of stub 1 is 'SUCCESSFUL', which obshell does not know [unknown-value]\n"
+        "x.yaml:7:50: `state` of `when` of stub 1 is 'SUCCESSFUL', which obshell does not have [unknown-value]\n"
         "  Allowed: READY, RUNNING, FAILED, SUCCEED. Did you mean 'SUCCEED'?",
     ),
     "a state of nothing": (

@@ -354,7 +354,7 @@ def test_a_task_in_another_operation_says_which(ocp: Ocp) -> None:
 
 def test_a_status_that_there_is_not_is_its_author_s_mistake(ocp: Ocp) -> None:
     for word in ("SUCESSFUL", "SUCCEED", "Success"):
-        with pytest.raises(InputError, match=rf"OCP knows no state '{word}'\. .*Did you mean 'SUCCESSFUL'\?"):
+        with pytest.raises(InputError, match=rf"OCP has no state '{word}'\. .*Did you mean 'SUCCESSFUL'\?"):
             ocp.task(1000).assert_status(word)
     with pytest.raises(InputError, match=r"there is no task 9 in sandbox '.*'\. It has 1000 '"):
         ocp.task(9)

@@ -406,7 +406,7 @@ class PartHandle:
     def _check_state(self, state: str) -> None:
         states = list(dict.fromkeys(name for kind in self.API.kinds for name in kind.states))
         if state not in states:
-            raise InputError(f"{self.API.title} knows no state {state!r}. {suggest(state, states)}")
+            raise InputError(f"{self.API.title} has no state {state!r}. {suggest(state, states)}")
 
     def _fail(self, problem: str) -> NoReturn:
         raise AssertionError(f"{self.KIND.title} {self.number} {problem}\n\n{self._explain('text').rstrip()}")

@@ -178,8 +178,8 @@ class Target:
     ``spared`` is why no id may be sent that no response has shown, or "".
 
     By default it is a real server: time runs, there are other users, and nothing can be undone. ``is_ours`` says that
-    there is no other user, and that time passes in ``wait`` alone. ``knowledge`` is what the walker knows of it that
-    its responses do not show, and ``opted_in`` are the API's ``opt_ins`` that its scenarios use.
+    there is no other user, and that time passes in ``wait`` alone. ``knowledge`` is what its scenarios have, for the
+    walker, that its responses do not show, and ``opted_in`` are the API's ``opt_ins`` that they use.
     """
 
     url: str

@@ -183,7 +183,7 @@ def _switch_option(name: str, parameter: str, about: str) -> Callable[[Any], Any
 def create_sandbox(scenarios: tuple[str, ...], *, admin: Admin, auth: str | None, **options: Any) -> None:
     """Create a sandbox and print its URL, and nothing else, on stdout.
 
-    SCENARIO is a name the server knows (`oceanmock list`) or the path of a file here. Time passes as the scenarios say,
+    SCENARIO is a name of the server (`oceanmock list`) or the path of a file here. Time passes as the scenarios say,
     unless --progression is given.
     """
     from oceanmock.handles import send_scenarios

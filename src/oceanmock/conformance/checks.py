@@ -327,12 +327,12 @@ def status(subject: Subject) -> Iterator[CheckResult]:
         return
     yield check(rule, True)
     if method != subject.operation.method:
-        wrong = f"{method} is answered {code}; the path does not know it."
+        wrong = f"{method} is answered {code}; the path does not have it."
         is_refused = code >= 400 or method in ("HEAD", "OPTIONS") or is_explained
         yield check("method.accepted", is_refused, "$", wrong)
     elif code not in STATUSES_BELOW:
         statuses = subject.operation.statuses
-        wrong = f"it is answered {code}; the contract knows {', '.join(statuses)}."
+        wrong = f"it is answered {code}; the contract has {', '.join(statuses)}."
         yield check("status.undocumented", str(code) in statuses, "$", wrong)
 
 

@@ -90,7 +90,7 @@ def _compile(service: Service, routes: _Routes) -> list[str]:
     """Add the operations of a service to the routes; return their methods and paths.
 
     Raises InputError with every difference between its contract and its handlers. connexion does not read OpenAPI 3.1
-    (spec-first/connexion#1396), and ignores what it does not know of security.
+    (spec-first/connexion#1396), and ignores security schemes that it does not support.
     """
     name, spec, handled = service.name, service.spec, set(service.handlers)
     if not str(spec.get("openapi", "")).startswith("3.0."):

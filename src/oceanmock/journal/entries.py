@@ -304,7 +304,7 @@ class Query:
     as 4xx. ``query`` and ``header`` map the names of parameters and headers to patterns; secrets are masked before they
     are compared. ``since`` and ``until``, which is not included, are instants of the sandbox's clock. ``dag``, ``node``
     and ``sub_task`` are obshell's generic ids, or the bare number at their end. ``body`` is JSON that the request's
-    body has: of an object these members, of a list all the items. ``routes`` tell which parameter has the id of a kind.
+    body has: of an object these members, of a list all the items. ``routes`` have the parameter with the id of a kind.
     """
 
     values: Mapping[str, Any] = field(default_factory=dict)
@@ -403,7 +403,7 @@ def _problems(key: str, data: Mapping[str, Any], routes: Routes) -> Iterator[str
         api = data.get("api")
         existing = [id for name, ids in routes.items() if name == api or api not in routes for id in ids]
         if value not in existing:
-            subject = f"{api} does not know" if api in routes else "neither API knows"
+            subject = f"{api} does not have" if api in routes else "neither API has"
             yield f"`operation` is {value!r}, which {subject}\n  {suggest(value, existing)}"
 
 

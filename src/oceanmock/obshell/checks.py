@@ -116,7 +116,7 @@ def operators(subject: Subject) -> Iterator[CheckResult]:
     is_operation = bool(existing) and subject.exchange.method == "POST" and subject.status < 500
     if is_operation and operator_of(subject) not in existing:
         operator = subject.request_json.get("operator")
-        wrong = f"the operator {operator!r} is accepted; {subject.id} knows {', '.join(existing)}."
+        wrong = f"the operator {operator!r} is accepted; {subject.id} has {', '.join(existing)}."
         yield check("call.unknown-accepted", subject.status >= 300, "$", wrong)
 
 

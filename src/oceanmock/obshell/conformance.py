@@ -2,7 +2,7 @@
 
 Facts: github.com/oceanbase/obshell at 61ee147, ob/agent (service/task, engine/scheduler), and the recordings of a
 running 4.5.0.0. An id can name another agent, which the target would then ask (ob/agent/executor/task/dag.go:72-88), so
-a run has to know which addresses a request names. No response shows the flags of a node. Where they are not known an
+a run reads the addresses that a request names. No response shows the flags of a node: where no scenario states them, an
 operator may be accepted or refused.
 """
 

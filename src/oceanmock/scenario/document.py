@@ -401,7 +401,7 @@ def explain(error: ErrorDetails, loc: Loc, data: Any, wording: Wording) -> Issue
     if kind == "literal_error":
         rule, key = "unknown-value", next((step for step in reversed(loc) if isinstance(step, str)), "")
         is_of_server = key in wording.server_words
-        reason = f"which {wording.title} does not know" if is_of_server else "which is none of its values"
+        reason = f"which {wording.title} does not have" if is_of_server else "which is none of its values"
         words = re.findall(r"'([^']+)'|(\d+)", str(context["expected"]))
         choices = wording.choices.get(key, tuple(word or number for word, number in words))
         hint = suggest(value if isinstance(value, str) else "", choices)
