@@ -27,6 +27,7 @@ from oceanmock.api import ApiError, Authenticator, Request
 from oceanmock.clock import SECOND, wall_now
 from oceanmock.openapi import ALL_PERMISSIONS
 from oceanmock.outgoing import Outgoing, PreparedRequest, Signer, body_of, headers_of, host_of, target_of
+from oceanmock.text import nanoseconds_of
 
 if TYPE_CHECKING:
     from oceanmock.engine.log import User
@@ -142,7 +143,7 @@ def _access_key(request: Request, *, wall: Callable[[], int]) -> frozenset[str] 
         raise _bad_credentials("No access key has this id.")
     date = _date_of(dict(reversed(_headers(request))))
     try:
-        signed_at = int(parsedate_to_datetime(date).timestamp()) * SECOND
+        signed_at = nanoseconds_of(parsedate_to_datetime(date))  # without a zone, a TypeError
     except (ValueError, TypeError, OverflowError, IndexError):
         raise _bad_credentials(f"The Date {date[:100]!r} is not in the form of RFC 1123.") from None
     if abs(wall() - signed_at) >= MAX_SKEW:
