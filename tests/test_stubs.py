@@ -645,10 +645,11 @@ tasks:
 """
 
 
-def test_ocp_s_time_needs_no_credentials_and_its_information_does() -> None:
+@pytest.mark.parametrize("slash", ["", "/"])
+def test_ocp_s_time_needs_no_credentials_and_its_information_does(slash: str) -> None:
     ask = World(NAMED).serve()
 
-    time, info = ask("GET", "/api/v2/time", auth=None), ask("GET", "/api/v2/info")
+    time, info = ask("GET", f"/api/v2/time{slash}", auth=None), ask("GET", "/api/v2/info")
 
     assert (time.text, time.headers["content-type"]) == ("2021-08-25T15:09:31.74+08:00", "text/plain;charset=UTF-8")
     assert info.json()["artifact"] == "ocp-server"

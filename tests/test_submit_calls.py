@@ -219,10 +219,11 @@ def test_the_first_that_fits_is_started() -> None:
     assert task["name"] == "Create ORACLE tenant"
 
 
-def test_a_task_is_of_the_cluster_that_the_path_names() -> None:
+@pytest.mark.parametrize("id", ["2", "0x2", "%202"])
+def test_a_task_is_of_the_cluster_that_the_path_names(id: str) -> None:
     _, ask = ocp()
 
-    task = ask("POST", "/api/v2/ob/clusters/2/tenants", json={"name": "foo"}).json()["data"]
+    task = ask("POST", f"/api/v2/ob/clusters/{id}/tenants", json={"name": "foo"}).json()["data"]
 
     assert (task["clusterId"], task["tenantId"]) == (2, 2)
     assert ask("GET", f"{TASKS}/{task['id']}").json()["data"]["cluster"]["id"] == 2

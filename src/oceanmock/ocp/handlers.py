@@ -32,7 +32,7 @@ from oceanmock.ocp.auth import authenticators
 from oceanmock.ocp.machine import log_lines_at
 from oceanmock.ocp.scenario import Cluster
 from oceanmock.ocp.states import SubtaskState, TaskState
-from oceanmock.ocp.world import SubtaskData, TaskData, Tasks, TaskView, Template
+from oceanmock.ocp.world import SubtaskData, TaskData, Tasks, TaskView, Template, read_long
 from oceanmock.openapi import MANAGER_PERMISSION
 from oceanmock.scenario.stubs import Stub, StubRequest
 from oceanmock.text import format_instant, shorten
@@ -73,7 +73,7 @@ class ServiceFactory:
             encode=encode,
             fallback=self.fallback,
             is_lenient=True,  # as Spring Boot 2.7 is
-            readers={"int64": read_long},
+            readers={"int64": read_long, "int32": partial(read_long, bits=32)},
             aliases={UNDOCUMENTED_TASK_PATH: TASK_PATH} if variant else {},
         )
 
@@ -134,7 +134,7 @@ class ServiceFactory:
             return None
         permissions = (check(request) for check in self._authenticators.values())
         granted = next((item for item in permissions if item is not None), None)
-        if granted is None and request.path != TIME_PATH:
+        if granted is None and request.path.removesuffix("/") != TIME_PATH:
             raise ApiError("unauthenticated", "The call brings no credentials.")
         stub = self._stub(request)
         is_read = request.method in ("GET", "HEAD")
@@ -386,22 +386,6 @@ def _separator(operation: str, instant: int) -> str:
     parts = "milliseconds" if rest else "seconds" if second % 60 else "minutes"
     text = datetime.fromtimestamp(second, CHINA).replace(microsecond=rest * 1000).isoformat(timespec=parts)
     return f"############{{{operation}}}{{{text}}}############"
-
-
-_LONG: Final = re.compile(r"[+-]?\d+|(?P<sign>-?)(?:0[xX]|#)(?P<hex>[0-9a-fA-F]+)")
-
-
-def read_long(text: str) -> int:
-    """Return the Long that Spring reads in a text (NumberUtils.parseNumber). Raises ValueError.
-
-    It ignores blanks, and reads hexadecimals and the digits of any script. (Spring Security refuses line feeds.)
-    """
-    match = _LONG.fullmatch(re.sub(r"[^\S\r\n]", "", text))
-    if match is not None:
-        value = int(match["sign"] + match["hex"], 16) if match["hex"] else int(match[0])
-        if -(2**63) <= value < 2**63:
-            return value
-    raise ValueError(text)
 
 
 # OCP itself, and the clusters and tenants that tasks name. Facts: the public API reference

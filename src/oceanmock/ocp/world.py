@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from bisect import insort
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from heapq import heappop, heappush, merge
 from operator import attrgetter
@@ -379,8 +380,24 @@ def start(sandbox: Sandbox, template: Template, request: StubRequest) -> TaskVie
     values: list[tuple[str, Any]] = [("name", request.fill(template.name, path))]
     for key, segment in ID_SEGMENTS.items():
         match = re.search(rf"/{segment}/\{{(\w+)\}}", path)
-        id = request.values(path)["path"][match[1]] if match else ""
-        if id.isdecimal() and 0 < int(id) <= MAX_ID:
-            values.append((key, int(id)))
+        with suppress(ValueError):
+            id = read_long(request.values(path)["path"][match[1]] if match else "")
+            values += [(key, id)] if 0 < id <= MAX_ID else []
     view: TaskView = sandbox.execute(Start(Tasks.api, template.number, tuple(values)))
     return view
+
+
+_LONG: Final = re.compile(r"[+-]?\d+|(?P<sign>-?)(?:0[xX]|#)(?P<hex>[0-9a-fA-F]+)")
+
+
+def read_long(text: str, *, bits: int = 64) -> int:
+    """Return the Long, or Integer, that Spring reads in a text (NumberUtils.parseNumber). Raises ValueError.
+
+    It ignores blanks, and reads hexadecimals and the digits of any script. (Spring Security refuses line feeds.)
+    """
+    match = _LONG.fullmatch(re.sub(r"[^\S\r\n]", "", text))
+    if match is not None:
+        value = int(match["sign"] + match["hex"], 16) if match["hex"] else int(match[0])
+        if -(2 ** (bits - 1)) <= value < 2 ** (bits - 1):
+            return value
+    raise ValueError(text)
