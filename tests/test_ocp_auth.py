@@ -193,7 +193,7 @@ def test_an_unknown_access_key_is_refused() -> None:
         check(signed(NOON, key="another"))
 
 
-@pytest.mark.parametrize("date", ["", "yesterday", "Tue, 99 Nov 2023 22:13:20 GMT", "Tue, 14 Nov 2023 22:13:20", "\xff"])
+@pytest.mark.parametrize("date", ["", "yesterday", "Tue, 99 Nov 2023 22:13:20 GMT", "Tue, 14 Nov 2023 22:13:20", "é"])
 def test_a_date_that_is_none_is_refused(date: str) -> None:
     check = authenticators(wall=lambda: NOON)["apiKey"]
     headers = {"Date": date, "Authorization": "OCP-ACCESS-KEY-HMACSHA1 oceanmock-ak:x"}
