@@ -386,12 +386,12 @@ WHOLE_MISTAKES = {
     "a success that comes after the timeout": (
         with_subtask("{name: One, timeout: 5s, attempts: {takes: 6s, ends: SUCCESSFUL}}"),
         "x.yaml:7:62: attempt 1 of subtask 'One' cannot end SUCCESSFUL: "
-        "it takes longer than the timeout of 5 s [impossible-outcome]\n  Raise the timeout.",
+        "it takes longer than the timeout of 5 s [impossible-outcome]\n  Raise the timeout, or leave `ends` out.",
     ),
     "a success that comes after the watchdog": (
         with_subtask("{name: One, timeout: 0s, attempts: {takes: 12s, ends: SUCCESSFUL}}"),
         "x.yaml:7:63: attempt 1 of subtask 'One' cannot end SUCCESSFUL: "
-        "it takes longer than the timeout of 11 s [impossible-outcome]\n  Raise the timeout.",
+        "it takes longer than the timeout of 11 s [impossible-outcome]\n  Raise the timeout, or leave `ends` out.",
     ),
     "a story of a task there is not": (
         with_step("{call: retryTask, task: Upgrad}"),
@@ -444,6 +444,14 @@ def test_an_attempt_after_one_that_a_story_cancels_can_be_reached() -> None:
     )
 
     scenario = read(with_step(steps).replace("{id: 11, name: One}", "{id: 11, attempts: [{takes: 9s}, {}]}"))
+
+    assert len(scenario.tasks[0].subtasks[0].attempts) == 2
+
+
+def test_an_attempt_after_one_that_another_client_cancels_can_be_reached() -> None:
+    other = "others: [{at: 2s, call: cancelSubtask, subtask: 1}]"
+
+    scenario = read(with_subtask(f"{{attempts: [{{takes: 9s}}, {{}}]}}\n    {other}"))
 
     assert len(scenario.tasks[0].subtasks[0].attempts) == 2
 

@@ -496,13 +496,13 @@ WHOLE_MISTAKES = {
         with_node("{name: One, timeout: 5s, sub_tasks: {takes: 6s, ends: SUCCEED}}"),
         "x.yaml:7:63: attempt 1 of sub task 1 of node 'One' cannot end SUCCEED: it takes longer "
         "than the timeout of 5 s [impossible-outcome]\n"
-        "  Raise the timeout.",
+        "  Raise the timeout, or leave `ends` out.",
     ),
     "a rollback's success that never comes": (
         with_node("{name: One, sub_tasks: {rollback: {takes: forever, ends: SUCCEED}}}"),
         "x.yaml:7:66: rollback attempt 1 of sub task 1 of node 'One' cannot end SUCCEED: it takes "
         "longer than the timeout of 3600 s [impossible-outcome]\n"
-        "  Raise the timeout.",
+        "  Raise the timeout, or leave `ends` out.",
     ),
     "a story of a dag there is not": (
         with_step("{call: operateDag, dag: Jion, operator: RETRY}"),

@@ -445,7 +445,7 @@ def _check_runs(node: Node, sub_task: SubTask, label: str, loc: Loc) -> Iterator
                 why = f"it takes longer than the timeout of {node.timeout} s"
                 what = f"{which} {nth + 1} of {label} cannot end SUCCEED: {why}"
                 way = () if attempt is sub_task else (key, nth)
-                yield Issue((*loc, *way, "ends"), "impossible-outcome", what, "Raise the timeout.")
+                yield Issue((*loc, *way, "ends"), "impossible-outcome", what, "Raise the timeout, or leave `ends` out.")
 
 
 FORMAT: Final = Format(

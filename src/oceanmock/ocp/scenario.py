@@ -404,7 +404,9 @@ def _check_attempts(scenario: Scenario) -> Iterator[Issue]:
             limit, name = subtask.timeout * clock.SECOND or states.watchdog(scenario.tick), label_of(subtask, place)
             references = product((task.id, task.name), (subtask.id, subtask.name))
             # Where a failed rollback may be retried, that runs again what succeeded and was rolled back.
-            runs_again = scenario.switches.retry_after_failed_rollback or not cancels.isdisjoint(references)
+            is_cancelled = ("cancelSubtask", place + 1) in {(it.call, it.subtask) for it in task.others}
+            is_cancelled |= not cancels.isdisjoint(references)
+            runs_again = scenario.switches.retry_after_failed_rollback or is_cancelled
             for key, attempts in (("attempts", subtask.attempts), ("rollback", subtask.rollback)):
                 loc: Loc = ("tasks", number, "subtasks", place, key)
                 for nth, attempt in enumerate(attempts, start=1):
@@ -414,7 +416,8 @@ def _check_attempts(scenario: Scenario) -> Iterator[Issue]:
                             f"attempt {nth} of subtask {name!r} cannot end SUCCESSFUL: "
                             f"it takes longer than the timeout of {limit / clock.SECOND:g} s"
                         )
-                        yield Issue((*loc, nth - 1, "ends"), "impossible-outcome", what, "Raise the timeout.")
+                        hint = "Raise the timeout, or leave `ends` out."
+                        yield Issue((*loc, nth - 1, "ends"), "impossible-outcome", what, hint)
                     if is_in_time and attempt.ends != "FAILED" and nth < len(attempts) and not runs_again:
                         what = f"attempt {nth + 1} of subtask {name!r} is never reached"
                         hint = f"Attempt {nth} succeeds; say `ends: FAILED` there, or remove this."
