@@ -288,6 +288,16 @@ def test_info_says_who_the_agent_is() -> None:
     assert info["supportedAuth"] == ["v2"]
 
 
+def test_status_may_be_asked_for_with_post() -> None:
+    """ob/agent/api/agent_route.go:106."""
+    ask = guarded(World(INIT))
+
+    get, post = (ask(method, "/api/v1/status") for method in ("GET", "POST"))
+
+    assert (post.status_code, post.json()["data"]) == (200, get.json()["data"])
+    assert ask("POST", "/api/v1/status/").headers["location"] == "/api/v1/status"
+
+
 @pytest.mark.parametrize("after", [0, 3, 10])
 def test_status_says_that_a_dag_holds_the_lock_until_it_is_finished(after: int) -> None:
     sandbox = World(INIT)

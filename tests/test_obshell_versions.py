@@ -33,7 +33,7 @@ from obshell_world import (
 from served import MAX_BODY_BYTES, SECOND, Ask, World
 
 BEFORE_ERR_CODES = ["4.2.3.0", "4.2.4.1", "4.2.5.0", "4.2.6.0", "4.3.0.0", "4.3.0.9"]
-SINCE_ERR_CODES = ["4.3.1.0", "4.3.1.1", "4.4.0.0", "4.5.0.0"]
+SINCE_ERR_CODES = ["4.3.1.0", "4.3.1.1", "4.3.2.0", "4.4.0.0", "4.4.1.0", "4.5.0.0"]
 
 
 def of(version: str, text: str = INIT) -> Ask:
@@ -53,6 +53,7 @@ def told(answer: httpx.Response) -> tuple[int, int, str]:
 
 
 OLDEST, NEWEST = "4.2.3.0", "4.5.0.0"
+SECURE = "agent: {identity: CLUSTER AGENT, agent_password: own}\nswitches: {obshell_version: %s}"
 
 
 @pytest.mark.parametrize("version", [OLDEST, "4.3.0.0"])
@@ -203,6 +204,9 @@ LATER_ROUTES = [
     ("GET", f"{TASK}/dag/agent/main_dags", (4, 3, 0)),
     ("GET", LOGS, (4, 3, 0)),
     ("POST", NODE, (4, 3, 1)),
+    ("POST", "/api/v1/login", (4, 4, 0)),
+    ("POST", "/api/v1/logout", (4, 4, 0)),
+    ("GET", "/api/v1/observer/info", (4, 4, 1)),
 ]
 FIRST_ROUTES = [
     DAG, NODE, SUB_TASK, f"{TASK}/dag/unfinish", f"{TASK}/dag/agent/unfinish",
@@ -257,13 +261,35 @@ def test_a_dag_says_what_it_locks_since_4_3_1(version: str, keys: set[str]) -> N
 
 
 @pytest.mark.parametrize(
-    ("version", "supported"), [("4.2.3.0", None), ("4.2.4.0", None), ("4.2.5.0", ["v2"]), ("4.5.0.0", ["v2"])]
+    ("version", "absent"),
+    [
+        ("4.2.3.0", {"obVersion", "supportedAuth", "isObproxyAgent", "security", "architecture"}),
+        ("4.2.4.0", {"supportedAuth", "isObproxyAgent", "security", "architecture"}),
+        ("4.2.5.0", {"isObproxyAgent", "security", "architecture"}),
+        ("4.2.6.0", {"architecture"}),
+        ("4.3.0.0", set()),
+    ],
 )
-def test_info_says_what_credentials_it_takes_since_4_2_5(version: str, supported: Any) -> None:
-    info = of(version)("GET", "/api/v1/info").json()["data"]
+def test_info_has_fewer_keys_before_4_3(version: str, absent: set[str]) -> None:
+    """github.com/oceanbase/obshell: agent/meta/agent.go at 424f28a, 5b035c9, ba0e8d1, 737982a and 32187ba."""
+    info, newest = (of(it)("GET", "/api/v1/info").json()["data"] for it in (version, NEWEST))
 
-    assert info.get("supportedAuth") == supported
+    assert (newest.keys() - info.keys(), newest["supportedAuth"]) == (absent, ["v2"])
     assert info["version"] == f"{version}-1"
+
+
+@pytest.mark.parametrize(("version", "status"), [("4.2.5.0", 401), ("4.2.6.0", 200)])
+def test_the_agent_has_a_header_of_its_own_since_4_2_6(version: str, status: int) -> None:
+    ask = guarded(world("[{id: 4, nodes: [A]}]", head=SECURE % version))
+
+    assert sealed(ask, "GET", DAG, name="X-OCS-Agent-Header", auth="own").status_code == status
+
+
+@pytest.mark.parametrize(("version", "status"), [("4.3.2.0", 200), ("4.4.0.0", 401)])
+def test_a_session_id_is_not_read_before_4_4(version: str, status: int) -> None:
+    ask = guarded(world("[{id: 4, nodes: [A]}]", head=SECURE % version))
+
+    assert sealed(ask, "GET", DAG, session_id="none").status_code == status
 
 
 def test_the_newest_is_served_unless_a_scenario_says_otherwise() -> None:

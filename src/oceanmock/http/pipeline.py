@@ -263,7 +263,7 @@ class Pipeline:
         at_path = operations_at(request.service.submits(), path)
         request.operation = next((each for each in at_path if each.method == request.method), None)
         handler = request.service.fallback(request)
-        if handler is not None and not allowed:
+        if handler is not None:
             inject_fault(request)
             if request.operation and not request.stub:
                 read_submit(request, request.operation)

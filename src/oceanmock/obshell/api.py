@@ -69,6 +69,9 @@ TASK_PREFIX: Final = f"{PREFIX}/task"
 INFO_PATH: Final = f"{PREFIX}/info"
 STATUS_PATH: Final = f"{PREFIX}/status"
 LOGIN_PATH: Final = f"{PREFIX}/login"
+LOGOUT_PATH: Final = f"{PREFIX}/logout"
+OBSERVER_INFO_PATH: Final = f"{PREFIX}/observer/info"
+TEMPLATES_PATH: Final = f"{PREFIX}/tenant/support-templates"
 OB_AVAILABLE: Final = 3
 """The obState of an agent that is connected to OceanBase (ob/agent/repository/db/oceanbase/status.go:20-24)."""
 DAG_PATH: Final = f"{TASK_PREFIX}/dag/{{id}}"
@@ -237,16 +240,31 @@ SINCE: Final[Mapping[str, Version]] = {
     "getAgentMainDags": (4, 3, 0),
     "getFullSubTaskLogs": (4, 3, 0),
     "nodeHandler": (4, 3, 1),
+    TEMPLATES_PATH: (4, 3, 2),
+    LOGIN_PATH: (4, 4, 0),
+    LOGOUT_PATH: (4, 4, 0),
+    OBSERVER_INFO_PATH: (4, 4, 1),
 }
-"""Operations that older versions do not have."""
-SUPPORTED_AUTH_SINCE: Final[Version] = (4, 2, 5)
+"""Operations, and the paths of others, that older versions do not have."""
+INFO_SINCE: Final[Mapping[str, Version]] = {
+    "obVersion": (4, 2, 4),
+    "supportedAuth": (4, 2, 5),
+    "isObproxyAgent": (4, 2, 6),
+    "security": (4, 2, 6),
+    "architecture": (4, 3, 0),
+}
+"""Keys of /api/v1/info that older versions do not have."""
+AGENT_HEADER_SINCE: Final[Version] = (4, 2, 6)
 ERR_CODES_SINCE: Final[Version] = (4, 3, 1)
 LONG_KEYS_SINCE: Final[Version] = (4, 4, 2)
 
-NEW_KEYS: Final = ("errCode", "maintenance_type", "maintenance_key", "supportedAuth")
+NEW_KEYS: Final = ("errCode", "maintenance_type", "maintenance_key", *INFO_SINCE)
 """Keys that 4.2.3 does not have, of errors, dags and /api/v1/info."""
-CONTRACT_VERSIONS: Final[tuple[Version, ...]] = ((4, 2, 3), (4, 2, 5), (4, 3, 0), (4, 3, 1), (4, 4, 2))
-"""The versions in which the contract changed; the last one is current."""
+CONTRACT_VERSIONS: Final[tuple[Version, ...]] = (
+    *((4, 2, 3), (4, 2, 4), (4, 2, 5), (4, 2, 6), (4, 3, 0)),
+    *((4, 3, 1), (4, 3, 2), (4, 4, 0), (4, 4, 1), (4, 4, 2)),
+)
+"""The versions in which something changed; the last one is current."""
 
 
 @lru_cache(maxsize=64)

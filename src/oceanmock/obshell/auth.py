@@ -353,9 +353,9 @@ def _base64(value: bytes) -> str:
     return base64.b64encode(value).decode()
 
 
-def find_header(headers: Headers) -> tuple[HeaderName, str] | None:
-    """Return the deciding security header and its sealed text; None without one."""
-    for name in SECURITY_HEADERS:
+def find_header(headers: Headers, names: Iterable[HeaderName] = SECURITY_HEADERS) -> tuple[HeaderName, str] | None:
+    """Return the deciding security header of those with a name, and its sealed text; None without one."""
+    for name in names:
         lower = name.lower().encode()
         text = next((value for key, value in headers if key.lower() == lower), b"").strip(b" \t")
         if text:

@@ -257,7 +257,7 @@ def address_json(agent: Address) -> Json:
 def info_json(request: Request) -> Json:
     """Return the agent's identity and versions (ob/agent/meta/agent.go:399)."""
     agent, version = agent_of(request), dags_of(request).version_at(place_of(request))
-    return {
+    info = {
         "pid": request.sandbox.pid,
         "state": 2,
         "startAt": request.sandbox.started,
@@ -270,8 +270,9 @@ def info_json(request: Request) -> Json:
         "version": f"{version}-1",
         "isObproxyAgent": False,
         "security": agent.agent_password is not None,
-        **({"supportedAuth": ["v2"]} if contract_of(request) >= api.SUPPORTED_AUTH_SINCE else {}),
+        "supportedAuth": ["v2"],
     }
+    return {key: value for key, value in info.items() if api.INFO_SINCE.get(key, ()) <= contract_of(request)}
 
 
 def all_status_json(request: Request) -> Json:

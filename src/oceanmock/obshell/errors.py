@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from oceanmock.api import ApiError, Response
 from oceanmock.errors import CallerError, NoSuchTask
-from oceanmock.obshell.api import API, InvalidGenericId, Version, authority, spec_of
+from oceanmock.obshell.api import API, STATUS_PATH, InvalidGenericId, Version, authority, spec_of
 from oceanmock.openapi import operations_of
 
 if TYPE_CHECKING:
@@ -230,7 +230,7 @@ class Redirect(CallerError):
 @cache
 def redirected_routes(version: Version) -> dict[str, re.Pattern[str]]:
     """Return by method the paths that redirect, with a trailing slash; also those without an id."""
-    paths: dict[str, set[str]] = {"GET": set(), "POST": set()}
+    paths: dict[str, set[str]] = {"GET": set(), "POST": {STATUS_PATH}}
     for operation in operations_of(spec_of(version)):
         path = operation.path.removesuffix("/{id}")
         paths[operation.method] |= {path, operation.path.replace("{id}", "[^/]+")}

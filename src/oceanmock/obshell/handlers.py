@@ -21,7 +21,7 @@ from oceanmock.clock import SECOND, wall_now
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.errors import CallerError, IllegalOperator, NoSuchTask
 from oceanmock.obshell import api, auth, bodies, errors, world
-from oceanmock.obshell.api import API, LOGIN_PATH, STATUS_PATH, Version, contract_version, parse_generic_id
+from oceanmock.obshell.api import API, LOGIN_PATH, LOGOUT_PATH, STATUS_PATH, Version, contract_version, parse_generic_id
 from oceanmock.obshell.bodies import agent_of, dag_json, dags_of, find, has_quirk, holds_oceanbase, place_of, read_id
 from oceanmock.obshell.errors import ObshellError, error_of, not_found, not_holding, panic, wrong_identity
 from oceanmock.obshell.submits import SubmitRules, is_needed, rules_at
@@ -45,11 +45,12 @@ class ServiceFactory:
         self._keys: dict[tuple[int, int], auth.ServerKey] = {}
         self._others: dict[tuple[str, str], Handler] = {
             ("GET", f"{api.PREFIX}/ob/info"): self._reader(bodies.ob_info_json),
-            ("GET", f"{api.PREFIX}/observer/info"): self._reader(bodies.observer_json),
+            ("GET", api.OBSERVER_INFO_PATH): self._reader(bodies.observer_json),
             ("GET", f"{api.PREFIX}/agents/status"): self._reader(bodies.all_status_json),
-            ("GET", f"{api.PREFIX}/tenant/support-templates"): self._reader(lambda _: {"contents": []}),
+            ("GET", api.TEMPLATES_PATH): self._reader(lambda _: {"contents": []}),
             ("POST", LOGIN_PATH): self.log_in,
-            ("POST", f"{api.PREFIX}/logout"): self.log_out,
+            ("POST", LOGOUT_PATH): self.log_out,
+            ("POST", STATUS_PATH): self._reader(bodies.status_json),
         }
 
     def variant_of(self, sandbox: Sandbox) -> Version:
@@ -112,7 +113,9 @@ class ServiceFactory:
             routes = errors.redirected_routes(bodies.contract_of(request)).get(request.method)
             if routes is not None and routes.fullmatch(request.path):
                 raise errors.Redirect
-        chosen = auth.find_header(request.headers) if request.sandbox.accounts.required else None
+        version, required = bodies.contract_of(request), request.sandbox.accounts.required
+        names = auth.SECURITY_HEADERS if version >= api.AGENT_HEADER_SINCE else auth.SECURITY_HEADERS[1:]
+        chosen = auth.find_header(request.headers, names) if required else None
         if chosen is not None:
             name, sealed = chosen
             request.credentials = auth.open_header(self.key_of(request), sealed, name)
@@ -134,7 +137,8 @@ class ServiceFactory:
             if is_obproxy and header is not None and not header.is_for_agent:
                 header = None
             now_s, target = self.wall() // SECOND, bodies.target_of(request)
-            is_logged_in = header is not None and holds_oceanbase(request) and request.path != LOGIN_PATH
+            has_sessions = holds_oceanbase(request) and api.has_operation(bodies.contract_of(request), LOGIN_PATH)
+            is_logged_in = header is not None and has_sessions and request.path != LOGIN_PATH
             session_id = header.session_id if is_logged_in else ""
             asked = place if header and header.is_for_agent else place_of(request)
             # A session is in place of a password, and a request that cannot be forwarded needs none.
@@ -242,10 +246,13 @@ class ServiceFactory:
     def fallback(self, request: Request) -> Handler | None:
         """Return what responds as a stub says, or checks a call and starts a template's dag. Raises CallerError."""
         templates = dags_of(request).templates_for(request.method, request.path)
-        rules, other = rules_at(request.method, request.path), self._others.get((request.method, request.path))
+        rules, other = rules_at(request.method, request.path), None
+        if api.has_operation(bodies.contract_of(request), request.path):
+            other = self._others.get((request.method, request.path))
         if not (templates or rules or other or request.sandbox.find_stub(request)):
             return None
-        self.verify(request)
+        if request.path != STATUS_PATH:
+            self.verify(request)
         templates = [template for template in templates if template.model.agent in (None, place_of(request) + 1)]
         stub = self._stub(request)
         if not isinstance(stub, str):
