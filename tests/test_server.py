@@ -15,6 +15,9 @@ import pytest
 
 from command import PATIENCE, serving
 from oceanmock import EnvironmentProblem, Mock, OceanmockError, Ocp
+from oceanmock.apis import make_sandbox
+from oceanmock.http.app import create_app
+from oceanmock.http.server import Server
 from served import REINSTALL, load_yaml
 
 TASKS = "/api/v2/tasks/instances"
@@ -93,6 +96,15 @@ def test_a_taken_port_is_a_problem_of_the_environment(server: Ocp) -> None:
     assert str(problem.value) == (
         f"cannot listen on 127.0.0.1:{port}: Address already in use. Choose another port, or 0 for any that is free."
     )
+
+
+def test_of_two_servers_that_are_started_at_one_port_one_is_refused() -> None:
+    app = create_app(make_sandbox())
+    first = Server(app)
+
+    with pytest.raises(EnvironmentProblem, match="Address already in use"):
+        Server(app, port=urlsplit(first.url).port or 0)
+    first.stop()
 
 
 @pytest.mark.parametrize(("host", "port"), [("127.0.0.1", 65536), ("127.0.0.1", -1), ("no.such.invalid", 0)])

@@ -111,7 +111,7 @@ async def send_response(response: Encoded | AsgiApp, scope: Scope, receive: Rece
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """Return a socket bound to an address. Raises EnvironmentProblem."""
+    """Return a socket that listens on an address. Raises EnvironmentProblem."""
     if not 0 <= port <= 65535:
         raise EnvironmentProblem(f"cannot listen on {host}:{port}: a port is 0 to 65535.")
     try:
@@ -125,6 +125,7 @@ def bind(host: str, port: int) -> socket.socket:
         if os.name == "posix":  # elsewhere it would let two servers share a port
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
+        listener.listen(128)  # two may be bound to one port until one listens, and uvloop hides that the other cannot
     except (OSError, OverflowError) as problem:
         listener.close()
         reason = getattr(problem, "strerror", None) or str(problem)

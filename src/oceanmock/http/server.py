@@ -378,7 +378,6 @@ class Ports:
             else:
                 problem = f"none of the ports {self._range[0]} to {self._range[-1]} is free."
                 raise EnvironmentProblem(f"{problem} Delete sandboxes, or widen --sandbox-ports.")
-        listener.listen(128)
         port = listener.getsockname()[1]
         loop, server = asyncio.get_running_loop(), self._server
 
