@@ -38,6 +38,14 @@ def test_help_names_every_command_and_shows_how_to_begin() -> None:
     assert set(main.commands) == served | kit
 
 
+def test_a_file_names_options_as_the_command_line_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "oceanmock.toml").write_text("[list]\njson = true\n[serve]\nswitch = ['a=b']\n[conform]\nfrom = 2\n")
+    monkeypatch.chdir(tmp_path)
+
+    assert json.loads(oceanmock("list").stdout)
+    assert "--switch a=b: not a switch." in oceanmock("serve").stderr
+
+
 @pytest.mark.parametrize("command", sorted(main.commands))
 def test_every_command_and_every_option_is_explained(command: str) -> None:
     result = oceanmock(command, "--help")

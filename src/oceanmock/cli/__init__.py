@@ -101,7 +101,8 @@ def _defaults(file: str, command: str, table: Any) -> dict[str, Any]:
     known = main.commands.get(command)
     if known is None or not isinstance(table, dict):
         raise InputError(f"{file}: {command!r} is no command. {suggest(command, [*main.commands])}")
-    params = {param.name: param for param in known.params if isinstance(param, click.Option) and param.name}
+    options = [param for param in known.params if isinstance(param, click.Option)]
+    params = {text[2:].replace("-", "_"): option for option in options for text in option.opts if text[:2] == "--"}
     values = {}
     for key, value in table.items():
         name = key.replace("-", "_")
@@ -110,7 +111,7 @@ def _defaults(file: str, command: str, table: Any) -> dict[str, Any]:
         if name in SECRETS or "token" in name:
             raise InputError(f"{file}: {key} is a secret: give it in the environment instead.")
         is_joined = isinstance(value, list) and not params[name].multiple
-        values[name] = ",".join(map(str, value)) if is_joined else value
+        values[params[name].name] = ",".join(map(str, value)) if is_joined else value
     return values
 
 
