@@ -332,6 +332,16 @@ def test_a_ready_file_that_is_there_is_complete(tmp_path: Path) -> None:
     assert url == f"{server.url}\n"
 
 
+def test_a_ready_file_that_cannot_be_written_is_one_clear_message(tmp_path: Path) -> None:
+    file = tmp_path / "ready"
+    script = f"ulimit -f 0 && {OCEANMOCK} serve rollback --port 0 --ready-file {file}"
+
+    ended = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=PATIENCE, check=False)
+
+    assert (ended.returncode, ended.stderr) == (2, f"Error: cannot write {file}: File too large.\n")
+    assert [*tmp_path.iterdir()] == []
+
+
 def test_with_auth_off_nobody_is_asked() -> None:
     with serving("retry-failed-subtask", "--auth", "off") as server:
         looked = httpx.get(server.url + TASK, trust_env=False)
@@ -481,13 +491,16 @@ def test_options_of_a_server_come_from_the_environment_too(tmp_path: Path, monke
     monkeypatch.setenv("OCEANMOCK_SCENARIOS", "rollback retry-failed-subtask")
     monkeypatch.setenv("OCEANMOCK_READY_FILE", str(file))
     monkeypatch.setenv("OCEANMOCK_PROGRESSION", "manual")
+    monkeypatch.setenv("OCEANMOCK_SWITCH", "unknown_path=index error_code_not_found=4711")
 
     with serving() as server:
+        missing = httpx.get(f"{server.url}{TASKS}/7", auth=("viewer", "viewer"), trust_env=False).json()
         (sandbox,) = httpx.get(f"{server.url}/__admin/sandboxes").json()["sandboxes"]
         ready = file.read_text()
 
     assert [scenario["name"] for scenario in sandbox["scenarios"]] == ["rollback", "retry-failed-subtask"]
     assert sandbox["progression"] == "manual"
+    assert missing["error"]["code"] == 4711
     assert ready == f"{server.url}\n"
     assert not file.exists()
 

@@ -61,6 +61,7 @@ SERVER_OPTIONS: Final = (
     ),
     click.Option(
         ["--switch", "switches"],
+        envvar="OCEANMOCK_SWITCH",
         multiple=True,
         metavar="NAME=VALUE",
         help="Set behaviour that no public document defines, e.g. subtask_pairing=checked; repeatable.",
@@ -213,10 +214,16 @@ def _read_ports(_ctx: click.Context, _option: click.Parameter, text: str | None)
 @click.option("--tls-key", metavar="FILE", help="The certificate's private key, if it is not in --tls-cert.")
 @click.option(
     "--ready-file",
-    type=click.Path(path_type=Path),
+    type=click.Path(path_type=Path, dir_okay=False),
     help="Write the URL into this file when ready; remove it at the end.",
 )
-@click.option("--json", "as_json", is_flag=True, help="When ready, print url, port, token, pid and version as JSON.")
+@click.option(
+    "--json",
+    "as_json",
+    envvar="OCEANMOCK_JSON",
+    is_flag=True,
+    help="When ready, print url, port, token, pid and version as JSON.",
+)
 @click.option("--quiet", "-q", is_flag=True, help="Print nothing but errors, and a token that is generated.")
 @click.option(
     "--log-format",
@@ -287,9 +294,9 @@ def serve(
             if not quiet:
                 click.echo("\n".join(banner(app.sandboxes.default, url)))
         if ready_file is not None:
-            beside = ready_file.with_name(f"{ready_file.name}.{os.getpid()}")
-            beside.write_text(f"{url}\n")
-            beside.replace(ready_file)
+            with _written_beside(ready_file) as beside:
+                beside.write_text(f"{url}\n")
+                beside.replace(ready_file)
         Thread(target=load_faker, daemon=True).start()  # so that no request waits for its import
 
     from oceanmock.http.server import serve_forever
@@ -351,17 +358,26 @@ def _reload_on_demand(app: App, scenarios: Sequence[str], *, watches: bool) -> N
 @contextlib.contextmanager
 def _removed_at_the_end(path: Path) -> Iterator[None]:
     """Remove a file of an earlier run first, and this run's at the end. Raises EnvironmentProblem."""
-    try:
-        beside = path.with_name(f"{path.name}.{os.getpid()}")  # whoever waits for the file must not see it yet
+    with _written_beside(path) as beside:
         beside.touch()
         beside.unlink()
         path.unlink(missing_ok=True)
-    except OSError as problem:
-        raise EnvironmentProblem(f"cannot write {path}: {problem.strerror or problem}.") from None
     try:
         yield
     finally:
         path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _written_beside(path: Path) -> Iterator[Path]:
+    """Yield where to write a file that nobody may see before it is complete. Raises EnvironmentProblem."""
+    beside = path.with_name(f"{path.name}.{os.getpid()}")
+    try:
+        yield beside
+    except OSError as problem:
+        with contextlib.suppress(OSError):
+            beside.unlink()
+        raise EnvironmentProblem(f"cannot write {path}: {problem.strerror or problem}.") from None
 
 
 class _ExecCommand(click.Command):
