@@ -229,6 +229,24 @@ def test_a_task_is_of_the_cluster_that_the_path_names(id: str) -> None:
     assert ask("GET", f"{TASKS}/{task['id']}").json()["data"]["cluster"]["id"] == 2
 
 
+def test_the_id_of_an_obproxy_cluster_is_no_cluster_s() -> None:
+    cluster = "{id: 1, name: one, ob_cluster_id: 100}"
+    start = f"tasks: [{{name: Delete, starts_on: deleteObproxyCluster, cluster: {cluster}, subtasks: [Delete]}}]"
+    _, ask = ocp(f"summary: An OBProxy cluster is deleted\napi: ocp\n{start}")
+
+    assert ask("DELETE", "/api/v2/obproxy/clusters/5").json()["data"]["clusterId"] == 1
+
+
+def test_a_list_has_what_started_last_first() -> None:
+    world, ask = ocp(CREATE)
+    assert isinstance(world.sandbox, Ocp)
+
+    started = [ask("POST", TENANTS, json={"name": "foo"}).json()["data"]["id"] for _ in range(5)]
+    started += [world.sandbox.task("Upgrade", ["Check"]).id for _ in range(5)]
+
+    assert [task["id"] for task in tasks_of(ask)] == [*reversed(started)]
+
+
 FILLED: Final = """
 summary: A tenant is dropped
 api: obshell

@@ -405,9 +405,11 @@ class TakenIds:
     def __init__(self) -> None:
         self._single: set[int] = set()
         self._ranges: list[range] = []
+        self.last = 0
 
     def add(self, ids: range) -> None:
         """Take an id, or a range of them."""
+        self.last = max(self.last, ids.stop - 1)
         if len(ids) == 1:
             self._single.add(ids.start)
         else:

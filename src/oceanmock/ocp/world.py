@@ -174,7 +174,7 @@ class Tasks(base.World[int, TaskData, ocp_states.TaskState]):
             if target is not None and name in values:
                 update[name] = target.model_copy(update={"id": values[name]})
         source = replace(source, name=values.get("name", source.name), model=model.model_copy(update=update))
-        key = self._begin(source, at, owner=source.name)
+        key = self._begin(source, at, owner=source.name, is_newest=True)
         self._starts[template] += 1
         return self.view(key, at)
 
@@ -186,9 +186,10 @@ class Tasks(base.World[int, TaskData, ocp_states.TaskState]):
         number = len(self)
         for taken_ids in ids:
             self._taken.add(taken_ids)
-        return str(self._populate(scenario, base.FakeData(f"{self._seed}/{number}", self._taken), at))
+        fake_data = base.FakeData(f"{self._seed}/{number}", self._taken)
+        return str(self._populate(scenario, fake_data, at, are_newest=True))
 
-    def _populate(self, scenario: Scenario, fake_data: base.FakeData, start: int) -> int:
+    def _populate(self, scenario: Scenario, fake_data: base.FakeData, start: int, *, are_newest: bool = False) -> int:
         """Add the tasks and templates of a scenario, and return the id of the first task."""
         rules, ids = files.rules_of(scenario.tick, self.switches), list[int]()
         for model in sorted(scenario.tasks, key=lambda model: model.starts_on is not None):
@@ -210,7 +211,7 @@ class Tasks(base.World[int, TaskData, ocp_states.TaskState]):
             elif model.repeat is not None:
                 ids.append(self._begin_group(template, start - model.age, owner=scenario.name))
             else:
-                ids.append(self._begin(template, start - model.age, owner=scenario.name))
+                ids.append(self._begin(template, start - model.age, owner=scenario.name, is_newest=are_newest))
         fake_data.draw_users()
         if len(self._stale) > MAX_STALE:
             self._refresh(start)
@@ -244,10 +245,20 @@ class Tasks(base.World[int, TaskData, ocp_states.TaskState]):
         ids = group.part_ids[number * width : (number + 1) * width]
         return self._make(group.template, group.ids[number], ids, number=number, created=group.start_of(number))
 
-    def _begin(self, template: Template, created: int, *, owner: str) -> int:
+    def _newest_id(self, fake_data: base.FakeData) -> int:
+        """Return an id above those of all tasks, whose ids a server counts up, if there is one."""
+        last = self._task_ids.last
+        for id in range(last + 1, MAX_ID)[: base.MAX_DRAWS if last > base.FIRST_FREE_ID else 0]:
+            if self._taken.first_in(range(id, id + 1)) is None:
+                self._taken.add(range(id, id + 1))
+                return id
+        return fake_data.ids(1).start
+
+    def _begin(self, template: Template, created: int, *, owner: str, is_newest: bool) -> int:
         """Add the task of a template with its history, and return its id. Raises InputError when an id is taken."""
-        ids = [subtask.id or template.fake_data.ids(1).start for subtask in template.model.subtasks]
-        task_id = template.model.id or template.fake_data.ids(1).start
+        fake_data = template.fake_data
+        ids = [subtask.id or fake_data.ids(1).start for subtask in template.model.subtasks]
+        task_id = template.model.id or (self._newest_id(fake_data) if is_newest else fake_data.ids(1).start)
         self._take_task_ids(range(task_id, task_id + 1), owner)
         for place, id in enumerate(ids):
             if id in self._places:
@@ -370,7 +381,7 @@ def operate_subtask(sandbox: Sandbox, task_id: int, subtask_id: int, operation: 
     return after, position
 
 
-ID_SEGMENTS: Final = {"cluster": "clusters", "tenant": "tenants", "host_id": "hosts"}
+ID_SEGMENTS: Final = {"cluster": "ob/clusters", "tenant": "tenants", "host_id": "hosts"}
 """The segments of a path before the ids of what a task is about."""
 
 
