@@ -233,6 +233,7 @@ def test_data_may_be_null_or_left_out() -> None:
         ("{path.id}", "z 1"),
         ("{query.x}", "1"),
         ("{headers.x-one}", "two"),
+        ("{headers.X-One}, in any case", "two, in any case"),
         ("{body.zone_list[0].name}", "zone1"),
         ("{body.zone_list}", [{"name": "zone1", "cpu": 4}]),
         ("{body.zone_list[0].cpu}", 4),

@@ -431,14 +431,13 @@ def _render(value: Any, value_of: Callable[[str], Any]) -> Any:
         return [_render(item, value_of) for item in value]
     if not isinstance(value, str):
         return value
+
+    def value_at_place(match: re.Match[str]) -> Any:
+        path = match["path"]
+        return value_of(path.lower() if path.startswith("headers.") else path) if path else match["text"]
+
     whole = _PLACEHOLDER.fullmatch(value)
-    if whole is not None and whole["path"]:
-        return value_of(whole["path"])
-
-    def text_of(match: re.Match[str]) -> str:
-        return _plain_text(value_of(match["path"]) if match["path"] else match["text"])
-
-    return _PLACEHOLDER.sub(text_of, value)
+    return value_at_place(whole) if whole else _PLACEHOLDER.sub(lambda it: _plain_text(value_at_place(it)), value)
 
 
 def _plain_text(value: Any) -> str:
