@@ -107,6 +107,9 @@ def test_a_fault_strikes_only_what_is_about_its_task_and_subtask() -> None:
     assert about("retrySubtask", taskInstanceId="1000", subtaskInstanceId="7")
     assert about("retrySubtask", taskInstanceId="1000", subtaskInstanceId="8") is None
     assert about("retrySubtask", taskInstanceId="100", subtaskInstanceId="7") is None
+    assert about("retrySubtask", taskInstanceId="1000", subtaskInstanceId="17") is None
+    assert about("retrySubtask", taskInstanceId="0x3E8", subtaskInstanceId="x7") is None
+    assert about("retrySubtask", taskInstanceId="0x3E8", subtaskInstanceId=" 7")
     assert about("getTaskInstance", taskInstanceId="1000") is None
     assert about("listTaskInstances") is None
 

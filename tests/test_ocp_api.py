@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contract_file import ContractFile
-from oceanmock.ocp.world import read_long
+from oceanmock.ocp.api import read_long
 from served import MANAGER, MILLISECOND, REINSTALL, SECOND, Ask, World
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -20,7 +20,7 @@ from typing import Any, Final
 
 from oceanmock.engine.store import Store
 from oceanmock.errors import CallerError, InputError
-from oceanmock.journal.entries import BODILESS, RawHeaders, is_id
+from oceanmock.journal.entries import BODILESS, RawHeaders
 from oceanmock.scenario.faults import MAX_FAULTS, Fault
 from oceanmock.scenario.stubs import is_in_time
 
@@ -130,7 +130,10 @@ def _matches(fault: Fault, request: Any, operation: str) -> bool:
         and (not fault.operation or operation in fault.operation)
         and fault.caller in (None, request.caller)
         and fault.stub in (None, request.stub)
-        and all(is_id(request.path_values.get(variables.get(kind, ""), ""), id) for kind, id in fault.targets.items())
+        and all(
+            fault.is_same_id(request.path_values.get(variables.get(kind, ""), ""), id)
+            for kind, id in fault.targets.items()
+        )
         and (not fault.is_conditional or _holds(fault, request, variables))
     )
 

@@ -6,6 +6,7 @@ States and operations are those of oceanbase/ocp-express at eb6f2117
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, Final, Literal, NamedTuple, get_args
@@ -126,6 +127,22 @@ FAULTS: Final[Mapping[int, tuple[str, Headers]]] = {
     ),
 }
 """The texts and headers of injected faults, by status; a 429's are the page's (200.api-call-description.md:121-151)."""
+
+
+_LONG: Final = re.compile(r"[+-]?\d+|(?P<sign>-?)(?:0[xX]|#)(?P<hex>[0-9a-fA-F]+)")
+
+
+def read_long(text: str, *, bits: int = 64) -> int:
+    """Return the Long, or Integer, that Spring reads in a text (NumberUtils.parseNumber). Raises ValueError.
+
+    It ignores blanks, and reads hexadecimals and the digits of any script. (Spring Security refuses line feeds.)
+    """
+    match = _LONG.fullmatch(re.sub(r"[^\S\r\n]", "", text))
+    if match is not None:
+        value = int(match["sign"] + match["hex"], 16) if match["hex"] else int(match[0])
+        if -(2 ** (bits - 1)) <= value < 2 ** (bits - 1):
+            return value
+    raise ValueError(text)
 
 
 class HttpRequestMethodNotSupportedException(Exception):

@@ -27,12 +27,12 @@ from oceanmock.engine.sandbox import Sandbox
 from oceanmock.engine.world import PLACEHOLDER, Group, View
 from oceanmock.errors import NoSuchSubtask
 from oceanmock.ocp import api, world
-from oceanmock.ocp.api import API, TASK_PATH, UNDOCUMENTED_TASK_PATH
+from oceanmock.ocp.api import API, TASK_PATH, UNDOCUMENTED_TASK_PATH, read_long
 from oceanmock.ocp.auth import authenticators
 from oceanmock.ocp.machine import log_lines_at
 from oceanmock.ocp.scenario import Cluster
 from oceanmock.ocp.states import SubtaskState, TaskState
-from oceanmock.ocp.world import SubtaskData, TaskData, Tasks, TaskView, Template, read_long
+from oceanmock.ocp.world import SubtaskData, TaskData, Tasks, TaskView, Template
 from oceanmock.openapi import MANAGER_PERMISSION
 from oceanmock.scenario.stubs import Stub, StubRequest
 from oceanmock.text import format_instant, shorten

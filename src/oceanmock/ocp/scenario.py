@@ -7,6 +7,7 @@ filled by the engine from a seed. What only the whole file shows is checked by t
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
@@ -21,7 +22,7 @@ from oceanmock import scenario as base
 from oceanmock.api import Json
 from oceanmock.errors import Issue, Loc
 from oceanmock.ocp import machine, states
-from oceanmock.ocp.api import API, ChangeId, SubtaskOperation, SubtaskStatus, TaskOperation, TaskStatus
+from oceanmock.ocp.api import API, ChangeId, SubtaskOperation, SubtaskStatus, TaskOperation, TaskStatus, read_long
 from oceanmock.scenario.document import Wording, contradiction, wrong_value
 from oceanmock.scenario.faults import MAX_FAULTS, Fault, OperationName
 from oceanmock.scenario.story import Actor, Format, label_of
@@ -276,6 +277,12 @@ class OcpFault(Fault):
     """The id of the subtask in the request's path; any, if left out."""
     when: OcpFaultWhen | None = None
     error_code: Annotated[int, Field(strict=True, ge=0, lt=10**9)] | None = None
+
+    @staticmethod
+    def is_same_id(id: str, expected: str) -> bool:
+        with suppress(ValueError):
+            return read_long(id) == int(expected)
+        return False
 
 
 class When(BaseWhen):

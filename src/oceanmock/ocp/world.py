@@ -24,7 +24,7 @@ from oceanmock.errors import IdTaken, InputError, NoSuchSubtask
 from oceanmock.ocp import machine
 from oceanmock.ocp import scenario as files
 from oceanmock.ocp import states as ocp_states
-from oceanmock.ocp.api import API, Operation
+from oceanmock.ocp.api import API, Operation, read_long
 from oceanmock.ocp.scenario import Named, Scenario, Switches
 from oceanmock.scenario import MAX_ID
 from oceanmock.scenario.stubs import StubRequest
@@ -138,8 +138,8 @@ class Tasks(base.World[int, TaskData, ocp_states.TaskState]):
 
     def view_named(self, ids: Mapping[str, str]) -> TaskView:
         if "subtask" not in ids:
-            return self.view(int(ids["task"]))
-        view, position = self.view_subtask(int(ids["task"]), int(ids["subtask"]))
+            return self.view(read_long(ids["task"]))
+        view, position = self.view_subtask(read_long(ids["task"]), read_long(ids["subtask"]))
         state: Any = view.state.subtasks[position]
         return replace(view, state=state)
 
@@ -396,19 +396,3 @@ def start(sandbox: Sandbox, template: Template, request: StubRequest) -> TaskVie
             values += [(key, id)] if 0 < id <= MAX_ID else []
     view: TaskView = sandbox.execute(Start(Tasks.api, template.number, tuple(values)))
     return view
-
-
-_LONG: Final = re.compile(r"[+-]?\d+|(?P<sign>-?)(?:0[xX]|#)(?P<hex>[0-9a-fA-F]+)")
-
-
-def read_long(text: str, *, bits: int = 64) -> int:
-    """Return the Long, or Integer, that Spring reads in a text (NumberUtils.parseNumber). Raises ValueError.
-
-    It ignores blanks, and reads hexadecimals and the digits of any script. (Spring Security refuses line feeds.)
-    """
-    match = _LONG.fullmatch(re.sub(r"[^\S\r\n]", "", text))
-    if match is not None:
-        value = int(match["sign"] + match["hex"], 16) if match["hex"] else int(match[0])
-        if -(2 ** (bits - 1)) <= value < 2 ** (bits - 1):
-            return value
-    raise ValueError(text)

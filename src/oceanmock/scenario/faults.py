@@ -21,7 +21,7 @@ from pydantic_core import CoreSchema, PydanticKnownError, core_schema
 
 from oceanmock import clock
 from oceanmock.errors import Issue, Loc
-from oceanmock.journal.entries import BODILESS
+from oceanmock.journal.entries import BODILESS, is_id
 from oceanmock.scenario import IS_JSON, DurationText, Id, JsonValue, Model, Name, OrOne, Refuse, SentHeaders, must
 from oceanmock.scenario.document import Document, contradiction, read_part
 from oceanmock.text import closest, format_duration
@@ -222,6 +222,11 @@ class Fault(Model):
         kinds = dict.fromkeys(kind for about in self.ids_by_operation.values() for kind in about)
         ids = {kind: getattr(self, kind) for kind in kinds}
         return {kind: str(id) for kind, id in ids.items() if id is not None}
+
+    @staticmethod
+    def is_same_id(id: str, expected: str) -> bool:
+        """Return whether an id in a request's path is the one that a fault has."""
+        return is_id(id, expected)
 
     @cached_property
     def spans(self) -> tuple[tuple[int, int | None], ...]:
