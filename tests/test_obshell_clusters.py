@@ -321,6 +321,27 @@ def test_the_password_that_a_follower_forwards_is_its_master_s() -> None:
             wrong.get_unfinished_dags()
 
 
+def test_what_a_follower_refuses_itself_is_of_its_own_version_and_time_zone() -> None:
+    scenario = load_yaml(PAIR) | {"switches": {"obshell_version": "4.3.0.0"}}
+    scenario["agents"][0]["timezone"] = "Asia/Shanghai"
+    scenario["dags"].append({"makes": {"obshell_version": "4.5.0.0"}, "nodes": ["Upgrade"]})
+    with server().obshell(scenario) as sandbox:
+        sandbox.clock.advance("60s")
+        own, forwarded = (ask(sandbox, 2, "task/dags/agent", auth=auth) for auth in (None, Sealed("wrong")))
+
+    assert ([*own["error"]], own["timestamp"][-1]) == (["code", "message"], "Z")
+    assert ([*forwarded["error"]], forwarded["timestamp"][-6:]) == (["code", "errCode", "message"], "+08:00")
+
+
+def test_a_trace_id_is_not_forwarded(agents: Obshell) -> None:
+    """ob/agent/api/common/forward_handler.go:48: of the headers only Accept-Language is."""
+    by_master, by_follower = (
+        ask(agents, number, "task/dags/agent", headers={"X-OBSHELL-Trace-ID": "mine"}) for number in (1, 2)
+    )
+
+    assert (by_master["traceId"], len(by_follower["traceId"])) == ("mine", 16)
+
+
 # --- what each has of its own ---------------------------------------------------------------------
 
 
@@ -383,6 +404,19 @@ def test_the_main_dag_of_a_follower_s_dag_is_listed_by_its_master() -> None:
         assert names(sandbox, 1, "dag/agent/main_dags") == ["Initialize cluster"]
 
 
+def test_a_list_of_main_dags_is_of_the_agent_that_lists_them() -> None:
+    scenario = load_yaml(PAIR)
+    scenario["agents"][0] |= {"port": free_ports(1)[0], "timezone": "Asia/Shanghai"}
+    scenario["agents"][1] |= {"identity": "MASTER", "port": free_ports(1)[0]}
+    main_id = f"22130706433{scenario['agents'][1]['port']:05}1"
+    scenario["dags"][1]["nodes"][0]["sub_tasks"][0]["additional_data"]["main_dag_id"] = main_id
+    with server().obshell(scenario, auth=False) as sandbox:
+        sandbox.clock.advance("60s")
+        listed = ask(sandbox, 1, "task/dag/agent/main_dags")
+
+    assert (len(listed["data"]["contents"]), listed["timestamp"][-6:]) == (1, "+08:00")
+
+
 def test_every_agent_of_a_cluster_lists_what_is_unfinished_on_all_and_in_oceanbase(cluster: Obshell) -> None:
     lists = [names(cluster, number, "dag/unfinish") for number in (1, 2)]
 
@@ -425,6 +459,17 @@ def test_the_agents_of_a_cluster_are_listed_with_their_states(cluster: Obshell) 
     assert [*states] == [f"{each['ip']}:{each['port']}" for each in info["agent_info"]] == addresses
     assert [state["underMaintenance"] for state in states.values()] == [True, False, True]
     assert [*info["obcluster_info"]["topology"]] == ["zone1", "zone2", "zone3"]
+
+
+def test_an_agent_that_leaves_names_itself_alone_and_an_unidentified_one_nothing() -> None:
+    """ob/agent/executor/ob/info.go:38-61."""
+    scenario = load_yaml(CLUSTER)
+    scenario["agents"][1:] = [{"identity": "SCALING IN"}, {"identity": "UNIDENTIFIED"}]
+    with server().obshell(scenario, auth=False) as sandbox:
+        leaving, unidentified = (ask(sandbox, number, "ob/info") for number in (2, 3))
+
+    assert [agent["identity"] for agent in leaving["data"]["agent_info"]] == ["SCALING IN"]
+    assert unidentified["error"]["message"] == "Agent identify is unknown: UNIDENTIFIED"
 
 
 def test_each_agent_of_a_list_has_its_own_version() -> None:

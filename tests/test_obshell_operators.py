@@ -226,6 +226,10 @@ def test_on_a_node_the_operator_comes_before_the_lookup(id: str, body: str, answ
 # --- what is read of a body -----------------------------------------------------------------------
 
 MISSING = "Key: 'DagOperator.Operator' Error:Field validation for 'Operator' failed on the 'required' tag"
+NO_ID = MISSING.replace("DagOperator.Operator", "DagOperator.DagDetailDTO.GenericDTO.GenericID").replace(
+    "for 'Operator'", "for 'GenericID'"
+)
+WRONG_FIELD = "json: cannot unmarshal {} into Go struct field DagOperator.DagDetailDTO.{} of type {}"
 WRONG_TYPE = "json: cannot unmarshal {} into Go struct field DagOperator.operator of type string"
 
 
@@ -243,6 +247,11 @@ WRONG_TYPE = "json: cannot unmarshal {} into Go struct field DagOperator.operato
         ('{"operator": true}', WRONG_TYPE.format("bool")),
         ('{"operator": ["RETRY"]}', WRONG_TYPE.format("array")),
         ('{"operator": {}}', WRONG_TYPE.format("object")),
+        ('{"operator": "PASS", "id": ""}', NO_ID),
+        ('{"id": ""}', f"{NO_ID}\n{MISSING}"),
+        ('{"operator": "PASS", "id": 4}', WRONG_FIELD.format("number", "GenericDTO.id", "string")),
+        ('{"operator": "PASS", "stage": "1"}', WRONG_FIELD.format("string", "DagDetail.stage", "int")),
+        ('{"operator": "PASS", "state": 1}', WRONG_FIELD.format("number", "DagDetail.TaskStatusDTO.state", "string")),
         ("[]", "EOF"),
         ('"RETRY"', "EOF"),
         ('{"operator":', "EOF"),
@@ -263,6 +272,7 @@ def test_a_body_without_an_operator_is_refused_in_the_words_of_go(path: str, bod
         '{"operator": "RUN", "Operator": "RETRY"}',
         '{"operator": "RETRY", "operator": null}',
         '{"operator": "RETRY", "force": [1, {"a": null}]}',
+        '{"operator": "RETRY", "id": null, "stage": 2, "additional_data": null, "nodes": []}',
         ' \n{"operator": "RETRY"}\n ',
     ],
 )

@@ -263,6 +263,13 @@ def test_no_body_at_all_lacks_its_operator(ask: Ask) -> None:
     assert "'required' tag" in refusal.message
 
 
+def test_a_body_that_opens_to_nothing_is_not_padded(ask: Ask) -> None:
+    """ob/agent/api/common/middleware.go:299-308: the length is that of the sealed body."""
+    refusal = refusal_of(sealed(ask, "POST", DAG, body=client.sealed_body(b"")))
+
+    assert (refusal.err_code, refusal.message) == ("Common.BindJsonFailed", "Bind JSON failed: EOF")
+
+
 def test_an_answer_is_never_sealed(ask: Ask) -> None:
     assert json.loads(sealed(ask, "GET", DAG).content)["data"]["id"] == f"{LOCAL}4"
 

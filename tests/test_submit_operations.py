@@ -180,6 +180,16 @@ def test_a_scope_is_of_a_kind_and_has_targets(
     assert said(answer) == (400, *error)
 
 
+def test_an_observer_s_config_has_nothing_of_its_cluster() -> None:
+    """ob/agent/executor/ob/enter.go:292-300."""
+    _, ask = agent("SINGLE")
+
+    answer = ask("POST", "/api/v1/observer/config", json={"observerConfig": {"zone": "zone1", "cluster": "c"}})
+
+    message = "The input parameter 'observerConfig' is illegal: config cluster is not allowed to set"
+    assert said(answer) == (400, "Common.IllegalArgument", message)
+
+
 def test_the_system_tenant_is_not_dropped() -> None:
     _, ask = agent("CLUSTER AGENT")
 

@@ -120,11 +120,26 @@ def read_show_details(request: Request) -> bool:
 
 def read_operator(request: Request, kind: Literal["Dag", "Node"]) -> dict[str, str]:
     """Return the body's operator, and its id if it has one. Raises ObshellError."""
-    struct = f"{'Dag' if has_quirk(request, 'node-body-says-dag-operator') else kind}Operator"
-    body = read_fields(request, f"task.{struct}", {f"task.{struct}": {"operator": "string", "id": "string"}})
+    said = "Dag" if has_quirk(request, "node-body-says-dag-operator") else kind
+    struct, detail = f"{said}Operator", f"{said}DetailDTO"
+    types = {"operator": "string", f"{detail}.GenericDTO.id": "string"}
+    types |= {f"{detail}.{said}Detail.{field}": go_type for field, go_type in _DETAIL_TYPES.items()}
+    body = read_fields(request, f"task.{struct}", {f"task.{struct}": types})
+    missing = [f"{struct}.{detail}.GenericDTO.GenericID"] if body.get("id") == "" else []
     if not body.get("operator"):
-        raise missing_fields(f"{struct}.Operator")
+        missing.append(f"{struct}.Operator")
+    if missing:
+        raise missing_fields(*missing)
     return body
+
+
+_DETAIL_TYPES: Final = {
+    **dict.fromkeys(("name", "TaskStatusDTO.state", "maintenance_key"), "string"),
+    **dict.fromkeys(("stage", "max_stage", "maintenance_type"), "int"),
+    "dag_id": "int64",
+    "AdditionalDataDTO.additional_data": "map[string]interface {}",
+}
+"""The Go types of the fields of a dag that an operator's body may have; its times and nodes are not read."""
 
 
 def missing_fields(*fields: str) -> ObshellError:
@@ -300,9 +315,11 @@ def status_json(request: Request, place: int | None = None) -> Json:
 def ob_info_json(request: Request) -> Json:
     """Return the agents and their cluster (ob/agent/executor/ob/info.go:38-78)."""
     held, agents, topology = holds_oceanbase(request), list[Json](), dict[str, list[Json]]()
-    dags, own_place = dags_of(request), place_of(request)
+    dags, own_place, identity = dags_of(request), place_of(request), agent_of(request).identity
+    if identity == "UNIDENTIFIED":
+        raise error_of("Agent.Identify.Unknown", identity=identity)
     version = dags.version_at(own_place)
-    for place in dags.cluster_of(own_place):
+    for place in [own_place] if identity == "SCALING IN" else dags.cluster_of(own_place):
         agent, zone = dags.agent_at(place), zone_of(request, place)
         server = {"svr_ip": agent.ip, "svr_port": 2882, "sql_port": 2881, "agent_port": agent.port}
         with_root = "NO" if topology else "YES"

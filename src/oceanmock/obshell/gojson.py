@@ -196,7 +196,7 @@ def _end(pattern: re.Pattern[AnyStr], text: AnyStr, place: int) -> int:
 
 
 Structs = Mapping[str, Mapping[str, str]]
-"""By the name of a struct with its package, the Go type of each field by its JSON name."""
+"""By the name of a struct with its package, the Go type of each field by its JSON name, after the structs it embeds."""
 
 
 def read_struct(text: bytes, name: str, structs: Structs) -> dict[str, Any]:
@@ -226,7 +226,8 @@ def read_struct(text: bytes, name: str, structs: Structs) -> dict[str, Any]:
 
 def _read_fields(value: Object, name: str, path: str, structs: Structs, errors: list[Unreadable]) -> dict[str, Any]:
     """Return the fields of a struct, and add the errors of those that cannot be read; ``path`` leads to the struct."""
-    by_folded_name, values = {field.casefold(): field for field in structs[name]}, dict[str, Any]()
+    by_folded_name = {field.rpartition(".")[2].casefold(): field for field in structs[name]}
+    values = dict[str, Any]()
 
     def read(item: Any, go_type: str, place: str) -> Any:
         if go_type in structs and isinstance(item, Object):
@@ -243,7 +244,7 @@ def _read_fields(value: Object, name: str, path: str, structs: Structs, errors: 
     for key, item in value.pairs:
         field = by_folded_name.get(key.casefold())
         if field is not None and item is not None:
-            values[field] = read(item, structs[name][field], f"{path}{field}")
+            values[field.rpartition(".")[2]] = read(item, structs[name][field], f"{path}{field}")
     return values
 
 

@@ -119,7 +119,8 @@ class ServiceFactory:
         if chosen is not None:
             name, sealed = chosen
             request.credentials = auth.open_header(self.key_of(request), sealed, name)
-            request.body = auth.open_body(request.body, request.credentials.keys)
+            # A body that opens to nothing is not taken for {} (PaddingBody in middleware.go).
+            request.body = auth.open_body(request.body, request.credentials.keys) or (request.body and b" ")
 
     def verify(self, request: Request) -> frozenset[str]:
         """Check the credentials (middleware.go:724-814). Raises ObshellError."""
@@ -127,22 +128,22 @@ class ServiceFactory:
         place = dags.place_at(request.port) or 0  # not yet the master's: a refused request is checked for each scheme
         is_obproxy = request.path.startswith(OBPROXY_PREFIX)
         is_obproxy_task = is_obproxy or request.path_values.get("id", "").startswith(("4", "5"))
-        lacks_master = False
+        target, lacks_master = bodies.target_of(request), False
         if dags.listens_on and dags.agent_at(place).identity == "FOLLOWER" and not is_obproxy_task:
             # It forwards what comes from a client to its master, which checks the password (middleware.go:527-537).
-            masters = (at for at in dags.cluster_of(place) if dags.agent_at(at).identity == "MASTER")
-            request.place = next(masters, None)
-            lacks_master = request.place is None
+            master = next((at for at in dags.cluster_of(place) if dags.agent_at(at).identity == "MASTER"), None)
+            lacks_master = master is None
+            is_refused = header is None or header.is_for_agent or header.forward_type == 2 or header.uri != target
+            request.place = None if is_refused and request.sandbox.accounts.required else master
         if request.sandbox.accounts.required:
             if is_obproxy and header is not None and not header.is_for_agent:
                 header = None
-            now_s, target = self.wall() // SECOND, bodies.target_of(request)
+            now_s = self.wall() // SECOND
             has_sessions = holds_oceanbase(request) and api.has_operation(bodies.contract_of(request), LOGIN_PATH)
             is_logged_in = header is not None and has_sessions and request.path != LOGIN_PATH
             session_id = header.session_id if is_logged_in else ""
-            asked = place if header and header.is_for_agent else place_of(request)
             # A session is in place of a password, and a request that cannot be forwarded needs none.
-            agent = None if session_id or lacks_master else dags.agent_at(asked)
+            agent = None if session_id or lacks_master else agent_of(request)
             auth.check_access(agent, header, target=target, now_s=now_s, is_obproxy_task=is_obproxy_task)
             if session_id:
                 auth.check_session(header, self._session_end(request, session_id), now_s=now_s)
@@ -338,11 +339,11 @@ class ServiceFactory:
             data = dag_json(request, view, details=True)["additional_data"] if view.state.state != "SUCCEED" else None
             id = (data or {}).get("main_dag_id")
             if isinstance(id, str):
-                request.place = place
                 with suppress(CallerError):  # it does not exist
                     dag, _ = find(request, parse_generic_id(id), "dag")
                     self._check_id(id, dag)
                     main.setdefault(id, dag)
+                request.place = place
         contents = [dag_json(request, view, details=True) for view in main.values()]
         return self._succeed(request, {"contents": contents}, [*last, *main.values()])
 
@@ -437,7 +438,10 @@ class ServiceFactory:
         is_status = request.path == STATUS_PATH and not request.query
         if is_traced and not (is_status and has_quirk(request, "status-has-no-trace-id")):
             header = request.header(b"x-obshell-trace-id")
-            trace = header.decode("latin-1") if header else request.sandbox.draw_trace_id()
+            is_own = header and place_of(request) == (
+                dags_of(request).place_at(request.port) or 0
+            )  # it is not forwarded
+            trace = header.decode("latin-1") if header and is_own else request.sandbox.draw_trace_id()
         return {
             "successful": status < 400,
             "timestamp": bodies.time_of(request, now),

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
-from typing import Any
+from typing import Any, Final
 
 from oceanmock.api import Json, Request
 from oceanmock.obshell.agent import Agent
@@ -19,6 +19,8 @@ from oceanmock.obshell.errors import ObshellError, error_of, not_holding, wrong_
 from oceanmock.obshell.gojson import Structs
 from oceanmock.openapi import load_spec, path_matches, spec_path
 
+DENIED_CONFIG: Final = ("cluster_id", "cluster", "rootPwd", "rootservice_list", "zone", "local_ip", "devname")
+"""What a call does not set of a server (ob/agent/executor/ob/enter.go:292-300), in the order of its checks."""
 SubmitRules = Mapping[str, Any]
 """The ``x-submit`` of a call: its ``checks`` in order, its ``identity`` and ``struct`` if any, ``bare`` for no null."""
 
@@ -80,6 +82,8 @@ def is_needed(request: Request, rules: SubmitRules, identities: Sequence[str]) -
                 error = error_of("OB.Cluster.Name.Empty")
             case "server config" if not body["observerConfig"]:
                 error = _illegal("observerConfig", "config is empty")
+            case "server config" if denied := [key for key in DENIED_CONFIG if key in body["observerConfig"]]:
+                error = _illegal("observerConfig", f"config {denied[0]} is not allowed to set")
             case "tenant name" if not body["name"]:
                 error = error_of("OB.Tenant.Name.Empty")
             case "zone list" if not body["zone_list"]:
