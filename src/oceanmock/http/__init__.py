@@ -411,12 +411,13 @@ def part_json(item: TaskItem) -> Json:
 
 
 def on_loop(change: Callable[[], _T]) -> _T:
-    """Return the result of what reads or changes sandboxes, which happens on the event loop alone."""
+    """Call a function on the event loop, from it or from the thread of a long request; return the result."""
     loop = LOOP.get()
     if loop is None:
         return change()
 
     async def run() -> _T:
+        LOOP.set(None)  # it has the context of the thread
         return change()
 
     return run_coroutine_threadsafe(run(), loop).result(MAX_WAIT_SECONDS)

@@ -29,7 +29,7 @@ from oceanmock.engine.sandboxes import DEFAULT_SANDBOX, MAX_OWN_PORTS
 from oceanmock.engine.store import NoSuchSandbox, SandboxDeleted, SandboxTaken, StoreUnavailable, TooManySandboxes
 from oceanmock.engine.world import TaskItem
 from oceanmock.errors import CallerError, EnvironmentProblem, IdTaken, InputError, NoSuchTask
-from oceanmock.http.validation import hint_for, resolve
+from oceanmock.http.validation import hint_for
 from oceanmock.journal import MAX_STORE_BYTES
 from oceanmock.journal.entries import Query
 from oceanmock.library import read_fault
@@ -124,8 +124,6 @@ class AdminHandlers:
             for operation in operations_of(self.spec)
         }
         self._began = stopwatch()
-        parameters = self.spec["paths"]["/__admin/sandboxes/{sandbox}/journal"]["get"]["parameters"]
-        self._filters = sorted(resolve(self.spec, parameter)["name"] for parameter in parameters)
 
     def authenticate(self, request: Request) -> frozenset[str]:
         """Accept the token; where the server has none, requests of this machine's own. Raises ApiError."""
@@ -223,21 +221,22 @@ class AdminHandlers:
         self._change(lambda: self._close_ports(self.app.sandboxes.remove_expired()))
 
     def _add(self, request: Request, sandbox: Sandbox) -> Json:
-        body, sandboxes, ports = request.content, self.app.sandboxes, self.app.ports
+        sandboxes, ports = self.app.sandboxes, self.app.ports
+        if not request.content.get("own_port"):
+            return self._json(request, sandboxes.add(sandbox))
         count = sum(len(world.listens_on) for world in sandbox.worlds.values()) or 1
-        if body.get("own_port") and len(sandboxes.ports) + count > MAX_OWN_PORTS:
+        if len(sandboxes.ports) + count > MAX_OWN_PORTS:
             raise Conflict(f"{MAX_OWN_PORTS} sandboxes have ports of their own. Delete those that are done with.")
-        if body.get("own_port") and ports is None:
+        if ports is None:
             raise Conflict("this server cannot listen on further ports; leave out `own_port`.")
         sandboxes.add(sandbox)
-        if body.get("own_port") and ports is not None:
-            try:
-                sandbox = self._with_ports(sandbox)
-                if not sandbox.spec.ports:
-                    sandboxes.ports[self._at_ports(ports.open)] = sandbox.name
-            except EnvironmentProblem:
-                self._close_ports(sandboxes.delete(sandbox.name))
-                raise
+        try:
+            sandbox = self.app.open_ports(sandbox)
+            if not sandbox.spec.ports:
+                sandboxes.ports[http.on_loop(ports.open)] = sandbox.name
+        except EnvironmentProblem:
+            self._close_ports(sandboxes.delete(sandbox.name))
+            raise
         return self._json(request, sandbox)
 
     def get_sandbox(self, request: Request) -> Json:
@@ -252,23 +251,14 @@ class AdminHandlers:
         self._close_ports(self.app.sandboxes.delete(name))
         return {"deleted": 1}
 
-    def _with_ports(self, sandbox: Sandbox) -> Sandbox:
-        """Return a sandbox with the ports of the servers that it stands for, which are opened. Raises Conflict."""
-        if (ports := self.app.ports) is None:
-            return sandbox
-        return self.app.open_ports(sandbox, lambda port: self._at_ports(partial(ports.open, port)))
-
     def _close_ports(self, numbers: Iterable[int]) -> None:
         for port in numbers:
             if self.app.ports is not None:
-                self._at_ports(partial(self.app.ports.close, port))
+                http.on_loop(partial(self.app.ports.close, port))
 
     def _change(self, change: Callable[[], _T]) -> _T:
-        """Return the result of what reads or changes sandboxes: on the event loop, or in a replica's own thread."""
+        """Read or change sandboxes on the event loop; in a replica, which waits for its store, in this thread."""
         return change() if self.app.is_replica else http.on_loop(change)
-
-    def _at_ports(self, change: Callable[[], _T]) -> _T:
-        return http.on_loop(change) if self.app.is_replica else change()
 
     def reset_sandbox(self, request: Request) -> Json:
         sandboxes = self.app.sandboxes
@@ -300,7 +290,7 @@ class AdminHandlers:
                 loaded = self._change(load)
                 if loaded is not None:
                     if loaded.name in {*sandboxes.ports.values(), DEFAULT_SANDBOX}:
-                        loaded = self._change(partial(self._with_ports, loaded))
+                        loaded = self._change(partial(self.app.open_ports, loaded))
                     return self._change(partial(self._json, request, loaded))
                 sandbox = sandboxes.get(sandbox.name)
         except InputError as error:
@@ -376,9 +366,10 @@ class AdminHandlers:
 
     def get_journal(self, request: Request) -> Json:
         journal, params = request.sandbox.journal, dict(request.parameters)
+        filters = sorted(request.compiled.parameters.of_query)
         for name, _ in parse_qsl(request.query.decode("latin-1"), keep_blank_values=True):
-            if name not in self._filters:  # else it would silently match everything
-                raise ApiError("wrong request", f"{name[:200]!r} is no filter. {suggest(name, self._filters)}")
+            if name not in filters:  # else it would silently match everything
+                raise ApiError("wrong request", f"{name[:200]!r} is no filter. {suggest(name, filters)}")
         after, limit = params.pop("after"), params.pop("limit")
         del params["sandbox"]
         query, last = self._query(params), journal.last  # what is recorded meanwhile has a greater number
@@ -462,7 +453,7 @@ class AdminHandlers:
 
     def explain_task(self, request: Request) -> Json | str:
         params = request.parameters
-        api, *_ = self._task(request)
+        api, _ = self._task(request)
         explainer = api.module("explain").explain(request.sandbox, params["task"])
         if params["format"] == "timeline":
             body: Json | str = explainer.timeline()

@@ -39,6 +39,7 @@ from oceanmock.http import (
     Scope,
     Send,
     admin,
+    on_loop,
     plain_error,
     send_response,
 )
@@ -122,21 +123,20 @@ class App:
             if sandbox.spec.ports or sandbox.name == DEFAULT_SANDBOX:
                 self.open_ports(sandbox)
 
-    def open_ports(self, sandbox: Sandbox, open_port: Callable[[int], int] | None = None) -> Sandbox:
-        """Listen where the servers that a sandbox stands for do; return it as it is with these ports.
+    def open_ports(self, sandbox: Sandbox) -> Sandbox:
+        """Listen where the servers that a sandbox stands for do; return it with these ports.
 
-        Call it on the server's event loop, or with a function that opens a port there. Raises EnvironmentProblem.
+        Raises EnvironmentProblem.
         """
         asked = [port for world in sandbox.worlds.values() for port in world.listens_on]
         if not asked or self.ports is None:
             return sandbox
-        open_port = open_port or self.ports.open
         name, before = sandbox.name, tuple(sandbox.spec.ports)
         own, ports = [port for port, owner in self.sandboxes.ports.items() if owner == name], list[int]()
         for stated, known in zip_longest(asked, before[: len(asked)], fillvalue=0):
             port = stated or known or next((port for port in own if port not in ports), 0)
             if port not in own:
-                port = open_port(port)
+                port = on_loop(partial(self.ports.open, port))
                 self.sandboxes.ports[port] = name
             ports.append(port)
         if tuple(ports) == before:
