@@ -11,21 +11,20 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import chain, islice, zip_longest
+from itertools import islice, zip_longest
 from operator import attrgetter
 from threading import Lock
 from typing import Any, Final
 
 from oceanmock.errors import InputError
 from oceanmock.journal.entries import (
-    HEADER_BYTES,
     MAX_JOURNAL_TEXT,
     Entry,
     Query,
     cut,
     cut_headers,
     cut_text,
-    header_bytes,
+    entry_bytes,
     microseconds_text,
     printable,
     shown_value,
@@ -37,7 +36,6 @@ MAX_JOURNAL_BYTES: Final = 16 * 2**20
 MAX_STORE_BYTES: Final = 256 * 2**20  # what the journals of one store, that is of one server, may take together
 MAX_PAGE_BYTES: Final = 2**19  # of the entries that one reading returns, but for the last; to make JSON takes 20 ms
 MAX_COMPARED_ENTRIES: Final = 50  # how many entries, the last ones, a near miss is looked for in
-ENTRY_BYTES: Final = 1000  # what an entry takes beside its texts: the object, its numbers, its ids
 CELL_WIDTH: Final = 58
 MAX_LISTED_ENTRIES: Final = 20
 
@@ -82,18 +80,13 @@ class Journal:
         if entry.request_body:
             entry.request_body = mask_body(cut(entry.request_body, limit))
         entry.response_body = cut(entry.response_body, limit)
-        if len(entry.path) > limit or len(entry.refusal) > limit:
+        size = entry_bytes(entry)
+        if size > limit:
             entry.path, entry.refusal = cut_text(entry.path, limit), cut_text(entry.refusal, limit)
             entry.ids = {name: cut_text(value, limit) for name, value in entry.ids.items()}
-        size = ENTRY_BYTES + 2 * len(entry.path) + len(entry.refusal)
-        size += len(entry.query) + len(entry.request_body) + len(entry.response_body)
-        before = size
-        for name, value in chain(entry.request_headers, entry.response_headers):
-            size += len(name) + len(value) + HEADER_BYTES
-        if size - before > limit:
             entry.request_headers = cut_headers(entry.request_headers, limit)
             entry.response_headers = cut_headers(entry.response_headers, limit)
-            size = before + header_bytes(entry)
+            size = entry_bytes(entry)
         self._keep(entry, size)
 
     def _keep(self, entry: Entry, size: int) -> None:
@@ -128,8 +121,7 @@ class Journal:
         """Return at most ``limit`` such entries, as many as ``MAX_PAGE_BYTES`` hold, and whether there are more."""
         page, size = list[Entry](), 0
         for entry in self._matching(query, after):
-            size += len(entry.path) + len(entry.query) + len(entry.refusal)
-            size += len(entry.request_body) + len(entry.response_body) + header_bytes(entry)
+            size += entry_bytes(entry)
             if page and (size > MAX_PAGE_BYTES or len(page) == limit):
                 return page, True
             page.append(entry.masked())

@@ -23,7 +23,8 @@ Pairs = Sequence[tuple[str, str]]
 
 BODILESS: Final = (204, 304)  # the statuses of responses without a body and its length
 MAX_TEXT_LENGTH: Final = 400  # the number of characters of one text that a message shows
-HEADER_BYTES: Final = 130  # what a header takes beside its characters
+ENTRY_BYTES: Final = 1000  # of memory for an entry beside its texts: the object, its numbers, its ids
+HEADER_BYTES: Final = 130  # of memory for a header beside its characters
 MAX_ALIGNED: Final = 100  # the length of two texts together from which their characters are compared, not their order
 MAX_JOURNAL_TEXT: Final = 64 * 2**10  # where a body and every other text of an entry is cut
 MAX_QUERY_VALUES: Final = 200
@@ -201,10 +202,11 @@ def cut_headers(headers: RawHeaders, limit: int) -> tuple[tuple[bytes, bytes], .
     return tuple((cut(name, limit), cut(value, limit)) for name, value in headers)
 
 
-def header_bytes(entry: Entry) -> int:
-    """Return what the headers of an entry take."""
+def entry_bytes(entry: Entry) -> int:
+    """Return how much memory an entry takes, nearly."""
+    texts = (entry.path, entry.query, entry.refusal, entry.request_body, entry.response_body, *entry.ids.values())
     headers = (*entry.request_headers, *entry.response_headers)
-    return sum(len(name) + len(value) + HEADER_BYTES for name, value in headers)
+    return ENTRY_BYTES + sum(map(len, texts)) + sum([len(name) + len(value) + HEADER_BYTES for name, value in headers])
 
 
 @dataclass(frozen=True, slots=True)
