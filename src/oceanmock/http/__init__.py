@@ -1,9 +1,8 @@
-"""Serve the APIs over HTTP. Here is what the modules share: ASGI's types, sockets, and the admin API's values.
+"""Serve the APIs over HTTP. This module has what the others share: ASGI types, sockets, values of the admin API.
 
-A scenario comes to the admin API by name, as an object or as a text. A name is never read as a path: it means a
-scenario that the server was started with, or one of the library. An error in a text has its line and column; one in an
-object, its path (``scenarios[0].tasks[1].name``). Ids are texts, as obshell's generic ids have too many digits for many
-a JSON reader.
+The admin API takes a scenario as a name, an object or a text. A name is never a path: the server was started with that
+scenario, or it is in the library. An error in a text has a line and a column; one in an object has a path
+(``scenarios[0].tasks[1].name``). Ids are texts: obshell's generic ids have more digits than many JSON readers keep.
 """
 
 from __future__ import annotations
@@ -55,17 +54,14 @@ MAX_MESSAGE_LENGTH: Final = 1000
 MAX_ERROR_LENGTH: Final = 64 * 1024
 """The length at which an error of the admin API is cut; it may quote the request."""
 CLOSE: Final = "oceanmock.close_connection"
-"""The scope's key for a function that closes the connection, where the server offers one."""
+"""The scope's key for the server's function that closes the connection."""
 REPEAT: Final = "oceanmock.repeat"
-"""The scope's key for a function that returns the response to the same request, sent again byte for byte: for any
-connection to the same port. It returns None once the request has to be read anew."""
+"""The scope's key for the app's function that responds to the same bytes, sent again on any connection to the port. It
+returns None once the request has to be parsed again."""
 
-MAX_SCENARIO_STEPS: Final = 40_000
-"""The most attempts of subtasks or sub tasks of one request; a text with aliases needs few bytes."""
-MAX_SCENARIO_VALUES: Final = 50_000
-"""The most keys and values of the scenarios of one request: reading them blocks every other request."""
-MAX_LOADED_STEPS: Final = 500
-"""The most attempts that are added at once to a sandbox in use, which blocks every other request."""
+MAX_SCENARIO_STEPS: Final = 40_000  # attempts in one request; YAML aliases make many of few bytes
+MAX_SCENARIO_VALUES: Final = 50_000  # keys and values in one request: reading them blocks every other request
+MAX_LOADED_STEPS: Final = 500  # attempts added at once to a sandbox in use, which blocks every other request
 TEXT_TYPES: Final = (b"application/x-www-form-urlencoded", b"text/plain")
 MAX_PREFIX_LENGTH: Final = 200
 _PREFIX: Final = re.compile(r"(?:/(?!\.\.?(?:/|$))[A-Za-z0-9._~-]+)+")
@@ -84,13 +80,13 @@ _T = TypeVar("_T")
 
 
 def plain_error(status: int, problem: str) -> Encoded:
-    """Return an error that is in no API's envelope."""
+    """Return an error response that belongs to no API."""
     body = orjson.dumps({"error": problem})
     return status, [(b"content-type", JSON), (b"content-length", str(len(body)).encode())], body
 
 
 def declared_size(headers: Iterable[tuple[bytes, bytes]]) -> int | None:
-    """Return how long a request declares its body to be: 0 without one, None for a chunked one."""
+    """Return the Content-Length of a request: 0 without a body, None for a chunked one."""
     size = 0
     for name, value in headers:
         if name == b"transfer-encoding" or (name == b"content-length" and not value.isdigit()):
@@ -137,7 +133,7 @@ def bind(host: str, port: int) -> socket.socket:
 
 @contextlib.contextmanager
 def bind_unix(path: Path) -> Iterator[socket.socket]:
-    """Bind a Unix domain socket, and remove it in the end; one that no server listens on any more is replaced."""
+    """Bind a Unix domain socket in place of one without a server, and remove it at the end of the block."""
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         if path.is_socket() and listener.connect_ex(str(path)) == errno.ECONNREFUSED:
@@ -165,7 +161,7 @@ def url_of(listener: socket.socket, scheme: str = "http") -> str:
 
 
 def admin_spec(apis: Sequence[Api]) -> Spec:
-    """Return the contract of the admin API, with the words of these APIs."""
+    """Return the contract of the admin API, with the names of these APIs."""
     spec = load_spec(spec_path("admin"))
     names = [api.name for api in apis]
     if spec["components"]["schemas"]["ApiName"]["enum"] == names:
@@ -183,10 +179,10 @@ def admin_spec(apis: Sequence[Api]) -> Spec:
 
 
 def check_is_own(request: Request) -> None:
-    """Raise ApiError unless a request comes from this machine, and not from another site's page in its browser.
+    """Raise ApiError unless a request comes from this machine, and not from a page of another site.
 
-    The address of the connection decides, no forwarded header. Such a page has its own Origin or, if its name leads to
-    this machine (DNS rebinding), its own Host.
+    The address of the connection decides, not a forwarded header. A page of another site sends its own Origin or, after
+    DNS rebinding, its own Host.
     """
     hosts = [value.decode("latin-1") for name, value in request.headers if name == b"host"]
     origin = (request.header(b"origin") or b"").decode("latin-1")
@@ -211,9 +207,9 @@ def host_name(host: str) -> str:
 
 
 def take_text_for_json(request: Request) -> None:
-    """Read a form (curl's ``-d``) or a text (``fetch`` of a string) as JSON.
+    """Remove the content type of a form (curl's ``-d``) or a text (``fetch`` of a string), so that it is read as JSON.
 
-    A page of another site may send both without asking the server first; its requests have an Origin.
+    A page of another site can send both without a preflight request, but always with an Origin.
     """
     declared = (request.header(b"content-type") or b"").partition(b";")[0].strip().lower()
     if declared in TEXT_TYPES and request.header(b"origin") is None:
@@ -240,7 +236,7 @@ def read_duration(key: str, text: str) -> int:
 
 
 class ScenarioCatalog:
-    """Find scenarios by name: those the server was started with, and the library."""
+    """The scenarios by name: those that the server was started with, and the library."""
 
     def __init__(self, served: Iterable[BaseScenario] = ()) -> None:
         self._by_name: dict[str, BaseScenario] = {scenario.name: scenario for scenario in served}
@@ -286,7 +282,7 @@ class ScenarioCatalog:
 
 
 def read_spec(body: Mapping[str, Any], app: App) -> log.SandboxSpec:
-    """Return the specification that a body asks for, with the accounts of ``default`` by default. Raises InputError."""
+    """Return the specification in a body; its accounts are by default those of ``default``. Raises InputError."""
     scenarios, start = app.catalog.read(body, app.apis), body.get("starts_at")
     switches = {api.name: body.get(api.switches_key, {}) for api in app.apis}
     for api in app.apis:
@@ -327,7 +323,7 @@ def read_spec(body: Mapping[str, Any], app: App) -> log.SandboxSpec:
 
 
 def steps_in(scenarios: Iterable[BaseScenario], apis: Sequence[Api]) -> int:
-    """Return how many attempts of subtasks or sub tasks scenarios have."""
+    """Return the number of attempts of all subtasks or sub tasks of scenarios."""
     return sum(api_named(item.api, apis).module("world").steps_of(item) for item in scenarios)
 
 
@@ -337,13 +333,13 @@ def check_size(
     limit: int = MAX_SCENARIO_STEPS,
     place: str = "given in one request. Let tasks `repeat`: those count once.",
 ) -> None:
-    """Raise InputError where scenarios have more steps than a request may bring, or than another limit."""
+    """Raise InputError for scenarios with more attempts than the limit."""
     if (steps := steps_in(scenarios, apis)) > limit:
         raise InputError(f"these scenarios have {steps:,} attempts of subtasks; at most {limit:,} can be {place}")
 
 
 def read_template(api: Api, template: Json, settings: Mapping[str, Any]) -> BaseScenario:
-    """Return the scenario of one task, with a sandbox's settings. Raises InputError with everything wrong in it."""
+    """Return a scenario with one task and a sandbox's settings. Raises InputError with every issue."""
     key = api.scripts_key
     data = {"summary": "A template", "api": api.name, **settings, key: [template]}
     try:
@@ -357,18 +353,18 @@ def read_template(api: Api, template: Json, settings: Mapping[str, Any]) -> Base
 
 
 def prefix_of(request: Request) -> str:
-    """Return the path under which a proxy serves this server, if X-Forwarded-Prefix has a clean one, or ""."""
+    """Return the path under which a proxy serves this server, from X-Forwarded-Prefix; "" without a valid one."""
     prefix = (request.header(b"x-forwarded-prefix") or b"").decode("latin-1").removesuffix("/")
     return prefix if len(prefix) <= MAX_PREFIX_LENGTH and _PREFIX.fullmatch(prefix) else ""
 
 
 def head_json(scenario: BaseScenario) -> Json:
-    """Return what a scenario is about."""
+    """Return the name, API and summary of a scenario."""
     return {"name": scenario.name, "api": scenario.api, "summary": scenario.summary}
 
 
 def error_json(text: str) -> Json:
-    """Return an error, without what UTF-8 cannot encode."""
+    """Return an error as JSON; half surrogate pairs, which UTF-8 cannot encode, are escaped."""
     return {"error": shorten(text, MAX_ERROR_LENGTH).encode("utf-8", "backslashreplace").decode()}
 
 
@@ -378,7 +374,7 @@ def fault_json(fault: FaultStatistics) -> Json:
 
 
 def metrics_text(requests: Mapping[tuple[str, str, int | None], int], sizes: Mapping[str, float]) -> str:
-    """Return requests and numbers of a store in Prometheus's format. Raises EnvironmentProblem without its library."""
+    """Return the metrics in Prometheus's text format. Raises EnvironmentProblem without prometheus_client."""
     try:
         from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily  # noqa: PLC0415
         from prometheus_client.exposition import generate_latest  # noqa: PLC0415
@@ -403,7 +399,7 @@ def task_json(api: Api, item: TaskItem) -> Json:
 
 
 def part_json(item: TaskItem) -> Json:
-    """Return a task or a part of one, with its own parts where it has some."""
+    """Return a task, or a part of one, with its parts."""
     body: Json = {key: getattr(item, key) for key in ("id", "number", "name", "state", "operation")}
     if item.parts is not None:
         body["parts"] = [part_json(part) for part in item.parts]

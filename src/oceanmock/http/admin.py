@@ -1,8 +1,8 @@
 """The admin API's handlers: sandboxes, their clocks, journals, faults and tasks, over HTTP.
 
-The app validates a request by openapi/admin.yaml first. Invalid requests are answered 400, unknown things 404 and
-conflicts 409. The path names the sandbox. A server with a token requires it of everybody; one without admits only its
-own machine.
+The pipeline validates each request by openapi/admin.yaml first. An invalid request has the status 400, one for
+something that does not exist 404, and a conflict 409. A server with a token requires it of every client; one without
+accepts only requests from its own machine.
 """
 
 from __future__ import annotations
@@ -44,14 +44,13 @@ ADMIN_PREFIX: Final = "/__admin/"
 HEALTH_PATH: Final = f"{ADMIN_PREFIX}health"
 READY_PATH: Final = f"{ADMIN_PREFIX}ready"
 RESPONSE_HEADERS: Final[Headers] = ((b"x-oceanmock-version", __version__.encode()),)
-"""By the version in every response a client recognizes oceanmock."""
+"""Of every response: clients recognize oceanmock by them."""
 MAX_LISTED_TASKS: Final = 10_000
 LARGE_BODY: Final = 2 * 1024
 LARGE_JOURNAL: Final = 256 * 1024
 LARGE_SANDBOX: Final = 200
 MANY_SANDBOXES: Final = 500
-"""From these sizes on, to read a body or a journal, to build a sandbox of so many attempts or to list so many of them
-takes longer than the event loop may be held: 20 ms."""
+"""Above these numbers of bytes, attempts and sandboxes, a request would block the event loop for more than 20 ms."""
 _LONG_REQUEST: Final = re.compile(
     re.escape(ADMIN_PREFIX) + "sandboxes(?:/(?P<name>[^/]+)(?:/(?P<part>scenarios|tasks|reset|journal(?:/verify)?))?)?"
 )
@@ -70,7 +69,7 @@ STATUSES: Final[Mapping[int, tuple[type[Exception], ...]]] = {
 
 
 def service(app: App) -> Service:
-    """Return the admin API of an app as it serves it."""
+    """Return the admin API of an app."""
     handlers = AdminHandlers(app)
     return Service(
         name="admin",
@@ -90,12 +89,12 @@ def _clock_json(clock: Clock) -> Json:
 
 
 def takes_long(app: App, request: Request, body: bytes | ApiError) -> bool:
-    """Return whether a thread of its own should respond: to a large scenario, or from a large journal or sandbox."""
+    """Return whether a request would block the event loop: it has or concerns a large scenario, journal or sandbox."""
     match = _LONG_REQUEST.fullmatch(request.path)
     if app.is_replica or match is None or isinstance(body, ApiError):
         return False
     name, part = match.groups()
-    if len(body) > LARGE_BODY or (b"&" in body and b"*" in body):  # a text with aliases needs few bytes
+    if len(body) > LARGE_BODY or (b"&" in body and b"*" in body):  # YAML aliases make much of few bytes
         return True
     if name is None and request.method == "GET":
         return len(app.sandboxes) > MANY_SANDBOXES
@@ -111,9 +110,9 @@ def takes_long(app: App, request: Request, body: bytes | ApiError) -> bool:
 
 
 class AdminHandlers:
-    """The operations, by their operationIds in snake case; each returns the JSON of the response, or a text.
+    """The operations: methods with the operationIds in snake case. Each returns the response's JSON or text.
 
-    ``request.sandbox`` is the one that the path names.
+    ``request.sandbox`` is the sandbox in the path.
     """
 
     def __init__(self, app: App) -> None:
@@ -126,7 +125,7 @@ class AdminHandlers:
         self._began = stopwatch()
 
     def authenticate(self, request: Request) -> frozenset[str]:
-        """Accept the token; where the server has none, requests of this machine's own. Raises ApiError."""
+        """Check the token; without one on the server, that the request comes from this machine. Raises ApiError."""
         if self.app.token is None:
             http.check_is_own(request)
             return PERMITTED
@@ -146,7 +145,7 @@ class AdminHandlers:
         return PERMITTED
 
     def respond(self, request: Request) -> Response:
-        """Call the operation; the errors of authors and of the environment are the caller's."""
+        """Call the operation's method. Errors in a scenario or of the environment become errors of the request."""
         assert request.operation is not None
         try:
             if "sandbox" in request.parameters:
@@ -193,7 +192,7 @@ class AdminHandlers:
         }
 
     def get_readiness(self, request: Request) -> Json:
-        """Return as ``getHealth``; of a replica, only while its store can be read and written."""
+        """Return the same as ``getHealth``. Raises StoreUnavailable where a replica cannot use its store."""
         self.app.sandboxes.store.ping()
         return self.get_health(request)
 
@@ -243,7 +242,7 @@ class AdminHandlers:
         return self._json(request, request.sandbox)
 
     def delete_sandbox(self, request: Request) -> Json:
-        """Delete a sandbox and count 1, or reset the default one and count 0."""
+        """Delete a sandbox; reset the default one instead, and count no deleted one."""
         name = request.sandbox.name
         if name == DEFAULT_SANDBOX:
             self.reset_sandbox(request)
@@ -304,7 +303,7 @@ class AdminHandlers:
         return {name: port for port, name in reversed(self.app.sandboxes.ports.copy().items())}
 
     def _json(self, request: Request, sandbox: Sandbox, own_ports: Mapping[str, int] | None = None) -> Json:
-        """Return a sandbox; its URLs are relative to the server if its host is not known."""
+        """Return a sandbox as JSON; its URLs are relative where the request has no valid Host."""
         host = (request.header(b"host") or b"").decode("latin-1")
         host = host if re.fullmatch(r"[A-Za-z0-9.:_\[\]-]{1,255}", host) else ""
         server = f"{request.scheme}://{host}" if host else ""
@@ -351,7 +350,7 @@ class AdminHandlers:
         return self._move(request, lambda: to)
 
     def move_clock_to_next(self, request: Request) -> Json:
-        due = request.sandbox.next_due()  # of what the client has seen: two that move at once move once
+        due = request.sandbox.next_due()  # read before the command, so that two concurrent requests move once
         return self._move(request, lambda: request.sandbox.clock.now() if due is None else due)
 
     def _move(self, request: Request, instant: Callable[[], int]) -> Json:
@@ -372,7 +371,7 @@ class AdminHandlers:
                 raise ApiError("wrong request", f"{name[:200]!r} is no filter. {suggest(name, filters)}")
         after, limit = params.pop("after"), params.pop("limit")
         del params["sandbox"]
-        query, last = self._query(params), journal.last  # what is recorded meanwhile has a greater number
+        query, last = self._query(params), journal.last  # entries recorded meanwhile have greater numbers
         entries, has_more = journal.page(query, after=after, limit=limit)
         return {
             "entries": [entry.to_json() for entry in entries],
@@ -438,7 +437,7 @@ class AdminHandlers:
         return {"tasks": [*islice(items, MAX_LISTED_TASKS)]}
 
     def create_task(self, request: Request) -> Json:
-        """Create a task; if the template repeats, return the first one."""
+        """Create a task; of a template that repeats, return the first one."""
         sandbox, api = request.sandbox, api_named(request.content["api"], self.app.apis)
         scenario = http.read_template(api, request.content["template"], sandbox.worlds[api.name].settings())
 
@@ -462,7 +461,7 @@ class AdminHandlers:
         return body
 
     def _task(self, request: Request) -> tuple[Api, TaskItem]:
-        """Return the task that the path names, and its API. Raises ApiError."""
+        """Return the task in the path, and its API. Raises ApiError."""
         id, sandbox = request.parameters["task"], request.sandbox
         api = api_named(request.parameters["api"], self.app.apis)
         world = sandbox.worlds[api.name]
@@ -474,7 +473,7 @@ class AdminHandlers:
             raise ApiError("unknown path", problem) from None
 
     def render_error(self, request: Request, error: Exception) -> Response:
-        """Return an error as one sentence, or as a line for each issue."""
+        """Return an error as JSON: one sentence, or a line for each issue."""
         headers = [*RESPONSE_HEADERS]
         if isinstance(error, ApiError):
             status, text = error.status_code, error.detail

@@ -1,9 +1,8 @@
-"""The ASGI app: choose the sandbox, serve it by its contracts, apply faults, keep the journal.
+"""The ASGI app: find a request's sandbox, let its pipeline respond, apply the injected fault, and write the journal.
 
-A sandbox is chosen by the port a request came to, by its header ``X-Oceanmock-Sandbox``, or by a path that begins with
-``/sandboxes/{name}``; otherwise it is ``default``. A request that names two sandboxes is refused. All sandboxes share
-the same few pipelines, one for each variant of the contracts that their switches select, built on first use: a sandbox
-costs only its own state.
+A request names its sandbox by the port it came to, by the header ``X-Oceanmock-Sandbox``, or by a path that begins with
+``/sandboxes/{name}``; otherwise it is ``default``. A request that names two is refused. Sandboxes share pipelines: the
+app builds one for each variant of the contracts that their switches select, on first use.
 """
 
 from __future__ import annotations
@@ -64,7 +63,7 @@ _T = TypeVar("_T")
 
 
 class TwoSandboxes(CallerError):
-    """A request names two sandboxes, and can mean only one."""
+    """A request names two different sandboxes."""
 
 
 def create_app(sandbox: Sandbox, **options: Any) -> App:
@@ -77,13 +76,14 @@ def create_app(sandbox: Sandbox, **options: Any) -> App:
 class App:
     """The sandboxes of a server, and the admin API that controls them.
 
-    The admin API requires the ``token``; without one it admits only this machine. ``scenarios`` extend the library from
-    which further sandboxes are created. ``wall`` is the clock that credentials expire by, since clients date them by
-    their own machine's clock. ``strict`` is its pipelines'. With ``cors``, pages of any origin may send requests; the
-    server adds ``response_headers`` to every response. It also sets ``ports``, which opens further ones, those of
-    ``port_range`` if there is one. ``on_exchange`` is called with each request once it is in the journal; ``requests``
-    counts them by API, operation and status. With ``has_process`` the garbage collector leaves out what is loaded.
-    Raises InputError when a contract and its handlers do not match.
+    The admin API requires the ``token``; without one it accepts only this machine. ``scenarios`` extend the library.
+    Credentials expire by the clock ``wall``, since clients date them by their machine's. With ``strict``, pipelines
+    report what the contract does not have; with ``cors``, pages of any origin may send requests.
+
+    The server adds ``response_headers`` to every response, and sets ``ports``, which opens further ports, of
+    ``port_range`` if that is set. The app calls ``on_exchange`` after it wrote an exchange to the journal, and counts
+    ``requests`` by API, operation and status. With ``has_process``, which a server alone in its process sets, garbage
+    collection skips the objects that were loaded. Raises InputError when a contract and its handlers do not match.
     """
 
     is_replica = False
@@ -118,7 +118,7 @@ class App:
         self._pipeline_of(sandboxes.default)  # built now, so that an error in a contract shows
 
     def on_start(self) -> None:
-        """Open the ports of the sandboxes that are there from the start. Raises EnvironmentProblem."""
+        """Open the ports of the sandboxes that exist at the start. Raises EnvironmentProblem."""
         for sandbox in () if self.is_replica else [*self.sandboxes]:
             if sandbox.spec.ports or sandbox.name == DEFAULT_SANDBOX:
                 self.open_ports(sandbox)
@@ -145,9 +145,9 @@ class App:
         return fresh or self.sandboxes.get(name)  # another replica was faster
 
     def replace_scenarios(self, scenarios: Sequence[BaseScenario]) -> None:
-        """Reset ``default`` with other scenarios, which extend the library, too. Call it on the server's event loop.
+        """Reset ``default`` with other scenarios, which then extend the library. Call it on the server's event loop.
 
-        Raises InputError where they do not fit together; then nothing has changed.
+        Raises InputError, and changes nothing, where they contradict each other.
         """
         while self.sandboxes.put(self.sandboxes.rebuild(DEFAULT_SANDBOX, scenarios, replaces=True)) is None:
             pass  # another replica was faster
@@ -171,9 +171,9 @@ class App:
         await send_response(response, scope, receive, send)
 
     def dispatch(self, scope: Scope, body: bytes | ApiError | None, *, began: int | None = None) -> Encoded | AsgiApp:
-        """Return the response to a request with its body, or an ASGI app that sends it with a fault.
+        """Return the response to a request, or an ASGI app that sends it.
 
-        ``body`` is as ``receive_body`` returns it; ``began`` is the reading of the stopwatch when the request came.
+        ``body`` is what ``receive_body`` returned; ``began`` is the stopwatch's time when the request came.
         """
         may_be_preflight = self.response_headers and scope["method"] == "OPTIONS"
         if may_be_preflight and any(name == b"access-control-request-method" for name, _ in scope["headers"]):
@@ -193,7 +193,7 @@ class App:
             exchange = _Exchange(self, pipeline, request, stopwatch() if began is None else began)
             response = exchange.respond(body)
             if request.is_valid:
-                template = request.again(_NO_SANDBOX, 0)  # what is kept for repeats keeps no deleted sandbox
+                template = request.again(_NO_SANDBOX, 0)  # so that no deleted sandbox stays in memory
                 scope[REPEAT] = partial(self._repeat, template, pipeline, ref(sandbox), sandbox.generation)
             return response
         except (NoSuchSandbox, TwoSandboxes) as error:  # in no API's envelope
@@ -202,10 +202,10 @@ class App:
     async def _respond_in_thread(
         self, request: Request, body: bytes | ApiError, scope: Scope, receive: Receive, send: Send
     ) -> None:
-        """Respond to a request of the admin API while the event loop serves others; one such request at a time.
+        """Respond to a request of the admin API in a thread, one at a time, while the event loop serves others.
 
-        Meanwhile there is no garbage collector: what is loaded stays, and a search in it holds up every thread. A
-        deleted sandbox and its scenarios need none: they are in no cycle.
+        The garbage collector is off meanwhile: its passes would stop every thread to search the objects that are being
+        loaded. Deleted sandboxes and their scenarios are in no reference cycle.
         """
 
         def respond() -> Encoded:
@@ -223,7 +223,7 @@ class App:
     def _repeat(
         self, template: Request, pipeline: Pipeline, sandbox_ref: ref[Sandbox], generation: int
     ) -> Encoded | None:
-        """Return the response to a valid request that is sent again; None if its sandbox is another, or has faults."""
+        """Return the response to a valid request sent again; None if its sandbox was replaced, or has faults."""
         sandbox, began = sandbox_ref(), stopwatch()
         if sandbox is None or sandbox.generation != generation or sandbox.faults.by_name:
             return None
@@ -265,7 +265,7 @@ class App:
 
 
 class Replica(App):
-    """An app whose store is shared: a thread of its own waits for the store for each request, and the event loop never.
+    """An app with a shared store: worker threads wait for the store, and the event loop does not.
 
     A sandbox has one request at a time. Without the store every request is refused in its API's envelope.
     """
@@ -274,7 +274,7 @@ class Replica(App):
     sandboxes: SharedSandboxes
 
     def dispatch(self, scope: Scope, body: bytes | ApiError | None, *, began: int | None = None) -> Encoded | AsgiApp:
-        """Return an ASGI app that responds in a thread; at once to what needs no store."""
+        """Return an ASGI app that responds in a thread, or the response to a health check, which needs no store."""
         if scope["path"].removesuffix("/") == admin.HEALTH_PATH:
             return super().dispatch(scope, body)
         return partial(self._respond_later, body, stopwatch() if began is None else began)
@@ -287,7 +287,7 @@ class Replica(App):
         def respond() -> Encoded | AsgiApp:
             try:
                 with self.sandboxes.request():
-                    return dispatch({**scope}, body, began=began)  # the scope keeps no function for repeats
+                    return dispatch({**scope}, body, began=began)  # a copy: the server must find no REPEAT
             except StoreUnavailable as error:
                 own = {**scope}
                 sandbox = self.sandboxes.kept(self._name_of(own))
@@ -304,7 +304,7 @@ class Replica(App):
 
 
 async def _run_in(executor: ThreadPoolExecutor, respond: Callable[[], _T]) -> _T:
-    """Return the result of a function that runs in a thread, where ``LOOP`` is this event loop."""
+    """Run a function in a thread in which ``LOOP`` is this event loop; return the result."""
     loop = get_running_loop()
     LOOP.set(loop)
     return await loop.run_in_executor(executor, copy_context().run, respond)
@@ -319,9 +319,9 @@ class _ClientDisconnected(Exception):
 
 
 class _Exchange:
-    """One request and its response: apply the injected fault, and record both in the journal.
+    """One request and its response, with its injected fault.
 
-    The entry is written before the last byte is sent: a client that has a response finds it in the journal.
+    It is recorded before the last byte is sent: a client that has the whole response finds it in the journal.
     """
 
     _scope: Scope
@@ -332,7 +332,7 @@ class _Exchange:
         self._began, self._wall = began, wall_now()
 
     def respond(self, body: bytes | ApiError | None) -> Encoded | AsgiApp:
-        """Return the response, or an ASGI app that sends it with its fault; one that sends nothing without a body."""
+        """Return the response, or an ASGI app that sends it with its fault; without a body, one that sends nothing."""
         if body is None:
             self._request.error = "The client went away before its request was complete."
             self._record()
@@ -384,7 +384,7 @@ class _Exchange:
             await self._close(reset=False)  # the server stops
 
     async def _wait(self, span: int) -> None:
-        """Wait for nanoseconds of the machine's time. Raises _ClientDisconnected."""
+        """Wait for nanoseconds of real time. Raises _ClientDisconnected."""
         if span:
             with suppress(TimeoutError):
                 async with timeout(span / SECOND):
@@ -404,7 +404,7 @@ class _Exchange:
         await self._until_disconnected()
 
     async def _record_late(self, *response: Any) -> None:
-        """Record the exchange; a store that does not respond does not hold the event loop, and is not waited for."""
+        """Record the exchange; in a replica in a thread, so that the event loop does not wait for the store."""
         if self._app.is_replica:
             with suppress(StoreUnavailable):
                 await get_running_loop().run_in_executor(self._app.workers, self._record, *response)
@@ -412,7 +412,7 @@ class _Exchange:
             self._record(*response)
 
     def _record(self, status: int | None = None, headers: Headers = (), body: bytes = b"") -> None:
-        """Write the exchange to the sandbox's journal, with what was sent of the response."""
+        """Write the exchange to the sandbox's journal, with the part of the response that was sent."""
         request = self._request
         entry = Entry(
             number=0,
