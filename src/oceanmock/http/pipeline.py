@@ -1,16 +1,14 @@
 """Serve contracts with connexion: the only module that imports connexion and starlette.
 
-connexion loads a contract, builds its operations, resolves their handlers and verifies security by its
-security map. This module compiles each operation once, when the app is built: its route, and the validators of
-``http/validation.py``. Stock connexion prepares these for every request (connexion 3.3:
-middleware/request_validation.py:102-139, apps/asynchronous.py:52-58).
+connexion loads a contract, builds its operations, resolves their handlers and verifies security by its security map.
+This module compiles each operation once, when the app is built: its route, and the validators of
+``http/validation.py``. Stock connexion prepares them for every request (connexion 3.3:
+middleware/request_validation.py:102-139, apps/asynchronous.py:52-58). The API of the path renders every error
+(``Service.render_error``).
 
-Each error, of this module, of connexion or of a handler, is rendered by the API that the path belongs to
-(``Service.render_error``). Nothing here depends on one API.
-
-Decided here: OPTIONS is a method like any other, and HEAD too, and a path with a trailing slash is another path, unless
-the service is lenient; a query parameter that the contract does not name is ignored, as Spring does, unless the
-pipeline is strict; of a repeated one the first value counts.
+Decided here: unless the service is lenient, OPTIONS and HEAD are methods like any other, and a trailing slash makes
+another path. Unless the pipeline is strict, query parameters that the contract does not have are ignored, as by Spring.
+Of a repeated parameter the first value counts.
 """
 
 from __future__ import annotations
@@ -51,7 +49,7 @@ with warnings.catch_warnings():
 MAX_BODY_BYTES: Final = 1024 * 1024
 VIOLATIONS_HEADER: Final = b"x-oceanmock-violations"
 KIND_BY_STATUS: Final = {status: kind for kind, status in STATUS_BY_KIND.items() if status < 500}
-"""The kinds of the errors that starlette and connexion raise: the last of those that have the status."""
+"""The kinds of the errors that starlette and connexion raise; of several with one status, the last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,22 +61,22 @@ class _Compiled:
     responses: ResponseRules
     handler: Handler
 
-    def check_response(self, response: Encoded, made: Response | None = None) -> None:
-        """Raise ApiError for a response that the contract forbids; ``made`` is the one that was encoded."""
-        if problem := self.responses.problem(response, made):
-            raise ApiError("broken response", f"{self.operation.id} {response[0]}: {problem}")
+    def check_response(self, encoded: Encoded, response: Response | None = None) -> None:
+        """Raise ApiError for a response that the contract forbids."""
+        if problem := self.responses.problem(encoded, response):
+            raise ApiError("broken response", f"{self.operation.id} {encoded[0]}: {problem}")
 
 
 _Routes = dict[int, list[tuple[re.Pattern[str], dict[str, _Compiled]]]]
-"""By the number of slashes, the patterns of paths, and the operation of each method there."""
+"""By the number of slashes of a path: its pattern, and its operations by method."""
 
 
 class _Contract(OpenAPISpecification):
-    """connexion's model of a contract that ``check_spec`` has checked: of a packaged one, once and by the tests."""
+    """connexion's model of a contract, without its slow check by the metaschema: the tests check the contracts."""
 
     @classmethod
     def _validate_spec(cls, _spec: Any) -> None:
-        """Leave out connexion's check by the metaschema, which takes longer than all the rest."""
+        pass
 
 
 @lru_cache(maxsize=16)
@@ -89,7 +87,7 @@ def _load_contract(contract: bytes) -> _Contract:
 def _compile(service: Service, routes: _Routes) -> list[str]:
     """Add the operations of a service to the routes; return their methods and paths.
 
-    Raises InputError with every difference between its contract and its handlers. connexion does not read OpenAPI 3.1
+    Raises InputError with every difference between its contract and its handlers. connexion cannot read OpenAPI 3.1
     (spec-first/connexion#1396), and ignores security schemes that it does not support.
     """
     name, spec, handled = service.name, service.spec, set(service.handlers)
@@ -121,7 +119,7 @@ def _compile(service: Service, routes: _Routes) -> list[str]:
             ResponseRules(built.responses),
             built.function,
         )
-    # Of two paths that match, the one whose segment is literal where the other's varies is first.
+    # A path with a literal segment comes before one with a parameter there.
     for path in sorted(methods, key=lambda path: [part[:1] == "{" for part in path.split("/")]):
         parts = [
             f"(?P<{part[1:-1]}>[^/]+)" if part.startswith("{") else re.escape(part)
@@ -134,8 +132,8 @@ def _compile(service: Service, routes: _Routes) -> list[str]:
 def _security_handler(authenticate: Authenticator) -> type[AbstractSecurityHandler]:
     """Return a handler for connexion's security map.
 
-    connexion passes no scopes of basic and apiKey schemes, so the permission that an operation needs is read from the
-    contract's ``x-permission``.
+    It reads the permission that an operation needs from the contract's ``x-permission``, since connexion passes no
+    scopes for basic and apiKey schemes.
     """
 
     def verify(secured: Any) -> Any:
@@ -156,14 +154,13 @@ def _security_handler(authenticate: Authenticator) -> type[AbstractSecurityHandl
 
 
 class Pipeline:
-    """The compiled operations of some services; the first renders errors of unknown prefixes.
+    """The compiled operations of some services; the first one responds to unknown prefixes.
 
-    A strict one refuses query parameters and keys of bodies that the contract does not have, and its response to a
-    request that breaks the contract has a header that says how.
+    A strict pipeline refuses query parameters and keys of bodies that the contract does not have. To a request that
+    breaks the contract, its response has a header that says how. Raises InputError as ``_compile`` does.
     """
 
     def __init__(self, services: Sequence[Service], *, is_strict: bool = False) -> None:
-        """Compile the contracts. Raises InputError where one and its handlers do not match."""
         self._services, self._is_strict = services, is_strict
         self._routes: _Routes = defaultdict(list)
         self._operations = {service.name: _compile(service, self._routes) for service in services}
@@ -191,10 +188,10 @@ class Pipeline:
         )
 
     def respond(self, request: Request, body: bytes | ApiError) -> Encoded:
-        """Return the response to a request with this body, or that was refused for its body.
+        """Return the response to a request with this body, or with the error of its body.
 
-        Of a valid request that is made again, only credentials are verified again. Every response is checked against
-        the contract, that to an error too. Raises SandboxDeleted when the sandbox was deleted in the meantime.
+        Of a repeated valid request, only the credentials are verified again. Every response is checked against the
+        contract, errors included. Raises SandboxDeleted when the sandbox was deleted in the meantime.
         """
         service, compiled = request.service, request.compiled
         try:
@@ -206,8 +203,8 @@ class Pipeline:
                 check_width(request.body)
                 compiled, allowed = self._find(request)
                 if compiled is None:
-                    response = encode(self._fall_back(request, allowed), service)
-                    return response if request.method != "HEAD" else (*response[:2], b"")
+                    encoded = encode(self._fall_back(request, allowed), service)
+                    return encoded if request.method != "HEAD" else (*encoded[:2], b"")
                 request.compiled = compiled
                 request.operation = compiled.operation
             if compiled.verify_security is not None:
@@ -220,28 +217,28 @@ class Pipeline:
                 if self._is_strict:
                     check_names(request)
                 request.is_valid = True
-            made = compiled.handler(request)
-            response = encode(made, service)
-            checked = response if made.sample is None else encode(replace(made, body=made.sample), service)
-            compiled.check_response(checked, made)
+            response = compiled.handler(request)
+            encoded = encode(response, service)
+            checked = encoded if response.sample is None else encode(replace(response, body=response.sample), service)
+            compiled.check_response(checked, response)
         except SandboxDeleted:
             raise
         except Exception as error:  # every error has an envelope
-            response = render(request, error)
+            encoded = render(request, error)
             try:
                 if compiled is not None:
-                    compiled.check_response(response)
+                    compiled.check_response(encoded)
             except ApiError as broken:
-                response = render(request, broken)
+                encoded = render(request, broken)
             if self._is_strict and getattr(error, "breaks_contract", False):
                 text = one_line(mask_text(request.error), MAX_MESSAGE_LENGTH).encode("ascii", "backslashreplace")
-                response = (response[0], [*response[1], (VIOLATIONS_HEADER, text)], response[2])
-        return response if request.method != "HEAD" else (*response[:2], b"")
+                encoded = (encoded[0], [*encoded[1], (VIOLATIONS_HEADER, text)], encoded[2])
+        return encoded if request.method != "HEAD" else (*encoded[:2], b"")
 
     def _find(self, request: Request) -> tuple[_Compiled | None, list[str]]:
-        """Return the operation, and set ``path_values``; where none has the method, None and the path's methods.
+        """Return the first operation whose path and method match, and set ``path_values``.
 
-        Where two templates match, the one that has the method is chosen.
+        Without one, return None and the methods of the path.
         """
         allowed: list[str] = []
         path, method = request.path, request.method
@@ -278,7 +275,7 @@ class Pipeline:
         parts, operations = line.split("/"), dict[str, str]()
         submits = (f"{each.method} {each.path}" for each in request.service.submits())
         for operation in (*self._operations[name], *request.sandbox.stub_paths(name), *submits):
-            # With the request's segments for its variables, so that ids match.
+            # Parameters are replaced by the request's segments, so that ids do not count as differences.
             segments = [
                 parts[index] if segment.startswith("{") and index < len(parts) else segment
                 for index, segment in enumerate(operation.split("/"))
@@ -289,7 +286,7 @@ class Pipeline:
 
 
 def _finish(verification: Coroutine[Any, Any, None]) -> None:
-    """Run connexion's coroutine to its end; no authenticator waits."""
+    """Run connexion's coroutine to its end without an event loop, since no authenticator waits."""
     try:
         verification.send(None)
     except StopIteration:
@@ -309,13 +306,13 @@ async def receive_body(headers: Headers, receive: Receive) -> bytes | ApiError |
         size = len(body)
         more = message.get("more_body", False)
     if size > MAX_BODY_BYTES:
-        # The connection stays open: closed amid the body, many clients would not read the response.
+        # The connection stays open: if it closed during the body, many clients would not read the response.
         return ApiError("body too large", f"The body is larger than {MAX_BODY_BYTES} bytes.")
     return bytes(body)
 
 
 def inject_fault(request: Request) -> None:
-    """Draw the fault of a request, which the app applies. Raises ApiError when nothing is to be executed."""
+    """Choose the fault of a request; the app applies it. Raises ApiError if the operation must not be executed."""
     if not request.sandbox.faults.by_name:
         return
     fault = request.fault = request.sandbox.faults.inject(request)
@@ -324,7 +321,7 @@ def inject_fault(request: Request) -> None:
 
 
 def fault_error(injected: InjectedFault) -> ApiError:
-    """Return the error by which a fault replaces a response; ``apply_fault`` gives it a status below 400."""
+    """Return the error that replaces a response; ``apply_fault`` then sets a status below 400."""
     fault, status = injected.fault, injected.fault.own_status or 503
     message, what = fault.error_message or "", f"fault injected: {injected.name}"
     return ApiError("fault", what, status=status if status >= 400 else 503, code=fault.error_code, message=message)
@@ -350,7 +347,7 @@ def render(request: Request, error: Exception) -> Encoded:
 
 
 def encode(response: Response, service: Service) -> Encoded:
-    """Return a response as it is sent."""
+    """Return the status, headers and bytes of a response."""
     content = response.body
     if response.fragment is not None:
         content = {**content, "data": orjson.Fragment(response.fragment.json)}

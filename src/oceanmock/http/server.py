@@ -1,9 +1,9 @@
 """Serve an ASGI app on a port with uvicorn: the only module that imports uvicorn.
 
-``serve_forever`` runs in the main thread until SIGINT or SIGTERM and then returns, so that the process exits with 0.
-``Server`` runs in a thread of its own, for tests, and handles no signal. The port is bound before anything starts, so
-that a taken one raises EnvironmentProblem. Only errors are logged; the journal records requests. An app's attribute
-``ports`` is set to a ``Ports``, which opens further ports; its method ``on_start`` is called once it listens.
+``serve_forever`` runs in the main thread and returns at SIGINT or SIGTERM, so that the process exits with 0. ``Server``
+runs in a thread of its own, for tests, and handles no signal. Both bind the port first; a taken one raises
+EnvironmentProblem. Only errors are logged, since the journal has the requests. They set the attribute ``ports`` of an
+app to a ``Ports``, which opens further ports, and call its method ``on_start`` once they listen.
 """
 
 from __future__ import annotations
@@ -43,8 +43,7 @@ from oceanmock.http import (
 )
 from oceanmock.masking import mask_error, mask_text
 
-Repeat = Callable[[], Encoded | None]
-"""Returns the response to a request that was sent again, or None if it has to be parsed."""
+Repeat = Callable[[], Encoded | None]  # the function under the scope's key REPEAT
 MAX_REPEATS: Final = 1024
 MAX_REPEATED_BYTES: Final = 4096
 MAX_HEAD_BYTES: Final = 64 * 1024
@@ -54,13 +53,9 @@ MAX_CONNECTIONS: Final = 1000
 MAX_PIPELINED: Final = 1000  # requests of a connection that wait for the response to an earlier one
 UPGRADE: Final = re.compile(rb"(?is)\A((?:(?!\r\n\r\n).)*\r\n)upgrade:")
 """The header by which Java's client offers HTTP/2: httptools would read no body after it."""
-KEEP_ALIVE_SECONDS: Final = 75
-"""Longer than most clients keep an idle connection: the client closes it, so that no request is lost on a connection
-that the server has just closed."""
+KEEP_ALIVE_SECONDS: Final = 75  # more than most clients: a server that closes first may lose a request
 GRACE_SECONDS: Final = 3
-SWITCH_SECONDS: Final = 0.0005
-"""How long a thread may run while another waits: a tenth of Python's default. Requests to the APIs wait no longer for
-the thread that reads scenarios."""
+SWITCH_SECONDS: Final = 0.0005  # for the event loop to take over from a thread that loads scenarios; Python: 0.005
 
 
 def serve_forever(
@@ -74,8 +69,8 @@ def serve_forever(
 ) -> None:
     """Serve the app until SIGINT or SIGTERM; call ``on_ready`` with the URL once it listens.
 
-    Port 0 is any free one, with ``tls`` for TLS. ``uds`` is the path of a Unix domain socket to listen on too, without
-    TLS; it is removed in the end. Raises EnvironmentProblem when one of them cannot be bound.
+    Port 0 is any free one. ``uds`` is the path of a Unix domain socket to listen on as well, without TLS. Raises
+    EnvironmentProblem when one of them cannot be bound.
     """
     sys.setswitchinterval(SWITCH_SECONDS)
     with contextlib.ExitStack() as stack:
@@ -87,10 +82,9 @@ def serve_forever(
 
 
 class Server:
-    """An app served from a thread, as a context manager, at ``url``.
+    """A server in a thread, as a context manager. It listens at ``url`` when ``start`` returns, until ``stop``.
 
-    It listens when ``start`` returns, with TLS if ``tls`` is given, until ``stop`` returns. ``listener`` is a bound
-    socket of that host, in place of a new one.
+    ``listener`` is a bound socket of that host, in place of a new one.
     """
 
     def __init__(
@@ -140,19 +134,18 @@ class Server:
 
 
 class _HttpProtocol(HttpToolsProtocol):
-    """uvicorn's protocol with bounds, and a shorter way for requests that need no task.
+    """uvicorn's protocol with limits, and without a task for requests that need none. uvicorn has no hooks for these.
 
-    An app with a method ``dispatch(scope, body)`` is called without a task when the whole of a request has arrived; it
-    returns the response, which is sent with one write, or an ASGI app that sends it. Where it has put a function into
-    the scope, as ``REPEAT``, that returns the response to the same bytes when they come again, so that a client that
-    polls is parsed once. Each request's scope has a function that closes the connection, ``CLOSE``. Of
-    pipelined requests, the first receives ``http.disconnect``; uvicorn notifies only the newest (0.54:
-    httptools_impl.py, connection_lost). Subclassed, since uvicorn has no hook for any of these.
+    When a whole request has arrived, it calls the app's method ``dispatch(scope, body)``, if there is one, for the
+    response, which it sends with one write, or for an ASGI app that sends it. If the scope has a function ``REPEAT``
+    then, it calls that when the same bytes arrive again, so that a client that polls is parsed once. The function
+    ``CLOSE`` in each scope closes the connection. When a client disconnects, the request that is being answered is
+    notified; uvicorn notifies the newest of pipelined requests (0.54: httptools_impl.py, connection_lost).
     """
 
     def __init__(self, *args: Any, repeats: dict[tuple[Any, bytes], Repeat], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.access_log = False  # it would have the secrets of queries
+        self.access_log = False  # it would have secrets in queries
         self._running: RequestResponseCycle | None = None
         self._dispatch: Callable[..., Any] | None = getattr(self.app, "dispatch", None)
         self._incomplete: RequestResponseCycle | None = None
@@ -163,7 +156,7 @@ class _HttpProtocol(HttpToolsProtocol):
         self._request_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Refuse a connection too many; wait for a request only so long."""
+        """Refuse a connection above the limit; close one without a request after a time."""
         super().connection_made(transport)
         if len(self.connections) > MAX_CONNECTIONS:
             self._refuse(503, f"There are {MAX_CONNECTIONS:,} connections already; close those that are done with.")
@@ -171,7 +164,7 @@ class _HttpProtocol(HttpToolsProtocol):
             self._request_timer = self.loop.call_later(KEEP_ALIVE_SECONDS, transport.close)
 
     def data_received(self, data: bytes) -> None:
-        """Read a piece of the stream; dispatch at most one request, so that pipelines do not block the event loop."""
+        """Read data; dispatch at most one request of a pipeline, so that it does not block the event loop."""
         key, starts_request = (self.server, data), self._is_between_requests
         if starts_request and (repeat := self._repeats.get(key)) is not None and self._repeat(key, repeat):
             return
@@ -180,7 +173,7 @@ class _HttpProtocol(HttpToolsProtocol):
             data = UPGRADE.sub(rb"\1X-Ignored:", data, count=1)
         super().data_received(data)
         if self._is_in_head or self._is_in_trailers:
-            # They come in pieces: the first is measured as it was read, further ones as they were sent.
+            # Of a head in pieces, the first one is measured as it was parsed, further ones as they were sent.
             self._head_bytes = self._measure_head() if self._begun else self._head_bytes + len(data)
             if self._head_bytes > MAX_HEAD_BYTES:
                 self._refuse_head()
@@ -199,7 +192,7 @@ class _HttpProtocol(HttpToolsProtocol):
                 self._repeats[key] = repeat
 
     def _repeat(self, key: tuple[Any, bytes], repeat: Repeat) -> bool:
-        """Respond to a request whose bytes have come before; return False if it has to be parsed."""
+        """Respond to a request with the same bytes as an earlier one; return False if it has to be parsed."""
         cycle = self.cycle
         if cycle is None or not cycle.response_complete or self.flow.write_paused or self.transport.is_closing():
             return False
@@ -209,18 +202,18 @@ class _HttpProtocol(HttpToolsProtocol):
             return False
         self.transport.write(_encode(self.server_state.default_headers, *response))
         self.server_state.total_requests += 1
-        self._last_repeat = self.loop.time()  # for the timer, which runs on from the last request that was parsed
+        self._last_repeat = self.loop.time()  # uvicorn's timer runs from the last request that was parsed
         return True
 
     def send_400_response(self, msg: str) -> None:
-        if not self.transport.is_closing():  # as after a head that is too large
+        if not self.transport.is_closing():  # it is after a head that is too large
             super().send_400_response(msg)
 
     def _refuse_head(self) -> None:
         self._refuse(431, f"The request's head is larger than {MAX_HEAD_BYTES:,} bytes or {MAX_HEADERS} headers.")
 
     def _refuse(self, status: int, problem: str) -> None:
-        """Close the connection, after a response if no other is due or has begun."""
+        """Close the connection, after an error response unless another response is due or has begun."""
         cycle = self.cycle
         if self.transport.is_closing():
             return
@@ -241,7 +234,7 @@ class _HttpProtocol(HttpToolsProtocol):
             super().timeout_keep_alive_handler()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: AsgiApp) -> None:
-        """Start no task while uvicorn buffers a short body; a client that waits for 100 Continue sends none yet."""
+        """Start no task while uvicorn buffers a short body, unless the client waits for 100 Continue to send it."""
         self._running = cycle
         may_wait = self._may_dispatch and cycle is self.cycle and cycle.more_body
         size = declared_size(cycle.scope["headers"]) if may_wait else None
@@ -291,10 +284,10 @@ class _HttpProtocol(HttpToolsProtocol):
             raise ValueError("too many requests wait for their responses")
         self._is_in_head = False
         super().on_headers_complete()
-        self.headers = []  # trailers are none of the request's headers
+        self.headers = []  # so that trailers are not added to the request's headers
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Notify the request that a task responds to."""
+        """Notify the task of the request that is being answered."""
         if self._running is not None and not self._running.response_complete:
             self._running.disconnected = True
             self._running.message_event.set()
@@ -316,14 +309,14 @@ class _HttpProtocol(HttpToolsProtocol):
 
 
 async def _send_late(response: Any, scope: Any, receive: Any, send: Any) -> None:
-    """Send what ``dispatch`` has returned, or raise what it has raised."""
+    """Send the result of ``dispatch``, or raise its exception."""
     if isinstance(response, Exception):
         raise response
     await send_response(response, scope, receive, send)
 
 
 def _send_whole(cycle: RequestResponseCycle, status: int, headers: Headers, body: bytes) -> bool:
-    """Send a whole response with one write; return False if the response has started or the client reads too slowly."""
+    """Send a response with one write; return False if one has started or the client reads too slowly."""
     if cycle.flow.write_paused or cycle.disconnected or cycle.response_started:
         return False
     is_head = cycle.scope["method"] == "HEAD"
@@ -357,7 +350,7 @@ def _encode_headers(headers: tuple[tuple[bytes, bytes], ...]) -> bytes:
 
 
 class Ports:
-    """Further ports of a running server; call it on the server's event loop."""
+    """The further ports of a running server. Its methods must be called on the server's event loop."""
 
     def __init__(self, server: _UvicornServer, host: str, ports: range | None) -> None:
         self._server = server
@@ -367,7 +360,7 @@ class Ports:
         self._servers: dict[int, asyncio.Task[asyncio.Server]] = {}
 
     def open(self, port: int = 0) -> int:
-        """Listen on a further port, any free one of the range if 0. Raises EnvironmentProblem."""
+        """Listen on a further port; 0 is any free one of the range. Raises EnvironmentProblem."""
         if port or self._range is None:
             listener = bind(self._host, port)
         else:
@@ -426,7 +419,7 @@ class _UvicornServer(uvicorn.Server):
             loop="auto",  # uvloop where it can be imported
             ws="none",
             log_config=None,
-            log_level="error",  # a client that talks no HTTP is not our news
+            log_level="error",  # not warnings: of clients that send no HTTP
             server_header=False,
             headers=getattr(app, "response_headers", []),
             proxy_headers=False,  # the peer's address is the one of the connection
@@ -457,11 +450,11 @@ class _UvicornServer(uvicorn.Server):
             self._on_listening()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Finish open requests for a time, then close the connections of those that have not ended."""
+        """Wait some seconds for open requests, then close their connections."""
         await super().shutdown(sockets)
         for connection in [*self.server_state.connections]:
             connection.transport.abort()
-        if self.server_state.tasks:  # over TLS they end later
+        if self.server_state.tasks:  # over TLS they end after the connection
             await asyncio.wait(self.server_state.tasks, timeout=GRACE_SECONDS)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
@@ -471,7 +464,7 @@ class _UvicornServer(uvicorn.Server):
 
 
 def _mask_record(record: logging.LogRecord) -> bool:
-    """Mask what a log record of uvicorn quotes of a request."""
+    """Mask secrets of requests in a log record of uvicorn."""
     record.msg, record.args = mask_text(record.getMessage()), ()
     if record.exc_info is not None and record.exc_info[1] is not None:
         record.exc_text, record.exc_info = mask_error(record.exc_info[1]), None

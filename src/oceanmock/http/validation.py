@@ -1,4 +1,4 @@
-"""Validate requests and responses, compiled from the contract by jsonschema-rs.
+"""Validate requests and responses by the contract, with jsonschema-rs.
 
 An invalid request raises ApiError; an invalid response is described in one sentence with its place. Nothing here
 depends on connexion, or on one API.
@@ -39,7 +39,7 @@ class SchemaViolation(NamedTuple):
 
 
 class Schema:
-    """A compiled schema of the contract; of an object with ``data``, also those of its envelope and its data."""
+    """A compiled schema of the contract. Of an object with ``data``, the envelope and the data have schemas, too."""
 
     def __init__(self, schema: Mapping[str, Any]) -> None:
         self._schema = schema
@@ -71,7 +71,7 @@ class Schema:
         return None if envelope is None or not data else (Schema(envelope), Schema({"allOf": data}))
 
     def problem_of(self, envelope: Mapping[str, Any], fragment: Fragment) -> str | None:
-        """Return the first violation, or "", of an envelope whose data is a fragment; None where it cannot be split."""
+        """Return the first violation of an envelope around a fragment, or ""; None for a schema without parts."""
         if self._parts is None:
             return None
         of_envelope, of_data = self._parts
@@ -95,14 +95,14 @@ def _words_for(pattern: str, schema: Any) -> str:
 
 
 class Shape:
-    """The members that some schemas of one value, in a contract, have together; None if it may have any."""
+    """The members that a value may have by any of some schemas of a contract; None for any members."""
 
     def __init__(self, schemas: Sequence[Mapping[str, Any]], spec: Spec) -> None:
         self._schemas, self._spec = schemas, spec
 
     @cached_property
     def _parts(self) -> tuple[dict[str, Shape] | None, Shape | None]:
-        """Return the shapes of the members, and of the items."""
+        """Return the shapes of an object's members, and of a list's items."""
         waiting, members, items, is_open = [*self._schemas], dict[str, list[Any]](), list[Any](), False
         while waiting:
             schema = resolve(self._spec, waiting.pop())
@@ -115,13 +115,13 @@ class Shape:
         return (shapes if shapes and not is_open else None), (Shape(items, self._spec) if items else None)
 
     def unknown(self, value: Any, path: str) -> Iterator[str]:
-        """Yield the paths of the members that are unknown."""
+        """Yield the paths of the members that no schema has."""
         members, items = self._parts
         if isinstance(value, dict) and members is not None:
             for name, member in value.items():
                 if name in members:
                     yield from members[name].unknown(member, f"{path}.{name}")
-                elif member is not None:  # null stands for what is absent
+                elif member is not None:  # null counts as absent
                     yield f"{path}.{name}"
         elif isinstance(value, list) and items is not None:
             for place, item in enumerate(value):
@@ -129,7 +129,7 @@ class Shape:
 
 
 def _flattened(errors: Iterable[Any]) -> Iterator[SchemaViolation]:
-    """Yield errors as violations; of a nullable value, those of its other branch."""
+    """Yield the violations in errors; of a nullable value, those of the branch that is not null."""
     for error in errors:
         branches = error.kind.context if error.kind.name == "anyOf" else []
         if len(branches) == 2 and [branch.kind.name for branch in branches[0]] == ["type"]:
@@ -141,9 +141,9 @@ def _flattened(errors: Iterable[Any]) -> Iterator[SchemaViolation]:
 
 @lru_cache(maxsize=1024)
 def _compiled(schema: bytes) -> Draft4Validator:
-    """Return the validator of a schema; the responses of a contract share most of theirs.
+    """Return the validator of a schema, which many responses share.
 
-    Patterns are ECMA-262's, where ``$`` is the end of a text; Python's also matches before a final newline.
+    Its patterns are ECMA-262's: ``$`` is the end of a text, and in Python also the place before a final newline.
     """
     return Draft4Validator(_as_draft4(orjson.loads(schema)), validate_formats=True)
 
@@ -231,9 +231,9 @@ class Parameters:
             raise InputError("a parameter of the contract is in a cookie: that is not served.")
 
     def read(self, request: Request) -> dict[str, Any]:
-        """Return the values of a request, defaults included; an empty one that the contract allows counts as left out.
+        """Return the values of a request, with defaults. An empty one counts as absent where the contract allows it.
 
-        Raises ApiError for the first forbidden one.
+        Raises ApiError for the first invalid one.
         """
         values = self.defaults.copy()
         for parameter in self.of_path:
@@ -268,10 +268,7 @@ class RequestBody:
         }
 
     def read(self, request: Request) -> Any:
-        """Return the body: the JSON value, the bytes of another media type, or None without one.
-
-        Raises ApiError for one that the contract forbids.
-        """
+        """Return the body: a JSON value, bytes of another media type, or None. Raises ApiError for an invalid one."""
         if not request.body:
             if self.required:
                 raise ApiError("malformed body", "The body is missing.")
@@ -286,7 +283,7 @@ class RequestBody:
             return request.body
         try:
             content = orjson.loads(request.body)
-        except orjson.JSONDecodeError as problem:  # nor UTF-8, or nested too deep
+        except orjson.JSONDecodeError as problem:  # or it is not UTF-8, or nested too deep
             raise ApiError("malformed body", f"The body is not JSON: {problem}.") from None
         level = [content]
         for _ in range(MAX_JSON_DEPTH + 1):
@@ -302,7 +299,7 @@ class RequestBody:
 
 
 def hint_for(spec: Spec, operation: Operation, detail: str) -> str:
-    """Return a suggestion for the unknown key that a validation error names, or ""."""
+    """Return a suggestion for the unknown key in a validation error, or ""."""
     if (unknown := _UNKNOWN_KEY.search(detail)) is None:
         return ""
     within, key = unknown.groups()
@@ -327,7 +324,7 @@ def _parameters_of(spec: Spec, operation: Operation) -> list[Mapping[str, Any]]:
 
 
 def read_submit(request: Request, operation: Operation) -> None:
-    """Read the ids in the path of a submit, and its body, unless its API reads them. Raises ApiError."""
+    """Read the ids in the path of a submit and its body, unless its API reads them. Raises ApiError."""
     service, definition, segments = request.service, operation.definition, operation.path.split("/")
     if "checks" in definition["x-submit"]:
         return
@@ -340,16 +337,16 @@ def read_submit(request: Request, operation: Operation) -> None:
 
 
 def check_names(request: Request) -> None:
-    """Raise ApiError for query parameters and keys of a JSON body that the request's operation does not have."""
+    """Raise ApiError for query parameters and keys of a JSON body that the operation does not have."""
     service, are_submits = request.service, request.compiled is None
     spec = load_spec(spec_path(service.name)) if are_submits else service.spec
-    operations = operations_of(spec, are_submits=are_submits)  # as the contract has them, which runtime_view changes
+    operations = operations_of(spec, are_submits=are_submits)  # from the contract before runtime_view changed it
     operation = next(item for item in operations if request.operation and item.id == request.operation.id)
     known = {parameter["name"] for parameter in _parameters_of(spec, operation) if parameter["in"] == "query"}
     query = parse_qs(request.query.decode("latin-1"), keep_blank_values=True)
     unknown = [f"the query parameter {name}" for name in query if name not in known]
     content = resolve(spec, operation.definition.get("requestBody", {})).get("content", {})
-    with suppress(orjson.JSONDecodeError):  # a body that is no JSON is refused by its reader, or has no keys
+    with suppress(orjson.JSONDecodeError):  # a body that is not JSON was refused, or has no keys
         shape = Shape([media["schema"] for media in content.values()], spec)
         unknown += [f"the body's {path.lstrip('$.')}" for path in shape.unknown(orjson.loads(request.body), "$")]
     if unknown:
@@ -357,14 +354,14 @@ def check_names(request: Request) -> None:
 
 
 def check_width(body: bytes) -> None:
-    """Raise ApiError for JSON with more values than are parsed."""
+    """Raise ApiError for JSON with more than ``MAX_JSON_VALUES``, before it is parsed."""
     if len(body) <= MAX_JSON_VALUES or body.lstrip()[:1] not in (b"{", b"["):
         return
     marks = body.translate(None, _NO_MARKS)
     if len(marks) > MAX_JSON_VALUES and b'"' in marks:
         if b"\\" in body:
             marks = body.replace(rb"\\", b"").replace(rb"\"", b"").translate(None, _NO_MARKS)
-        marks = b"".join(marks.replace(b'""', b"").split(b'"')[::2])  # without those in texts
+        marks = b"".join(marks.replace(b'""', b"").split(b'"')[::2])  # without the marks in texts
     if len(marks) > MAX_JSON_VALUES:
         raise ApiError("body too large", f"The body has more than {MAX_JSON_VALUES:,} values.")
 
@@ -373,7 +370,7 @@ _ENVELOPE_KEYS: Final = {"type", "properties", "required", "allOf", "additionalP
 
 
 def _split(schema: Mapping[str, Any], data: list[Any]) -> dict[str, Any] | None:
-    """Return the schema of an object with any ``data``, and add the schemas of ``data``; None if it cannot be split."""
+    """Return the schema of an envelope with any ``data``, and append those of ``data``; None if it cannot be split."""
     if not _ENVELOPE_KEYS.issuperset(schema):
         return None
     envelope = {**schema}
@@ -389,11 +386,10 @@ def _split(schema: Mapping[str, Any], data: list[Any]) -> dict[str, Any] | None:
 
 
 class ResponseRules:
-    """The responses that the contract allows an operation; the bytes that leave are checked.
+    """The responses that the contract allows an operation. The encoded bytes are checked.
 
-    Of an envelope around a fragment, the envelope is checked before it is encoded, and the fragment once for all
-    responses that contain it. An error whose status the contract does not name is allowed: 413, 415 and 500 come from
-    the server itself.
+    Of an envelope around a fragment, the envelope is checked before encoding, and the fragment once for all responses.
+    Errors with a status that the contract does not have are allowed: 413, 415 and 500 come from the server itself.
     """
 
     def __init__(self, responses: Mapping[str, Any]) -> None:
@@ -413,9 +409,9 @@ class ResponseRules:
             if status.isdigit()
         }
 
-    def problem(self, response: Encoded, made: Response | None) -> str:
-        """Return the first violation of the contract, or ""; ``made`` is the response that was encoded."""
-        status, headers, body = response
+    def problem(self, encoded: Encoded, response: Response | None) -> str:
+        """Return the first violation of the contract, or ""; an error comes without its ``response``."""
+        status, headers, body = encoded
         if status not in self._documented:
             return "" if status >= 400 else "the contract does not name this status"
         bodies, required = self._documented[status]
@@ -427,7 +423,9 @@ class ResponseRules:
         schema = bodies.get(media_type)
         if schema is None:
             return f"not a media type of {list(bodies)}" if bodies else ""
-        if made and made.fragment and (problem := schema.problem_of(made.body, made.fragment)) is not None:
-            return problem
+        if response and response.fragment:
+            problem = schema.problem_of(response.body, response.fragment)
+            if problem is not None:
+                return problem
         value = body.decode() if media_type.startswith(b"text/") else orjson.loads(body)
         return "" if schema.accepts(value) else schema.problem(value)
