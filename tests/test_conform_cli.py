@@ -506,9 +506,26 @@ def test_a_file_has_the_defaults_of_options(
     assert oceanmock("--mock").exit_code == 3
 
 
+def test_a_single_value_of_a_list_and_a_number_for_a_flag_are_taken(
+    stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "oceanmock.toml").write_text(
+        "[conform]\nexclude = 'getSubtaskLog'\nreport = 'json=a.json'\nwrite = 1\n"
+    )
+    monkeypatch.chdir(tmp_path)
+
+    oceanmock(*OCP, "--task", "7")
+
+    options = stage.ran[0][0]
+    assert options.excluded == {"getSubtaskLog"}
+    assert options.write
+    assert (tmp_path / "a.json").exists()
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        ("[conform]\nfrom = 2", "--from needs a story: give --story."),
         ("[conform]\nsed = 1", "oceanmock.toml: conform has no option 'sed'."),
         ("[confrom]\nseed = 1", "oceanmock.toml: 'confrom' is no command."),
         ("[conform]\npassword = 's3cret'", "oceanmock.toml: password is a secret: give it in the environment instead."),

@@ -120,6 +120,36 @@ def _one_row_twice(answer: Answer) -> None:
         rows[-1] = rows[0]
 
 
+@on("getSubtaskLog", status=200)
+def _no_logs(answer: Answer) -> None:
+    answer.said["data"]["log"] = ""
+
+
+@on("getSubtaskLog", status=200)
+def _half_logs(answer: Answer) -> None:
+    text = answer.said["data"]["log"]
+    answer.said["data"]["log"] = text[: len(text) // 2]
+
+
+@on("getSubtaskLog", status=200)
+def _one_log_for_all(answer: Answer) -> None:
+    answer.said["data"]["log"] = "All is well."
+
+
+@on()
+def _a_server_without_a_name(answer: Answer) -> None:
+    if "server" in answer.said:
+        answer.said["server"] = ""
+
+
+@on()
+def _runs_that_nobody_asked_for(answer: Answer) -> None:
+    for task in _tasks_in(answer):
+        for subtask in task["subtasks"]:
+            if "runTime" in subtask:
+                subtask["runTime"] += 98
+
+
 # --- rooms that do something else -----------------------------------------------------------------
 
 _LIST: Final = room.ServiceFactory.list_tasks
@@ -297,6 +327,13 @@ MUTANTS: Final = (
     ),
     _mutant("crash", "an unknown id is 500", bent("ocp", _unknown_is_a_crash), "hostile.500"),
     _mutant("one-way-edges", "upstreams are always empty", bent("ocp", _one_way_edges), "graph.one-way"),
+    _mutant("no-logs", "every log is empty", bent("ocp", _no_logs), "log.presence"),
+    _mutant("half-logs", "logs are cut off in their middle", bent("ocp", _half_logs), "log.stale"),
+    _mutant("one-log-for-all", "what never ran has a log too", bent("ocp", _one_log_for_all), "log.presence"),
+    _mutant("no-server-name", "the server has no name", bent("ocp", _a_server_without_a_name), "schema.value"),
+    _mutant(
+        "many-runs", "what never was retried has many runs", bent("ocp", _runs_that_nobody_asked_for), "count.never-run"
+    ),
     _mutant("one-row-twice", "a list repeats a row", bent("ocp", _one_row_twice), "list.twice"),
     _mutant(
         "page-off-by-one",

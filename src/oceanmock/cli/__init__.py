@@ -103,15 +103,16 @@ def _defaults(file: str, command: str, table: Any) -> dict[str, Any]:
         raise InputError(f"{file}: {command!r} is no command. {suggest(command, [*main.commands])}")
     options = [param for param in known.params if isinstance(param, click.Option)]
     params = {text[2:].replace("-", "_"): option for option in options for text in option.opts if text[:2] == "--"}
-    values = {}
+    values = dict[str, Any]()
     for key, value in table.items():
-        name = key.replace("-", "_")
-        if name not in params:
+        param = params.get(key.replace("-", "_"))
+        if param is None:
             raise InputError(f"{file}: {command} has no option {key!r}. {suggest(key, [*params])}")
+        name = str(param.name)
         if name in SECRETS or "token" in name:
             raise InputError(f"{file}: {key} is a secret: give it in the environment instead.")
-        is_joined = isinstance(value, list) and not params[name].multiple
-        values[params[name].name] = ",".join(map(str, value)) if is_joined else value
+        texts = [str(item) for item in (value if isinstance(value, list) else [value])]
+        values[name] = texts if param.multiple else ",".join(texts)
     return values
 
 

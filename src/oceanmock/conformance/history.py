@@ -330,12 +330,16 @@ class HistoryChecker(RuleChecker):
         return {n for n in names if n not in self._own.one_view or None not in (before.raw[n], now.raw[n])}
 
     def _log(self, now: Sample) -> Iterator[CheckResult]:
-        """Check the log that was read between two observations of one end."""
+        """Check the log that was read between two observations of one end, or before the first run."""
         subject, lines, before = self._logs.get(now.key, (now.subject, [], now))
-        if before is now or now.end is None or before.end is None:
+        never_ran = now.label in self._machines[now.kind].initial
+        if before is now or not (never_ran or (now.end is not None and before.end is not None)):
             return
         del self._logs[now.key]
-        if is_same_end(before, now) and is_long_over(before):
+        if never_ran:
+            wrong = f"{now.kind} {now.id} has never run, and has a log of {len(lines)} lines."
+            self._late.append((subject, check("log.presence", not lines, "$.data", wrong)))
+        elif is_same_end(before, now) and is_long_over(before):
             end, earlier = self._last_logs.get(now.key, (now.end, lines))
             wrong = f"{now.kind} {now.id} has ended, and its log had {len(earlier)} lines, and has {len(lines)}."
             ended = check("terminal.moved", end != now.end or earlier == lines, "$.data", wrong)

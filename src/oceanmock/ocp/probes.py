@@ -143,11 +143,11 @@ def _ids(task: str) -> Iterator[Probe]:
 
 
 def _reads(tasks: Sequence[Observation]) -> Iterator[Probe]:
-    """Yield two reads of every task and log, with the list in between, and a last one of the tasks."""
+    """Yield two reads of every task and two logs, with the list in between, and a last one of the tasks."""
     for _ in range(2):
         for task in tasks:
             yield _get("a task", f"{TASKS_PATH}/{task.id}", OK, wrong=False)
-            for subtask in task.parts[:2]:
+            for subtask in [*{subtask.state: subtask for subtask in task.parts}.values()][-2:]:
                 yield _get("the log of a subtask", f"{TASKS_PATH}/{task.id}/subtasks/{subtask.id}/log", OK, wrong=False)
         yield _get("the list", f"{TASKS_PATH}?{WHOLE_LIST}", OK, wrong=False)
     for task in tasks:
