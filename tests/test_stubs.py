@@ -6,6 +6,7 @@ What `stubs` may say, and what is said of mistakes, is at the end.
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,7 +23,7 @@ from oceanmock import Mock, Obshell
 from oceanmock.errors import ScenarioError
 from oceanmock.http.app import create_app
 from oceanmock.library import read_scenario
-from served import SECOND, Ask, World, load_yaml
+from served import SECOND, Ask, World, client, load_yaml, server
 
 OVERVIEW: Final = "/api/v1/tenant/t1/backup/overview"
 LIBRARY: Final = Path(__file__).parents[1] / "scenarios"
@@ -623,7 +624,30 @@ def test_a_logout_names_its_session_and_a_login_has_keys() -> None:
         "Bind JSON failed: Key: 'LogoutSessionParam.SessionID' Error:Field validation for 'SessionID' failed on the "
         "'required' tag",
     )
-    assert said(sealed(ask, "POST", "/api/v1/login", keys=""))[:2] == (400, "Request.AESKey.NotFound")
+    refused = [said(sealed(ask, "POST", "/api/v1/login", keys=keys))[::2] for keys in (b"", b"a" * 15, b"a" * 20)]
+    panic = (500, "Unexpected error: Internal Server Error")  # in crypto/cipher, of an IV that is too short
+    assert refused == [(500, "AES key and IV size error"), (500, "AES key and IV size error"), panic]
+
+
+def test_a_session_s_id_is_not_drawn_again_after_a_restart() -> None:
+    assert logged_in()[2] != logged_in()[2]
+
+
+def test_a_session_is_of_one_agent() -> None:
+    scenario = load_yaml(SINGLE % "CLUSTER AGENT") | {"agents": [{"identity": "CLUSTER AGENT"}] * 2}
+    del scenario["agent"]
+    with server().obshell(scenario) as mock:
+        one, other = (partial(ask_agent, agent.url) for agent in mock.agents)
+        session = opened_body(data(sealed(one, "POST", "/api/v1/login"))).decode()
+        statuses = [
+            sealed(ask, "GET", "/api/v1/ob/info", auth="", session_id=session).status_code for ask in (one, other)
+        ]
+
+    assert statuses == [200, 401]
+
+
+def ask_agent(url: str, method: str, path: str, **options: Any) -> httpx.Response:
+    return client().request(method, f"{url}{path}", **options)
 
 
 def test_of_tasks_that_repeat_a_stub_is_about_the_one_that_started_last() -> None:

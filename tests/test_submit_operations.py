@@ -180,6 +180,28 @@ def test_a_scope_is_of_a_kind_and_has_targets(
     assert said(answer) == (400, *error)
 
 
+@pytest.mark.parametrize(
+    ("modes", "error"),
+    [
+        ({}, "OB.Cluster.ForceStopOrTerminateRequired"),
+        ({"force": False}, "OB.Cluster.ForceStopOrTerminateRequired"),
+        ({"force": True, "terminate": True}, "OB.Cluster.StopModeConflict"),
+        ({"terminate": True}, "Common.NotFound"),
+        ({"scope": {"type": "zone", "target": ["zone1"]}}, "Common.NotFound"),
+    ],
+)
+def test_a_whole_cluster_is_stopped_in_one_mode(modes: dict[str, Any], error: str) -> None:
+    """ob/agent/executor/ob/stop.go:311-317; what nothing starts is unknown."""
+    _, ask = agent("CLUSTER AGENT")
+
+    answer = ask("POST", "/api/v1/ob/stop", json={"scope": {"type": "GLOBAL"}, **modes})
+
+    assert (said(answer)[1], answer.json().get("data", "none")) == (
+        error,
+        "none" if error == "Common.NotFound" else None,
+    )
+
+
 def test_an_observer_s_config_has_nothing_of_its_cluster() -> None:
     """ob/agent/executor/ob/enter.go:292-300."""
     _, ask = agent("SINGLE")

@@ -39,7 +39,7 @@ from oceanmock.api import Headers
 from oceanmock.clock import SECOND, wall_now
 from oceanmock.errors import EnvironmentProblem
 from oceanmock.obshell.api import PREFIX
-from oceanmock.obshell.errors import AUTH_FAILED, ObshellError, panic
+from oceanmock.obshell.errors import AUTH_FAILED, ObshellError, Stage, panic
 from oceanmock.obshell.gojson import Unreadable, base64_bytes, base64_prefix, parse_int, read_struct
 from oceanmock.outgoing import Outgoing, Signer, body_of, target_of, with_body
 
@@ -303,12 +303,7 @@ def open_body(body: bytes, keys: bytes) -> bytes:
 
     if not body:
         return b""
-    if len(keys) < AES_BYTES:
-        err_code = "Request.Body.Decrypt.AES.KeyAndIv.Invalid"
-        raise ObshellError(500, err_code, "Unauthorized: AES key and IV size error", stage="body")
-    key, iv = keys[:AES_BYTES], keys[AES_BYTES:]
-    if len(iv) != AES_BYTES:
-        raise panic("panic")
+    key, iv = _split_keys(keys, "body")
     sealed, _ = base64_prefix(body)
     if len(sealed) % AES_BYTES:
         message = "Unauthorized: Decrypted string length is not a multiple of the block size"
@@ -318,6 +313,17 @@ def open_body(body: bytes, keys: bytes) -> bytes:
     if not text or text[-1] > len(text):  # Go panics
         raise panic("panic")
     return text[: len(text) - text[-1]]
+
+
+def _split_keys(keys: bytes, stage: Stage) -> tuple[bytes, bytes]:
+    """Return an AES key and the IV after it. Raises ObshellError; for a wrong IV Go panics."""
+    is_body = stage == "body"
+    if len(keys) < AES_BYTES:
+        message = f"{'Unauthorized: ' if is_body else ''}AES key and IV size error"
+        raise ObshellError(500, "Request.Body.Decrypt.AES.KeyAndIv.Invalid", message, stage=stage)
+    if len(keys) != 2 * AES_BYTES:
+        raise panic("panic" if is_body else "recovery")
+    return keys[:AES_BYTES], keys[AES_BYTES:]
 
 
 def seal_header(public_key: str, fields: Mapping[str, Any]) -> str:
@@ -337,15 +343,16 @@ def seal_header(public_key: str, fields: Mapping[str, Any]) -> str:
 
 
 def seal_body(body: bytes, keys: bytes) -> bytes:
-    """Encrypt a body with an AES key and the IV after it; an empty body stays empty."""
+    """Encrypt a body with an AES key and the IV after it; an empty body stays empty. Raises ObshellError."""
     from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
     from cryptography.hazmat.primitives.padding import PKCS7
 
     if not body:
         return b""
+    key, iv = _split_keys(keys, "handler")
     padder = PKCS7(8 * AES_BYTES).padder()
     whole = padder.update(body) + padder.finalize()
-    encryptor = Cipher(algorithms.AES(keys[:AES_BYTES]), modes.CBC(keys[AES_BYTES:])).encryptor()
+    encryptor = Cipher(algorithms.AES(key), modes.CBC(iv)).encryptor()
     return _base64(encryptor.update(whole) + encryptor.finalize()).encode()
 
 

@@ -72,7 +72,7 @@ TEXTS: Final[Mapping[str, tuple[int, str]]] = {
         400,
         "'{agent}' is '{identity}', instead of '{expected}', does not support this operation",
     ),
-    # A login whose header has no keys (ob/agent/executor/session/login.go).
+    # A login without a header (ob/agent/executor/session/login.go).
     "Request.AESKey.NotFound": (400, "AES key for encrypting session ID not found in HTTP headers"),
     "Request.Forward.MasterAgent.NotFound": (500, "Master agent not found when auto-forwarding request to master"),
     "Agent.Identify.Unknown": (500, "Agent identify is unknown: {identity}"),
@@ -81,6 +81,8 @@ TEXTS: Final[Mapping[str, tuple[int, str]]] = {
     "OB.Cluster.Id.Invalid": (400, "Cluster ID is invalid"),
     "OB.Cluster.NotInitialized": (400, "Cluster has not been initialized, please initialize it first"),
     "OB.Cluster.Name.Empty": (400, "Cluster name is empty"),
+    "OB.Cluster.ForceStopOrTerminateRequired": (400, "Cannot stop all observers without 'force' and 'terminate'"),
+    "OB.Cluster.StopModeConflict": (400, "Cannot stop observer with 'force' and 'terminate' at the same time"),
     "OB.Cluster.AlreadyInitialized": (400, "Cluster has already been initialized"),
     "OB.Server.DeleteSelf": (400, "Cannot delete the current server"),
     "OB.Tenant.Name.Empty": (400, "Tenant name is empty"),

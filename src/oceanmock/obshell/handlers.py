@@ -10,6 +10,7 @@ to a request for it; nothing connects to any other agent: its ids get the respon
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -379,12 +380,12 @@ class ServiceFactory:
 
     def log_in(self, request: Request) -> Response:
         """Begin a session and return its id, sealed with the header's keys (ob/agent/executor/session/login.go)."""
-        keys = request.credentials.keys if request.credentials else b""
-        if len(keys) != 2 * auth.AES_BYTES:
+        if request.credentials is None:
             raise error_of("Request.AESKey.NotFound")
-        id = "".join(request.sandbox.draw_trace_id() for _ in range(4))
+        id = secrets.token_hex(32)  # not of the seed: the session may outlast this process
+        sealed = auth.seal_body(id.encode(), request.credentials.keys)
         self._session_end(request, id, at_s=self.wall() // SECOND + SESSION_S)
-        return self._succeed(request, auth.seal_body(id.encode(), keys).decode())
+        return self._succeed(request, sealed.decode())
 
     def log_out(self, request: Request) -> Response:
         """End the session of the body; a request in a session ends no other (ob/agent/executor/session/logout.go)."""
@@ -398,8 +399,8 @@ class ServiceFactory:
 
     @staticmethod
     def _session_end(request: Request, id: str, *, at_s: int | None = None) -> int:
-        """Let a session end at a second, if one is given, and return its end; 0 is that of none."""
-        count = partial(request.sandbox.store.count, request.sandbox.name, ("session", id))
+        """Let an agent's session end at a second, if one is given, and return its end; 0 is that of none."""
+        count = partial(request.sandbox.store.count, request.sandbox.name, ("session", place_of(request), id))
         end_s: int = count(by=0)
         return end_s if at_s is None else count(by=at_s - end_s)
 

@@ -49,6 +49,7 @@ def is_needed(request: Request, rules: SubmitRules, identities: Sequence[str]) -
     for entry in rules["checks"]:
         check, *nulls = entry.split(", ")
         null: Any = "".join(nulls)
+        is_global = body.get("scope", {}).get("type", "").upper() == "GLOBAL"
         error = None
         match check:
             case "body":
@@ -72,6 +73,10 @@ def is_needed(request: Request, rules: SubmitRules, identities: Sequence[str]) -
                 error = error_of("OB.Tenant.SysOperationNotAllowed")
             case "scope":
                 error = _scope_error(body.get("scope") or {})
+            case "stop mode" if body.get("force") and body.get("terminate"):
+                error = error_of("OB.Cluster.StopModeConflict")
+            case "stop mode" if is_global and not (body.get("force") or body.get("terminate")):
+                error = error_of("OB.Cluster.ForceStopOrTerminateRequired")
             case "running" if agent.identity == "MASTER" and dags_of(request).is_maintained(place_of(request)):
                 error = error_of("Agent.UnderMaintenance", outer="", agent=authority(agent))
             case "started" if agent.identity == "SINGLE":
