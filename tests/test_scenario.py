@@ -229,6 +229,14 @@ MODEL_MISTAKES = {
         f"summary: {'x' * 201}\napi: ocp\ntasks: [{{subtasks: [One]}}]\n",
         f"x.yaml:1:10: `summary` is '{'x' * 59}…; it should be at most 200 characters long [out-of-range]",
     ),
+    "a number of more than 64 bits": (
+        with_subtask("{retries: 1e20}"),
+        f"x.yaml:7:19: `retries` {OF_SUBTASK} is 1e20; it should be a number of at most 64 bits [out-of-range]",
+    ),
+    "so many starts that none counts them": (
+        f"{HEAD}tasks: [{{name: A, starts_on: {{path: /api/v2/x, times: 1000000000}}, subtasks: [One]}}]\n",
+        "x.yaml:3:55: `times` of `starts_on` of task 'A' is 1000000000; it should be below 1000000000 [out-of-range]",
+    ),
     "a start without an offset": (
         with_key("starts_at: 2021-08-25T15:09:31"),
         "x.yaml:3:12: `starts_at` is '2021-08-25T15:09:31', which has no offset [bad-instant]\n"
@@ -346,6 +354,10 @@ WHOLE_MISTAKES = {
         f"{HEAD}tasks:\n  - {{repeat: {{count: 2}}, subtasks: [{{id: 5}}]}}\n",
         "x.yaml:4:42: a subtask of a repeated task cannot have an id of its own [repeated-id]\n"
         "  Leave it out: each gets one.",
+    ),
+    "more repeated tasks than there may be": (
+        f"{HEAD}tasks:\n  - {{id: 5, subtasks: [One]}}\n  - {{id: 7, repeat: {{count: {2**64}}}, subtasks: [One]}}\n",
+        f"x.yaml:5:29: `count` of `repeat` of task 7 is {2**64}; it should be at most 1000000 [out-of-range]",
     ),
     "repeated tasks yet to be born": (
         f"{HEAD}tasks:\n  - {{repeat: {{count: 4, every: 5s}}, age: 10s, subtasks: [One]}}\n",
@@ -833,6 +845,22 @@ def test_what_editors_refuse_is_refused_by_check(written: str, place: str) -> No
     assert said.startswith("x.yaml:3:")
     assert word in said
     assert refused_by_editors(f"{quoted}\ntasks: [{{subtasks: [One]}}]") == [place]
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "tasks: [{repeat: {count: 0}, subtasks: [One]}]",
+        "tasks: [{concurrency: 0, subtasks: [One]}]",
+        "tasks: [{subtasks: [One], others: [{at: 1s, call: skipSubtask, subtask: 0}]}]",
+        "tasks: [{subtasks: [{retries: 101}]}]",
+        "tasks: [{subtasks: [{parallel_idx: 2147483648}]}]",
+        "tasks: [{subtasks: [One]}]\nswitches: {error_code_not_found: 2147483648}",
+    ],
+)
+def test_a_number_out_of_range_is_refused_by_editors_and_by_check(written: str) -> None:
+    assert "[out-of-range]" in said_of(HEAD + written)
+    assert len(refused_by_editors(written)) == 1
 
 
 def refused_by_editors(written: str) -> list[str]:

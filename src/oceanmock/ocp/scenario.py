@@ -88,7 +88,7 @@ class Subtask(base.NamedModel):
     timeout: base.Timeout = Field(default=3600, json_schema_extra={"default": "1h"})
     """A run that takes longer fails then. `0s` leaves only the server's watchdog: the first tick
     after eleven seconds."""
-    retries: Annotated[base.Whole, Field(ge=0, le=100)] = 0
+    retries: Annotated[int, Field(ge=0, le=100), base.WHOLE] = 0
     """How often the server itself runs it again after a failure, each time counted by runTime, as
     ocp-express does with subtasks whose class says so (FailedSubtaskWorker.java:59-88). Before the last
     of these runs the task may already be FAILED, and stays so (RunningTaskWorker.java:104-121)."""
@@ -96,9 +96,9 @@ class Subtask(base.NamedModel):
     """Whether the task can no longer be rolled back once this subtask has started."""
     executor: str | None = None
     """The address of the node that runs it."""
-    series_id: Annotated[base.Whole, Field(ge=0, le=base.MAX_ID)] | None = None
+    series_id: Annotated[int, Field(ge=0, le=base.MAX_ID), base.WHOLE] | None = None
     """The API's seriesId, which is *not* the order of execution; its position, if left out."""
-    parallel_idx: Annotated[base.Whole, Field(ge=-1)] = -1
+    parallel_idx: Annotated[int, Field(ge=-1, lt=2**31), base.WHOLE] = -1
     class_name: str | None = None
     """The Java class that older versions of OCP show."""
 
@@ -119,7 +119,7 @@ class Repeat(base.Model):
     """Many tasks from one; `{n}` in the name counts them, ids count on from the first, and so do
     those of the subtasks. Each is built when it is read: a million cost no more than one."""
 
-    count: Annotated[base.Whole, Field(ge=1, le=1_000_000)]
+    count: Annotated[int, Field(ge=1, le=base.MAX_COPIES), base.WHOLE]
     """How many; at most 1,000,000."""
     every: base.DurationText = Field(default=0, json_schema_extra={"default": "0s"})
     """How much later each one starts than the one before."""
@@ -131,7 +131,7 @@ class OtherCall(base.Model):
     at: base.DurationText
     """How long after the task's start."""
     call: ChangeId
-    subtask: Annotated[base.Whole, Field(ge=1)] | None = None
+    subtask: Annotated[int, Field(ge=1), base.WHOLE] | None = None
     """The place in the task, from 1, of the subtask that the call is about."""
 
 
@@ -150,7 +150,7 @@ class Task(base.Model):
     starts_on: OcpStartsOn | None = None
     """The request that starts it. Without one it is there from the start."""
     repeat: Repeat | None = None
-    concurrency: Annotated[base.Whole, Field(ge=1, le=base.MAX_ID)] | None = None
+    concurrency: Annotated[int, Field(ge=1, le=base.MAX_ID), base.WHOLE] | None = None
     """How many subtasks may be READY or RUNNING at once; if left out, ten, but at the start all
     that need nothing else are READY, as in ocp-express (ReadyTaskWorker.java:176-191)."""
     prohibit_rollback: StrictBool = False
@@ -162,7 +162,7 @@ class Task(base.Model):
     tenant: Tenant | None = None
     host_id: base.Id | None = None
     executor: str | None = None
-    task_definition_id: Annotated[base.Whole, Field(ge=-1, le=base.MAX_ID)] = -1
+    task_definition_id: Annotated[int, Field(ge=-1, le=base.MAX_ID), base.WHOLE] = -1
     """-1 for a task that no schedule started."""
     others: Annotated[tuple[OtherCall, ...], Field(max_length=base.MAX_OTHERS)] = ()
     """Operations of other clients."""
@@ -205,10 +205,10 @@ class Switches(base.Model):
     5.3 does where a ControllerAdvice names its packages, as ocp-express' does; or 500, as that
     advice has it for any other exception (RestExceptionHandler.java:343-358). The two differ, and
     405 is the one that a client can tell from a broken server."""
-    error_code_not_found: base.Whole = 20000
-    error_code_illegal_state: base.Whole = 20003
-    error_code_rollback_prohibited: base.Whole = 20004
-    error_code_forbidden: base.Whole = 30014
+    error_code_not_found: base.Int32 = 20000
+    error_code_illegal_state: base.Int32 = 20003
+    error_code_rollback_prohibited: base.Int32 = 20004
+    error_code_forbidden: base.Int32 = 30014
 
 
 class Until(base.Model):
@@ -304,7 +304,7 @@ class OcpRefusal(StartRefusal):
 
     when: When | None = None
     """What must hold when the request comes; nothing, if left out."""
-    code: Annotated[base.Whole, Field(ge=0, le=base.MAX_ID)] = 0
+    code: base.Int32 = 0
     """The error's code."""
 
 

@@ -48,6 +48,7 @@ MAX_REFUSALS: Final = 20
 MAX_OTHERS: Final = 100
 MAX_PATH_LENGTH: Final = 1000
 MAX_STORY_STEPS: Final = 1000
+MAX_COPIES: Final = 1_000_000  # the most tasks of one that repeats
 MAX_ID: Final = 2**53 - 1  # ids stay within what every JSON reader keeps exact; beyond it OCP writes strings
 
 
@@ -147,8 +148,9 @@ def _check_json(data: Any, *, bits: int = 53) -> Any:
 
 Id = Annotated[int, Field(strict=True, ge=1, le=MAX_ID)]
 Name = Annotated[str, Field(min_length=1, max_length=500)]
-Whole = Annotated[int, BeforeValidator(_check_whole)]
-"""A whole number, which may be written as `5.0`, as JSON Schema has it."""
+WHOLE: Final = BeforeValidator(_check_whole)
+"""Mark a whole number, which may be written as `5.0`, as JSON Schema has it; its bounds come before this."""
+Int32 = Annotated[int, Field(ge=-(2**31), lt=2**31), WHOLE]
 Reference = Annotated[StrictInt | StrictStr, Refuse("bad_reference", "should be an id or a name")]
 PathTemplate = Annotated[
     str,
@@ -301,7 +303,7 @@ class BaseScenario(Model):
     """How time passes: `time` runs; `polls` goes to the next event each time a task or a dag
     has been read; `immediate` runs everything due at once; `manual` stands until it is moved."""
     starts_at: Instant | None = None
-    """The instant at which the sandbox's clock starts, with an offset; now, if left out."""
+    """The instant at which the sandbox's clock starts, with an offset; now, if left out, or beside other scenarios."""
     tick: Tick = Field(default=clock.DEFAULT_TICK, json_schema_extra={"default": "1s"})
     """The period of the server's schedulers."""
 

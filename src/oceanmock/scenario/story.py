@@ -19,7 +19,7 @@ from typing import Any, ClassVar, Literal, Self
 
 from oceanmock.clock import SECOND
 from oceanmock.errors import CallerError, InputError, Issue, Loc
-from oceanmock.scenario import BaseScenario
+from oceanmock.scenario import MAX_COPIES, BaseScenario
 from oceanmock.scenario.document import Wording
 from oceanmock.scenario.faults import Fault
 from oceanmock.text import did_you_mean
@@ -68,7 +68,8 @@ def _check_ids(group: Sequence[tuple[NamedPart, NamedPart]], *, may_repeat: bool
         ids = thing.ids
         if ids:
             by_id.setdefault(thing.number, thing)
-        is_taken = not single.isdisjoint(ids)
+        fewer, more = (ids, single) if len(ids) < len(single) else (single, ids)
+        is_taken = any(id in more for id in fewer)
         for other in ranges:
             is_taken |= max(ids.start, other.start) < min(ids.stop, other.stop)
         if is_taken:
@@ -323,7 +324,7 @@ class Format:
                 name = None
             number, ids = id, range(0)
             if id is not None:
-                ids = range(id, id + (copies if type(copies) is int and copies >= 1 else 1))
+                ids = range(id, id + (copies if type(copies) is int and 1 <= copies <= MAX_COPIES else 1))
             elif self.numbered and owner[0] is not None:
                 number = self.numbered(owner[0], place)
             parts = NamedParts(kind)
