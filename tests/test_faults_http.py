@@ -177,6 +177,13 @@ def test_a_429_has_the_documented_headers_and_words(world: Target) -> None:
     assert answer.json()["error"]["message"].startswith("Excessive number of requests.")
 
 
+@pytest.mark.parametrize(("status", "code"), [(403, 30014), (404, 20000)])
+def test_a_fault_has_the_code_that_the_api_has_with_its_status(world: Target, status: int, code: int) -> None:
+    world.sandbox.faults.add(status=status)
+
+    assert world.ask("GET", TASK).json()["error"]["code"] == code
+
+
 def test_a_401_is_that_of_a_request_without_credentials(world: Target) -> None:
     world.sandbox.faults.add(status=401)
 

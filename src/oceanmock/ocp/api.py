@@ -165,7 +165,8 @@ def error_of(request: Request, error: Exception, switches: Any) -> OcpError:
         case ApiError(kind="fault"):
             phrase = next((it.phrase for it in HTTPStatus if it == error.status), f"Status {error.status}")
             message, headers = FAULTS.get(error.status, (phrase, ()))
-            code = error.code if isinstance(error.code, int) else 0
+            codes = {403: switches.error_code_forbidden, 404: switches.error_code_not_found}
+            code = error.code if isinstance(error.code, int) else codes.get(error.status, 0)
             return OcpError(error.status, error.message or message, code, headers=headers)
         case ApiError():
             code = switches.error_code_forbidden if error.kind == "forbidden" else 0
