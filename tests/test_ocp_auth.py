@@ -144,10 +144,15 @@ def test_ocp_headers_are_sorted_by_name_and_their_values_are_not() -> None:
 
 
 def signed(
-    at: int, *, key: str = "oceanmock-ak", secret: str = "oceanmock-sk", accounts: Accounts | None = None
+    at: int,
+    *,
+    key: str = "oceanmock-ak",
+    secret: str = "oceanmock-sk",
+    accounts: Accounts | None = None,
+    usegmt: bool = True,
 ) -> Request:
     """A GET signed at an instant."""
-    date = formatdate(at / SECOND, usegmt=True)
+    date = formatdate(at / SECOND, usegmt=usegmt)
     unsigned = call_of("GET", TASK, {"Date": date, "Host": "mock"})
     signature = signatures(secret, unsigned)[0]
     header = f"OCP-ACCESS-KEY-HMACSHA1 {key}:{signature}"
@@ -155,11 +160,12 @@ def signed(
     return call_of("GET", TASK, headers, accounts=accounts)
 
 
+@pytest.mark.parametrize("usegmt", [True, False])
 @pytest.mark.parametrize("skew", [0, 899, -899])
-def test_a_signature_less_than_15_minutes_away_is_taken(skew: int) -> None:
+def test_a_signature_less_than_15_minutes_away_is_taken(skew: int, *, usegmt: bool) -> None:
     check = authenticators(wall=lambda: NOON)["apiKey"]
 
-    assert check(signed(NOON + skew * SECOND)) == ALL_PERMISSIONS
+    assert check(signed(NOON + skew * SECOND, usegmt=usegmt)) == ALL_PERMISSIONS
 
 
 @pytest.mark.parametrize("skew", [900, -900, 10**9])

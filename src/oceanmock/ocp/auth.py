@@ -143,7 +143,8 @@ def _access_key(request: Request, *, wall: Callable[[], int]) -> frozenset[str] 
         raise _bad_credentials("No access key has this id.")
     date = _date_of(dict(reversed(_headers(request))))
     try:
-        signed_at = nanoseconds_of(parsedate_to_datetime(date))  # without a zone, a TypeError
+        # Without a zone, a TypeError; that of email.utils.formatdate is UTC.
+        signed_at = nanoseconds_of(parsedate_to_datetime(date.replace(" -0000", " GMT")))
     except (ValueError, TypeError, OverflowError, IndexError):
         raise _bad_credentials(f"The Date {date[:100]!r} is not in the form of RFC 1123.") from None
     if abs(wall() - signed_at) >= MAX_SKEW:
