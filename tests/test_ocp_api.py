@@ -561,6 +561,12 @@ def test_a_filter_the_contract_does_not_allow_is_refused(ask_office: Ask, query:
     assert "match" not in answer.text  # no regular expression
 
 
+def test_an_unknown_type_is_refused_with_all_types(ask_office: Ask) -> None:
+    message = ask_office("GET", f"{TASKS}?type=ONCE").json()["error"]["debugMessage"]
+
+    assert message == 'type: "ONCE" is not one of MANUAL, SYS_ONCE, SCHEDULED, SYS_SCHEDULED, SYS_ONECE'
+
+
 # --- what reading does ----------------------------------------------------------------------------
 
 

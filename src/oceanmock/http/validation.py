@@ -54,6 +54,8 @@ class Schema:
         pattern = getattr(first.kind, "pattern", "")
         if pattern and (words := _words_for(pattern, self._schema)):
             message = f"{message.partition(' does not match ')[0]} is not {words}"
+        if options := getattr(first.kind, "options", None):  # of which jsonschema-rs names the first ones
+            message = message.rpartition(" is not one of ")[0] + f" is not one of {', '.join(map(str, options))}"
         if isinstance(first.instance, float) and first.instance.is_integer():  # as integers beyond 64 bits are read
             message = message.replace('of type "integer"', "between -2^63 and 2^63 - 1")
         text = f"{place}: {message}" if place else message
