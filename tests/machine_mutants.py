@@ -70,7 +70,7 @@ def _without_verdict(task: Any) -> Any:
     return None if verdict == "SUCCESSFUL" else verdict
 
 
-class _WithoutOrder(ocp._Unfolding):
+class _WithoutOrder(ocp._Simulation):
     """Subtasks that wait for nothing."""
 
     def __init__(self, script: TaskScript, state: TaskState) -> None:

@@ -14,10 +14,10 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from itertools import chain
+from itertools import chain, repeat
 from operator import attrgetter, itemgetter
 from threading import Lock
-from typing import Any, ClassVar, Final, Generic, NamedTuple, Protocol, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, NamedTuple, TypeVar, overload
 
 from oceanmock.errors import CallerError
 
@@ -101,6 +101,7 @@ def moved(machine: StateMachine, labels: Labels, by: str) -> Labels:
     return frozenset(e.after for e in machine.transitions if e.trigger == by and e.before in labels)
 
 
+@lru_cache(maxsize=1024)
 def takers(machine: StateMachine, name: str, *, switched: bool) -> Labels:
     """Return the labels in which an operation is legal; ``switched``: with every switch on."""
     return frozenset(e.before for e in machine.transitions if e.trigger == name and (switched or not e.only))
@@ -149,31 +150,46 @@ class Change(NamedTuple):
     target: Part | None = None
 
 
-class Dated(Protocol):
-    """A state of a history: since when it shows, and the changes that led to it, in order."""
+class Moment:
+    """A state of a history: the instant at which it begins, and the changes that led to it, in order.
 
+    It has a ``label`` and ``parts``, and so has each part; a part without ``parts`` has none.
+    """
+
+    __slots__ = ()
     __dataclass_fields__: ClassVar[dict[str, Any]]
+    if TYPE_CHECKING:
+        at: int
+        changes: tuple[Change, ...]
 
-    @property
-    def at(self) -> int: ...
-
-    @property
-    def changes(self) -> tuple[Change, ...]: ...
-
-    def labels(self) -> Iterable[tuple[Part, Label]]:
-        """Return the label of the whole and of each part, always in the same order."""
+    def labels(self) -> Iterator[tuple[Part, Label]]:
+        """Yield the label of the whole and of each part, always in the same order."""
+        return ((part, label) for part, _, label in _moves(None, self, ()))
 
     def label_of(self, part: Part) -> Label:
         """Return the label of the whole, or of a part."""
+        item: Any = self
+        for place in part:
+            item = item.parts[place]
+        label: Label = item.label
+        return label
 
-    def moves_since(self, before: Self) -> Iterable[tuple[Part, Label, Label]]:
-        """Return each part with another label than ``before``, both labels too, in the order of ``labels``."""
+
+def _moves(before: Any, after: Any, part: Part) -> Iterator[tuple[Part, Label | None, Label]]:
+    """Yield the parts whose labels differ, with both labels, in the order of ``labels``; ``before`` may be None."""
+    previous = None if before is None else before.label
+    if previous != after.label:
+        yield part, previous, after.label
+    parts = getattr(after, "parts", ())
+    for place, (old, new) in enumerate(zip(getattr(before, "parts", repeat(None)), parts, strict=False)):
+        if old is not new:
+            yield from _moves(old, new, (*part, place))
 
 
 T = TypeVar("T")
 C = TypeVar("C")
 R = TypeVar("R")
-S = TypeVar("S", bound=Dated)
+S = TypeVar("S", bound=Moment)
 _at = attrgetter("at")
 _BLOCK: Final = 64
 
@@ -353,7 +369,7 @@ def states_until(history: History[C, R, S], instant: int) -> tuple[S, ...]:
 
 def started(state: S) -> S:
     """Return the first state with the changes that begin a history."""
-    changes = [Change(state.at, part, None, label, "start") for part, label in state.labels()]
+    changes = [Change(state.at, part, before, label, "start") for part, before, label in _moves(None, state, ())]
     return replace(state, changes=tuple(changes))
 
 
@@ -367,7 +383,7 @@ def changed(before: S, after: S, cause: str, *, target: Part | None = None) -> S
     changes = list(before.changes)
     if target is not None:
         changes = [Change(after.at, target, before.label_of(target), after.label_of(target), cause, target)]
-    for part, old, label in after.moves_since(before):
+    for part, old, label in _moves(before, after, ()):
         if part != target:
             changes.append(Change(after.at, part, old, label, cause, target))
     return replace(after, changes=tuple(changes))

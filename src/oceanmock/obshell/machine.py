@@ -1,15 +1,14 @@
 """The state machine of an obshell dag: pure, over integer time.
 
-A dag is a row of nodes, run strictly one at a time; a node has one sub task per agent. Every decision is made on the
-scheduler's tick, once a second; only a sub task's own run takes its own time in between. One stage costs two ticks: on
-one the node starts and its sub tasks with it, on the first one after they all ended the node ends and the stage moves,
-and the next node starts one tick later. The cause of a change is ``start``, ``tick``, ``run ended``, ``stage`` or an
-operator.
+A dag is a sequence of nodes, which run one at a time; a node has one sub task per agent. The scheduler decides at its
+ticks, once a second; only the runs of sub tasks end in between. One stage takes two ticks: at the first the node and
+its sub tasks start; at the first after all of these have ended, the node ends and the stage moves. The next node starts
+one tick later. The cause of a change is ``start``, ``tick``, ``run ended``, ``stage`` or an operator.
 
 Facts: github.com/oceanbase/obshell at 61ee147 (ob/agent/engine/scheduler, ob/agent/service/task), and recordings of a
-running obshell 4.5.0.0 (tests/data/obshell), which outrank it. What may follow what is the table of ``transitions``.
-Instants are nanoseconds since the dag's start; None stands for the Unix epoch, to which the server resets times
-(service/task/dag.go:29). This module reads no clock and does no I/O.
+running obshell 4.5.0.0 (tests/data/obshell), which outrank it. The transitions are listed in ``states``. Instants are
+nanoseconds since the dag's start; None stands for the Unix epoch, to which the server resets times
+(service/task/dag.go:29).
 """
 
 from __future__ import annotations
@@ -34,9 +33,9 @@ TERMINAL_STATES: Final = API.root.terminal_states
 
 @lru_cache(maxsize=256)
 def start(script: DagScript, rules: Rules = Rules()) -> History:
-    """Return the history of a dag from 0: READY, all else PENDING, at its creation (service/task/dag.go:269-280)."""
+    """Return the history of a dag created at 0: it is READY, its parts are PENDING (service/task/dag.go:269-280)."""
     at, nodes = 0, list[NodeState]()
-    for node in script.nodes:  # it and its sub tasks are created one after another
+    for node in script.nodes:  # the server creates a node and its sub tasks one after another
         at += LAG
         times = range(at + LAG, at + LAG * len(node.sub_tasks) + 1, LAG)
         sub_tasks = [SubTaskState("PENDING", "RUN", moment, moment) for moment in times]
@@ -55,7 +54,7 @@ def task_logs_at(sub_task: SubTaskState, instant: int) -> tuple[str, ...] | None
 
 
 def lines_of(sub_task: SubTaskState, instant: int) -> Iterator[tuple[int, int, str]]:
-    """Yield every line so far: the number of its run (from 1), its instant and its text."""
+    """Yield each line that is logged by an instant: the number of its run (from 1), its instant and its text."""
     for number, run in enumerate(sub_task.runs, start=sub_task.execute_times - len(sub_task.runs) + 1):
         for at, text in engine.lines_logged(run, instant):
             yield number, at, text
@@ -92,7 +91,7 @@ def has_succeeded(state: DagState) -> bool:
 
 
 def holds_lock(script: DagScript, dag: DagState) -> bool:
-    """Return whether a dag neither succeeded nor failed where it gives its lock back (service/task/dag.go:565-601)."""
+    """Return whether a maintenance dag still has its lock (service/task/dag.go:565-601)."""
     gives_back = dag.state == "FAILED" and script.nodes[dag.stage - 1].failure_exit
     return script.is_maintenance and not dag.is_finished and not gives_back
 
@@ -114,7 +113,7 @@ def _operated(history: History, operator: Operator, dag: DagState, node: int | N
 
 
 def _roll_back(script: DagScript, dag: DagState, instant: int) -> DagState:
-    """Mark what has run PENDING/ROLLBACK, from node 1 to the failed one (service/task/dag.go:336-377,422-454)."""
+    """Make node 1 to the failed one PENDING/ROLLBACK (service/task/dag.go:336-377,422-454)."""
     if dag.state != "FAILED":
         raise IllegalOperator("Dag.Operator.RollbackNotFailedDag")
     nodes = list(dag.nodes)
@@ -132,7 +131,7 @@ def _roll_back(script: DagScript, dag: DagState, instant: int) -> DagState:
 
 
 def _retry(script: DagScript, dag: DagState, instant: int) -> DagState:
-    """Mark the node at the stage PENDING/RETRY; the dag is READY/RUN (dag.go:456-481)."""
+    """Make the node at the stage PENDING/RETRY, and the dag READY/RUN (dag.go:456-481)."""
     if dag.state != "FAILED":
         raise IllegalOperator("Dag.Operator.RetryNotFailedDag")
     position = dag.stage - 1
@@ -142,10 +141,10 @@ def _retry(script: DagScript, dag: DagState, instant: int) -> DagState:
 
 
 def _cancel(script: DagScript, dag: DagState, instant: int, *, at_stage: bool = False) -> DagState:
-    """Mark the first unfinished node *in stage order* PENDING/CANCEL, or the one at the stage.
+    """Make the first unfinished node *in stage order* PENDING/CANCEL, or with ``at_stage`` the one at the stage.
 
-    While a rollback runs the first is node 1, not the node that runs (dag.go:352-377): from then on the stage counts up
-    again, and the rollback can never be taken up. Where all are finished it is the last one, SUCCEED or not.
+    During a rollback the first is node 1, not the node that runs (dag.go:352-377): from then on the stage counts up
+    again, and the rollback can never be resumed. If all nodes are finished, the last one is marked, in any state.
     """
     if dag.state in TERMINAL_STATES:
         raise IllegalOperator("Dag.Operator.CancelFinishedDag")
@@ -204,7 +203,7 @@ def _reset(node: NodeState, operator: Operator) -> NodeState:
 
 
 def _after_starts(instant: int, node: NodeState) -> int:
-    """Return the instant, or the later start that a tick has just written down."""
+    """Return the instant, or a later start that a tick has just written."""
     starts = [node.start_time, *(item.start_time for item in node.sub_tasks)]
     return max([instant, *(start for start in starts if start is not None)])
 
@@ -218,7 +217,7 @@ def _passed(node: NodeState, instant: int) -> NodeState:
 
 
 def _unfold(script: DagScript, rules: Rules, dag: DagState) -> Iterator[DagState]:
-    """Yield every state from this one on, until nothing is due any more; ticks that only wait are not visited."""
+    """Yield this state and all that follow it, until nothing is due any more; ticks without effect are skipped."""
     busy: Iterable[int] = range(len(dag.nodes))
     while True:
         nodes = {place: dag.nodes[place] for place in {*busy, dag.stage - 1}}
@@ -239,16 +238,14 @@ def _unfold(script: DagScript, rules: Rules, dag: DagState) -> Iterator[DagState
         if instant > dag.at:
             yield dag
             dag = replace(dag, at=instant, changes=())
-        ended = {place: _end_runs(dag.nodes[place], instant) for place in busy if instant in ends[place]}
+        ended = dict[int, NodeState]()
+        for place in [place for place in busy if instant in ends[place]]:
+            sub_tasks = [_end_run(it, instant) if it.due == instant else it for it in dag.nodes[place].sub_tasks]
+            ended[place] = replace(dag.nodes[place], sub_tasks=tuple(sub_tasks))
         dag = engine.changed(dag, replace(dag, nodes=dag.nodes.replaced(ended)), "run ended")
         if (instant - rules.phase) % rules.tick == 0:
             dag = _tick(script, dag, instant)
     yield dag
-
-
-def _end_runs(node: NodeState, instant: int) -> NodeState:
-    sub_tasks = tuple([_end_run(item, instant) if item.due == instant else item for item in node.sub_tasks])
-    return replace(node, sub_tasks=sub_tasks)
 
 
 def _end_run(sub_task: SubTaskState, instant: int, *, last_words: str | None = None) -> SubTaskState:
@@ -260,7 +257,7 @@ def _end_run(sub_task: SubTaskState, instant: int, *, last_words: str | None = N
 
 
 def _tick(script: DagScript, dag: DagState, instant: int) -> DagState:
-    """Return the dag after a tick, the same object when that does nothing (engine/scheduler/dag_handler.go:24-74)."""
+    """Return the dag after a tick, the same object if nothing changes (engine/scheduler/dag_handler.go:24-74)."""
     if dag.state in TERMINAL_STATES:
         return dag
     starts_now = dag.state == "READY"
@@ -269,12 +266,12 @@ def _tick(script: DagScript, dag: DagState, instant: int) -> DagState:
     position = dag.stage - 1
     before = dag.nodes[position]
     node = _drive(script.nodes[position], before, instant)
-    if node is not before and node.state == "FAILED":  # its sub tasks first
+    if node is not before and node.state == "FAILED":  # the changes of its sub tasks come first
         nodes = dag.nodes.replaced({position: replace(before, sub_tasks=node.sub_tasks)})
         dag = engine.changed(dag, replace(dag, nodes=nodes), "tick")
     if node is not before:
         dag = engine.changed(dag, replace(dag, nodes=dag.nodes.replaced({position: node})), "tick")
-    # The server's guarded update misses a dag that this same tick has started.
+    # The server's conditional update does not match a dag that this same tick has started.
     if starts_now:
         return dag
     after = _move_on(script, dag, node, instant)
@@ -285,7 +282,7 @@ def _tick(script: DagScript, dag: DagState, instant: int) -> DagState:
 
 
 def _drive(script: states.NodeScript, node: NodeState, instant: int) -> NodeState:
-    """Start the node at the stage, and let its operator decide over its sub tasks."""
+    """Start the node at the stage, or do what its operator requires of its sub tasks."""
     if node.state in TERMINAL_STATES:
         return node
     if node.state == "PENDING":
@@ -308,7 +305,7 @@ def _drive(script: states.NodeScript, node: NodeState, instant: int) -> NodeStat
 
 
 def _cancelled(node: NodeState, instant: int) -> NodeState:
-    """Make the node FAILED, and its sub tasks that ran, each with a last log line."""
+    """Make the node and its RUNNING sub tasks FAILED; these log a last line."""
     sub_tasks = tuple(
         _end_run(item, instant + 2 * LAG, last_words=states.CANCELLED) if item.state == "RUNNING" else item
         for item in node.sub_tasks
@@ -317,7 +314,7 @@ def _cancelled(node: NodeState, instant: int) -> NodeState:
 
 
 def _move_on(script: DagScript, dag: DagState, node: NodeState, instant: int) -> DagState:
-    """Fail the dag with its node, or move its stage: down while it rolls back, else up."""
+    """Fail the dag with its node, or move its stage: down in a rollback, else up."""
     end = max(instant, node.end_time or instant) + LAG  # written down after its node's
     if node.state == "FAILED":
         return replace(dag, state="FAILED", end_time=end, is_finished=not script.is_maintenance)
@@ -333,7 +330,7 @@ _Verdict = Literal["RUN", "ROLLBACK", "wait", "done", "failed"]
 
 
 def _decide(sub_task: SubTaskState, node: NodeState) -> _Verdict:
-    """Return what the node's operator does to a sub task (scheduler/task_handler.go:74-235)."""
+    """Return what the operator of the node requires of a sub task (scheduler/task_handler.go:74-235)."""
     started, since = sub_task.start_time, node.start_time
     has_started = started is not None and since is not None and started > since
     was_undone = has_started and sub_task.operator == "ROLLBACK"
@@ -353,7 +350,7 @@ def _decide(sub_task: SubTaskState, node: NodeState) -> _Verdict:
 def _start_run(
     script: states.SubTaskScript, sub_task: SubTaskState, operator: _Verdict, timeout: int, instant: int
 ) -> SubTaskState:
-    """Start a run; the end time stays that of before (executor/executor.go)."""
+    """Start a run; the end time of the last one stays (executor/executor.go)."""
     backwards = operator == "ROLLBACK"
     runs = script.rollbacks if backwards else script.attempts
     kind: Operator = "ROLLBACK" if backwards else "RUN"

@@ -1,42 +1,39 @@
-"""Scripts and states of a dag with its parts, and the tables of what may follow what.
+"""Scripts and states of a dag with its parts, and the tables of their transitions.
 
-Operators are named after what they are made on: one of a dag also moves its nodes, PASS their sub tasks too. Sources
+A trigger names the target of an operator, though it may change more: that of a dag also its nodes, PASS their sub tasks
+too. Sources
 are files of github.com/oceanbase/obshell at 61ee147 (ob/agent/engine and ob/agent/service/task, both abbreviated) and
 recordings of a running obshell 4.5.0.0, which outrank them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Final, Literal
 
 from oceanmock.clock import DEFAULT_TICK, SECOND
-from oceanmock.engine.machine import Change, Label, LogLine, Part, Parts, StateMachine, parse_label, transitions
+from oceanmock.engine.machine import Change, Label, LogLine, Moment, Parts, StateMachine, parse_label, transitions
 from oceanmock.obshell.api import Operator, State
 
 Outcome = Literal["SUCCEED", "FAILED"]
 NodeFlag = Literal["cancel", "continue", "pass", "retry", "rollback"]
 
 LAG: Final = 200_000
-"""How long after the tick that decides it the next thing is written down: dag, then node, then sub task. The recordings
-show 0.2 to 3 ms; only the order matters."""
+"""The delay between two writes of one tick: of the dag, then of its node, then of the sub tasks. The recordings show
+0.2 to 3 ms; only the order matters."""
 CANCELLED: Final = "sub task cancelled"
 TIMED_OUT: Final = "ERROR: [Common.Unexpected]: Unexpected error: task {} timeout"
 
 
 @dataclass(frozen=True, slots=True)
 class RunScript:
-    """One run of a sub task: how long it takes (None: for ever), how it ends, what it logs.
-
-    ``log`` falls evenly over its time; ``last_words``, if any, are logged at its end unless a timeout or a cancel ends
-    it: a failed run's "ERROR: [code]: message".
-    """
+    """One run of a sub task: how long it takes (None: for ever), how it ends, what it logs evenly over its time."""
 
     takes: int | None
     ends: Outcome = "SUCCEED"
     log: tuple[LogLine, ...] = ()
-    last_words: str | None = None
+    last_words: str | None = None  # "ERROR: [code]: message", logged at its end, unless a timeout or a cancel ends it
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +46,11 @@ class SubTaskScript:
 
 @dataclass(frozen=True, slots=True)
 class NodeScript:
-    """A stage: its sub tasks, one per agent, and what may be done to it.
+    """A stage: its sub tasks, one per agent, and the operators that it allows.
 
-    The server keeps the flags per sub task and asks for all of them (engine/task/node.go:105-148); here they are the
-    node's. `continue` only matters to a restarted agent, which no scenario has. With ``failure_exit`` a maintenance dag
-    gives its lock back when it fails here, and needs it again to go on (service/task/dag.go:429, 462, 580).
+    The server keeps the flags of each sub task and requires all of them (engine/task/node.go:105-148); here they are
+    the node's. `continue` only matters to a restarted agent, which no scenario has. With ``failure_exit`` a maintenance
+    dag releases its lock when it fails here, and needs it again to go on (service/task/dag.go:429, 462, 580).
     """
 
     sub_tasks: tuple[SubTaskScript, ...]
@@ -68,36 +65,29 @@ class DagScript:
 
     nodes: tuple[NodeScript, ...]
     is_maintenance: bool = False
-    others: tuple[tuple[int, str, int | None], ...] = ()
+    others: tuple[tuple[int, str, int | None], ...] = ()  # operators of other clients; the last item is None
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """The scheduler's tick: its period, and the instant of the first one (at or before the start).
+    """The behaviour of the server that runs the dag."""
 
-    With ``cancels_at_stage`` CANCEL marks the node that runs even while a rollback runs, as no real server does.
-    """
-
-    tick: int = DEFAULT_TICK
-    phase: int = 0
-    cancels_at_stage: bool = False
+    tick: int = DEFAULT_TICK  # the scheduler's period
+    phase: int = 0  # the instant of the first tick, at or before the start
+    cancels_at_stage: bool = False  # CANCEL marks the node that runs, in a rollback too; no real server does that
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run of a sub task; ``ended`` is None while it lasts, ``last_words`` come at its end.
-
-    ``takes`` is the time over which its log lines fall; one that hangs writes them right after one another. ``number``
-    counts the runs of its operator from 1.
-    """
+    """One run of a sub task."""
 
     operator: Operator
     started: int
-    takes: int
+    takes: int  # the time over which its log lines are spread; short for a run that hangs
     log: tuple[LogLine, ...] = ()
     ended: int | None = None
-    last_words: str | None = None
-    number: int = 0
+    last_words: str | None = None  # logged at its end
+    number: int = 0  # among the runs of its operator, from 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,20 +106,17 @@ class PartState:
 
 @dataclass(frozen=True, slots=True)
 class SubTaskState(PartState):
-    """A sub task at an instant. ``due`` and ``will_end`` belong to the run under way.
-
-    ``runs`` are its last runs so far, at most ``MAX_OPERATIONS``, the oldest first; ``execute_times`` counts all.
-    """
+    """A sub task at an instant. ``execute_times`` counts its runs; ``due`` and ``will_end`` are the current one's."""
 
     execute_times: int = 0
-    runs: tuple[Run, ...] = ()
+    runs: tuple[Run, ...] = ()  # the last ones, at most MAX_OPERATIONS, the oldest first
     due: int | None = None
     will_end: Outcome = "SUCCEED"
     rollbacks: int = 0
 
     @property
     def last_run(self) -> Run | None:
-        """Return the run under way, or the last one that ended, if any."""
+        """Return the run under way or else the last one that ended, if any."""
         return self.runs[-1] if self.runs else None
 
 
@@ -139,9 +126,11 @@ class NodeState(PartState):
 
     sub_tasks: tuple[SubTaskState, ...]
 
+    parts = property(attrgetter("sub_tasks"))
+
 
 @dataclass(frozen=True, slots=True)
-class DagState(PartState):
+class DagState(PartState, Moment):
     """A dag from instant ``at`` on, and the changes that led to it. ``stage`` counts from 1."""
 
     at: int
@@ -150,31 +139,11 @@ class DagState(PartState):
     nodes: Parts[NodeState]
     changes: tuple[Change, ...] = field(default=(), compare=False)
 
-    def labels(self) -> Iterator[tuple[Part, Label]]:
-        yield (), self.label
-        for place, node in enumerate(self.nodes):
-            yield (place,), node.label
-            for position, sub_task in enumerate(node.sub_tasks):
-                yield (place, position), sub_task.label
-
-    def label_of(self, part: Part) -> Label:
-        if not part:
-            return self.label
-        node = self.nodes[part[0]]
-        return node.sub_tasks[part[1]].label if part[1:] else node.label
-
-    def moves_since(self, before: DagState) -> Iterator[tuple[Part, Label, Label]]:
-        pairs: list[tuple[Part, PartState, PartState]] = [((), before, self)]
-        for place, (old, new) in enumerate(zip(before.nodes, self.nodes, strict=True)):
-            if old is not new:
-                pairs.append(((place,), old, new))
-                sub_tasks = enumerate(zip(old.sub_tasks, new.sub_tasks, strict=True))
-                pairs += [((place, position), was, now) for position, (was, now) in sub_tasks]
-        return ((part, old.label, new.label) for part, old, new in pairs if old.label != new.label)
+    parts = property(attrgetter("nodes"))
 
 
 BETWEEN_WRITES: Final = "a request between two writes of one tick"
-"""The server writes a tick down in several steps, 0.2 to 3 ms apart; the mock shows the last."""
+"""The server stores a tick in several writes, 0.2 to 3 ms apart; the mock shows only the last."""
 
 _WRITES: Final = "engine/scheduler/dag_handler.go:24-74, task_handler.go:214-235"
 _POOL: Final = "engine/scheduler/task_handler.go:74-235, engine/executor/pool.go:27-30"
@@ -220,7 +189,7 @@ NODE: Final = StateMachine(
         time          RUNNING/CANCEL → FAILED/CANCEL                       {_WRITES}  {BETWEEN_WRITES}
     """),
 )
-"""A node with nothing to do, or cancelled, ends in the tick that takes it up."""
+"""A node that has nothing to do or is cancelled ends in the tick that starts it."""
 
 SUB_TASK: Final = StateMachine(
     kind="sub_task",
@@ -244,6 +213,6 @@ SUB_TASK: Final = StateMachine(
         time       READY/RUN|ROLLBACK → FAILED/=                 {_POOL}  {BETWEEN_WRITES}
     """),
 )
-"""A retry undoes what FAILED before it runs again; an operator of its own it never shows."""
+"""A retry rolls FAILED sub tasks back before they run again; no sub task shows RETRY."""
 
 MACHINES: Final = {machine.kind: machine for machine in (DAG, NODE, SUB_TASK)}

@@ -1,29 +1,27 @@
 """The state machine of an OCP task: pure, over integer time.
 
-A task is a DAG of subtasks. Its *script* says what each attempt of each subtask does and how long it takes; its
-*history* is every state that it passes through, computed at the start and again at every operation.
+A task is a DAG of subtasks. Its *script* says what each attempt of each subtask does and how long it takes. Its
+*history* is the sequence of its states, computed at the start and again after every operation.
 
-Instants are nanoseconds since the task's start. Two schedulers move a task on, once a period each: at the task
-scheduler's tick subtasks become READY and the task gets its verdict; at the subtask scheduler's, half a period later,
-READY subtasks start and CANCELING ones are interrupted. A run ends in its own time, between ticks. (The half period is
-not verified: it is what best fits the documents' own sample, where a subtask starts 0.6 to 1.2 s after its upstream
-ended.)
+Instants are nanoseconds since the task's start. Two schedulers act once per period. At the tick of the task scheduler
+subtasks become READY, and the task succeeds or fails. At the tick of the subtask scheduler, half a period later, READY
+subtasks start and CANCELING ones are interrupted. Runs end between ticks. (The half period is not verified: it fits the
+documents' sample best, where a subtask starts 0.6 to 1.2 s after its upstream ended.)
 
 Facts come from oceanbase/ocp-express at eb6f2117, the open-source sibling of OCP
-(task/task-service/src/main/java/com/oceanbase/ocp/task/engine); each rule names its class. What no public text decides
-is a field of ``Rules``, or is marked "not verified".
+(task/task-service/src/main/java/com/oceanbase/ocp/task/engine); each rule names its class. A question that no public
+text answers is a field of ``Rules``, or the answer is marked "not verified".
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import lru_cache
-from heapq import heapify, heappop, heappush
+from heapq import heapify, heappop, heappush, nsmallest
 from operator import attrgetter
-from typing import Final, get_args
+from typing import Final
 
 from oceanmock.clock import SECOND
 from oceanmock.engine import machine as engine
@@ -37,19 +35,14 @@ History = engine.History[TaskScript, Rules, TaskState]
 view_at = engine.view_at
 next_due = engine.next_due
 _status = attrgetter("status")
-_NONE: Final = dict.fromkeys(get_args(SubtaskStatus), 0)
 
 
 @lru_cache(maxsize=1024)
 def start(script: TaskScript, rules: Rules = Rules()) -> History:
-    """Return the history of a task that starts at instant 0.
-
-    It is RUNNING at once, its roots READY, no more than a concurrency that was set, the rest PENDING
-    (ReadyTaskWorker:176-191).
-    """
+    """Return the history of a task from 0: RUNNING, its roots READY, the rest PENDING (ReadyTaskWorker:176-191)."""
     subtasks = [SubtaskState()] * len(script.subtasks)
     roots = [place for place, subtask in enumerate(script.subtasks) if not subtask.needs]
-    for place in roots[: script.concurrency]:
+    for place in roots[: script.concurrency]:  # all of them, without a limit
         subtasks[place] = SubtaskState("READY")
     state = TaskState(0, "RUNNING", "EXECUTE", 0, None, script.prohibits_rollback, Parts(subtasks))
     history = engine.History(script, rules, engine.Upcoming(_unfold(script, rules, engine.started(state))))
@@ -64,7 +57,7 @@ def log_lines_at(run: states.Run, instant: int) -> tuple[str, ...]:
 def allowed_operations(
     state: TaskState, rules: Rules = Rules(), *, subtask: int | None = None
 ) -> tuple[Operation, ...]:
-    """Return the operations that the task, or one of its subtasks, would accept in this state."""
+    """Return the operations that the task, or the subtask at a position, would accept in this state."""
     return tuple(
         operation
         for operation in (_TASK_OPERATIONS if subtask is None else _SUBTASK_OPERATIONS)
@@ -74,10 +67,7 @@ def allowed_operations(
 
 
 def operate(history: History, operation: Operation, instant: int, subtask: int | None = None) -> History:
-    """Return the history that follows an operation on the task, or the subtask at a position, at ``instant``.
-
-    Raises IllegalOperation when the state does not allow it, RollbackProhibited when the task forbids rollback.
-    """
+    """Return the history after an operation on the task or a subtask. Raises IllegalOperation, RollbackProhibited."""
     after = _continued(history, operation, instant, subtask)
     return engine.with_others(after, history.script.others, instant, _continued)
 
@@ -103,25 +93,15 @@ def _refusal(operation: Operation, state: TaskState, rules: Rules, subtask: int 
     """Return the state that forbids it, or None (TaskInstanceManagerImpl:59-101, SubtaskInstanceManagerImpl:43-77)."""
     if state.status == "ABORTED":
         return state.status
-    it, kind = (state, "task") if subtask is None else (state.subtasks[subtask], "subtask")
-    switch = _ACCEPTED_MOVES.get((f"{kind}.{operation}", (it.status, it.operation)))
-    if switch == "" or (switch == states.RETRY_AFTER_ROLLBACK and rules.retry_after_failed_rollback):
+    item, machine = (state, states.TASK) if subtask is None else (state.subtasks[subtask], states.SUBTASK)
+    trigger, switched = f"{machine.kind}.{operation}", rules.retry_after_failed_rollback
+    if item.label in engine.takers(machine, trigger, switched=switched):
         return None
-    is_undone = it.status == "FAILED" and it.operation == "ROLLBACK"
-    return it.operation if is_undone and operation == "RETRY" else it.status
-
-
-_ACCEPTED_MOVES: Final = {
-    (move.trigger, move.before): move.only
-    for kind, machine in states.MACHINES.items()
-    for move in machine.transitions
-    if move.trigger.startswith(f"{kind}.")
-}
-"""By operation and label that accepts it, the switch that this needs, or ""."""
+    return item.operation if item.label == ("FAILED", "ROLLBACK") and operation == "RETRY" else item.status
 
 
 def _retry_task(script: TaskScript, rules: Rules, state: TaskState, _: int) -> TaskState:
-    """Make every FAILED subtask READY to run once more; the old finish times still show."""
+    """Make every FAILED subtask READY to run again; its old finish time stays visible."""
     again = {
         place: item._replace(status="READY", operation="RETRY", run_time=item.run_time + 1)
         for place, item in enumerate(state.subtasks)
@@ -131,9 +111,9 @@ def _retry_task(script: TaskScript, rules: Rules, state: TaskState, _: int) -> T
 
 
 def _roll_back(script: TaskScript, rules: Rules, state: TaskState, _: int) -> TaskState:
-    """Mark all that is not PENDING to be undone, from the far end of the DAG backwards.
+    """Mark every subtask that is not PENDING for rollback, which goes from the end of the DAG to its start.
 
-    READY at once is what has nothing left to undo after it, even where it still runs, under a FAILED task
+    A subtask whose downstreams are all PENDING is READY at once, even while it runs under a FAILED task
     (TaskInstanceManagerImpl:70-88); that its run is then cut short is not verified.
     """
     subtasks = list(state.subtasks)
@@ -146,7 +126,7 @@ def _roll_back(script: TaskScript, rules: Rules, state: TaskState, _: int) -> Ta
 
 
 def _ready(subtask: SubtaskState, operation: SubtaskOperation, instant: int) -> SubtaskState:
-    """Return a subtask READY for another run; one that is under way is cut short."""
+    """Return a subtask that is READY for another run; a run under way is cut short."""
     runs, run = subtask.runs, subtask.last_run
     if run is not None and run.ended is None:
         runs = (*runs[:-1], run._replace(ended=instant))
@@ -154,7 +134,7 @@ def _ready(subtask: SubtaskState, operation: SubtaskOperation, instant: int) -> 
 
 
 def _retry_subtask(script: TaskScript, rules: Rules, state: TaskState, position: int) -> TaskState:
-    """Make the subtask READY, the task RUNNING again under the operation it had."""
+    """Make the subtask READY, and the task RUNNING again with the same operation."""
     item = state.subtasks[position]
     run_time = item.run_time + rules.subtask_retry_counts
     again = item._replace(status="READY", operation="RETRY", run_time=run_time)
@@ -162,14 +142,14 @@ def _retry_subtask(script: TaskScript, rules: Rules, state: TaskState, position:
 
 
 def _skip(script: TaskScript, rules: Rules, state: TaskState, position: int) -> TaskState:
-    """Make the subtask READY for a run that does nothing; in a rollback, that undoes nothing."""
+    """Make the subtask READY for a run that does nothing, or in a rollback undoes nothing."""
     operation: SubtaskOperation = "ROLLBACK_SKIP" if state.operation == "ROLLBACK" else "SKIP"
     skipped = state.subtasks[position]._replace(status="READY", operation=operation)
     return replace(state, status="RUNNING", subtasks=state.subtasks.replaced({position: skipped}))
 
 
 def _cancel(script: TaskScript, rules: Rules, state: TaskState, position: int) -> TaskState:
-    """Make the subtask CANCELING until it is interrupted; that its run cannot end before is not verified."""
+    """Make the subtask CANCELING until it is interrupted. That its run cannot end before that is not verified."""
     cancelled = state.subtasks[position]._replace(status="CANCELING", due=None)
     return replace(state, subtasks=state.subtasks.replaced({position: cancelled}))
 
@@ -181,11 +161,8 @@ _SUBTASK_OPERATIONS: Final[dict[Operation, _Effect]] = {"RETRY": _retry_subtask,
 
 
 def _unfold(script: TaskScript, rules: Rules, state: TaskState) -> Iterator[TaskState]:
-    """Yield every state from this one on, one per instant, until nothing is due any more.
-
-    At an instant runs end, then each scheduler acts whose tick it is. Ticks at which nothing happens are not visited.
-    """
-    task, tick, half = _Unfolding(script, state), rules.tick, rules.tick // 2
+    """Yield this state and all that follow, one per instant; runs end first, then the schedulers act at their ticks."""
+    task, tick, half = _Simulation(script, state), rules.tick, rules.tick // 2
     offset = (task.at - rules.phase) % tick
     while True:
         end = task.next_end
@@ -219,12 +196,8 @@ def _unfold(script: TaskScript, rules: Rules, state: TaskState) -> Iterator[Task
     yield task.state()
 
 
-class _Unfolding:
-    """A task on its way from state to state; a move costs the same however many subtasks there are.
-
-    ``turn`` has the subtasks that the task scheduler may make READY, in their listed order; ``queue`` those on which
-    the subtask scheduler acts; ``ends`` the ends of runs, a heap.
-    """
+class _Simulation:
+    """The simulation of a task from a state on; the cost of a move does not grow with the number of subtasks."""
 
     def __init__(self, script: TaskScript, state: TaskState) -> None:
         self.script, self._first, self._parts = script, state, state.subtasks
@@ -234,15 +207,15 @@ class _Unfolding:
         self.rolling_back = state.operation == "ROLLBACK"
         self.passed: SubtaskStatus = "PENDING" if self.rolling_back else "SUCCESSFUL"
         self._waiting = ("SUCCESSFUL", "CANCELING") if self.rolling_back else ("PENDING",)
-        upstreams = tuple([subtask.needs for subtask in script.subtasks])
-        before, self._after = upstreams, script.downstreams
+        before, self._after = tuple([subtask.needs for subtask in script.subtasks]), script.downstreams
         if self.rolling_back:
             before, self._after = self._after, before
         self._blocking = [sum(self.subtasks[it].status != self.passed for it in places) for places in before]
-        self.counts = {**_NONE, **Counter(map(_status, self.subtasks))}
+        self.counts = Counter(map(_status, self.subtasks))
         self._prohibiting = sum(map(_prohibits_rollback, script.subtasks, self.subtasks))
         self.retries = [(place, item.retries) for place, item in enumerate(script.subtasks) if item.retries]
-        self.turn = [place for place in range(len(self.subtasks)) if self._has_turn(place)]
+        # Subtasks that the task scheduler may make READY, those for the subtask scheduler, and a heap of ends of runs.
+        self.turn = {place for place in range(len(self.subtasks)) if self._has_turn(place)}
         self.queue = {place for place, item in enumerate(self.subtasks) if _is_queued(script.subtasks[place], item)}
         self.ends = [(item.due, place) for place, item in enumerate(self.subtasks) if item.due is not None]
         heapify(self.ends)
@@ -283,24 +256,22 @@ class _Unfolding:
             self._prohibiting += _prohibits_rollback(script, item) - _prohibits_rollback(script, before)
         if item.due is not None:
             heappush(self.ends, (item.due, place))
-        if _is_queued(script, item):
-            self.queue.add(place)
-        else:
-            self.queue.discard(place)
-        self._update_turn(place)
+        _update(self.queue, place, belongs=_is_queued(script, item))
+        _update(self.turn, place, belongs=self._has_turn(place))
         passes = (status == self.passed) - (previous == self.passed)
         for other in self._after[place] if passes else ():
             self._blocking[other] -= passes
-            self._update_turn(other)
+            _update(self.turn, other, belongs=self._has_turn(other))
 
     def _has_turn(self, place: int) -> bool:
         return not self._blocking[place] and self.subtasks[place].status in self._waiting
 
-    def _update_turn(self, place: int) -> None:
-        turn, has_turn = self.turn, self._has_turn(place)
-        at = bisect_left(turn, place)
-        if has_turn != (at < len(turn) and turn[at] == place):
-            turn[at : at + (not has_turn)] = [place] * has_turn
+
+def _update(places: set[int], place: int, *, belongs: bool) -> None:
+    if belongs:
+        places.add(place)
+    else:
+        places.discard(place)
 
 
 def _end_run(subtask: SubtaskState, instant: int) -> SubtaskState:
@@ -318,11 +289,11 @@ def _is_queued(script: SubtaskScript, item: SubtaskState) -> bool:
     return item.status in ("READY", "CANCELING") or runs_again
 
 
-def _verdict(task: _Unfolding) -> TaskStatus | None:
-    """Return the task's verdict, if it is due (RunningTaskWorker:86-119,143-176).
+def _verdict(task: _Simulation) -> TaskStatus | None:
+    """Return the status in which the task ends at the next tick, if it does (RunningTaskWorker:86-119,143-176).
 
-    A FAILED subtask leaves the task RUNNING while more than one retry of its own is left, even where none comes: it was
-    cancelled, or is undone. Before the last one, the scheduler that acts first decides.
+    The task stays RUNNING while every FAILED subtask has more than one of its ``retries`` left, even if none comes
+    because it was cancelled or is rolled back. With one left, the scheduler that acts first decides.
     """
     if task.status == "RUNNING" and task.counts["FAILED"]:
         retried = ((task.subtasks[place], count) for place, count in task.retries)
@@ -332,7 +303,7 @@ def _verdict(task: _Unfolding) -> TaskStatus | None:
     return "SUCCESSFUL" if has_passed else None
 
 
-def _free_places(task: _Unfolding) -> int:
+def _free_places(task: _Simulation) -> int:
     """Return how many subtasks become READY at the next tick of the task scheduler (AbstractTaskWorker:59-115)."""
     if task.status != "RUNNING" or not task.turn or task.counts["FAILED"]:
         return 0
@@ -340,28 +311,28 @@ def _free_places(task: _Unfolding) -> int:
     return max(min(free, len(task.turn)), 0)
 
 
-def _task_tick(task: _Unfolding) -> None:
-    """Let the task scheduler act: give the verdict, or make READY what may run next.
+def _task_tick(task: _Simulation) -> None:
+    """Let the task scheduler act: it ends the task, or makes subtasks READY.
 
-    In their listed order, up to the limit, PENDING subtasks become READY whose upstreams are all SUCCESSFUL; in a
-    rollback SUCCESSFUL and CANCELING ones whose downstreams are all PENDING: a cancel that has not reached the subtask
-    scheduler is lost. (The sibling leaves the operation as it was, which differs only after a cancelled rollback run is
-    retried: it would then repeat that subtask for ever. That OCP does so too is not verified.)
+    Up to the limit, in the listed order, PENDING subtasks become READY if their upstreams are all SUCCESSFUL. In a
+    rollback, SUCCESSFUL and CANCELING subtasks do if their downstreams are all PENDING: a cancel that has not reached
+    the subtask scheduler is lost. (ocp-express does not change the operation here. That differs only when a cancelled
+    rollback run is retried: ocp-express would repeat that subtask for ever. That OCP does so too is not verified.)
     """
     if (verdict := _verdict(task)) is not None:
         task.decide(verdict, "task tick")
         task.finish_time = task.at
         return
     operation: SubtaskOperation = "ROLLBACK" if task.rolling_back else "EXECUTE"
-    for place in task.turn[: _free_places(task)]:
+    for place in nsmallest(_free_places(task), task.turn):
         task.move(place, _ready(task.subtasks[place], operation, task.at), "task tick")
 
 
-def _subtask_tick(task: _Unfolding, tick: int) -> None:
+def _subtask_tick(task: _Simulation, tick: int) -> None:
     """Let the subtask scheduler act: READY subtasks start, CANCELING ones are interrupted, FAILED ones run again.
 
-    An interrupted run is RUNNING under CANCEL for a moment (CancelingSubtaskWorker:58-82). What the server retries by
-    itself is counted, whatever the task shows (FailedSubtaskWorker:59-88).
+    An interrupted run is RUNNING under CANCEL for a moment (CancelingSubtaskWorker:58-82). A retry by the server itself
+    increments runTime, in any state of the task (FailedSubtaskWorker:59-88).
     """
     for place in sorted(task.queue):
         item = task.subtasks[place]
@@ -377,7 +348,7 @@ def _subtask_tick(task: _Unfolding, tick: int) -> None:
 
 
 def _start_run(script: SubtaskScript, subtask: SubtaskState, instant: int, tick: int) -> SubtaskState:
-    """Start a run: the first start time stays, the finish time goes (SubtaskAccessor:54-61)."""
+    """Start a run; the first start time stays, and the finish time is cleared (SubtaskAccessor:54-61)."""
     attempt, limit = _attempt_of(script, subtask), script.timeout * SECOND or states.watchdog(tick)
     takes = limit if attempt.takes is None else min(attempt.takes, limit)
     in_time = takes == attempt.takes
@@ -399,7 +370,7 @@ def _start_run(script: SubtaskScript, subtask: SubtaskState, instant: int, tick:
 
 
 def _attempt_of(script: SubtaskScript, subtask: SubtaskState) -> states.RunScript:
-    """Return what the run about to start does: the next attempt, the last one repeating."""
+    """Return the script of the run that starts: of the next attempt, or again of the last one."""
     if subtask.operation.endswith("SKIP"):
         return states.RunScript(takes=states.NO_OP_TAKES)
     if subtask.operation == "ROLLBACK":

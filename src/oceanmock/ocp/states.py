@@ -1,29 +1,29 @@
-"""Scripts and states of a task with its subtasks, and the tables of what may follow what.
+"""Scripts and states of a task with its subtasks, and the tables of their transitions.
 
-Operations are named after what they are made on: ``task.RETRY`` also moves the FAILED subtasks of its task,
-``subtask.RETRY`` also the task. Sources are classes of oceanbase/ocp-express at eb6f2117
+A trigger names the target of an operation, though it may change more: ``task.RETRY`` also the FAILED subtasks of the
+task, ``subtask.RETRY`` also the task. Sources are classes of oceanbase/ocp-express at eb6f2117
 (task/task-service/src/main/java/com/oceanbase/ocp/task/engine).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from operator import attrgetter
 from typing import Final, Literal, NamedTuple
 
 from oceanmock.clock import DEFAULT_TICK, SECOND
-from oceanmock.engine.machine import Change, Label, LogLine, Part, Parts, StateMachine, parse_label, transitions
+from oceanmock.engine.machine import Change, Label, LogLine, Moment, Parts, StateMachine, parse_label, transitions
 from oceanmock.ocp.api import SubtaskOperation, SubtaskStatus, TaskOperation, TaskStatus
 
 Outcome = Literal["SUCCESSFUL", "FAILED"]
 Cause = Literal["start", "task tick", "subtask tick", "run ended", "timeout", "interrupt", "abandoned"]
-"""Why something changes by itself; the other changes name an operation."""
+"""The causes of changes that no operation makes."""
 
 NO_OP_TAKES: Final = 10_000_000
-"""The time of a skip, or of the interruption of a cancelled run: short, and long enough to show. Not verified."""
+"""The duration of a skip, or of the interruption of a cancelled run: short, but visible. Not verified."""
 DEFAULT_CONCURRENCY: Final = 10
-"""How many subtasks of a task may be READY or RUNNING where it sets no limit (AbstractTaskWorker:36)."""
+"""How many subtasks of a task may be READY or RUNNING if the task sets no limit (AbstractTaskWorker:36)."""
 
 
 def watchdog(tick: int) -> int:
@@ -42,48 +42,35 @@ class RunScript:
 
 @dataclass(frozen=True, slots=True)
 class SubtaskScript:
-    """The runs of a subtask, forwards and in rollbacks; the last of each repeats.
-
-    ``needs`` holds the positions of its upstreams in the task; ``timeout`` is in seconds. The server runs it again by
-    itself ``retries`` times.
-    """
+    """The runs of a subtask, forwards and in rollbacks; the last of each repeats."""
 
     attempts: tuple[RunScript, ...]
     rollbacks: tuple[RunScript, ...] = (RunScript(takes=SECOND),)
-    needs: tuple[int, ...] = ()
-    timeout: int = 3600
+    needs: tuple[int, ...] = ()  # the positions of its upstreams
+    timeout: int = 3600  # in seconds
     prohibits_rollback: bool = False
-    retries: int = 0
+    retries: int = 0  # how often the server itself runs it again after a failure
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """The behaviour of the server that runs the task; the defaults are ocp-express'.
+    """The behaviour of the server that runs the task; the defaults are ocp-express'."""
 
-    ``tick`` is the schedulers' period and ``phase`` the instant of the first task tick. ``subtask_retry_counts``:
-    whether retrying one subtask adds to its runTime: the database's comment says so (common_tables.yaml:56), no code.
-    """
-
-    tick: int = DEFAULT_TICK
-    phase: int = 0
+    tick: int = DEFAULT_TICK  # the period of the schedulers
+    phase: int = 0  # the instant of the first tick of the task scheduler
     retry_after_failed_rollback: bool = False
-    subtask_retry_counts: bool = False
+    subtask_retry_counts: bool = False  # in runTime, as only the database's comment says (common_tables.yaml:56)
 
 
 @dataclass(frozen=True)
 class TaskScript:
-    """A task's subtasks, in the order the API lists them, and its limits.
-
-    At most ``concurrency`` subtasks are READY or RUNNING at once (AbstractTaskWorker:59-87); None sets no limit to the
-    roots that are READY at the start, and the default one later. ``abandoned_after``: this long after the task has
-    FAILED it is ABORTED for good.
-    """
+    """A task's subtasks, in the order the API lists them, and its limits."""
 
     subtasks: tuple[SubtaskScript, ...]
-    concurrency: int | None = None
+    concurrency: int | None = None  # how many are READY or RUNNING at once (AbstractTaskWorker:59-87)
     prohibits_rollback: bool = False
-    abandoned_after: int | None = None
-    others: tuple[tuple[int, str, int | None], ...] = ()
+    abandoned_after: int | None = None  # a task that stays FAILED so long is ABORTED for good
+    others: tuple[tuple[int, str, int | None], ...] = ()  # of other clients, the last item the position of a subtask
 
     @cached_property
     def downstreams(self) -> tuple[tuple[int, ...], ...]:
@@ -96,26 +83,21 @@ class TaskScript:
 
     @property
     def limit(self) -> int:
-        """Return how many subtasks may be READY or RUNNING for the scheduler to add another."""
+        """Return how many subtasks may be READY or RUNNING at once; the default does not apply to the start."""
         return self.concurrency or DEFAULT_CONCURRENCY
 
 
 class Run(NamedTuple):
-    """One run of a subtask; ``ended``, ``ends`` and ``ended_by`` are None while it lasts.
-
-    ``number`` counts the runs of its direction, forwards or in a rollback, from 1; a skip has 0. ``takes`` is how long
-    the script meant it to take, the time of its log lines; 0 for one that hangs, whose lines all come first. A rollback
-    that cuts it short leaves ``ends`` and ``ended_by`` None.
-    """
+    """One run of a subtask."""
 
     operation: SubtaskOperation
     started: int
-    takes: int
+    takes: int  # the script's duration, over which log lines are spread; 0 for a run that hangs, whose lines come first
     log: tuple[LogLine, ...] = ()
     ended: int | None = None
-    ends: SubtaskStatus | None = None
-    ended_by: Cause | None = None
-    number: int = 0
+    ends: SubtaskStatus | None = None  # None until its end, also if a rollback has cut it short
+    ended_by: Cause | None = None  # likewise
+    number: int = 0  # among the runs forwards, or those in rollbacks, from 1; a skip has 0
 
 
 class SubtaskState(NamedTuple):
@@ -139,12 +121,12 @@ class SubtaskState(NamedTuple):
 
     @property
     def last_run(self) -> Run | None:
-        """Return the run under way, or the last one that ended, if any."""
+        """Return the run under way or else the last one that ended, if any."""
         return self.runs[-1] if self.runs else None
 
 
 @dataclass(frozen=True, slots=True)
-class TaskState:
+class TaskState(Moment):
     """A task from instant ``at`` until the next state's, and the changes that led to it."""
 
     at: int
@@ -160,18 +142,7 @@ class TaskState:
     def label(self) -> Label:
         return self.status, self.operation
 
-    def labels(self) -> list[tuple[Part, Label]]:
-        return [((), self.label), *(((place,), item.label) for place, item in enumerate(self.subtasks))]
-
-    def label_of(self, part: Part) -> Label:
-        return self.subtasks[part[0]].label if part else self.label
-
-    def moves_since(self, before: TaskState) -> Iterator[tuple[Part, Label, Label]]:
-        if before.label != self.label:
-            yield (), before.label, self.label
-        for place, (old, new) in enumerate(zip(before.subtasks, self.subtasks, strict=True)):
-            if old is not new and old.label != new.label:
-                yield (place,), old.label, new.label
+    parts = property(attrgetter("subtasks"))
 
 
 ABANDONED: Final = "abandoned_after"  # a scenario's opt-in: no public text shows ABORTED in the API
@@ -198,7 +169,7 @@ TASK: Final = StateMachine(
         time           FAILED/EXECUTE|RETRY|ROLLBACK → ABORTED/=         {_UPGRADE_CHECK}  {ABANDONED}
     """),
 )
-"""A task's operation is the direction it goes in; retrying or skipping a subtask keeps it."""
+"""A task's operation is its direction; a retry or skip of a subtask does not change it."""
 
 SUBTASK: Final = StateMachine(
     kind="subtask",
@@ -228,7 +199,7 @@ SUBTASK: Final = StateMachine(
         time  PENDING/ROLLBACK|ROLLBACK_SKIP → READY/EXECUTE  AbstractTaskWorker:59-115  {RETRY_AFTER_ROLLBACK}
     """),
 )
-"""A subtask's operation is that of its last run, or of the one it waits for. What a rollback finds under way, under a
-FAILED task, was retried, skipped or cancelled just before."""
+"""A subtask's operation is that of its last run, or of the run it waits for. A rollback of a FAILED task finds subtasks
+READY, RUNNING or CANCELING if they were retried, skipped or cancelled just before."""
 
 MACHINES: Final = {machine.kind: machine for machine in (TASK, SUBTASK)}

@@ -26,7 +26,7 @@ from rich.markup import escape, render
 from oceanmock.api import Api
 from oceanmock.clock import MILLISECOND, SECOND, Clock
 from oceanmock.engine.log import OperationRecord
-from oceanmock.engine.machine import Change, Dated, History, Label, Part, format_label, next_due, states_until, view_at
+from oceanmock.engine.machine import Change, History, Label, Moment, Part, format_label, next_due, states_until, view_at
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.scenario.story import Actor
 from oceanmock.scenario.stubs import conditions_on
@@ -49,7 +49,7 @@ MAX_CHANGES: Final = 30
 MAX_PICTURES: Final = 12
 MAX_EVENTS: Final = 500  # how many events an explanation has, the last ones; more only where one instant has more
 
-HistoryState = TypeVar("HistoryState", bound=Dated)
+HistoryState = TypeVar("HistoryState", bound=Moment)
 
 
 class Event(NamedTuple):
