@@ -1,8 +1,8 @@
-"""Define the ``Api`` record, and what the pipeline and an API exchange.
+"""Define the ``Api`` record, and the types by which the HTTP pipeline calls an API.
 
-An ``Api`` states the words of one API: its kinds with their states and operations, its routes and the keys of its
-JSON. Each API defines one in the ``api.py`` of its package, and ``oceanmock.apis`` lists them. ``Service``,
-``Request``, ``Response`` and ``ApiError`` serve it over HTTP. Nothing here depends on connexion or on one API.
+An ``Api`` describes one API: its kinds with their states and operations, its routes and the keys of its JSON. Each
+package of an API defines one in its ``api.py``; ``oceanmock.apis`` lists them. ``Service``, ``Request``, ``Response``
+and ``ApiError`` serve it over HTTP. This module depends neither on connexion nor on one API.
 """
 
 from __future__ import annotations
@@ -25,75 +25,52 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One kind of thing that an API has, such as a task or a node.
-
-    ``operations`` are the ones that a client can request of it; ``shown_operations`` those that its JSON shows.
-    ``terminal_states`` are those it leaves only by an operation. ``detail`` is the operationId that reads one, empty
-    where none does. ``parent`` is the kind it is a part of, ``parts_key`` the key of its JSON under which its own parts
-    are, ``own_key`` one that no other kind's JSON has.
-    """
+    """A kind of object of an API, such as a task or a node."""
 
     name: str
     title: str
     states: tuple[str, ...]
-    terminal_states: frozenset[str]
-    shown_operations: tuple[str, ...]
-    operations: tuple[str, ...] = ()
-    detail: str = ""
-    parent: str = ""
-    parts_key: str = ""
-    own_key: str = ""
+    terminal_states: frozenset[str]  # left only by an operation
+    shown_operations: tuple[str, ...]  # in its JSON
+    operations: tuple[str, ...] = ()  # that a client can request
+    detail: str = ""  # the operationId that reads one
+    parent: str = ""  # the kind of which it is a part
+    parts_key: str = ""  # of its own parts in its JSON
+    own_key: str = ""  # a key that the JSON of no other kind has
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One operation of a contract.
-
-    ``ids`` maps each kind in its path to the path's parameter. A route with ``changes`` requests an operation of that
-    kind: ``operation``, or the one that its body names where that is empty. ``lists`` is the kind that it lists, and
-    ``shows`` the kind whose JSON its response contains. ``alias`` is another name, by which clients call it.
-    """
+    """One operation of a contract."""
 
     id: str
     path: str
-    ids: Mapping[str, str] = field(default_factory=dict)
-    changes: str = ""
-    operation: str = ""
-    lists: str = ""
-    shows: str = ""
-    alias: str = ""
+    ids: Mapping[str, str] = field(default_factory=dict)  # for each kind in the path, the path's parameter
+    changes: str = ""  # the kind of which it requests an operation
+    operation: str = ""  # that operation; if empty, the body names it
+    lists: str = ""  # the kind that it lists
+    shows: str = ""  # the kind whose JSON the response contains
+    alias: str = ""  # its name in clients
 
 
 @dataclass(frozen=True, slots=True)
 class Api:
-    """The words of one API, and the modules of its package.
+    """The description of one API, and access to the modules of its package."""
 
-    ``name`` stands in scenario files and in the admin API, ``title`` in text for people. ``prefix`` begins the API's
-    paths. ``kinds`` begins with the kind that has no parent. ``scripts_key`` and ``switches_key`` are the keys of a
-    scenario file's scripts and of the admin API's switches. ``state_key``, ``operation_key``, ``start_key`` and
-    ``end_key`` are keys of the API's JSON. ``version`` is the one that the mock serves by default, where the API has
-    versions. ``contract`` is the contract's file; None means ``openapi/<name>.yaml``.
-
-    The modules of the package are imported on first use, so that serving does not load what only tests or conformance
-    runs need. ``scenario`` is the scenario format (``Scenario``, ``Switches``, ``script_of`` …), ``states`` has the
-    tables of transitions (``MACHINES`` by kind), ``handlers`` the ``ServiceFactory``, ``parse`` reads response bodies
-    (``observations`` …), ``checks`` are the conformance checks.
-    """
-
-    name: str
-    title: str
+    name: str  # in scenario files and in the admin API
+    title: str  # in texts for people
     package: str
-    prefix: str
-    kinds: tuple[Kind, ...]
+    prefix: str  # of its paths
+    kinds: tuple[Kind, ...]  # of which the first has no parent
     routes: tuple[Route, ...]
-    scripts_key: str
-    switches_key: str
-    state_key: str
+    scripts_key: str  # of the tasks or dags in a scenario file
+    switches_key: str  # of the switches in the admin API
+    state_key: str  # of its JSON, like the next three
     operation_key: str
     start_key: str
     end_key: str
-    version: str = ""
-    contract: Path | None = None
+    version: str = ""  # the one that is served by default
+    contract: Path | None = None  # None means ``openapi/<name>.yaml``
 
     @property
     def root(self) -> Kind:
@@ -109,23 +86,23 @@ class Api:
         return {route.id: route for route in self.routes}[operation_id]
 
     def ids_of(self, operation_id: str) -> Mapping[str, str]:
-        """Return the path parameter of each kind that an operation's path has; empty for none."""
+        """Return the path parameter of each kind in the path of an operation; empty for an unknown one."""
         return next((route.ids for route in self.routes if route.id == operation_id), {})
 
     @property
     def operation_names(self) -> tuple[str, ...]:
-        """Return the names of all operations: the ids and aliases of the routes, and the ids of the submits."""
+        """Return the names of all operations: ids and aliases of the routes, and ids of the submits."""
         names = [name for route in self.routes for name in (route.id, route.alias) if name]
         return (*names, *(submit.id for submit in self.submits))
 
     def operation_id(self, name: object) -> str | None:
-        """Return the id of an operation by either of its names, or of a submit; None where there is none."""
+        """Return the id of an operation or submit by its id or alias; None for an unknown name."""
         ids = (route.id for route in self.routes if name in (route.id, route.alias))
         return next(ids, None) or next((submit.id for submit in self.submits if submit.id == name), None)
 
     @property
     def spec(self) -> Spec:
-        """Return the contract without its submits, read once; one of somebody else's is checked. Raises InputError."""
+        """Return the contract without its submits, read once; a file of the user's is checked. Raises InputError."""
         from oceanmock.openapi import load_checked_spec, load_spec, spec_path  # noqa: PLC0415 (slow)
 
         if self.contract is not None:
@@ -134,13 +111,13 @@ class Api:
 
     @property
     def submits(self) -> tuple[Operation, ...]:
-        """Return the operations of the contract that start something, in its order."""
+        """Return the submits: the operations of the contract that start a task or dag, in its order."""
         from oceanmock.openapi import load_submits, spec_path  # noqa: PLC0415 (slow)
 
         return load_submits(self.contract or spec_path(self.name))
 
     def submit_body(self, method: str, path: str) -> Any:
-        """Return the contract's example of the body of a submit; {} without one."""
+        """Return the contract's example of a submit's body, or {}."""
         from oceanmock.openapi import load_spec, operations_at, spec_path  # noqa: PLC0415 (slow)
 
         at_path = operations_at(self.submits, path)
@@ -151,13 +128,13 @@ class Api:
         return schema.get("example", {})
 
     def module(self, name: str) -> Any:
-        """Return a module of the API's package, imported on first use."""
+        """Return a module of the API's package, imported on first use: a server does not load what only tests need."""
         return import_module(f"{self.package}.{name}")
 
-    scenario = property(lambda api: api.module("scenario"))
-    states = property(lambda api: api.module("states"))
-    handlers = property(lambda api: api.module("handlers"))
-    checks = property(lambda api: api.module("checks"))
+    scenario = property(lambda api: api.module("scenario"))  # the scenario format
+    states = property(lambda api: api.module("states"))  # the tables of transitions: ``MACHINES``, by kind
+    handlers = property(lambda api: api.module("handlers"))  # the ``ServiceFactory``
+    checks = property(lambda api: api.module("checks"))  # the conformance checks
 
     @property
     def conformance(self) -> TargetApi:
@@ -207,19 +184,15 @@ STATUS_BY_KIND: Final[Mapping[ErrorKind, int]] = {
 
 @dataclass(eq=False, repr=False)
 class ApiError(Exception):
-    """A refused request: ``kind`` decides the status, ``detail`` is one sentence for a developer.
-
-    ``parameter``, ``value`` and ``expected_type`` (the type or its format, such as "int64") are given for a wrong type
-    or value, ``status`` for an injected fault, with the error's own ``code`` and ``message`` where it has them.
-    """
+    """A refused request: ``kind`` decides the status, ``detail`` is one sentence for a developer."""
 
     kind: ErrorKind
     detail: str
     _: KW_ONLY
-    parameter: str = ""
+    parameter: str = ""  # of a wrong type or value, like the next two
     value: str = ""
-    expected_type: str = ""
-    status: int = 500
+    expected_type: str = ""  # the type, or its format such as "int64"
+    status: int = 500  # of an injected fault, like the next two
     code: int | str | None = None
     message: str = ""
     headers: Headers = ()
@@ -240,50 +213,39 @@ class ApiError(Exception):
 
 @dataclass(slots=True)
 class Request:
-    """One request; each stage of the pipeline fills in what it has validated.
-
-    ``path`` is the API's own, ``raw_path`` the path as sent. ``received_at`` is an instant of the sandbox's clock.
-    ``client`` is the peer's address and port, None if unknown. ``caller`` is the authenticated user, ``error`` one
-    sentence on why the request was refused, ``fault`` the injected fault, ``stub`` the name of the stub that responds.
-    ``port`` is the one that it came to, ``place`` the position of the server that responds, of those that a sandbox
-    stands for. ``compiled`` is the pipeline's operation; ``is_valid`` is set once the contract has accepted parameters
-    and body.
-    """
+    """One request; each stage of the pipeline fills in what it has validated."""
 
     service: Service
     sandbox: Sandbox
     method: str
-    path: str
-    raw_path: bytes
+    path: str  # within the API
+    raw_path: bytes  # as sent
     query: bytes
     headers: Headers
-    received_at: int
+    received_at: int  # by the sandbox's clock
     body: bytes = b""
-    client: tuple[str, int] | None = None
+    client: tuple[str, int] | None = None  # the peer's address and port
     scheme: str = "http"
     credentials: Any = None
-    port: int = 0
-    place: int | None = None
-    caller: str = ""
-    error: str = ""
+    port: int = 0  # the server's
+    place: int | None = None  # the position of the server that responds, if the sandbox has several
+    caller: str = ""  # the authenticated user
+    error: str = ""  # one sentence on why it was refused
     fault: InjectedFault | None = None
-    stub: str = ""
+    stub: str = ""  # the name of the stub that responds
     path_values: Mapping[str, str] = field(default_factory=dict)
     operation: Operation | None = None
     parameters: dict[str, Any] = field(default_factory=dict)
     content: Any = None
-    compiled: Any = None
-    is_valid: bool = False
+    compiled: Any = None  # the pipeline's operation
+    is_valid: bool = False  # parameters and body are validated
 
     def duration(self, now: int) -> int:
-        """Return the milliseconds from its receipt to an instant, as the machine measures them at any speed.
-
-        They are 0 where another replica has set the clock back meanwhile, by a reset.
-        """
+        """Return the real milliseconds from its receipt to an instant; 0 if another replica has set the clock back."""
         return int(max(now - self.received_at, 0) / self.sandbox.clock.speed) // MILLISECOND
 
     def again(self, sandbox: Sandbox, received_at: int) -> Request:
-        """Return the same request, received by a sandbox at an instant; what was found valid stays so."""
+        """Return the validated request as a sandbox receives it at an instant. (``replace`` is five times slower.)"""
         return Request(
             self.service,
             sandbox,
@@ -307,7 +269,7 @@ class Request:
         )
 
     def header(self, name: bytes) -> bytes | None:
-        """Return the first header of this name, which is given in lower case; None without one."""
+        """Return the first header of a lower-case name, or None."""
         for key, value in self.headers:
             if key == name:
                 return value
@@ -316,7 +278,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Fragment:
-    """Encoded JSON that many responses contain; ``accepted_by`` has the schemas that it was checked by."""
+    """Encoded JSON that many responses contain; ``accepted_by`` are the schemas that it is known to match."""
 
     json: bytes
     accepted_by: set[object] = field(default_factory=set)
@@ -324,55 +286,44 @@ class Fragment:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """A response: a status, a JSON value that is not yet encoded, and further headers.
-
-    A body of bytes goes out as it is, as the media type says; None sends no content type. ``fragment`` becomes the
-    member ``data`` of the body, an object. ``sample`` is the body with one of the rows that come from the same format:
-    it is checked in place of the body.
-    """
+    """A response: a status, a body and further headers."""
 
     status: int
-    body: Any
+    body: Any  # JSON that is encoded later, or bytes
     headers: Headers = ()
-    media_type: bytes | None = JSON
-    fragment: Fragment | None = None
-    sample: Any = None
+    media_type: bytes | None = JSON  # None sends no content type
+    fragment: Fragment | None = None  # the encoded member ``data`` of the body
+    sample: Any = None  # the body with only one row of each format, which is validated in place of the body
 
 
 Handler = Callable[[Request], Response]
 Authenticator = Callable[[Request], frozenset[str] | None]
-"""What a request's credentials of one kind permit; None when it brings none of that kind.
+"""Returns the permissions of a request's credentials of one scheme, or None if it has none of that scheme.
 
-Raises ApiError("bad credentials") when it brings some and they are wrong."""
+Raises ApiError("bad credentials") for wrong ones."""
 
 
 @dataclass(frozen=True, slots=True)
 class Service:
     """One API as the pipeline serves it.
 
-    ``prefix`` decides which paths are its own and get its errors. ``security`` maps a kind of security scheme
-    (``basic``, ``apiKey``) to its authenticator. ``encode`` serializes bodies; ``aliases`` maps further paths to
-    paths of the contract. ``submits`` returns the operations of the contract that ``fallback`` responds to, of which
-    the pipeline has read the body unless it has ``checks``. ``open`` prepares each request first, for example
-    decrypts it. ``fallback`` returns a handler for a request that no operation matches, or None; it authenticates
-    that request itself, so it decides whether an unknown path or a wrong method is refused before credentials are
-    checked. ``is_lenient``: a path may end in a slash, and HEAD is served as GET. ``readers`` maps formats of the
-    contract to functions that read a parameter's text, and raise ValueError.
+    ``fallback`` returns a handler for a request that no operation matches, or None. It authenticates that request
+    itself, so it decides whether credentials are checked before an unknown path or a wrong method is refused.
     """
 
     name: str
-    prefix: str
+    prefix: str  # of the paths that are the API's and get its errors
     spec: Spec
     handlers: Mapping[str, Handler]
     render_error: Callable[[Request, Exception], Response]
-    security: Mapping[str, Authenticator]
-    encode: Callable[[Any], bytes]
-    submits: Callable[[], Sequence[Operation]] = tuple
-    aliases: Mapping[str, str] = field(default_factory=dict)
-    open: Callable[[Request], None] = lambda request: None
+    security: Mapping[str, Authenticator]  # by kind of security scheme: ``basic``, ``apiKey``
+    encode: Callable[[Any], bytes]  # a body
+    submits: Callable[[], Sequence[Operation]] = tuple  # which ``fallback`` handles, and checks if they have ``checks``
+    aliases: Mapping[str, str] = field(default_factory=dict)  # of further paths, paths of the contract
+    open: Callable[[Request], None] = lambda request: None  # prepares each request first: may decrypt it
     fallback: Callable[[Request], Handler | None] = lambda request: None
-    is_lenient: bool = False
-    readers: Mapping[str, Callable[[str], Any]] = field(default_factory=dict)
+    is_lenient: bool = False  # a path may end in a slash, and HEAD is served as GET
+    readers: Mapping[str, Callable[[str], Any]] = field(default_factory=dict)  # by format; they may raise ValueError
 
 
 def template_for(templates: Sequence[Any], body: Any) -> Any:
@@ -381,7 +332,7 @@ def template_for(templates: Sequence[Any], body: Any) -> Any:
 
 
 def unknown_start(templates: Sequence[Any], request: Request) -> ApiError:
-    """Return the error of a request that no template starts on, or none with its body."""
+    """Return the error of a request that starts nothing: no template has its path, or none its body."""
     name = request.operation.id if request.operation else f"{request.method} {request.path[:200]}"
     asks = [template.starts_on.asks(template.name) for template in templates[:1]]
     return ApiError("unknown path", asks[0] if asks else f"Nothing of the scenario starts on {name}.")
@@ -395,7 +346,7 @@ def stub_for(
     time: Callable[[int], str],
     refusals: Sequence[Any] | None = None,
 ) -> Handler | str:
-    """Return the handler of the stub that responds to a request, else why none does; "" where none has its path.
+    """Return the handler of the stub that responds to a request, or why none does; "" if none has its path.
 
     ``envelope`` returns the API's envelope of a status, ``item`` the JSON of a view, ``time`` the text of an instant;
     ``refusals`` are the stubs of the start that it requests, in place of the scenario's.
@@ -414,7 +365,7 @@ def stub_for(
             return other(request)
         parts = stub.render(found.request, time(sandbox.clock.now()), lambda: item(found.views[-1]))
         headers = []
-        for name, text in parts.pop("headers").items():  # a request may have what no header of a response has
+        for name, text in parts.pop("headers").items():  # characters of the request may not be allowed here
             headers.append((name.lower().encode(), re.sub("[^ -~]", "?", text).encode()))
         body = parts.get("body", "") if stub.is_raw else {**envelope(request, stub.status), **parts}
         media_type: bytes | None = b"text/plain; charset=utf-8" if isinstance(body, str) else JSON

@@ -45,12 +45,9 @@ def make_sandbox(
 def operations_by_api(
     apis: Sequence[Api] = APIS, *, with_submits: bool = True
 ) -> Mapping[str, Mapping[str, Mapping[str, str]]]:
-    """Return each API's operations, and of each the path parameter of every kind; a submit's path has none.
-
-    The first use of submits reads their contracts.
-    """
+    """Return, by API and operation, the path parameter of each kind; submits, which are read on demand, have none."""
     return {
         api.name: {route.id: route.ids for route in api.routes}
-        | ({each.id: {} for each in api.submits} if with_submits else {})
+        | ({submit.id: {} for submit in api.submits} if with_submits else {})
         for api in apis
     }

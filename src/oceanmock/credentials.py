@@ -1,7 +1,7 @@
 """Clients' credentials, the ``auth=`` of httpx and requests: OCP's ``Basic`` and ``AccessKey``, obshell's ``Sealed``.
 
 Each is a callable that takes an outgoing request of either client and returns it with its credentials; neither client
-is imported here. None shows its secret when printed. ``Sealed`` is imported on first use, since cryptography is slow.
+is imported here. Their texts hide the secrets. ``Sealed`` is imported on first use, since cryptography is slow.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -1,10 +1,10 @@
-"""Load the contracts, list their operations, and make the copy of them that the app serves.
+"""Load the contracts, list their operations, and copy them for the app.
 
-A contract stays as its author wrote it: users, schemathesis and ``check_spec`` read that file. The app routes and
-validates by ``runtime_view``, a copy without prose that states what plain connexion overlooks: an int64 is bounded as
-its format says, and the parameters of a path are listed in each of its operations (connexion 3.3 appends them for every
-middleware, operations/openapi.py:76-78). Components marked ``x-checked-by: operation`` are not checked by that view.
-Nothing here depends on connexion, and a loaded contract is never changed.
+Users, schemathesis and ``check_spec`` read the file of a contract. The app routes and validates by ``runtime_view``: a
+copy without prose that makes up for connexion's gaps. In it an int64 has the bounds of its format, and each operation
+lists the parameters of its path (connexion 3.3 appends them for every middleware, operations/openapi.py:76-78). It does
+not validate components marked ``x-checked-by: operation``. Nothing here depends on connexion, and a loaded contract is
+never changed.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ MANAGER_PERMISSION: Final = "TASK_MANAGER"
 ALL_PERMISSIONS: Final = frozenset({VIEWER_PERMISSION, MANAGER_PERMISSION})
 """OCP's permissions for its tasks, as ``x-permission`` has them."""
 PROSE: Final = frozenset({"example", "examples", "externalDocs", "links", "x-source"})
-"""Keys no check needs; together they are most of a contract's size."""
+"""Keys that no check needs; they make up most of a contract."""
 
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One operation of a contract; ``permission`` is its ``x-permission``, ``definition`` all that it says."""
+    """One operation of a contract; ``permission`` is its ``x-permission``, ``definition`` the whole mapping."""
 
     id: str
     method: str
@@ -65,24 +65,24 @@ def data_folder(name: str) -> Path:
 
 
 def compiled(path: Path, content: bytes, parse: Callable[[], Any], part: str = "") -> Any:
-    """Return what ``parse`` makes of a YAML file's content, or of a part: text keys, and values such as JSON has.
+    """Return what ``parse`` returns for a YAML file's content, or for a ``part`` of it: data that JSON can hold.
 
-    YAML is slow to read. What a packaged file holds is kept as JSON where Python keeps compiled modules, if it does.
+    YAML is slow to read, so the data of a packaged file is cached as JSON, beside the compiled modules of Python.
     """
     if path.parent not in (data_folder("openapi"), data_folder("scenarios")):
         return parse()
-    kept, key = Path(cache_from_source(str(path))).with_suffix(f".{part}json"), sha256(content).hexdigest()
+    cached, key = Path(cache_from_source(str(path))).with_suffix(f".{part}json"), sha256(content).hexdigest()
     with suppress(OSError, ValueError):
-        kept_key, _, text = kept.read_text(encoding="utf-8").partition("\n")
-        if kept_key == key:
+        cached_key, _, text = cached.read_text(encoding="utf-8").partition("\n")
+        if cached_key == key:
             return json.loads(text)
     data = parse()
     if not sys.dont_write_bytecode:
         with suppress(OSError):
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            own = kept.with_suffix(f".{os.getpid()}")
-            own.write_text(f"{key}\n{json.dumps(data)}", encoding="utf-8")
-            own.replace(kept)  # at once, since another process may read it
+            cached.parent.mkdir(parents=True, exist_ok=True)
+            written = cached.with_suffix(f".{os.getpid()}")
+            written.write_text(f"{key}\n{json.dumps(data)}", encoding="utf-8")
+            written.replace(cached)  # atomically, since another process may read it
     return data
 
 
@@ -94,9 +94,9 @@ def spec_path(api: str) -> Path:
 def load_spec(path: Path, *, without_submits: bool = False) -> Spec:
     """Return the contract in a file, read once per version of the file; do not change it.
 
-    ``without_submits`` leaves out what is marked ``x-submit``: the operations that start something. That part is kept
-    apart, so that a server that is sent no submit does not hold the rest. Raises InputError with the place if it is not
-    YAML or not an OpenAPI document.
+    ``without_submits`` leaves out everything marked ``x-submit``: the operations that start something. It is cached
+    separately, so that a server without such requests does not load them. Raises InputError with the place if the file
+    is not YAML or not an OpenAPI document.
     """
     return _load(_read_spec, path, without_submits)
 
@@ -161,7 +161,7 @@ def _parse_spec(path: Path, content: bytes) -> Spec:
 
 
 def _with_text_keys(node: Any) -> Any:
-    """Return a document with text keys: ``200:`` is a number in YAML, a name in OpenAPI."""
+    """Return a document whose keys are texts: ``200:`` is a number in YAML, but a name in OpenAPI."""
     if isinstance(node, dict):
         return {str(key): _with_text_keys(value) for key, value in node.items()}
     if isinstance(node, list):
@@ -170,7 +170,7 @@ def _with_text_keys(node: Any) -> Any:
 
 
 def operations_of(spec: Spec, *, are_submits: bool = False) -> tuple[Operation, ...]:
-    """Return the operations of a contract in its order, or its submits. Raises InputError without an id."""
+    """Return the operations of a contract, or its submits, in its order. Raises InputError for one without an id."""
     operations = list[Operation]()
     for path, item in spec["paths"].items():
         for method in METHODS:
@@ -186,19 +186,19 @@ def operations_of(spec: Spec, *, are_submits: bool = False) -> tuple[Operation, 
 
 
 def find_operation(operations: Iterable[Operation], method: str, path: str) -> Operation | None:
-    """Return the operation of a request, or one at its path that documents 405 for other methods; None without one."""
+    """Return the operation of a request, or else one at its path that documents 405, or None."""
     at_path = operations_at(operations, path)
     return next((o for o in at_path if o.method == method or "405" in o.statuses), None)
 
 
 def operations_at(operations: Iterable[Operation], path: str) -> list[Operation]:
-    """Return the operations of a path with any ids, those of a literal path first."""
+    """Return the operations whose path template matches a path, literal paths first."""
     matching = [operation for operation in operations if path_matches(operation.path, path)]
     return sorted(matching, key=lambda operation: "{" in operation.path)
 
 
 def path_matches(template: str, path: str) -> bool:
-    """Return whether a path, or another template, is one of those that a template stands for."""
+    """Return whether a template matches a path, or every path of another template."""
     segments, parts = template.split("/"), path.split("/")
     return len(segments) == len(parts) and all(
         part if segment.startswith("{") else part == segment for segment, part in zip(segments, parts, strict=True)
@@ -231,7 +231,7 @@ def check_spec(path: Path) -> list[str]:
 
 
 def runtime_view(spec: Spec, *, aliases: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """Return a copy of the contract for the app; ``aliases`` maps further paths to its paths."""
+    """Return a copy of the contract for the app, with further paths: ``aliases`` maps them to its own."""
     view: dict[str, Any] = _runtime_copy(spec)
     components = view.get("components", {})
     for parameter in components.get("parameters", {}).values():
@@ -255,10 +255,7 @@ def runtime_view(spec: Spec, *, aliases: Mapping[str, str] | None = None) -> dic
 
 
 def _runtime_copy(node: Any, *, named: bool = False) -> Any:
-    """Return a copy without prose, in which integers have the bounds of their format.
-
-    Keys under ``properties`` stay; connexion does not enforce the formats of integers.
-    """
+    """Return a copy without prose, and with the bounds of integer formats; ``named``: its keys are property names."""
     if isinstance(node, list):
         return [_runtime_copy(value) for value in node]
     if not isinstance(node, dict):

@@ -1,4 +1,4 @@
-"""Model the agent that a scenario of obshell is about, its versions, quirks and locks, and the stubs of other calls."""
+"""Model the agents of an obshell scenario, their versions, quirks and locks, and its stubs and faults."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _FOUR_NUMBERS: Final = re.compile(r"[0-9]{1,4}(\.[0-9]{1,4}){3}", re.ASCII)
 
 
 def _check_ip(text: str) -> str:
-    """Refuse an address whose leading zero byte Go drops in an id, which it then refuses."""
+    """Refuse an address with a leading zero byte: Go drops it in ids, and then refuses these."""
     try:
         address = ip_address(text)
     except ValueError:
@@ -123,22 +123,22 @@ class Switches(Model):
     obshell_version: ServedVersion = NEWEST_VERSION
     """Four numbers, 4.2.3.0 to 4.5.0.0."""
     quirks_off: QuirkSelection = ()
-    """The quirks that this server shall not have: names, or `all`."""
+    """The quirks that this server does not have: names, or `all`."""
 
     def has(self, quirk: QuirkName) -> bool:
         return not {"all", quirk} & set(self.quirks_off)
 
 
 class Makes(Model):
-    """The change that a successful dag makes to the agent: what is left out stays."""
+    """The change that a successful dag makes to the agent: keys that are left out stay unchanged."""
 
     identity: Identity | None = None
     root_password: str | None = None
     agent_password: str | None = None
     obshell_version: ServedVersion | None = None
-    """Its version from then on; what the routes are follows from that of the first agent."""
+    """Its version from then on; the version of the first agent decides which routes there are."""
     agents: Annotated[tuple[Place, ...], OrOne()] = ()
-    """Whom it changes, by their numbers in `agents`; the dag's own agent, if left out."""
+    """The agents that it changes, by their numbers in `agents`; if left out, the dag's own."""
 
     @model_validator(mode="after")
     def _change_something(self) -> Makes:
@@ -167,10 +167,11 @@ FAILURE_EXITS: Final[Mapping[str, tuple[FailureExit, tuple[str, ...]]]] = {
     "/api/v1/ob/scale_in": ("first node", ("POST",)),
     "/api/v1/obproxy": ("first node", ("POST", "DELETE")),
 }
-"""By path, where the dags that requests of some methods start give their locks back when they fail.
+"""By path, where a failure of the dag that a request starts releases its lock, and the methods of those requests.
 
 (github.com/oceanbase/obshell at 61ee147: FAILURE_EXIT_MAINTENANCE in executor/tenant, executor/recyclebin,
-ob/restore.go:103, ob/scale_in.go:83, obproxy/add.go:523; a context is one of each node, service/task/node.go:35.)"""
+ob/restore.go:103, ob/scale_in.go:83, obproxy/add.go:523; each node has a context of its own, service/task/node.go:35.)
+"""
 
 
 class TenantLock(Model):
@@ -186,7 +187,7 @@ Maintenance = Annotated[
 
 
 class OtherOperator(Model):
-    """An operator of another client on the dag, whose lock is not looked at; one that is refused changes nothing."""
+    """An operator of another client on the dag. It needs no lock; if it is refused, it changes nothing."""
 
     at: DurationText
     """How long after the dag's start."""
@@ -246,7 +247,6 @@ class ObshellStub(Stub):
     """A response to a call beside the task routes; the first stub that fits a request responds."""
 
     when: When | None = None
-    """What must hold when the request comes; nothing, if left out."""
 
 
 class ObshellRefusal(StartRefusal):
@@ -255,7 +255,6 @@ class ObshellRefusal(StartRefusal):
     code_key: ClassVar = "errCode"
 
     when: When | None = None
-    """What must hold when the request comes; nothing, if left out."""
     code: Annotated[str, Field(pattern=r"^[A-Za-z0-9]+(\.[A-Za-z0-9]+)+$")]
     """The error's errCode: `OB.Tenant.Existed`."""
 
@@ -272,7 +271,7 @@ class ObshellStartsOn(StartsOn):
 
 
 def check_agents(scenario: Scenario) -> Iterator[Issue]:
-    """Yield two agents at one port, and agents beside an agent."""
+    """Yield an issue for `agents` beside `agent`, and for each port that two agents have."""
     if scenario.agents and "agent" in scenario.model_fields_set:
         yield Issue(("agent",), "contradiction", "the file has `agents` too", "Put it into `agents`, or remove it.")
     ports = [agent.port for agent in scenario.agents]

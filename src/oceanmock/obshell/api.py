@@ -1,7 +1,7 @@
-"""obshell's words: its kinds, states, operators, routes and keys.
+"""obshell's vocabulary: its kinds, states, operators, routes and keys.
 
 States and operators are those of github.com/oceanbase/obshell at 61ee147
-(agent/engine/task/task.go); paths are the contract's. Below them are its generic ids and versions.
+(agent/engine/task/task.go); paths are the contract's. Its generic ids and versions follow below.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 State = Literal["PENDING", "READY", "RUNNING", "FAILED", "SUCCEED"]
 Operator = Literal["RUN", "RETRY", "ROLLBACK", "CANCEL", "PASS"]
 ClientOperator = Literal["ROLLBACK", "RETRY", "CANCEL", "PASS"]
-"""An operator that a client can request of a dag; of a node only PASS."""
+"""An operator that a client can request of a dag; of a node it can only request PASS."""
 
 Identity = Literal[
     "SINGLE",
@@ -62,7 +62,7 @@ QuirkName = Literal[
     "panic-is-dated-at-start",
 ]
 QUIRK_NAMES: Final[tuple[QuirkName, ...]] = get_args(QuirkName)
-"""Deviations of the server from its own rules, which openapi/obshell.yaml describes."""
+"""Deviations of the real server from its own rules, described in openapi/obshell.yaml."""
 
 PREFIX: Final = "/api/v1"  # the beginning of the API's paths (ob/agent/api/web/server.go:93-98)
 TASK_PREFIX: Final = f"{PREFIX}/task"
@@ -140,10 +140,10 @@ API: Final = Api(
 )
 
 
-# A generic id is one text for a number, its store and its agent. The first character says which: 1 + number, an object
-# in OceanBase; 2 (IPv4) or 3 (IPv6) + address + port + number, one in an agent's own database; 4 and 5 the same of an
-# obproxy dag. An IPv4 address is ten decimal digits, an IPv6 address thirty-nine, a port five. Dags, nodes and sub
-# tasks are numbered separately: one text is a dag on one route and a node on another. Facts:
+# A generic id combines a number with its store and agent. By its first character it is: 1 + number, an object in
+# OceanBase; 2 (IPv4) or 3 (IPv6) + address + port + number, one in an agent's own database; 4 or 5, the same of an
+# obproxy dag. An IPv4 address has ten decimal digits, an IPv6 address thirty-nine, a port five. Dags, nodes and sub
+# tasks are numbered separately: one id means a dag on one route and a node on another. Facts:
 # ob/agent/engine/task/task_dto.go:280-382, and the recorded errors of tests/data/obshell/lone.json.
 
 IdKind = Literal["cluster", "local", "obproxy"]
@@ -159,10 +159,7 @@ _PREFIXES: Final = {kind: prefix for prefix, kind in _KINDS.items()}
 
 
 class InvalidGenericId(CallerError):
-    """A text that is no generic id, with the server's message.
-
-    ``old_message`` is that of before 4.3.1 (agent/engine/task/task_dto.go at 424f28a).
-    """
+    """A text that is no generic id; ``old_message`` is that before 4.3.1 (agent/engine/task/task_dto.go at 424f28a)."""
 
     def __init__(self, text: str, why: str = "", *, old_message: str = "") -> None:
         super().__init__(f"Invalid ID: {text}: {why}" if why else f"Invalid ID: {text}")
@@ -171,7 +168,7 @@ class InvalidGenericId(CallerError):
 
 @dataclass(frozen=True, slots=True)
 class GenericId:
-    """A parsed generic id; ``ip`` and ``port`` are the agent's, absent for a cluster object."""
+    """A parsed generic id; ``ip`` and ``port`` are its agent's, None and 0 for an object of the cluster."""
 
     kind: IdKind
     number: int
@@ -192,7 +189,7 @@ def local_id(number: int, *, ip: str, port: int, kind: IdKind = "local") -> str:
 
 
 def authority(agent: Address | GenericId) -> str:
-    """Return the address and the port of an agent, or of the one that an id names, as a URL has them."""
+    """Return address and port of an agent, or of an id's agent, as in a URL."""
     return f"[{agent.ip}]:{agent.port}" if ":" in str(agent.ip) else f"{agent.ip}:{agent.port}"
 
 
@@ -229,8 +226,8 @@ def _number(text: str, digits: str) -> int:
         raise InvalidGenericId(text, str(why), old_message=f"parse id failed: {why}") from None
 
 
-# openapi/obshell.yaml is the contract of 4.5.0.0; what older versions lack is read in the code of their tags
-# (agent/api/task_handler.go, agent/errors/errorcode.go), and named there as ``x-versions``. None of them was run.
+# openapi/obshell.yaml is the contract of 4.5.0.0. What older versions lack is read in the code of their tags
+# (agent/api/task_handler.go, agent/errors/errorcode.go), and listed there as ``x-versions``. None of them was run.
 
 Version = tuple[int, ...]
 
@@ -259,12 +256,12 @@ ERR_CODES_SINCE: Final[Version] = (4, 3, 1)
 LONG_KEYS_SINCE: Final[Version] = (4, 4, 2)
 
 NEW_KEYS: Final = ("errCode", "maintenance_type", "maintenance_key", *INFO_SINCE)
-"""Keys that 4.2.3 does not have, of errors, dags and /api/v1/info."""
+"""Keys of errors, dags and /api/v1/info that 4.2.3 does not have."""
 CONTRACT_VERSIONS: Final[tuple[Version, ...]] = (
     *((4, 2, 3), (4, 2, 4), (4, 2, 5), (4, 2, 6), (4, 3, 0)),
     *((4, 3, 1), (4, 3, 2), (4, 4, 0), (4, 4, 1), (4, 4, 2)),
 )
-"""The versions in which something changed; the last one is current."""
+"""The versions that changed something; the last one is current."""
 
 
 @lru_cache(maxsize=64)
@@ -282,7 +279,7 @@ def has_operation(version: Version, operation: str) -> bool:
 
 @lru_cache(maxsize=len(CONTRACT_VERSIONS))
 def spec_of(version: Version) -> Spec:
-    """Return the contract of a version: an older one has fewer routes and keys."""
+    """Return the contract of a version; older ones have fewer routes and keys."""
     if version >= ERR_CODES_SINCE:
         return API.spec
     old: dict[str, Any] = _part_of(API.spec, version)
@@ -291,7 +288,7 @@ def spec_of(version: Version) -> Spec:
 
 
 def _part_of(node: Any, version: Version) -> Any:
-    """Return a part of a version's contract: without operations, links to them, and required keys that came later."""
+    """Return a part of the contract as of a version: without later operations, links to them and required keys."""
     if isinstance(node, list):
         return [_part_of(item, version) for item in node if item not in NEW_KEYS]
     if not isinstance(node, dict):

@@ -1,7 +1,7 @@
-"""Authenticate and encrypt obshell's requests, on the client's side and on the server's.
+"""Authenticate and encrypt obshell's requests, for clients and for the server.
 
-A client encrypts a JSON object with the server's public key, in blocks (RSA), and sends it in a header: a password, and
-the AES key and IV of the body. The server opens both, and checks the opened header in the real server's order. Opening
+A client sends a JSON object in a header, encrypted with the server's public RSA key in blocks: a password, and the AES
+key and IV of the body. The server decrypts both, and checks the header in the order of the real server. Decryption
 raises ObshellError and nothing else; messages end in Go's own error texts.
 
 Facts: github.com/oceanbase/obshell at 61ee147, ob/agent/lib/crypto/{rsa,aes}.go, ob/agent/secure/{header,body}.go,
@@ -11,9 +11,9 @@ tests/data/obshell/{auth,password,lone}.json: SINGLE without an agent password, 
 an obproxy dag. The rest is read in the code and not verified: SINGLE with an agent password, FOLLOWER, CLUSTER AGENT
 and its sessions, tokens, forwarding.
 
-A ts has no upper bound, and a header may be used again; with no password in it, it never expires. Not modelled:
+A ts has no upper bound, and a header may be sent again; one without a password never expires. Not modelled:
 POST /api/v1/agent/password (which requires other fields) and an RSA-encrypted password inside a header, which SINGLE
-accepts too. The only module that imports ``cryptography``, when it is first used: that is slow.
+accepts too. Only this module imports ``cryptography``, on first use, since the import is slow.
 """
 
 # ruff: noqa: PLC0415 (see above)
@@ -51,30 +51,27 @@ if TYPE_CHECKING:
 RSA_BITS: Final = 1024
 OLD_RSA_BITS: Final = 512
 RSA_EXPONENT: Final = 65537
-AES_BYTES: Final = 16  # the size of the AES key, of the IV and of a block
+AES_BYTES: Final = 16  # the size of an AES key, an IV and a block
 MAX_HEADER_BLOCKS: Final = 32
-"""How many RSA blocks of a header are opened. obshell's SDK sends one for every 53 bytes: three for a GET."""
+"""The most RSA blocks of a header. obshell's SDK sends one for every 53 bytes: three for a GET."""
 DECRYPTION_ERROR: Final = "crypto/rsa: decryption error"
 
 HeaderName = Literal["X-OCS-Header", "X-OCS-Agent-Header"]
 ROOT_HEADER: Final = "X-OCS-Header"
 AGENT_HEADER: Final = "X-OCS-Agent-Header"
 SECURITY_HEADERS: Final[tuple[HeaderName, ...]] = (AGENT_HEADER, ROOT_HEADER)
-"""The headers with credentials; the first that is present decides (middleware.go:413-428)."""
+"""The headers with credentials; the first one present counts (middleware.go:413-428)."""
 
 FETCH_TIMEOUT_S: Final = 10.0
-MAX_AGENT_BYTES: Final = 2**20  # the length of what an agent states of itself, once it is decompressed
+MAX_AGENT_BYTES: Final = 2**20  # of an agent's response, after decompression
 OPEN_ROUTES: Final = ("info", "secret", "time", "git-info", "status")
 """Routes that need no authentication (agent_route.go:102-107)."""
 OBPROXY_ROUTE: Final = re.compile(r"task/\w+/[45]")
-"""Routes of obproxy's tasks, which only the agent's own password opens (task_dto.go)."""
+"""Routes of obproxy's tasks, which require the agent's own password (task_dto.go)."""
 
 
 def fetch_agent(url: str, *, verify: bool | str | ssl.SSLContext = True) -> Mapping[str, Any]:
-    """Return the ``data`` of a URL's JSON, read with the standard library alone. Raises EnvironmentProblem.
-
-    ``verify`` is as in httpx and requests: False, True, the path of trusted certificates or a context.
-    """
+    """Return the ``data`` of the JSON at a URL; ``verify`` is that of httpx and requests. Raises EnvironmentProblem."""
     try:
         parts = urlsplit(url)
         connect: Callable[..., HTTPConnection] = HTTPConnection
@@ -110,10 +107,10 @@ class Sealed(Signer):
         requests.post(f"{agent}/api/v1/task/dag/{id}", json={"operator": "RETRY"},
                       auth=Sealed("root's password"))
 
-    The agent's password is sent if it is given and the agent has one, and for tasks of obproxy; else root's. The
-    agent's key and state are read once, before the first request, with ``fetch`` (blocking, for an async client too),
-    which returns the ``data`` of a URL's JSON. ``plain_body`` of a sealed request is the body before it was sealed.
-    ``wall`` is the clock of ``lifetime`` (in seconds), in nanoseconds.
+    If the agent's own password is given, it is used for tasks of obproxy, and if the agent has one, for all requests;
+    else root's is used. The agent's key and state are read once, before the first request, by ``fetch`` (which blocks,
+    in an async client too): it returns the ``data`` of the JSON at a URL. ``plain_body`` of a sealed request is its
+    body before sealing. Each request expires after ``lifetime`` seconds; ``wall`` returns the time in nanoseconds.
     """
 
     password: str = field(default="", repr=False)
@@ -159,27 +156,24 @@ class Sealed(Signer):
 
 @dataclass(frozen=True, slots=True)
 class Unsealed(Sealed):
-    """Credentials for an agent that does not authenticate: requests stay as they are."""
+    """Credentials for an agent that requires none: requests stay as they are."""
 
     def __call__(self, request: Outgoing) -> Outgoing:
-        """Return the request as it is: the agent could not read a sealed body."""
+        """Return the request as it is: the agent cannot read a sealed body."""
         return request
 
 
 @dataclass(frozen=True, slots=True)
 class ServerKey:
-    """A server's RSA key; ``public_key`` is the text of /api/v1/secret.
-
-    (Standard base64 of a DER PKCS#1 RSAPublicKey: rsa.go:92-96.) ``equivalent`` has another private exponent.
-    """
+    """A server's RSA key."""
 
     private: rsa.RSAPrivateKey
-    public_key: str
-    equivalent: rsa.RSAPrivateKey
+    public_key: str  # as in /api/v1/secret: standard base64 of a DER PKCS#1 RSAPublicKey (rsa.go:92-96)
+    equivalent: rsa.RSAPrivateKey  # the key with another private exponent, by which wrong padding is detected
 
 
 def make_private_key(bits: int = RSA_BITS) -> bytes:
-    """Return a new private key, in DER; it takes 10 ms and more, so make it once."""
+    """Return a new private key in DER; this takes 10 ms or more."""
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import rsa
 
@@ -194,8 +188,8 @@ def make_private_key(bits: int = RSA_BITS) -> bytes:
 
 
 def _make_prime(bits: int) -> int:
-    """Return a number whose highest two bits are set, and which Fermat's test by 2 takes for a prime."""
-    small_factors = prod(range(3, 1000, 2))  # five of six candidates have one; this is quicker than the test
+    """Return a number with its highest two bits set that passes Fermat's primality test with base 2."""
+    small_factors = prod(range(3, 1000, 2))  # five of six candidates have one; gcd is faster than the test
     while True:
         candidate = secrets.randbits(bits) | 3 << bits - 2 | 1
         if gcd(candidate, small_factors) > 1 or (candidate - 1) % RSA_EXPONENT == 0:
@@ -211,38 +205,35 @@ def read_key(der: bytes) -> ServerKey:
     private = cast("rsa.RSAPrivateKey", serialization.load_der_private_key(der, None))
     der = private.public_key().public_bytes(serialization.Encoding.DER, serialization.PublicFormat.PKCS1)
     numbers = private.private_numbers()
-    period = lcm(numbers.p - 1, numbers.q - 1)  # exponents that differ by it are equivalent
+    period = lcm(numbers.p - 1, numbers.q - 1)  # exponents that differ by this are equivalent
     exponent = numbers.d + period if numbers.d < period else numbers.d - period
     others = (numbers.dmp1, numbers.dmq1, numbers.iqmp, numbers.public_numbers)
     equivalent = rsa.RSAPrivateNumbers(numbers.p, numbers.q, exponent, *others)
-    equivalent_key = equivalent.private_key(unsafe_skip_rsa_key_validation=True)  # it takes as long as a new key
+    equivalent_key = equivalent.private_key(unsafe_skip_rsa_key_validation=True)  # validation is slow
     return ServerKey(private, base64.b64encode(der).decode(), equivalent_key)
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """The fields of a security header (header.go:38-49), absent ones empty, and whether it is the agent's.
-
-    ``ts`` is the second it expires at, not parsed. ``keys`` is the AES key and then the IV.
-    """
+    """The fields of a security header (header.go:38-49), empty if absent."""
 
     auth: str = ""
-    ts: str = ""
+    ts: str = ""  # the second at which it expires, not parsed
     uri: str = ""
-    keys: bytes = b""
+    keys: bytes = b""  # the AES key, followed by the IV
     session_id: str = ""
     forward_type: int = 0
-    is_for_agent: bool = False
+    is_for_agent: bool = False  # by the name of the header
 
 
 _TEXTS: Final = dict.fromkeys(("session_id", "Auth", "Ts", "Token", "ssotoken", "Uri", "Sha256"), "string")
 _OTHERS: Final = {"Keys": "[]uint8", "ForwardType": "int", "ForwardAgent": "meta.AgentInfo"}
 _STRUCTS: Final = {"secure.HttpHeader": _TEXTS | _OTHERS}
-"""The Go type of each field by its JSON name; a field that ``Header`` lacks is only checked to have this type."""
+"""The Go type of each field by its JSON name; of fields that ``Header`` lacks only the type is checked."""
 
 
 def open_header(key: ServerKey, text: str, name: HeaderName = "X-OCS-Header") -> Header:
-    """Decrypt the value of a security header of a name. Raises ObshellError."""
+    """Decrypt the value of a security header. Raises ObshellError."""
     try:
         if len(text) > 4 * ceil(MAX_HEADER_BLOCKS * key.private.key_size / 24):  # the real server has no such limit
             raise Unreadable(f"it has more than {MAX_HEADER_BLOCKS} RSA blocks, which is oceanmock's limit")
@@ -256,15 +247,15 @@ def open_header(key: ServerKey, text: str, name: HeaderName = "X-OCS-Header") ->
 
 
 def _read_blocks(key: ServerKey, sealed: bytes) -> dict[str, Any]:
-    """Return the fields in the sealed blocks, each as long as the modulus but perhaps the last.
+    """Decrypt blocks of the modulus' length (the last may be shorter), and return the fields of their JSON.
 
-    OpenSSL returns random bytes for a block with a wrong padding, where Go refuses it ("implicit rejection", OpenSSL
-    3.2). Where they may be random, or are no JSON, the padding is checked: at most once for each block.
+    For a block with wrong padding OpenSSL returns random bytes ("implicit rejection", OpenSSL 3.2), while Go refuses
+    it. Therefore the padding of blocks is checked if the text is no JSON, or if random bytes may be part of it.
     """
     size = key.private.key_size // 8
     blocks = [sealed[at : at + size] for at in range(0, len(sealed), size)]
     opened = [(block, _decrypt(key.private, block)) for block in blocks]
-    # No client seals empty blocks; both keys open one wrong block in 10,000 to it.
+    # No client seals empty blocks. Both exponents decrypt one wrong block in 10,000 to an empty one.
     if len(opened) > 1 and not all(text for _, text in opened):
         raise Unreadable(DECRYPTION_ERROR)
     try:
@@ -272,13 +263,13 @@ def _read_blocks(key: ServerKey, sealed: bytes) -> dict[str, Any]:
     except Unreadable:
         _check_padding(key, opened)
         raise
-    # More that fits into JSON is random once in 200,000 blocks.
+    # Longer random bytes fit into JSON once in 200,000 blocks.
     _check_padding(key, [(block, text) for block, text in opened if len(text) < 8 or not text.isascii()])
     return fields
 
 
 def _check_padding(key: ServerKey, opened: Iterable[tuple[bytes, bytes]]) -> None:
-    """Raise Unreadable if the padding of a block is wrong: then another exponent opens it to other random bytes."""
+    """Raise Unreadable if the padding of a block is wrong: the equivalent exponent then returns other random bytes."""
     for block, text in opened:
         if _decrypt(key.equivalent, block) != text:
             raise Unreadable(DECRYPTION_ERROR)
@@ -296,8 +287,8 @@ def _decrypt(key: rsa.RSAPrivateKey, block: bytes) -> bytes:
 def open_body(body: bytes, keys: bytes) -> bytes:
     """Decrypt a body with the keys of its header. Raises ObshellError.
 
-    As the real server does (aes.go:44-78): an empty body stays empty; text after an error in the base64 is dropped; the
-    padding's length is read from the last byte alone, so that a wrong key may return random bytes.
+    As in the real server (aes.go:44-78), an empty body stays empty, text after an error in the base64 is dropped, and
+    only the last byte of the padding is read, so a wrong key may return random bytes.
     """
     from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
@@ -327,7 +318,7 @@ def _split_keys(keys: bytes, stage: Stage) -> tuple[bytes, bytes]:
 
 
 def seal_header(public_key: str, fields: Mapping[str, Any]) -> str:
-    """Encrypt an object with /api/v1/secret's public key; bytes become base64. Raises EnvironmentProblem for no key."""
+    """Encrypt an object with the public key of /api/v1/secret; bytes become base64. Raises EnvironmentProblem."""
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
@@ -337,7 +328,7 @@ def seal_header(public_key: str, fields: Mapping[str, Any]) -> str:
     if not isinstance(key, rsa.RSAPublicKey):
         raise EnvironmentProblem(f"{public_key[:40]!r} is no public key of an obshell: Base64 of an RSA key in DER.")
     text = json.dumps(fields, default=_base64).encode()
-    size = key.key_size // 8 - 11  # PKCS#1 v1.5 takes so many bytes of a block
+    size = key.key_size // 8 - 11  # the padding of PKCS#1 v1.5 has 11 bytes
     pieces = [text[at : at + size] for at in range(0, len(text), size)]
     return _base64(b"".join(key.encrypt(piece, padding.PKCS1v15()) for piece in pieces))
 
@@ -361,7 +352,7 @@ def _base64(value: bytes) -> str:
 
 
 def find_header(headers: Headers, names: Iterable[HeaderName] = SECURITY_HEADERS) -> tuple[HeaderName, str] | None:
-    """Return the deciding security header of those with a name, and its sealed text; None without one."""
+    """Return the name and the value of the first security header present, or None."""
     for name in names:
         lower = name.lower().encode()
         text = next((value for key, value in headers if key.lower() == lower), b"").strip(b" \t")
@@ -373,11 +364,11 @@ def find_header(headers: Headers, names: Iterable[HeaderName] = SECURITY_HEADERS
 def check_access(
     agent: Agent | None, header: Header | None, *, target: str, now_s: int, is_obproxy_task: bool = False
 ) -> None:
-    """Raise ObshellError for a request that may not pass.
+    """Raise ObshellError for a request without access.
 
-    ``agent`` is None where a session stands for its passwords. ``target`` is the request's path and query as sent,
-    ``now_s`` the second since the epoch at which it came. ``is_obproxy_task`` is True for a task's route with an id
-    that begins with 4 or 5 (task_dto.go, IsObproxyTask).
+    ``agent`` is None if the request needs no password, for example in a session. ``target`` is its path and query as
+    sent, ``now_s`` the time in seconds since the epoch. ``is_obproxy_task`` is True if a task's id begins with 4 or 5
+    (task_dto.go, IsObproxyTask).
     """
     if header is None:
         raise ObshellError(
@@ -387,32 +378,32 @@ def check_access(
         raise _error("Header.UriMismatch", "URI mismatch")
     if agent is not None and _needs_password(agent, header, is_obproxy_task=is_obproxy_task):
         name, password = ("Agent", agent.agent_password) if header.is_for_agent else ("OceanBase", agent.root_password)
-        if header.auth:  # else its ts is not read (secure/auth.go)
+        if header.auth:  # without a password ts is not read (secure/auth.go)
             _check_timestamp(header, now_s)
         if header.auth != (password or ""):
             raise _error(f"Incorrect{name.capitalize()}Password", f"Unauthorized: {name} password is incorrect")
 
 
 def _needs_password(agent: Agent, header: Header, *, is_obproxy_task: bool) -> bool:
-    """Return whether the password of the header's name is needed. Raises ObshellError where another one is."""
+    """Return whether the header must have its password. Raises ObshellError if the other header is required."""
     root, own = agent.root_password, agent.agent_password
     if is_obproxy_task:
         if not header.is_for_agent:
             raise _with_agent_password("this route only support agent password")
         if own is None:
             raise _error("AgentPasswordNotInitialized", "Unauthorized: Agent password is not initialized")
-    elif agent.identity == "SINGLE":  # requires nothing until the agent has a password of its own
+    elif agent.identity == "SINGLE":  # open until the agent has its own password
         if own is not None and not header.is_for_agent:
             raise _with_agent_password("agent password has been set")
         return own is not None
-    # A master refuses what a follower forwards by its token (type 2); this one has no followers.
+    # A master checks the token of a request that a follower forwards (type 2); here no token is valid.
     elif agent.identity in ("FOLLOWER", "MASTER") and header.forward_type == 2:
         raise _error("IncorrectToken", "Unauthorized: Incorrect token")
-    # A follower forwards to the master, which is assumed to have the same passwords.
+    # A follower forwards to the master, which is taken to have the same passwords.
     elif agent.identity == "FOLLOWER" and header.is_for_agent:
         why = "Header not found when auto-forwarding request to master"
         raise ObshellError(500, "Request.Forward.Header.NotExist", why)
-    elif header.is_for_agent and own is None:  # each header has its own password; one never set refers to the other
+    elif header.is_for_agent and own is None:  # its password is not set: use the other header
         if root is not None:
             why = "Should use oceanbase_password to verify: agent password is not initialized"
             raise _error("WithOceanBasePassword", f"Unauthorized: {why}")
@@ -423,7 +414,7 @@ def _needs_password(agent: Agent, header: Header, *, is_obproxy_task: bool) -> b
 
 
 def check_session(header: Header, end_s: int, *, now_s: int) -> None:
-    """Raise ObshellError for a header's session that ends at a second, 0 for none (middleware.go:646-657)."""
+    """Raise ObshellError if a session has ended; ``end_s`` is 0 for an unknown one (middleware.go:646-657)."""
     try:
         _check_timestamp(header, now_s)
     except ObshellError:
@@ -434,7 +425,7 @@ def check_session(header: Header, end_s: int, *, now_s: int) -> None:
 
 
 def _check_timestamp(header: Header, now_s: int) -> None:
-    """Raise ObshellError from one second after ``ts`` on; it has no upper bound."""
+    """Raise ObshellError if ``ts`` has passed by a second or more; it has no upper bound."""
     try:
         expires_s = parse_int(header.ts)
     except Unreadable as why:

@@ -1,7 +1,7 @@
 """Read obshell's requests and write its JSON.
 
 Facts: github.com/oceanbase/obshell at 61ee147, ob/agent/engine/task/task_dto.go:32-170. Keys are in the order of Go's
-structs, and each is always present: absent values are null.
+structs, and never left out: absent values are null.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def dags_of(request: Request) -> Dags:
 
 
 def place_of(request: Request) -> int:
-    """Return the position of the agent that responds: that of the port, unless the request was forwarded."""
+    """Return the position of the agent that responds: the one at the port, unless the request is forwarded."""
     if request.place is None:
         request.place = dags_of(request).place_at(request.port) or 0
     return request.place
@@ -59,12 +59,12 @@ def contract_of(request: Request) -> Version:
 
 
 def has_err_codes(request: Request) -> bool:
-    """Return True for a version whose errors have errCodes, and whose dags have maintenance keys."""
+    """Return whether errors have errCodes and dags have maintenance keys in the version that is served."""
     return contract_of(request) >= api.ERR_CODES_SINCE
 
 
 def target_of(request: Request) -> str:
-    """Return path and query as sent; a header's uri must equal it (Go's RequestURI)."""
+    """Return path and query as sent, which the uri of a security header must equal (Go's RequestURI)."""
     target = request.raw_path.decode("latin-1")
     return f"{target}?{request.query.decode('latin-1')}" if request.query else target
 
@@ -77,8 +77,8 @@ def read_id(request: Request) -> GenericId:
 def find(request: Request, id: GenericId, kind: str, *, is_task: bool = True) -> tuple[DagView, tuple[int, ...]]:
     """Return the object of an id, as ``Dags.view_part``. Raises NoSuchTask, or ObshellError if it is stored elsewhere.
 
-    The server forwards a request for the id of another agent, which responds if there is one. The error of a log does
-    not begin with "Task not found" (sub_task.go:138-184).
+    A request for the id of another agent is forwarded to it, if there is one. With ``is_task`` the error of an agent
+    without OceanBase begins with "Task not found"; that of a log does not (sub_task.go:138-184).
     """
     if (owner_place := owner_of(request, id)) != place_of(request):
         if id.kind == "obproxy":
@@ -98,12 +98,12 @@ def find(request: Request, id: GenericId, kind: str, *, is_task: bool = True) ->
 
 
 def owner_of(request: Request, id: GenericId) -> int | None:
-    """Return the position of the agent that keeps an object, None for an unknown one; all share OceanBase."""
+    """Return the position of the agent that stores an object, None for an unknown one; all share OceanBase."""
     return place_of(request) if id.ip is None else dags_of(request).place_at(id.port, str(id.ip))
 
 
 def check_kind(id: GenericId, view: DagView, kind: str) -> None:
-    """Raise ObshellError for an id of obproxy and another dag, or reverse (node.go:95-117)."""
+    """Raise ObshellError if only one of the id and the dag is obproxy's (node.go:95-117)."""
     if str(id)[0] != id_of(view.data, view.data.number)[0]:
         raise not_found(f"{kind} type not match")
 
@@ -143,14 +143,14 @@ _DETAIL_TYPES: Final = {
 
 
 def missing_fields(*fields: str) -> ObshellError:
-    """Return the error of a body without required fields, each with the structs that it is in."""
+    """Return the error of a body without required fields, each named as `Struct.Field`."""
     text = "Key: '{}' Error:Field validation for '{}' failed on the 'required' tag"
     why = "\n".join(text.format(field, field.rpartition(".")[2]) for field in fields)
     return error_of("Common.BindJsonFailed", why=why)
 
 
 def read_fields(request: Request, struct: str, structs: Structs) -> dict[str, Any]:
-    """Return the fields of a Go struct in the body; no body is ``{}`` (middleware.go:299). Raises ObshellError."""
+    """Return the fields of a Go struct in the body; an empty one is ``{}`` (middleware.go:299). Raises ObshellError."""
     try:
         return read_struct(request.body or b"{}", struct, structs)
     except Unreadable as error:
@@ -185,7 +185,7 @@ def dag_json(request: Request, view: DagView, *, details: bool) -> Json:
 
 
 def node_json(view: DagView, place: int, *, is_top: bool = True, details: bool = True) -> Json:
-    """Return a node; only the response itself (``is_top``) has additional data."""
+    """Return a node; it has additional data only if it is the response itself (``is_top``)."""
     dag, node = view.data, view.data.nodes[place]
     places = range(len(node.sub_tasks))
     return {
@@ -218,8 +218,8 @@ def sub_task_json(view: DagView, place: int, position: int, *, is_top: bool = Tr
 def log_lines_json(request: Request, view: DagView, place: int, position: int) -> list[Json]:
     """Return the lines a sub task has logged so far (ob/model/bo/task.go:83-91).
 
-    Their ids count all lines of the store (ob/agent/repository/model/sqlite/sub_task_log.go:26); those of runs that are
-    no longer kept are not counted.
+    Their ids count all lines of the store (ob/agent/repository/model/sqlite/sub_task_log.go:26), except those of runs
+    that are no longer kept.
     """
     dag, sub_task = view.data, view.data.nodes[place].sub_tasks[position]
     number, ids = sub_task.number, dags_of(request).line_ids(dag.store, sub_task.number)
@@ -239,12 +239,12 @@ def log_lines_json(request: Request, view: DagView, place: int, position: int) -
 
 
 def _with_number(line: str, sub_task: SubTaskData) -> str:
-    """Return a line of a log; the executor's of a timeout has the number (engine/executor/executor.go:323)."""
+    """Return a line of a log, with the sub task's number in that of a timeout (engine/executor/executor.go:323)."""
     return line.format(sub_task.number) if line == TIMED_OUT else line
 
 
-# What an agent says of itself and its cluster. Recorded of a SINGLE 4.5.0.0 (GET /api/v1/ob/info, agents/status and
-# observer/info); what a CLUSTER AGENT adds is read in ob/param/obcluster.go and bo/obcluster.go, its numbers made up.
+# The responses about the agent and its cluster. Recorded with a SINGLE 4.5.0.0 (GET /api/v1/ob/info, agents/status and
+# observer/info). What a CLUSTER AGENT adds is read in ob/param/obcluster.go and bo/obcluster.go; numbers are made up.
 GIT_INFO: Final = dict.fromkeys(("branch", "commitId", "shortCommitId", "commitTime"), "")
 HOME: Final = "/home/admin/oceanbase"
 ZERO_TIME: Final = "0001-01-01T00:00:00Z"
@@ -365,8 +365,8 @@ def _status(dag: DagData, state: DagState | NodeState | SubTaskState) -> Json:
 
 
 def _time(dag: DagData, instant: int | None) -> str:
-    """Return a time in the agent's time zone, the epoch for one that is reset (ob/agent/service/task/dag.go:29)."""
-    # OceanBase, which keeps a cluster's, has microseconds (SELECT NOW(6), convert.go:278-284).
+    """Return a time in the agent's time zone; None stands for the epoch (ob/agent/service/task/dag.go:29)."""
+    # Times in OceanBase have microseconds (SELECT NOW(6), convert.go:278-284).
     at = 0 if instant is None else dag.created + instant
     return format_instant(at - at % MICROSECOND if dag.store == CLUSTER else at, dag.owner.zone)
 
@@ -376,7 +376,7 @@ def _node_data(node: NodeData, state: NodeState) -> Mapping[str, Any] | None:
 
 
 def _data(sub_task: SubTaskData, state: SubTaskState) -> Mapping[str, Any] | None:
-    """Return the data of a sub task, without the dags that it creates until a run has ended (sub_dag.go:81-93)."""
+    """Return the data of a sub task; it has the dags that the sub task creates once a run ended (sub_dag.go:81-93)."""
     data = sub_task.additional_data
     if data and "sub_dags" in data and all(run.ended is None for run in state.runs):
         return {key: value for key, value in data.items() if key != "sub_dags"} or None
@@ -384,14 +384,14 @@ def _data(sub_task: SubTaskData, state: SubTaskState) -> Mapping[str, Any] | Non
 
 
 def _merged(several: Sequence[Mapping[str, Any] | None]) -> Mapping[str, Any] | None:
-    """Return one child's data, of several all merged; Go sorts a map's keys (task_dto.go, mergeAdditionalData)."""
+    """Return the data of an only child, or merge several; keys are sorted (task_dto.go, mergeAdditionalData)."""
     merged: Any = several[0] if len(several) == 1 else reduce(_merge, several, {})
     in_order: Json | None = orjson.loads(orjson.dumps(merged, option=orjson.OPT_SORT_KEYS))
     return in_order
 
 
 def _merge(one: Any, other: Any) -> Any:
-    """Return the later of two values; lists are joined, maps merged, null is ignored. Raises ObshellError."""
+    """Return the second value, or two lists joined, or two maps merged; null is ignored. Raises ObshellError."""
     if one is None or other is None:
         return one if other is None else other
     if len({float if type(value) is int else type(value) for value in (one, other)}) > 1:  # numbers are one type
@@ -408,5 +408,5 @@ _HTML_SPECIAL: Final = re.compile(b"|".join(_HTML_ESCAPES))
 
 
 def encode(body: Any) -> bytes:
-    """Return JSON as Go writes it: in order, with HTML's special characters escaped."""
+    """Return JSON as Go writes it: keys in order, HTML's special characters escaped."""
     return _HTML_SPECIAL.sub(lambda match: _HTML_ESCAPES[match[0]], orjson.dumps(body))

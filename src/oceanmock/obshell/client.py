@@ -24,16 +24,12 @@ __tracebackhide__ = HIDE_FRAMES
 
 
 def server_title(world: Any) -> str:
-    """Return what the banner calls the server: each agent."""
+    """Return the name of the server in the banner: its agents."""
     return f"{API.title} " + " and ".join(f"{it.ip}:{it.port} ({it.identity})" for it in world.agents)
 
 
 def command(operation: Operation, url: str, world: Any, *, authenticates: bool) -> str:
-    """Return a command for an operation at its URL, "" where a shell has none.
-
-    Headers are sealed for each request, which no shell does: commands call the vendor's Python SDK (`pip install
-    obshell`), and curl where requests need not authenticate.
-    """
+    """Return a shell command for an operation: of curl, or of the vendor's SDK, which seals headers; "" for none."""
     if not authenticates and operation.method != "GET":
         operator = "PASS" if operation.id == "nodeHandler" else "ROLLBACK"
         return f"""curl -s -d '{{"operator": "{operator}"}}' {url}"""
@@ -46,7 +42,7 @@ def command(operation: Operation, url: str, world: Any, *, authenticates: bool) 
         return ""
     password = f"agent_password={agent.agent_password!a}"
     if agent.agent_password is None or agent.identity == "FOLLOWER":
-        # A follower forwards requests to its master, which does not accept the follower's own.
+        # A follower forwards requests to its master, which does not accept the follower's own password.
         password = f"{agent.root_password or ''!a}"
     client = f"ClientSet('{address.hostname}', {address.port}, PasswordAuth({password}))"
     imports = "from obshell import ClientSet; from obshell.auth import PasswordAuth"
@@ -192,10 +188,7 @@ class _ObshellHandle(PartHandle):
         return str(self.json()["operation"])
 
     def assert_state(self, expected: str, *, operator: str | None = None) -> None:
-        """Assert that it is in this state, and has this operator if one is given.
-
-        Raises AssertionError with why it is in another, and what is next.
-        """
+        """Assert that it has this state, and this operator if given; the AssertionError explains its state."""
         self._assert(expected, operator)
 
 

@@ -2,8 +2,8 @@
 
 Facts: github.com/oceanbase/obshell at 61ee147, ob/agent/errors/errorcode.go and ob/agent/assets/i18n/error/en.json;
 recorded in tests/data/obshell. Before 4.3.1 an error had a number and no errCode, and an operator that the state does
-not allow was a 500; those numbers and texts are of agent/errors/errorcode.go at 424f28a and agent/service/task/dag.go
-at 0166004, and were never recorded. Messages are Chinese for `Accept-Language: zh`.
+not allow was refused with 500; those numbers and texts come from agent/errors/errorcode.go at 424f28a and
+agent/service/task/dag.go at 0166004, and were never recorded. Messages are Chinese for `Accept-Language: zh`.
 """
 
 from __future__ import annotations
@@ -29,27 +29,23 @@ AUTH_FAILED: Final = 10008
 PHRASES: Final = {status.value: status.phrase for status in HTTPStatus}
 
 Stage = Literal["handler", "recovery", "header", "body", "panic"]
+"""A handler or the recovery from its panic; the decryption of header or body, or the recovery from its panic."""
 PANICS: Final = frozenset[Stage](("recovery", "panic"))
 DECRYPTION: Final = frozenset[Stage](("header", "body", "panic"))
-"""The stages before a trace id and a content type are set."""
+"""The stages before the server sets a trace id and a content type."""
 
 
 @dataclass(eq=False)
 class ObshellError(CallerError):
-    """An error response; ``code`` and ``err_code`` may be absent; ``null`` is its data: null, or null contents.
-
-    ``old_message`` is the message before 4.3.1, if that differs. ``stage`` is the part of the server that responds: a
-    "handler", or the "recovery" from its panic; the decryption of the "header" or of the "body", or the recovery from
-    its "panic".
-    """
+    """An error response."""
 
     status: int
     err_code: str | None
     message: str
     code: int | None = None
-    old_message: str = ""
-    stage: Stage = "handler"
-    null: Literal["", "null", "contents"] = ""
+    old_message: str = ""  # before 4.3.1, if that differs
+    stage: Stage = "handler"  # the part of the server that responds
+    null: Literal["", "null", "contents"] = ""  # its data: none, null, or null contents
 
     def __str__(self) -> str:
         return self.message
@@ -145,25 +141,25 @@ def not_found(why: str = "record not found") -> ObshellError:
 
 
 def not_holding(*, is_task: bool = False) -> ObshellError:
-    """Return the error of an agent without OceanBase; ``is_task`` if a dag, node or sub task was requested."""
+    """Return the error of an agent without OceanBase; ``is_task``: a dag, node or sub task was requested."""
     outer = "Task not found: " if is_task else ""
     error = error_of("Agent.OceanBase.NotHold", outer=outer)
     return replace(error, old_message=f"{outer or 'Unexpected error: '}oceanbase db is nil")
 
 
 def wrong_identity(agent: Agent, *expected: str) -> ObshellError:
-    """Return the error of an agent that has none of the identities that a call serves."""
+    """Return the error of an agent that has none of the identities that a call requires."""
     values = {"agent": authority(agent), "identity": agent.identity, "expected": " or ".join(expected)}
     return error_of("Agent.Identify.NotSupportOperation", **values)
 
 
 def panic(stage: Stage = "recovery") -> ObshellError:
-    """Return the error after the server recovered from a panic."""
+    """Return the error after a panic of the server."""
     return replace(error_of("Common.Unexpected", why=PHRASES[500]), stage=stage)
 
 
 def in_chinese(message: str) -> str:
-    """Return a message in Chinese; the parts that have no translation stay."""
+    """Return a message in Chinese; parts without a translation stay."""
     for pattern, text in _translations():
         if match := pattern.fullmatch(message):
             *values, cause = match.groups()
@@ -174,9 +170,9 @@ def in_chinese(message: str) -> str:
 
 @cache
 def _translations() -> list[tuple[re.Pattern[str], str]]:
-    """Return a pattern for each English message, which a cause may follow, and the Chinese one."""
+    """Return a pattern for each English message and an optional cause after it, and the Chinese message."""
     pairs = API.spec["x-messages-zh"].items()
-    # What a message begins with is a name or an address: what stands before it is another message.
+    # A value at the beginning is a name or an address, without blanks; else it is another message.
     patterns = (re.sub(r"^\(\.\*\)", "([^ ]*)", re.escape(text).replace("%s", "(.*)")) for text, _ in pairs)
     return [(re.compile(f"{it}(?:: (.*))?", re.DOTALL), text) for it, (_, text) in zip(patterns, pairs, strict=True)]
 
@@ -215,7 +211,7 @@ def response_error(error: Exception) -> ObshellError:
 
 
 def without_quirks(error: ObshellError, has_quirk: Callable[[QuirkName], bool]) -> ObshellError:
-    """Return the error as it is without the quirks that are switched off."""
+    """Return the error of a server without the quirks that are switched off."""
     if error.err_code == "Request.Header.NotFound" and not has_quirk("missing-header-is-400"):
         return replace(error, status=401, code=AUTH_FAILED)
     if error.stage in ("body", "panic") and not has_quirk("undecryptable-body-is-500"):
@@ -226,12 +222,12 @@ def without_quirks(error: ObshellError, has_quirk: Callable[[QuirkName], bool]) 
 
 
 class Redirect(CallerError):
-    """A path with a slash too much; gin redirects it before anything else."""
+    """A path with an extra trailing slash, which gin redirects before anything else."""
 
 
 @cache
 def redirected_routes(version: Version) -> dict[str, re.Pattern[str]]:
-    """Return by method the paths that redirect, with a trailing slash; also those without an id."""
+    """Return by method a pattern of the paths with a trailing slash that redirect; an id at the end may be missing."""
     paths: dict[str, set[str]] = {"GET": set(), "POST": {STATUS_PATH}}
     for operation in operations_of(spec_of(version)):
         path = operation.path.removesuffix("/{id}")
@@ -240,7 +236,7 @@ def redirected_routes(version: Version) -> dict[str, re.Pattern[str]]:
 
 
 def redirect(method: str, target: str) -> Response:
-    """Return 301 for a GET, else 307 (gin's RedirectTrailingSlash; recorded in lone.json)."""
+    """Return status 301 for a GET, else 307 (gin's RedirectTrailingSlash; recorded in lone.json)."""
     path, question, query = target.partition("?")
     location = path.rstrip("/") + question + query
     headers = ((b"location", location.encode("latin-1")),)
@@ -261,8 +257,8 @@ _OLD_FAMILIES: Final = {
     (401, 10008): ("Security.", "Request.Header.NotFound", "Request.Body.Decrypt."),
     (413, 1000): ("Request.Body.TooLarge",),
 }
-"""By status and number before 4.3.1 the prefixes of errCodes, of which the first counts; only those of tasks are read
-in the code."""
+"""By the status and number of an error before 4.3.1, the prefixes of its errCode; the first match counts. Only those of
+tasks are read in the code."""
 
 
 def in_old_format(error: ObshellError) -> ObshellError:

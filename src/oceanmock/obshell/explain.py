@@ -1,8 +1,8 @@
 """obshell's explanations and drawings.
 
-The sentences say why a dag is in its state, by its runs, the ticks and the operators. In drawings a node's only sub
-task is drawn with it; of several each has a line and a track of its own, named by its agent. An operator is printed
-where it is not RUN, and a sub task where it is not as its node.
+The sentences explain the state of a dag by its runs, the ticks and the operators. A node and its only sub task are
+drawn as one; of several sub tasks each has its own line and track, named by its agent. An operator is printed unless it
+is RUN, and the label of a sub task unless it is that of its node.
 """
 
 from __future__ import annotations
@@ -141,7 +141,7 @@ class DagExplainer(Explainer[DagState]):
         return f"stage {stage} of {len(self.item.nodes)}, {self.name((stage - 1,))}"
 
     def leading(self) -> list[Event]:
-        """Return the events of the stage, its node and its sub tasks, and of the nodes that FAILED."""
+        """Return the last events of the dag, of the node at the stage and its sub tasks, and of FAILED nodes."""
         state, place = self.state, self.state.stage - 1
         leading = [*self.last_of(()), *self.last_of((place,))]
         for position, sub_task in enumerate(state.nodes[place].sub_tasks):
@@ -185,7 +185,7 @@ class DagExplainer(Explainer[DagState]):
 
     @staticmethod
     def describe(state: DagState, part: Part, changes: Sequence[Change]) -> str:
-        """Return a label without RUN, or a dag's stage; "" of a part that has not begun, or is as its node."""
+        """Return a label without RUN, or a dag's stage; "" for a part that has not begun, or has its node's label."""
         label = state.label_of(part)
         if part:
             is_first = not changes or changes[0].before is None
@@ -218,7 +218,7 @@ draw_scenario: Final = DagExplainer.draw_scenario
 
 
 def _last_run(state: DagState, part: Part) -> str:
-    """Return `run 3 (attempt 2)`: the API counts all runs as one, a script those of each kind."""
+    """Return `run 3 (attempt 2)`: the API counts all runs, a script those of each kind."""
     sub_task = state.nodes[part[0]].sub_tasks[part[1]]
     run = sub_task.last_run
     assert run is not None
@@ -227,7 +227,7 @@ def _last_run(state: DagState, part: Part) -> str:
 
 
 def _draw_nodes(dag: Dag, names: Sequence[str], labels: Sequence[Sequence[str]], where: Sequence[str]) -> Iterator[str]:
-    """Yield a line for each node, and for each of several sub tasks; ``where`` is on which other agent a node runs."""
+    """Yield a line for each node and each of several sub tasks; ``where`` names the agent of a node, if another."""
     widest = min(max(map(cell_len, names)), MAX_NAME_WIDTH)
     for place, (node, name) in enumerate(zip(dag.nodes, names, strict=True)):
         number = node.id or (dag.id and number_below(dag.id, place))
@@ -253,7 +253,7 @@ def _number_text(number: int | None) -> str:
 
 
 def _runs_text(node: Node, sub_task: SubTask, where: str) -> str:
-    """Return what its runs do, and its rollbacks where the file has them."""
+    """Return a description of its runs, and of its rollbacks if the file has them."""
     limit, runs = node.timeout * SECOND, [(attempt.outcome == "FAILED", attempt.takes) for attempt in sub_task.runs]
     does = runs_text(runs, limit)
     if "rollback" in sub_task.model_fields_set:

@@ -1,8 +1,8 @@
 """Read queries, base64, JSON and numbers as a Go server does, with the texts of Go's errors.
 
-An error of obshell ends in the text of Go's own error, and clients print it, so the texts are those of encoding/base64,
-encoding/json, net/url and strconv (Go 1.26); the texts in tests/data/obshell outrank them. Objects nested deeper than
-Python's parser reads are refused, though Go reads 10,000 levels. Nothing here depends on obshell.
+Errors of obshell end in Go's own error texts, which clients print: those of encoding/base64, encoding/json, net/url and
+strconv (Go 1.26); the texts in tests/data/obshell outrank them. JSON that is nested too deep for Python's parser is
+refused, though Go reads 10,000 levels. Nothing here depends on obshell.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ UNEXPECTED_END: Final = "unexpected end of JSON input"
 BOOLEANS: Final = dict.fromkeys(("1", "t", "T", "TRUE", "true", "True"), True) | dict.fromkeys(
     ("0", "f", "F", "FALSE", "false", "False", ""), False
 )
-"""The values that strconv.ParseBool reads; an empty text binds as false."""
+"""The values that strconv.ParseBool reads, and the empty text, which gin reads as false."""
 INTEGER: Final = re.compile(r"[+-]?[0-9]+", re.ASCII)
 _INT64: Final = range(-(2**63), 2**63)
 _WHOLE_NUMBER: Final = re.compile(r"-?[0-9]{1,19}", re.ASCII)
@@ -63,7 +63,7 @@ _BROKEN_FIELD: Final = re.compile("%(?![0-9a-fA-F]{2})|;")
 
 
 def query_value(query: str, name: str) -> str | None:
-    """Return a name's first value, if any, as url.URL.Query does: without fields with broken escapes or semicolons."""
+    """Return the first value of a name as url.URL.Query does, which skips fields with broken escapes or semicolons."""
     for field in query.split("&"):
         key, _, value = field.partition("=")
         if unquote_plus(key) == name and not _BROKEN_FIELD.search(field):
@@ -76,7 +76,7 @@ _PADDING: Final = re.compile(rb"=?[\r\n]*")
 
 
 def base64_prefix(text: bytes) -> tuple[bytes, int | None]:
-    """Return the bytes that base64.StdEncoding reads, and the position of its error or None."""
+    """Return the bytes that base64.StdEncoding decodes, and the position of its error or None."""
     place = _end(_BASE64, text, 0)
     symbols = text[:place].translate(None, b"\r\n")
     rest = len(symbols) % 4
@@ -109,7 +109,7 @@ class Number(NamedTuple):
 
 
 class Object(NamedTuple):
-    """A JSON object: its pairs in their order, doubles and all."""
+    """A JSON object: its pairs in their order, with duplicate keys."""
 
     pairs: list[tuple[str, Any]]
 
@@ -136,12 +136,12 @@ _BROKEN: Final = [
         ),
     )
 ]
-"""The beginnings of values that break off, and Go's context of the character that follows."""
+"""Patterns of incomplete values, and Go's description of the place of the next character."""
 _AFTER: Final = {"": "after top-level value", "{": "after object key:value pair", "[": "after array element"}
 
 
 def _no_constant(name: str) -> Any:
-    """Refuse the numbers of Python alone: NaN, Infinity and -Infinity."""
+    """Refuse NaN, Infinity and -Infinity, which only Python reads."""
     raise json.JSONDecodeError(name, "", 0)
 
 
@@ -151,7 +151,7 @@ _DECODER: Final = json.JSONDecoder(
 
 
 def _syntax_error(text: str) -> str:
-    """Return Go's text of the first syntax error (encoding/json/scanner.go); at the end a space seems to follow."""
+    """Return Go's text of the first syntax error; the end counts as a space (encoding/json/scanner.go)."""
     place, owners, expected, last = 0, [""], "value", ""
     while (place := _end(_SPACE, text, place)) < len(text):
         character, owner, is_key = text[place], owners[-1], expected == "key"
@@ -184,7 +184,7 @@ def _syntax_error(text: str) -> str:
 
 
 def _invalid(text: str, place: int, context: str) -> str:
-    """Return Go's text with the first byte of a character in single quotes."""
+    """Return Go's text of an error, with the first byte of the character at a place."""
     byte = chr((text[place : place + 1] or " ").encode("utf-8", "surrogateescape")[0])
     quoted_byte = "'\"'" if byte == '"' else f"'{_escaped(byte, chr(39))}'"
     return f"invalid character {quoted_byte} {context}"
@@ -196,14 +196,14 @@ def _end(pattern: re.Pattern[AnyStr], text: AnyStr, place: int) -> int:
 
 
 Structs = Mapping[str, Mapping[str, str]]
-"""By the name of a struct with its package, the Go type of each field by its JSON name, after the structs it embeds."""
+"""By struct, named with its package, the Go type of each field by its JSON name, after the structs it embeds."""
 
 
 def read_struct(text: bytes, name: str, structs: Structs) -> dict[str, Any]:
     """Return the fields of a JSON object as json.Unmarshal reads them into a struct.
 
-    ``name`` is the struct's name with its package; a struct that ``structs`` does not have is left unread. Names match
-    in any case; unknown ones and null are ignored; the last of a duplicate wins. Raises Unreadable for a syntax error,
+    ``name`` is the struct's name with its package; values of a struct that ``structs`` lacks are not read. Names match
+    in any case; unknown ones and null are ignored; the last duplicate counts. Raises Unreadable for a syntax error,
     else for the first value of a wrong type.
     """
     characters = text.decode("utf-8", "surrogateescape")
@@ -225,7 +225,7 @@ def read_struct(text: bytes, name: str, structs: Structs) -> dict[str, Any]:
 
 
 def _read_fields(value: Object, name: str, path: str, structs: Structs, errors: list[Unreadable]) -> dict[str, Any]:
-    """Return the fields of a struct, and add the errors of those that cannot be read; ``path`` leads to the struct."""
+    """Return the fields of a struct, and add to ``errors`` those of unreadable ones; ``path`` is that of the struct."""
     by_folded_name = {field.rpartition(".")[2].casefold(): field for field in structs[name]}
     values = dict[str, Any]()
 
@@ -233,9 +233,9 @@ def _read_fields(value: Object, name: str, path: str, structs: Structs, errors: 
         if go_type in structs and isinstance(item, Object):
             return _read_fields(item, go_type, f"{place}.", structs, errors)
         if go_type[:2] == "[]" and go_type != "[]uint8" and isinstance(item, list):
-            return [read(each, go_type[2:], place) for each in item]
+            return [read(element, go_type[2:], place) for element in item]
         if go_type.startswith("map[string]") and isinstance(item, Object):
-            return {key: read(each, go_type[11:], place) for key, each in item.pairs}
+            return {key: read(element, go_type[11:], place) for key, element in item.pairs}
         try:
             return None if item is None else _read_field(item, go_type, f"{name.rpartition('.')[2]}.{place}")
         except Unreadable as error:
@@ -249,7 +249,7 @@ def _read_fields(value: Object, name: str, path: str, structs: Structs, errors: 
 
 
 def _read_field(value: Any, go_type: str, field: str) -> Any:
-    """Return a field's value. Raises Unreadable for a wrong type, or a text that is no base64."""
+    """Return the value of a field. Raises Unreadable for a wrong type or invalid base64."""
     match go_type, value:
         case "string", str():
             return _SURROGATES.sub("\ufffd", value)

@@ -2,10 +2,10 @@
 
 Facts: github.com/oceanbase/obshell at 61ee147, named with each as ob/agent/…, and the responses of a running obshell
 4.5.0.0 (tests/data/obshell), which outrank it. Header and body are decrypted first (``open``), and verified once the
-route is known (``verify``). What the contract marks ``x-checked-by: operation`` (ids, show_details, bodies) is read by
-the operation, in the server's order and with its messages. A quirk of the real server, by the name in the contract, can
-be switched off. Of several agents of a sandbox a FOLLOWER's master responds to what it forwards, and the owner of an id
-to a request for it; nothing connects to any other agent: its ids get the response of one that cannot reach it.
+route is found (``verify``). Each operation itself reads what the contract marks ``x-checked-by: operation`` (ids,
+show_details, bodies), in the server's order and with its messages. The quirks of the real server, named in the
+contract, can be switched off. In a sandbox with several agents, the master responds to requests that a FOLLOWER
+forwards, and the owner of an id to requests for it. An agent outside the sandbox cannot be reached.
 """
 
 from __future__ import annotations
@@ -30,20 +30,17 @@ from oceanmock.obshell.world import CLUSTER, Dags, DagView, Store, Template, id_
 from oceanmock.scenario.stubs import Stub, StubRequest
 
 OBPROXY_PREFIX: Final = f"{api.PREFIX}/obproxy"
-"""The paths that only the agent's own password opens (ob/agent/api/obproxy_route.go:33)."""
+"""The paths that require the agent's own password (ob/agent/api/obproxy_route.go:33)."""
 LOGOUT: Final = "param.LogoutSessionParam"
 SESSION_S: Final = 1800  # how long a session lasts after its last request (ob/agent/secure/session.go:36-41)
 
 
 class ServiceFactory:
-    """Build obshell's services; a variant is the version whose contract is served.
-
-    The keys that headers are sealed with are the store's, one for the agents at a position, and read when first needed.
-    """
+    """Build obshell's services; a variant is the version whose contract is served."""
 
     def __init__(self, *, wall: Callable[[], int] = wall_now) -> None:
         self.wall = wall
-        self._keys: dict[tuple[int, int], auth.ServerKey] = {}
+        self._keys: dict[tuple[int, int], auth.ServerKey] = {}  # by position of the agent and bits, from the store
         self._others: dict[tuple[str, str], Handler] = {
             ("GET", f"{api.PREFIX}/ob/info"): self._reader(bodies.ob_info_json),
             ("GET", api.OBSERVER_INFO_PATH): self._reader(bodies.observer_json),
@@ -99,17 +96,17 @@ class ServiceFactory:
         return lambda request: self._succeed(request, json_of(request))
 
     def key_of(self, request: Request) -> auth.ServerKey:
-        """Return the key of a request's store, for the agents at the position of the one that responds."""
+        """Return the key of the agents at the position of the one that responds."""
         bits = auth.RSA_BITS if bodies.contract_of(request) >= api.LONG_KEYS_SINCE else auth.OLD_RSA_BITS
         place = place_of(request), bits
-        if place not in self._keys:  # an agent that is upgraded replaces a short one (secure/crypto.go:115-155)
+        if place not in self._keys:  # an upgraded agent replaces a short key (secure/crypto.go:115-155)
             name = "obshell key {}, {} bits".format(*place)
             self._keys[place] = auth.read_key(request.sandbox.store.keep(name, partial(auth.make_private_key, bits)))
         return self._keys[place]
 
     def open(self, request: Request) -> None:
         """Decrypt header and body (middleware.go:396-498). Raises ObshellError, Redirect."""
-        # A route of this method with a slash too much, also one without its id.
+        # The path of a route, with or without its id, and a trailing slash.
         if request.path.endswith("/"):
             routes = errors.redirected_routes(bodies.contract_of(request)).get(request.method)
             if routes is not None and routes.fullmatch(request.path):
@@ -126,12 +123,12 @@ class ServiceFactory:
     def verify(self, request: Request) -> frozenset[str]:
         """Check the credentials (middleware.go:724-814). Raises ObshellError."""
         header, dags = request.credentials, dags_of(request)
-        place = dags.place_at(request.port) or 0  # not yet the master's: a refused request is checked for each scheme
+        place = dags.place_at(request.port) or 0  # of the port, as this runs again for the next scheme after a refusal
         is_obproxy = request.path.startswith(OBPROXY_PREFIX)
         is_obproxy_task = is_obproxy or request.path_values.get("id", "").startswith(("4", "5"))
         target, lacks_master = bodies.target_of(request), False
         if dags.listens_on and dags.agent_at(place).identity == "FOLLOWER" and not is_obproxy_task:
-            # It forwards what comes from a client to its master, which checks the password (middleware.go:527-537).
+            # It forwards the requests of clients to its master, which checks the password (middleware.go:527-537).
             master = next((at for at in dags.cluster_of(place) if dags.agent_at(at).identity == "MASTER"), None)
             lacks_master = master is None
             is_refused = header is None or header.is_for_agent or header.forward_type == 2 or header.uri != target
@@ -143,7 +140,7 @@ class ServiceFactory:
             has_sessions = holds_oceanbase(request) and api.has_operation(bodies.contract_of(request), LOGIN_PATH)
             is_logged_in = header is not None and has_sessions and request.path != LOGIN_PATH
             session_id = header.session_id if is_logged_in else ""
-            # A session is in place of a password, and a request that cannot be forwarded needs none.
+            # A request needs no password in a session, or if it cannot be forwarded.
             agent = None if session_id or lacks_master else agent_of(request)
             auth.check_access(agent, header, target=target, now_s=now_s, is_obproxy_task=is_obproxy_task)
             if session_id:
@@ -157,8 +154,8 @@ class ServiceFactory:
     def get_dag(self, request: Request) -> Response:
         """Return a dag (dag.go:56-128).
 
-        A SCALING OUT agent forwards the request for the dag of its cluster to the coordinator (dag.go:90-93, 206-229).
-        The real one has the dag's id from its last maintenance dag, taken here to be that of the cluster's last.
+        A SCALING OUT agent forwards a request for a dag of the cluster to the coordinator (dag.go:90-93, 206-229). The
+        real one reads that dag's id in its own last maintenance dag; here it is the id of the cluster's last one.
         """
         id, dags = read_id(request), dags_of(request)
         if id.ip is None and agent_of(request).identity == "SCALING OUT":
@@ -191,7 +188,7 @@ class ServiceFactory:
         return self._succeed(request, bodies.sub_task_json(view, place, position), [view])
 
     def get_logs(self, request: Request) -> Response:
-        """Return the log lines of a sub task; of an unknown one none, or 404."""
+        """Return the log lines of a sub task; for an unknown one none, or 404."""
         id = read_id(request)
         try:
             view, (place, position) = find(request, id, "sub_task", is_task=False)
@@ -229,7 +226,7 @@ class ServiceFactory:
     def _operate(
         self, request: Request, view: DagView, operator: api.ClientOperator, node: int | None = None
     ) -> Response:
-        """Operate a dag, or its node at a position. Raises ObshellError where a state, a flag or a lock forbids it."""
+        """Operate a dag, or its node at a position. Raises ObshellError if a state, a flag or a lock forbids it."""
         try:
             world.operate(request.sandbox, view.data.key, operator, node)
         except IllegalOperator as error:
@@ -241,12 +238,12 @@ class ServiceFactory:
         return self._succeed(request)
 
     def _check_id(self, text: str, view: DagView) -> None:
-        """Raise ObshellError for an id of the right number, spelt otherwise (dag.go:122-125)."""
+        """Raise ObshellError if an id has the right number, but is not the dag's own text (dag.go:122-125)."""
         if text != id_of(view.data, view.data.number):
             raise not_found("dag id not match")
 
     def fallback(self, request: Request) -> Handler | None:
-        """Return what responds as a stub says, or checks a call and starts a template's dag. Raises CallerError."""
+        """Return a handler: of a stub, or one that checks a call and starts a template's dag. Raises CallerError."""
         templates = dags_of(request).templates_for(request.method, request.path)
         rules, other = rules_at(request.method, request.path), None
         if api.has_operation(bodies.contract_of(request), request.path):
@@ -274,32 +271,29 @@ class ServiceFactory:
     def _submit(
         self, request: Request, *, rules: SubmitRules | None, templates: Sequence[Template], why: str
     ) -> Response:
-        """Check a call, start the dag of the first template that fits, and return it. Raises ApiError, ObshellError."""
-        asked = StubRequest.of(request)
-        template: Template | None = template_for(templates, asked.body or {})
+        """Check a call, start the dag of the first matching template, and return it. Raises ApiError, ObshellError."""
+        sent = StubRequest.of(request)
+        template: Template | None = template_for(templates, sent.body or {})
         if rules is None and templates:
             bodies.read_fields(request, "param.Body", {"param.Body": {}})
         if rules is not None:
             identities = template.identities if template else rules.get("identity", ())
             if not is_needed(request, rules, identities):
                 return Response(204, b"", media_type=None)
-        if template is None:  # where a real server would start a dag
+        if template is None:  # here a real server would start a dag
             raise ApiError("unknown path", why) if why else unknown_start(templates, request)
         null: Literal["", "null"] = "" if rules and rules.get("bare") else "null"
         refusal = self._stub(request, template.starts_on.refusals, null)
         if not isinstance(refusal, str):
             return refusal(request)
         try:
-            view = world.start(request.sandbox, template, asked, place=place_of(request))
-        except ObshellError as error:  # of a lock (500), with null data, or of the agent's identity (400), without
+            view = world.start(request.sandbox, template, sent, place=place_of(request))
+        except ObshellError as error:  # a lock (500) with null data, or the agent's identity (400) without data
             raise replace(error, null=null if error.status == 500 else "") from None
         return self._succeed(request, dag_json(request, view, details=False))  # agent_handler.go:116
 
     def list_dags(self, request: Request, *, store: Store, unfinished: bool = False) -> Response:
-        """Return the dags of a store, the newest last; a cluster's only of its agents.
-
-        The server's error on another agent is not sent (dag.go:146-149), but before 4.3.1 it was.
-        """
+        """Return the dags of a store, the newest last; other agents' error is not sent since 4.3.1 (dag.go:146-149)."""
         if store == "cluster" and not holds_oceanbase(request):
             if bodies.has_err_codes(request) and has_quirk(request, "refusal-is-never-sent"):
                 raise error_of("Common.Unexpected", why="ocsagent cannot build response body")
@@ -312,7 +306,7 @@ class ServiceFactory:
         return self._list(request, dags_of(request).all(store))
 
     def list_unfinished(self, request: Request) -> Response:
-        """Return all unfinished dags, of a CLUSTER AGENT those of every agent, null for none (dag.go:481-508)."""
+        """Return all unfinished dags, for a CLUSTER AGENT those of every agent, null for none (dag.go:481-508)."""
         identity, dags, own = agent_of(request).identity, dags_of(request), place_of(request)
         if identity in {"SCALING OUT", "SCALING IN", "UNIDENTIFIED"}:
             raise error_of("Agent.Identify.Unknown", identity=identity)
@@ -321,7 +315,7 @@ class ServiceFactory:
         return self._list_unfinished(request, *(dags.stores[place] for place in dags.cluster_of(own)), CLUSTER)
 
     def _list_unfinished(self, request: Request, *stores: Store) -> Response:
-        """Return unfinished dags, null for none of two stores; show_details is read even where there are none."""
+        """Return unfinished dags; none of several stores are null. show_details is read even if there are none."""
         details = bodies.read_show_details(request)
         views = [view for store in stores for view in dags_of(request).unfinished(store)]
         contents = [dag_json(request, view, details=details) for view in views]
@@ -332,7 +326,7 @@ class ServiceFactory:
         return self._list(request, *self._last_of_agents(request))
 
     def list_main_dags(self, request: Request) -> Response:
-        """Return the main dags of the agents' last maintenance dags, unless those succeeded (dag.go:615-643)."""
+        """Return the main dags of the agents' last maintenance dags that have not succeeded (dag.go:615-643)."""
         details, place = bodies.read_show_details(request), place_of(request)
         own, others = self._last_of_agents(request)
         last, main = [*own, *others], dict[str, DagView]()
@@ -349,7 +343,7 @@ class ServiceFactory:
         return self._succeed(request, {"contents": contents}, [*last, *main.values()])
 
     def _last_of_agents(self, request: Request) -> tuple[list[DagView], list[DagView]]:
-        """Return the last maintenance dag of the agent, and of the others; without an own one the server fails."""
+        """Return the last maintenance dag of the agent, and those of the others; without its own the server fails."""
         dags, own = dags_of(request), place_of(request)
         last = {place: dags.last_maintenance(dags.stores[place]) for place in dags.cluster_of(own)}
         if last[own] is None and has_quirk(request, "never-maintained-is-500"):
@@ -359,7 +353,7 @@ class ServiceFactory:
 
     def get_maintenance(self, request: Request, *, store: Store) -> Response:
         """Return a store's last maintenance dag (dag.go:369-421)."""
-        # The master sends a FOLLOWER's request for its own dag back; without OceanBase it is 500, or 404.
+        # The master sends a request for a FOLLOWER's own dag back. Without OceanBase the response is 500 or 404.
         dags = dags_of(request)
         if store != CLUSTER:
             request.place = None
@@ -371,7 +365,7 @@ class ServiceFactory:
         return self._succeed(request, dag_json(request, view, details=bodies.read_show_details(request)), [view])
 
     def _list(self, request: Request, views: Sequence[DagView], others: Sequence[DagView] = ()) -> Response:
-        """Return dags, then others with details; show_details is read for each dag (dag.go:145-204), not for none."""
+        """Return dags, then others with details; without dags show_details is not read (dag.go:145-204)."""
         is_read = bool(views) or not has_quirk(request, "unreadable-show-details-is-500")
         details = is_read and bodies.read_show_details(request)
         contents = [dag_json(request, view, details=details) for view in views]
@@ -388,7 +382,7 @@ class ServiceFactory:
         return self._succeed(request, sealed.decode())
 
     def log_out(self, request: Request) -> Response:
-        """End the session of the body; a request in a session ends no other (ob/agent/executor/session/logout.go)."""
+        """End a session; a request in a session can only end that one (ob/agent/executor/session/logout.go)."""
         id = bodies.read_fields(request, LOGOUT, {LOGOUT: {"session_id": "string"}}).get("session_id")
         if not id:
             raise bodies.missing_fields("LogoutSessionParam.SessionID")
@@ -405,7 +399,7 @@ class ServiceFactory:
         return end_s if at_s is None else count(by=at_s - end_s)
 
     def _succeed(self, request: Request, data: Any = None, views: Iterable[DagView] = ()) -> Response:
-        """Return a response with this data; ``views`` are the dags that it reads."""
+        """Return a successful response; ``views`` are the dags that it reads."""
         body = self._envelope(request, 200)
         if data is not None:
             body["data"] = data
@@ -429,12 +423,12 @@ class ServiceFactory:
             own = {"code" if isinstance(error.code, int) else "errCode": error.code, "message": error.message}
             pairs |= {key: value for key, value in own.items() if value}
         body["error"] = {key: value for key, value in pairs.items() if value is not None}
-        # Before the decryption the server's own content type is not yet set (middleware.go:387-394).
+        # Until the decryption has succeeded, the content type is gin's (middleware.go:387-394).
         early = b"application/json; charset=utf-8"
         return Response(problem.status, body, media_type=early if problem.stage in errors.DECRYPTION else JSON)
 
     def _envelope(self, request: Request, status: int, *, is_traced: bool = True) -> dict[str, Any]:
-        """Return the keys of every response; the trace id is the caller's or a new one (lib/trace/header.go:25-46)."""
+        """Return the envelope; the trace id is the caller's or a new one (lib/trace/header.go:25-46)."""
         now, trace = request.sandbox.clock.now(), ""
         is_status = request.path == STATUS_PATH and not request.query
         if is_traced and not (is_status and has_quirk(request, "status-has-no-trace-id")):

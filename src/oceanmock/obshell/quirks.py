@@ -1,10 +1,10 @@
 """Check for the contract's quirks: defects of a real obshell, each with a rule of its own.
 
 The rule ``quirk.<name>`` (the ``x-quirk`` of openapi/obshell.yaml) is checked for each request that can cause the
-quirk, and fails if the response has it; the general rules exclude it. A quirk is identified by the request *and* the
-words of the response, so that any other failure is still reported. A client that uses only the server's own ids cannot
-cause foreign-obproxy-id-is-forwarded-too; unreachable-owner-is-500 is checked only where it occurs, and what causes
-unknown-dag-is-asked-for-without-end is not sent, unless the run is told to; the client then checks it.
+quirk, and fails if the response has it; the general rules then do not apply. A quirk is identified by the request *and*
+the words of the response, so that any other failure is still reported. foreign-obproxy-id-is-forwarded-too cannot occur
+with the server's own ids, and unreachable-owner-is-500 is checked only if it occurs. The request that causes
+unknown-dag-is-asked-for-without-end is sent only if an option asks for it; the client then checks it.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ GO_FALSE: Final = frozenset(text for text, value in BOOLEANS.items() if not valu
 LAST_DAGS: Final = ("getAllAgentsLastMaintenanceDag", "getAgentMainDags")
 OPERATORS: Final = ("dagHandler", "nodeHandler")
 NOT_HOLDING: Final = ("Agent.OceanBase.NotHold", "Agent is not holding OceanBase", "oceanbase db is nil")
-"""The words of an agent without OceanBase; the last are those before 4.3.1 (repository/db/oceanbase/instance.go)."""
+"""The words of an agent without OceanBase; the last ones are older than 4.3.1 (repository/db/oceanbase/instance.go)."""
 
 Predicate = Callable[[Subject], bool]
 
 
 def _says(status: int, *words: str) -> Predicate:
-    """Return a predicate for responses with this status, and an error with all these words."""
+    """Return a predicate for responses with a status, and all of some words in the error."""
 
     def occurs(subject: Subject) -> bool:
         text = f"{subject.error.get('errCode', '')} {subject.error.get('message', '')}"
@@ -37,7 +37,7 @@ def _says(status: int, *words: str) -> Predicate:
 
 
 has_panicked: Final = _says(500, "Unexpected error: Internal Server Error")
-"""Whether the server recovered from a panic, so that its timestamp is its start."""
+"""Whether the server has panicked; the timestamp is then its start."""
 
 
 def _holds_nothing(subject: Subject) -> bool:
@@ -54,7 +54,7 @@ def _of(*operations: str) -> Predicate:
 
 
 def operator_of(subject: Subject) -> str:
-    """Return the operator that a request asks for; the server reads it in any case."""
+    """Return the operator that a request asks for, in upper case; the server accepts any case."""
     operator = subject.request_json.get("operator")
     return operator.upper() if isinstance(operator, str) else ""
 
@@ -79,7 +79,7 @@ def _has_unreadable_details(subject: Subject) -> bool:
 
 
 def _ignores_details(subject: Subject) -> bool:
-    """Return whether the server failed, or has nothing for which it would read show_details."""
+    """Return whether the server panicked, or returned an empty list, for which it does not read show_details."""
     is_list = subject.status == 200 and isinstance(subject.data, dict) and "contents" in subject.data
     return has_panicked(subject) or (is_list and not subject.data["contents"])
 
@@ -106,29 +106,28 @@ def _is_undecrypted(subject: Subject) -> bool:
 
 
 _RULES: Final = {
-    "refusal-is-never-sent": "An agent that is no CLUSTER AGENT refuses the lists of the cluster, and does not fail.",
-    "never-maintained-is-500": "An agent that never had a maintenance dag says so, and does not fail.",
+    "refusal-is-never-sent": "An agent that is no CLUSTER AGENT refuses the lists of the cluster, but not with 500.",
+    "never-maintained-is-500": "An agent that never had a maintenance dag does not respond with 500.",
     "foreign-obproxy-id-is-forwarded-too": "A request that is refused is not forwarded as well.",
-    "unknown-dag-is-asked-for-without-end": "An agent that does not have a dag is not asked for it "
-    "again by those that it asks.",
-    "cancelled-rollback-is-stuck": "A rollback that was cancelled can be taken up again.",
-    "body-id-overrules-path": "An id in the body is not taken for the one in the path.",
-    "lost-race-is-500": "An operator that comes too late is refused, and is no failure of the server.",
-    "node-without-details-is-500": "A node can be asked for without details.",
-    "forwarded-pass-loses-its-body": "The PASS of a node keeps its operator on the way to the node's agent.",
-    "logs-of-nothing-are-empty": "The log of a sub task that is not there is answered 404, as everything else.",
-    "status-has-no-trace-id": "The status has a traceId, as every other answer.",
-    "missing-header-is-400": "A request without a security header is answered 401, as one with a wrong one.",
+    "unknown-dag-is-asked-for-without-end": "Agents do not endlessly forward a request for an unknown dag.",
+    "cancelled-rollback-is-stuck": "A cancelled rollback can be rolled back again.",
+    "body-id-overrules-path": "The id in the path counts, not one in the body.",
+    "lost-race-is-500": "An operator that comes too late is refused, but not with 500.",
+    "node-without-details-is-500": "A node can be read without details.",
+    "forwarded-pass-loses-its-body": "The PASS of a node keeps its body when it is forwarded to the node's agent.",
+    "logs-of-nothing-are-empty": "The log of an unknown sub task is refused with 404, like all unknown objects.",
+    "status-has-no-trace-id": "The response with the status has a traceId, like every other response.",
+    "missing-header-is-400": "A request without a security header is refused with 401, like one with a wrong header.",
     "unheld-cluster-id-is-500": "An id of the cluster is not found on an agent that has no OceanBase.",
-    "unreachable-owner-is-500": "What cannot be asked of its agent is answered with an error of obshell's own.",
-    "unreadable-show-details-is-500": "A show_details that cannot be read is refused.",
-    "body-that-is-no-object-is-eof": "What is wrong with a body is said.",
-    "node-body-says-dag-operator": "The operator of a node is not called that of a dag.",
-    "no-oceanbase-is-500": "An agent without OceanBase says so, and that is no failure of the server.",
-    "undecryptable-body-is-500": "A body that cannot be decrypted is refused, and is no failure of the server.",
-    "panic-is-dated-at-start": "An answer is dated when it is made, after a panic too.",
+    "unreachable-owner-is-500": "If the agent of an id cannot be reached, the error is one of obshell's own.",
+    "unreadable-show-details-is-500": "An unreadable show_details is refused with 400.",
+    "body-that-is-no-object-is-eof": "The error of an invalid body names the mistake.",
+    "node-body-says-dag-operator": "The error of a node's operator does not call it a dag's operator.",
+    "no-oceanbase-is-500": "An agent without OceanBase does not respond with 500.",
+    "undecryptable-body-is-500": "A body that cannot be decrypted is refused with 401, not with 500.",
+    "panic-is-dated-at-start": "The timestamp of a response is its own time, after a panic too.",
 }
-"""By quirk, in the order of openapi/obshell.yaml, what its rule says."""
+"""By quirk, in the order of openapi/obshell.yaml, the text of its rule."""
 QUIRKS: Final[Mapping[str, tuple[Predicate, Predicate]]] = {
     "refusal-is-never-sent": (
         _of("getAllClusterDags", "getClusterUnfinishDags"),
@@ -173,11 +172,11 @@ QUIRKS: Final[Mapping[str, tuple[Predicate, Predicate]]] = {
         lambda subject: has_panicked(subject) and subject.body.get("traceId") == "",
     ),
 }
-"""By quirk, the requests that can cause it and the responses that have it; of two a client causes none."""
+"""By quirk, the requests that can cause it and the responses that have it; without the two that nothing here checks."""
 
 
 def _sources_in(node: Any) -> Iterator[tuple[str, str]]:
-    """Yield the quirks that a part of the contract names, and their sources."""
+    """Yield the names and the sources of the quirks in a part of the contract."""
     if isinstance(node, dict):
         yield from ((quirk["name"], quirk["source"]) for quirk in node.get("x-quirk", ()))
         node = [*node.values()]
@@ -186,8 +185,8 @@ def _sources_in(node: Any) -> Iterator[tuple[str, str]]:
             yield from _sources_in(item)
 
 
-_CONTRACT: Final = load_spec(spec_path(API.name), without_submits=True)  # as a run reads it
-_SOURCES: Final = dict(reversed([*_sources_in(_CONTRACT)]))  # of several the first
+_CONTRACT: Final = load_spec(spec_path(API.name), without_submits=True)  # the part that a run reads
+_SOURCES: Final = dict(reversed([*_sources_in(_CONTRACT)]))  # the first source of each
 QUIRK_RULES: Final[Mapping[str, Rule]] = {
     f"quirk.{name}": Rule(f"quirk.{name}", says, _SOURCES[name]) for name, says in _RULES.items()
 }
@@ -203,8 +202,8 @@ def quirks(subject: Subject) -> Iterator[CheckResult]:
 def is_explained(subject: Subject) -> bool:
     """Return whether the general rules do not apply to a response.
 
-    That is one with a quirk, an operator refused for maintenance (its dag cannot get its lock back), or as an obshell
-    without errCodes refuses (agent/errors/errorcode.go at 424f28a).
+    They do not if it has a quirk, refuses an operator because another dag has the lock, or refuses one in the format
+    before errCodes (agent/errors/errorcode.go at 424f28a).
     """
     code = str(subject.error.get("errCode", ""))
     is_old = contract_version(subject.contract.version) < ERR_CODES_SINCE

@@ -1,8 +1,8 @@
 """Model an obshell scenario: an agent, its dags, their nodes and sub tasks, faults and the story.
 
-A dag's nodes run one at a time, in the order of the file; a node has one sub task per agent, most a single one. A sub
-task is a single attempt, or has a list of ``attempts``. What only the whole file shows is checked by the rules at the
-end; their names are stable. Words and texts are the server's own (github.com/oceanbase/obshell at 61ee147, ob/agent).
+A dag's nodes run one at a time, in the order of the file. A node has one sub task per agent, usually a single one; a
+sub task is a single attempt or has a list of ``attempts``. The rules at the end check what only the whole file shows;
+their names are stable. Words and texts are the server's own (github.com/oceanbase/obshell at 61ee147, ob/agent).
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from oceanmock.scenario.story import Actor, Format, PartPath, Refusal, label_of
 from oceanmock.text import plural
 
 MAX_PER_OWNER: Final = 99
-"""The most nodes of a dag, and sub tasks of a node: their ids are their owner's and two digits."""
+"""The most nodes of a dag, and sub tasks of a node: their ids are their owner's with two more digits."""
 
 DagNumber = Annotated[int, Field(strict=True, ge=1, le=base.MAX_ID // (MAX_PER_OWNER + 1) ** 2)]
-"""An id so small that those of its nodes and their sub tasks stay within ``MAX_ID``."""
+"""An id small enough for the ids of its nodes and sub tasks to stay within ``MAX_ID``."""
 
 
 class Error(Model):
@@ -72,13 +72,13 @@ class SubTask(Attempt):
     """A node's work on one agent: a single run, or `attempts`."""
 
     id: Id | None = None
-    """The number of its id; its node's and two digits more, if left out."""
+    """The number of its id; if left out, its node's with two more digits."""
     name: Name | None = None
     """The node's name, if left out."""
     agent: models.AgentReference | None = None
-    """The agent that does it, by its address or its number in `agents`; the dag's own, if left out."""
+    """The agent that runs it, by its address or its number in `agents`; if left out, the dag's own."""
     additional_data: base.JsonObject | None = None
-    """The API's additional_data of it and, merged, of its node and dag."""
+    """Its additional_data in the API; those of its node and dag are merged from it."""
     attempts: Attempts | None = None
     """What each forward run does: one attempt, or a list of which the last repeats."""
     rollback: Attempts = (Attempt.model_validate({"takes": "1ms"}),)
@@ -101,7 +101,7 @@ class Node(NamedModel):
     """A stage of a dag. Its name alone is enough: `- Integrate config`."""
 
     id: Id | None = None
-    """The number of its id; its dag's and two digits more, if left out."""
+    """The number of its id; if left out, its dag's with two more digits."""
     name: Name | None = None
     can: Annotated[tuple[states.NodeFlag, ...], OrOne()] = ()
     """The operators it allows: cancel, continue, pass, retry, rollback. None, if left out."""
@@ -110,7 +110,7 @@ class Node(NamedModel):
     )
     """A run of a sub task that takes longer fails then."""
     failure_exit: bool | None = None
-    """Whether its failure gives the dag's maintenance lock back; as the dag's, if left out."""
+    """Whether its failure releases the dag's maintenance lock; if left out, the dag's `failure_exit` applies."""
     sub_tasks: Annotated[tuple[SubTask, ...], Field(min_length=1, max_length=MAX_PER_OWNER), OrOne()] = (SubTask(),)
     """One per agent; if left out, one on the scenario's own agent that succeeds in 10 ms."""
 
@@ -124,9 +124,10 @@ class Dag(Model):
     maintenance: models.Maintenance = "none"
     """What it locks against other maintenance until it is finished."""
     failure_exit: models.FailureExit | None = None
-    """Where a failure gives the lock back; if left out, where the dag of obshell does that the request starts."""
+    """Where a failure releases the lock; if left out, as in the real dag that the request starts."""
     agent: models.Place | None = None
-    """The number in `agents` of the one that keeps and starts it; if left out, the first one, or whichever is asked."""
+    """The number in `agents` of the agent that stores and starts it; if left out, the first one, or the one that
+    receives the request."""
     scope: Literal["agent", "cluster"] = "agent"
     """Its store: the agent's own, or OceanBase, which only a CLUSTER AGENT has."""
     age: DurationText = Field(default=0, json_schema_extra={"default": "0s"})
@@ -149,10 +150,10 @@ def id_of(dag: Dag, number: int, *, ip: str, port: int) -> str:
 
 
 def excludes(current: Dag, other: Dag) -> bool:
-    """Return whether a dag's maintenance lock, while it holds it, keeps another dag from taking its own.
+    """Return whether the maintenance lock of a dag keeps another dag from taking its own.
 
-    An agent's own database keeps obproxy's apart, and OceanBase's that of each tenant
-    (ob/agent/service/task/status_maintainer.go). Which dag has a lock now follows from the states of all.
+    In an agent's own database obproxy's lock is independent, and in OceanBase that of each tenant
+    (ob/agent/service/task/status_maintainer.go). Which dags have locks follows from their states.
     """
     locks = (current.maintenance, other.maintenance)
     if "none" in locks or current.scope != other.scope:
@@ -198,7 +199,7 @@ _INSTEAD: Final[Mapping[tuple[str, str | None], str]] = {
     ("sub task", "RETRY"): "A retried sub task shows ROLLBACK, and then RUN.",
     ("sub task", "CANCEL"): "A cancelled sub task keeps its operator, and is FAILED.",
 }
-"""The words that a kind never shows, and what it shows in their place."""
+"""The words that a kind never shows, and the words that it shows instead."""
 
 
 class Step(base.BaseStep):
@@ -236,7 +237,7 @@ class Scenario(base.BaseScenario):
     """How long after the sandbox's start the scheduler ticks first; less than a `tick`."""
     agent: models.Agent = models.Agent()
     agents: Annotated[tuple[models.Member, ...], Field(max_length=models.MAX_AGENTS)] = ()
-    """In place of `agent`: several, each with dags, a lock, a scheduler and a key of its own, and one OceanBase."""
+    """Several agents in place of `agent`, each with its own dags, lock, scheduler and key; they share one OceanBase."""
     switches: Switches = Switches()
     dags: Annotated[tuple[Dag, ...], Field(min_length=1)]
     """In any order; the API lists them by their numbers."""
@@ -248,7 +249,7 @@ class Scenario(base.BaseScenario):
 
     @property
     def stands_alone(self) -> bool:
-        """Return whether it must be served apart, having an agent of its own."""
+        """Return whether it has an agent of its own, and so cannot be served with other scenarios."""
         return self.members != (models.Agent(),)
 
     @property
@@ -270,7 +271,7 @@ class Scenario(base.BaseScenario):
 
 
 def number_below(owner: int, position: int) -> int:
-    """Return the number of a dag's node, or of a node's sub task, that has no id in the file."""
+    """Return the number of a node of a dag, or of a sub task of a node, without an id in the file."""
     return owner * (MAX_PER_OWNER + 1) + position + 1
 
 
@@ -302,7 +303,7 @@ def _run_script(attempt: Attempt) -> states.RunScript:
 
 
 def rules_of(tick: int, phase: int, switches: Switches) -> states.Rules:
-    """Return the machine's rules for a dag that has a tick ``phase`` after its start."""
+    """Return the machine's rules for a dag with a tick at ``phase`` after its start."""
     return states.Rules(tick, -(-phase % tick), cancels_at_stage=not switches.has("cancelled-rollback-is-stuck"))
 
 
@@ -314,19 +315,19 @@ class ObshellActor(Actor):
 
     @staticmethod
     def begin(scenario: Scenario, script: Dag, created: int) -> machine.History:
-        """Return the history of a dag; the scheduler's ticks stay where they are."""
+        """Return the history of a dag; the instants of ticks do not depend on when it is created."""
         phase = scenario.phase_of(scenario.place_of(script))
         return machine.start(script_of(script), rules_of(scenario.tick, phase - created, scenario.switches))
 
     def start(self, instant: int, others: Sequence[ObshellActor]) -> ObshellActor | Refusal:
-        place, made = self.scenario.place_of(self.script), list[tuple[int, Identity]]()
+        place, identities = self.scenario.place_of(self.script), list[tuple[int, Identity]]()
         for other in others:
             makes, state = other.script.makes, machine.view_at(other.history, instant - other.created)
             if makes is None or makes.identity is None or not machine.has_succeeded(state):
                 continue
             if place in makes.places(self.scenario.place_of(other.script)):
-                made.append((other.created + state.at, makes.identity))
-        identity = max(made)[1] if made else self.scenario.members[place].identity
+                identities.append((other.created + state.at, makes.identity))
+        identity = max(identities)[1] if identities else self.scenario.members[place].identity
         required = self.script.starts_on.identity
         if required and identity not in required:
             return Refusal(400, f"the agent is {identity}, instead of {' or '.join(required)}")
@@ -354,7 +355,7 @@ class ObshellActor(Actor):
         return None
 
     def refusal(self, error: IllegalOperator, instant: int) -> Refusal:
-        """Return the server's errCode, and what causes it."""
+        """Return the status, the errCode and its cause."""
         if error.reason == "NoNodeFailed":
             return Refusal(500, "Common.Unexpected (no node failed)")
         dag = machine.view_at(self.history, instant)
@@ -370,10 +371,10 @@ class ObshellActor(Actor):
 def _check_dags(scenario: Scenario) -> Iterator[Issue]:
     """Yield the issues of each dag: of its store, of the agents that it names, and of its attempts."""
     identities, count = {agent.identity for agent in scenario.members}, len(scenario.members)
-    made = {dag.makes.identity for dag in scenario.dags if dag.makes is not None and dag.makes.identity}
+    later = {dag.makes.identity for dag in scenario.dags if dag.makes is not None and dag.makes.identity}
     for number, dag in enumerate(scenario.dags):
         loc: Loc = ("dags", number)
-        if dag.scope == "cluster" and "CLUSTER AGENT" not in identities | (made if dag.starts_on else set()):
+        if dag.scope == "cluster" and "CLUSTER AGENT" not in identities | (later if dag.starts_on else set()):
             identity = ", ".join(agent.identity for agent in scenario.members)
             what = f"only a CLUSTER AGENT keeps dags in OceanBase, and this agent is {identity}"
             hint = "Give the agent `identity: CLUSTER AGENT`, or leave `scope` out."
@@ -396,7 +397,7 @@ def _check_dags(scenario: Scenario) -> Iterator[Issue]:
 
 
 def _check_times(scenario: Scenario) -> Iterator[Issue]:
-    """Yield a first tick that is too late, and stages that a story waits for in vain."""
+    """Yield first ticks that are too late, and stages of a story that its dag does not have."""
     phases: dict[Loc, int | None] = {("phase",): scenario.phase}
     phases |= {("agents", place, "phase"): agent.phase for place, agent in enumerate(scenario.agents)}
     for loc, phase in phases.items():
@@ -412,10 +413,10 @@ def _check_times(scenario: Scenario) -> Iterator[Issue]:
 
 
 def _check_runs(node: Node, sub_task: SubTask, label: str, loc: Loc) -> Iterator[Issue]:
-    """Yield a sub task's attempts that are never reached, and those that cannot succeed in time.
+    """Yield attempts of a sub task that never run, and successes that would come after the timeout.
 
-    Only a RETRY runs it again, if it failed, was cancelled, or failed to roll back. A rollback is repeated whenever
-    another sub task fails to roll back, so nothing is said of that.
+    Only a RETRY runs it again, if it failed, was cancelled, or failed to roll back. Later rollback attempts are not
+    checked so, as a rollback is repeated whenever another sub task fails to roll back.
     """
 
     def is_late(attempt: Attempt) -> bool:
@@ -424,12 +425,12 @@ def _check_runs(node: Node, sub_task: SubTask, label: str, loc: Loc) -> Iterator
     def fails(attempt: Attempt) -> bool:
         return attempt.outcome == "FAILED" or is_late(attempt)
 
-    is_left = "cancel" in node.can or ("rollback" in node.can and any(map(fails, sub_task.rollback)))
+    may_run_again = "cancel" in node.can or ("rollback" in node.can and any(map(fails, sub_task.rollback)))
     for nth, (before, _) in enumerate(pairwise(sub_task.runs), start=1):
         hint = ""
         if "retry" not in node.can:
             hint = "Only a retry runs it again; say that the node `can: [retry]`, or remove this."
-        elif not is_left and not fails(before):
+        elif not may_run_again and not fails(before):
             hint = f"Attempt {nth} succeeds; say `ends: FAILED` there, or remove this."
         if hint:
             what = f"attempt {nth + 1} of {label} is never reached"

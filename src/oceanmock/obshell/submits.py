@@ -1,7 +1,8 @@
-"""Check the calls that start a dag, and those beside the task routes, as obshell's handlers do.
+"""Check the calls that start a dag, and others outside the task routes, as obshell's handlers do.
 
-The contract has each call's checks in the order of its handler (``x-submit`` of openapi/obshell.yaml); what they find
-is recorded in tests/data/obshell/submits-single.json, else read in the code (github.com/oceanbase/obshell at 61ee147).
+The contract lists the checks of each call in the order of its handler (``x-submit`` of openapi/obshell.yaml). Their
+errors are recorded in tests/data/obshell/submits-single.json, or read in the code (github.com/oceanbase/obshell at
+61ee147).
 """
 
 from __future__ import annotations
@@ -22,27 +23,27 @@ from oceanmock.openapi import load_spec, path_matches, spec_path
 DENIED_CONFIG: Final = ("cluster_id", "cluster", "rootPwd", "rootservice_list", "zone", "local_ip", "devname")
 """What a call does not set of a server (ob/agent/executor/ob/enter.go:292-300), in the order of its checks."""
 SubmitRules = Mapping[str, Any]
-"""The ``x-submit`` of a call: its ``checks`` in order, its ``identity`` and ``struct`` if any, ``bare`` for no null."""
+"""The ``x-submit`` of a call: its ``checks`` in order, maybe ``identity`` and ``struct``, ``bare`` for no null data."""
 
 
 def rules_at(method: str, path: str) -> SubmitRules | None:
-    """Return the rules of the call that a request is; None where the contract does not name it."""
+    """Return the rules of the call at a method and a path, or None if the contract has none."""
     matching = [(at, rules) for verb, at, rules in _rules() if verb == method and path_matches(at, path)]
     return min(matching, key=lambda pair: "{" in pair[0], default=(path, None))[1]
 
 
 @cache
 def _rules() -> list[tuple[str, str, SubmitRules]]:
-    """Return a method, a path and the rules of each call."""
+    """Return the method, path and rules of each call."""
     beside = [(call, item) for item in load_spec(spec_path(API.name))["x-submit"]["beside"] for call in item["calls"]]
     submits = [(it.method, it.path, it.definition["x-submit"]) for it in API.submits]
     return submits + [(*call.split(), item) for call, item in beside]
 
 
 def is_needed(request: Request, rules: SubmitRules, identities: Sequence[str]) -> bool:  # noqa: PLR0912 (one for each check)
-    """Check a call in its handler's order, and return whether there is something to do. Raises ObshellError.
+    """Check a call in the order of its handler, and return whether it has something to do. Raises ObshellError.
 
-    ``identities`` are those that a scenario says may call; any, if none.
+    ``identities`` are those that a scenario allows, empty for any.
     """
     agent, body = agent_of(request), dict[str, Any]()
     tenant = request.path.rpartition("/tenant/")[2].partition("/")[0]
@@ -99,7 +100,7 @@ def is_needed(request: Request, rules: SubmitRules, identities: Sequence[str]) -
 
 
 def _scope_error(scope: Json) -> ObshellError | None:
-    """Return the error of a scope, if any; whether its targets exist is not checked (executor/ob/info.go:223-263)."""
+    """Return the error of a scope or None; whether its targets exist is not checked (executor/ob/info.go:223-263)."""
     kind = scope.get("type", "").upper()
     if kind not in ("GLOBAL", "ZONE", "SERVER"):
         return error_of("OB.Cluster.Scope.Invalid", scope=kind)
@@ -133,7 +134,7 @@ def _go_name(name: str) -> str:
 
 
 def _missing(name: str, values: Json, place: str) -> Iterator[str]:
-    """Yield the required fields that are zero; structs in a list are not validated (go-playground/validator)."""
+    """Yield the required fields with zero values; structs in lists are not validated (go-playground/validator)."""
     schema = _schemas()[name]
     for key, property in schema["properties"].items():
         value, words = values.get(key), key.split("_")

@@ -1,12 +1,12 @@
 """obshell's agents and their dags in a sandbox: view, list and operate.
 
-Dags, nodes and sub tasks are found by number, each kind counted apart, and apart again in each store: the database of
-each agent, and OceanBase for the dags of the cluster.
+Dags, nodes and sub tasks have numbers, unique for each kind in each store: the database of each agent, and OceanBase
+for the dags of the cluster.
 
-A number that a scenario leaves out: a dag gets the smallest that none has, a node its dag's number times 100 plus its
-place, a sub task its node's in the same way; so they stay the same whatever else is served. (obshell counts them up;
-there one text names a dag, a node and a sub task.) A dag that a request starts, and its parts, count up as obshell's
-do: a number is one more than the largest there is of its kind.
+Numbers that a scenario leaves out do not depend on what else is served: a dag gets the smallest free one, a node its
+dag's number times 100 plus its position from 1, a sub task that of its node in the same way. (obshell counts each kind
+up, so one id may name a dag, a node and a sub task.) A dag that a request starts and its parts are counted up as in
+obshell: each gets one more than the largest number of its kind.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ from oceanmock.obshell.scenario import Scenario, excludes
 from oceanmock.obshell.states import DagState
 from oceanmock.scenario.stubs import StubRequest
 
-Store = str  # the database of the first agent, of another one by its number, or OceanBase
+Store = str  # the database of an agent, or OceanBase
 AGENT: Final[Store] = "agent"
 CLUSTER: Final[Store] = "cluster"
-DagKey = tuple[Store, int]  # a number, and in which store
+DagKey = tuple[Store, int]
 
 MAINTENANCE_TYPES: Final = {"none": 1, "global": 2, "tenant": 3, "obproxy": 4}
 """(ob/agent/engine/task/maintenance_type.go:42-48.)"""
@@ -62,7 +62,7 @@ class NodeData:
 
 @dataclass(frozen=True, slots=True)
 class DagData:
-    """The constant data of a dag; ``owner`` is the agent that keeps it or, where OceanBase does, was asked."""
+    """The constant data of a dag; ``owner`` is the agent that started it, and stores it unless OceanBase does."""
 
     number: int
     owner: Agent
@@ -90,7 +90,7 @@ DagView = View[DagData, DagState]
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """A dag of a scenario that a request starts, as often as one comes."""
+    """A dag of a scenario that each matching request starts."""
 
     number: int
     starts_on: ObshellStartsOn
@@ -101,15 +101,15 @@ class Template:
 
     @property
     def identities(self) -> tuple[Identity, ...]:
-        """Return the identities of an agent that may start it; any, if none."""
+        """Return the identities that an agent must have to start it; empty for any."""
         return self.starts_on.identity or (("CLUSTER AGENT",) if self.model.scope == "cluster" else ())
 
 
 class Dags(World[DagKey, DagData, DagState]):
-    """The dags of a sandbox, on one agent or several, and the templates of those to come.
+    """The dags of a sandbox on one agent or several, and the templates of dags that requests start.
 
-    ``initial_agents`` are the agents before any dag that changes them has succeeded, with ``ports`` in place of the
-    scenario's where the server has opened some.
+    ``initial_agents`` are the agents before a dag has changed them, with the ``ports`` that the server has opened in
+    place of the scenario's.
     """
 
     api = API.name
@@ -127,14 +127,14 @@ class Dags(World[DagKey, DagData, DagState]):
         opened = zip_longest(self._members, ports[: len(stated)])
         self.initial_agents: Final = tuple(it.model_copy(update={"port": port or it.port}) for it, port in opened)
         self.stores: Final = (AGENT, *(f"{AGENT} {n}" for n in range(2, len(self.initial_agents) + 1)), CLUSTER)
-        self._makers: list[tuple[DagData, Makes, set[int]]] = []  # dags, and whom they change
-        # by its kind, store and number, the dag of each dag, node and sub task, and the positions that lead to it
+        self._makers: list[tuple[DagData, Makes, set[int]]] = []  # with the positions of the changed agents
+        # By kind, store and number of a dag, node or sub task: its dag, and its position there.
         self._places: dict[tuple[str, Store, int], tuple[DagKey, tuple[int, ...]]] = {}
-        self._unfinished: set[DagKey] = set()  # and those that have finished since it was last read
+        self._unfinished: set[DagKey] = set()  # may include dags that have finished since the last read
         self._last_maintenance: dict[Store, DagKey] = {}
         self._highest = Counter[tuple[str, Store]]()  # the largest number of each kind
         self._lowest_free: dict[Store, int] = {}
-        self._last_holder: dict[tuple[Store, tuple[int, str]], DagKey] = {}  # of each lock
+        self._last_holder: dict[tuple[Store, tuple[int, str]], DagKey] = {}  # by lock
         self._released: set[DagKey] = set()  # the dags whose lock another one's PASS has released
 
     @property
@@ -142,7 +142,7 @@ class Dags(World[DagKey, DagData, DagState]):
         return [self.agent_at(place) for place in range(len(self.initial_agents))]
 
     def agent_at(self, place: int) -> Agent:
-        """Return the agent at a position, as the dags that have succeeded have made it."""
+        """Return the agent at a position, with the changes by dags that have succeeded."""
         agent, changes = self.initial_agents[place], self._changes(place)
         return agent.model_copy(update=changes) if changes else agent
 
@@ -150,17 +150,17 @@ class Dags(World[DagKey, DagData, DagState]):
         return str(self._changes(place).get("obshell_version", self.switches.obshell_version))
 
     def _changes(self, place: int) -> dict[str, Any]:
-        """Return what the dags that have succeeded have made of an agent, in their order."""
-        if not self._makers:  # as in each GET
+        """Return the changes of an agent by the dags that have succeeded; the last one counts."""
+        if not self._makers:  # this shortens every GET
             return {}
         now = self.clock.now()
-        made = [
+        changes = [
             (dag.created + state.at, makes)
             for dag, makes, places in self._makers
             if place in places
             and machine.has_succeeded(state := machine.view_at(self.history_of(dag.key), now - dag.created))
         ]
-        return dict(chain.from_iterable(makes.changes.items() for _, makes in sorted(made, key=itemgetter(0))))
+        return dict(chain.from_iterable(makes.changes.items() for _, makes in sorted(changes, key=itemgetter(0))))
 
     def place_at(self, port: int, ip: str | None = None) -> int | None:
         """Return the position of the agent that listens at a port, if there is one."""
@@ -168,19 +168,19 @@ class Dags(World[DagKey, DagData, DagState]):
         return next(matching, None)
 
     def cluster_of(self, place: int) -> list[int]:
-        """Return the positions of an agent and of those that are in its cluster: all that are not SINGLE."""
+        """Return the positions of the agents in the cluster of an agent: all that are not SINGLE, or only its own."""
         places = [n for n, agent in enumerate(self.agents) if agent.identity != "SINGLE"]
         return places if place in places else [place]
 
     def locate(self, id: GenericId) -> DagKey:
-        """Return the store and the number of an id. Raises NoSuchTask for one of an unknown agent."""
-        place = -1 if id.ip is None else self.place_at(id.port, str(id.ip))  # the last store is the cluster's
+        """Return the store and the number of an id. Raises NoSuchTask if its agent is unknown."""
+        place = -1 if id.ip is None else self.place_at(id.port, str(id.ip))  # -1: the last store is the cluster's
         if place is None:
             raise NoSuchTask(id.number)
         return self.stores[place], id.number
 
     def view_part(self, kind: str, key: DagKey) -> tuple[DagView, tuple[int, ...]]:
-        """Return the dag of a thing of a kind, now, and the positions that lead to it. Raises NoSuchTask."""
+        """Return the dag of a dag, node or sub task, now, and the position of that part. Raises NoSuchTask."""
         if (kind, *key) not in self._places:
             raise NoSuchTask(key[1])
         owner, places = self._places[kind, *key]
@@ -198,7 +198,7 @@ class Dags(World[DagKey, DagData, DagState]):
         return [self.view(key, now) for key in sorted(self._data) if key[0] == store]
 
     def line_ids(self, store: Store, number: int) -> list[int]:
-        """Return the ids of the lines that a sub task has logged so far; they count all lines of its store."""
+        """Return the ids of the lines that a sub task has logged so far; ids count the lines of the whole store."""
         lines = sorted(
             (view.data.created + at, sub_task.number)
             for view in self.all(store)
@@ -209,7 +209,7 @@ class Dags(World[DagKey, DagData, DagState]):
         return [id for id, (_, owner) in enumerate(lines, start=1) if owner == number]
 
     def unfinished(self, *stores: Store) -> list[DagView]:
-        """Return the unfinished dags of stores, by ascending number in each, at one instant."""
+        """Return the unfinished dags of stores at one instant, store by store, by ascending number."""
         now, views = self.clock.now(), list[DagView]()
         for key in sorted(key for key in self._unfinished if key[0] in stores):
             view = self.view(key, now)
@@ -220,7 +220,7 @@ class Dags(World[DagKey, DagData, DagState]):
         return views
 
     def last_maintenance(self, store: Store) -> DagView | None:
-        """Return the newest dag that took the maintenance lock, finished or not (service/task/dag.go:143-161)."""
+        """Return the dag that took the maintenance lock last, finished or not (service/task/dag.go:143-161)."""
         newest = self._last_maintenance.get(store)
         return None if newest is None else self.view(newest)
 
@@ -238,7 +238,7 @@ class Dags(World[DagKey, DagData, DagState]):
         return replace(_item(dag, dag, state), started=dag.created, stage=state.stage, parts=tuple(nodes))
 
     def key_of(self, id: str) -> DagKey:
-        """Return the key of a generic id, or else the first of a number. Raises NoSuchTask."""
+        """Return the key of a dag by its generic id, or else the first one by its number. Raises NoSuchTask."""
         keys: list[DagKey] = sorted(self._data)
         by_id = (key for key in keys if id_of(self._data[key], key[1]) == id)
         by_number = (key for key in keys if str(key[1]) == id)
@@ -267,7 +267,7 @@ class Dags(World[DagKey, DagData, DagState]):
 
     def populate(self, scenarios: Sequence[Scenario], *, start: int) -> None:
         source = [(dag, entry) for entry in scenarios for dag in entry.dags if not dag.starts_on]
-        # Those with a number of their own come first, so that the others get numbers that stay free.
+        # Dags with a stated number come first, so that the others get free ones.
         for dag, entry in sorted(source, key=lambda pair: pair[0].id is None):
             fake_data = FakeData(f"{self._seed}/{entry.name}/{dag.name}")
             self._begin(dag, entry, entry.place_of(dag), start - dag.age, fake_data, counts=False)
@@ -296,7 +296,7 @@ class Dags(World[DagKey, DagData, DagState]):
         return self.view(dag.key, at)
 
     def _check_operation(self, data: DagData, state: DagState, operation: Any, part: int | None) -> None:
-        """Take the lock that a failed dag has given back; PASS releases it. Raises ObshellError."""
+        """Take the lock again that a failed dag has released; PASS releases the other holder's. Raises ObshellError."""
         script, model = self._histories[data.key].script, data.model
         has_lock = self._has_lock(data.key, state)
         if operation == "PASS" and part is None and model.maintenance != "none" and not has_lock:
@@ -317,10 +317,7 @@ class Dags(World[DagKey, DagData, DagState]):
         self._released.discard(data.key)
 
     def _check_lock(self, model: files.Dag, store: Store, own: Address, *, outer: str = "") -> None:
-        """Raise ObshellError if a dag has a lock that excludes the lock of another one in a store.
-
-        ``own`` is the agent of that one, ``outer`` the beginning of the message.
-        """
+        """Raise ObshellError if a dag's lock excludes that of ``model``, of agent ``own``; ``outer`` begins it."""
         for view in self._holders(model, store):
             _, tenant = view.data.maintenance
             if model.scope == "agent":
@@ -330,7 +327,7 @@ class Dags(World[DagKey, DagData, DagState]):
             raise self._cluster_is_locked(outer=outer)
 
     def _cluster_is_locked(self, *, outer: str) -> ObshellError:
-        """Return the error that names the last maintenance dag, which may be another (status_maintainer.go:61)."""
+        """Return the error, which names the last maintenance dag, with the lock or not (status_maintainer.go:61)."""
         dag = self._data[self._last_maintenance[CLUSTER]].name
         return error_of("OB.Cluster.UnderMaintenanceWithDag", outer=outer, dag=dag)
 
@@ -343,7 +340,7 @@ class Dags(World[DagKey, DagData, DagState]):
         return key not in self._released and machine.holds_lock(self._histories[key].script, state)
 
     def is_maintained(self, place: int) -> bool:
-        """Return whether a dag has the global lock of an agent's own store (status_maintainer.go, IsRunning)."""
+        """Return whether a dag has the global lock of the store of an agent (status_maintainer.go, IsRunning)."""
         views = self.unfinished(self.stores[place])
         return any(it.data.model.maintenance == "global" and self._has_lock(it.data.key, it.state) for it in views)
 
@@ -371,9 +368,9 @@ class Dags(World[DagKey, DagData, DagState]):
         counts: bool,
         name: str = "",
     ) -> DagData:
-        """Add a dag of a scenario that the agent at a position starts; the numbers of its parts count up, or follow.
+        """Add a dag of a scenario; the numbers of its parts count up, or follow from its own.
 
-        Raises InputError when it, or a part, has the number of another one; then nothing has changed.
+        Raises InputError if a number is taken; then nothing has changed.
         """
         own, store = self.initial_agents[place], _store_of(model, place)
         number = model.id or next(n for n in count(self._lowest_free.get(store, 1)) if (store, n) not in self._data)

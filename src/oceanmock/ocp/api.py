@@ -1,4 +1,4 @@
-"""OCP's words: its kinds, states, operations, routes and keys, and the texts of its errors.
+"""OCP's vocabulary: its kinds, states, operations, routes and keys, and the texts of its errors.
 
 States and operations are those of oceanbase/ocp-express at eb6f2117
 (task/task-service/src/main/java/com/oceanbase/ocp/task/model); paths are the contract's.
@@ -28,7 +28,7 @@ TASKS_PATH: Final = "/api/v2/tasks/instances"
 TASK_PATH: Final = f"{TASKS_PATH}/{{taskInstanceId}}"
 SUBTASK_PATH: Final = f"{TASK_PATH}/subtasks/{{subtaskInstanceId}}"
 UNDOCUMENTED_TASK_PATH: Final = "/api/v2/tasks/{taskInstanceId}"
-"""A path that a public client polls and no document has."""
+"""A path that a public client polls, and that no document has."""
 
 _TASK_ID: Final = {"task": "taskInstanceId"}
 _SUBTASK_ID: Final = {**_TASK_ID, "subtask": "subtaskInstanceId"}
@@ -86,11 +86,11 @@ CHALLENGE: Final[Headers] = ((b"www-authenticate", b'Basic realm="OCP", charset=
 FULL_AUTHENTICATION: Final = "Full authentication is required to access this resource"
 """Spring Security's debugMessage of a request without credentials."""
 INDEX_PAGE: Final = b"<!DOCTYPE html><html><head><title>OCP</title></head><body></body></html>"
-"""A web page in place of OCP's own, for an unknown path (CustomErrorController.java:34-42)."""
+"""A web page in place of OCP's, for unknown paths (CustomErrorController.java:34-42)."""
 NOT_LOGGED_ON: Final = "The current user has not logged on or a logon error has occurred. Please log on and try again."
 NOT_AUTHORIZED: Final = "You are not authorized to perform the corresponding operation. Contact the administrator."
 """Both from ocp-express' messages_en_US.properties."""
-NO_SUCH_TASK: Final = "The {0} task does not exist."  # the literal {0} is ocp-express': it passes no arguments there
+NO_SUCH_TASK: Final = "The {0} task does not exist."  # ocp-express sends the literal {0}: it passes no arguments
 JAVA_TYPES: Final = {"int64": "Long", "int32": "Integer", "boolean": "Boolean", "number": "Double"}
 
 NOT_CONVERTED: Final = (
@@ -133,9 +133,9 @@ _LONG: Final = re.compile(r"[+-]?\d+|(?P<sign>-?)(?:0[xX]|#)(?P<hex>[0-9a-fA-F]+
 
 
 def read_long(text: str, *, bits: int = 64) -> int:
-    """Return the Long, or Integer, that Spring reads in a text (NumberUtils.parseNumber). Raises ValueError.
+    """Parse a Long, or an Integer, as Spring does (NumberUtils.parseNumber). Raises ValueError.
 
-    It ignores blanks, and reads hexadecimals and the digits of any script. (Spring Security refuses line feeds.)
+    Blanks are ignored; hexadecimals and the digits of any script are allowed. (Spring Security refuses line feeds.)
     """
     match = _LONG.fullmatch(re.sub(r"[^\S\r\n]", "", text))
     if match is not None:
@@ -146,7 +146,7 @@ def read_long(text: str, *, bits: int = 64) -> int:
 
 
 class HttpRequestMethodNotSupportedException(Exception):
-    """The exception of Spring whose name and text are in the error."""
+    """Spring's exception, whose name and text the error has."""
 
 
 class OcpError(NamedTuple):
@@ -160,7 +160,7 @@ class OcpError(NamedTuple):
 
 
 def error_of(request: Request, error: Exception, switches: Any) -> OcpError:
-    """Return the error response of any exception; the codes are ocp-express', OCP's not public."""
+    """Return the error response to an exception, with the codes of ocp-express; OCP's are not public."""
     match error:
         case ApiError(kind="fault"):
             phrase = next((it.phrase for it in HTTPStatus if it == error.status), f"Status {error.status}")
@@ -179,7 +179,7 @@ def error_of(request: Request, error: Exception, switches: Any) -> OcpError:
                 path=shorten(request.path, MAX_ECHO),
                 method=shorten(request.method, MAX_ECHO),
             )
-            # of an exception of Java or Spring, its own text
+            # The text of the exception of Java or Spring, if there is one.
             debug = {
                 "bad credentials": value,
                 "forbidden": "",

@@ -3,10 +3,10 @@
 ``Basic`` and ``AccessKey`` sign a request of httpx or requests; ``authenticators`` verify it. Both sides build the same
 messages, so signing is written once.
 
-Facts: OCP API reference, 300.ak-sk-sign-roles.md (its sample code where text and code differ, since its worked
-signatures are made by the code), and the permissions on each operation's page. Which permissions the two default users
-have is a choice of the mock; its accounts are no secret. Signatures are dated by the clock of the machine, never by the
-sandbox's: that is the one that clients have.
+Facts: OCP API reference, 300.ak-sk-sign-roles.md (where its text and sample code differ, the code, which made its
+sample signatures), and the permissions on each operation's page. The permissions of the two default users are a choice
+of the mock; its accounts are public. Dates of signatures are compared with the machine's clock, not the sandbox's, as
+clients use the machine's.
 """
 
 from __future__ import annotations
@@ -37,18 +37,18 @@ MAX_SKEW: Final = 15 * 60 * SECOND
 
 
 class Basic(NamedTuple):
-    """A user and a password, as the pair that both clients take; called, it signs a request.
+    """A user and a password: a pair, as httpx and requests take it, and a callable that signs a request.
 
         requests.get(f"{ocp.url}/api/v2/tasks/instances", auth=Basic("manager", "manager"))
 
-    As a pair, requests sends them in Latin-1; called, this sends UTF-8.
+    The pair is sent in Latin-1 by requests; the callable sends UTF-8.
     """
 
     user: str
     password: str
 
     def prepare(self, method: str, url: str, body: bytes = b"") -> PreparedRequest:
-        """Return a signed request for another client; its ``headers`` and ``body`` are to be sent as they are."""
+        """Return a signed request for another client, which must send its ``headers`` and ``body`` unchanged."""
         return Signer.prepare(self, method, url, body)
 
     def __call__(self, request: Outgoing) -> Outgoing:
@@ -68,7 +68,7 @@ class AccessKey(Signer):
 
         httpx.get(f"{ocp.url}/api/v2/tasks/instances", auth=AccessKey("my-key", "its secret"))
 
-    ``wall`` is the clock of the date, in nanoseconds. Sign last: later changes of the request are not signed.
+    ``wall`` returns the time of the date, in nanoseconds. Sign last: later changes of the request are not signed.
     """
 
     id: str
@@ -103,7 +103,7 @@ def _basic(request: Request) -> frozenset[str] | None:
 
 @lru_cache(maxsize=256)
 def _user_of(authorization: bytes | None, users: tuple[User, ...]) -> User | None:
-    """Return the user of Basic credentials, None without any. Raises ApiError, which is not cached."""
+    """Return the user of Basic credentials, or None without any. Raises ApiError, which is not cached."""
     encoded = _credentials_of(authorization, b"basic")
     if encoded is None:
         return None
@@ -126,7 +126,7 @@ def _user_of(authorization: bytes | None, users: tuple[User, ...]) -> User | Non
 
 
 def _bad_credentials(detail: str, text: str = "Bad credentials") -> ApiError:
-    """Return the error of wrong credentials, with the text that Spring Security has for it."""
+    """Return the error of wrong credentials, with the text of Spring Security."""
     return ApiError("bad credentials", detail, value=text)
 
 
@@ -167,7 +167,7 @@ def _equal(expected: str, actual: bytes) -> bool:
 
 
 def request_messages(request: Request) -> Iterator[str]:
-    """Yield the messages that the signature of a received request may sign."""
+    """Yield the messages of which a received request may have the signature."""
     path, query = request.raw_path.partition(b"?")[0].decode("latin-1"), request.query.decode("latin-1")
     target = f"{path}?{query}" if query else path
     return messages(request.method, target, headers=_headers(request), body=request.body)
@@ -183,13 +183,13 @@ def sign(secret: str, message: str) -> str:
 
 
 def messages(method: str, target: str, *, headers: Iterable[tuple[str, str]], body: bytes) -> Iterator[str]:
-    """Yield the message that a request's signature signs, for each way to encode its query.
+    """Yield the message that the signature of a request signs, in each encoding of the query.
 
-    ``target`` is path and query as sent; of repeated headers the first counts, except of OCP's own: those that begin
-    with ``x-ocp``, sorted by name, one a line. Their values stay in the order in which they were sent: the page sorts
-    them, but its worked signature XN8P+O+v3vUabB16ZCooq5wMJoY= is of ``x-ocp-data:A,1``. The query is sorted by key,
-    the values of one key too, without empty ones. The page says RFC 3986, so a client signs the first message; the
-    sample code of the page's newer version encodes as HTML forms do.
+    ``target`` is path and query as sent. Of repeated headers the first one counts. Only OCP's own, which begin with
+    ``x-ocp``, are all signed: sorted by name, one per line, their values in the order in which they were sent. (The
+    page sorts these, but its sample signature XN8P+O+v3vUabB16ZCooq5wMJoY= is of ``x-ocp-data:A,1``.) The query is
+    sorted by key and value, without empty values. Clients sign the first message, which is encoded by RFC 3986, as the
+    page says; the second is encoded like an HTML form, as in the sample code of the page's newer version.
     """
     lowered = [(name.lower(), value) for name, value in headers]
     ocp_headers = _grouped((name, value) for name, value in lowered if name.startswith("x-ocp"))
@@ -211,7 +211,7 @@ def messages(method: str, target: str, *, headers: Iterable[tuple[str, str]], bo
 
 
 def _date_of(headers: Mapping[str, str]) -> str:
-    """Return the date of a signature; newer pages of the documents also read x-ocp-date."""
+    """Return the date of a signature; newer versions of the page also allow x-ocp-date."""
     return headers.get("date") or headers.get("x-ocp-date", "")
 
 

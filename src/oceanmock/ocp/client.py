@@ -17,12 +17,12 @@ __tracebackhide__ = HIDE_FRAMES
 
 
 def server_title(world: Any) -> str:
-    """Return what the banner calls the server."""
+    """Return the name of the server in the banner."""
     return API.title
 
 
 def command(operation: Operation, url: str, world: Any, *, authenticates: bool) -> str:
-    """Return the command of curl for an operation at its URL."""
+    """Return a curl command for an operation at its URL."""
     user = handles.VIEWER_LOGIN if operation.permission == VIEWER_PERMISSION else handles.MANAGER_LOGIN
     login = f" -u {':'.join(user)}" if authenticates else ""
     method = "" if operation.method == "GET" else f" -X {operation.method}"
@@ -100,10 +100,7 @@ class _OcpHandle(PartHandle):
         return str(self.json()["operation"])
 
     def assert_status(self, expected: str, *, operation: str | None = None) -> None:
-        """Assert that it is in this status, and in this operation if one is given.
-
-        Raises AssertionError with why it is in another, and what is next.
-        """
+        """Assert that it has this status, and this operation if given; the AssertionError explains its state."""
         self._assert(expected, operation)
 
 

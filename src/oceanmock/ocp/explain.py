@@ -1,7 +1,7 @@
 """OCP's explanations and drawings.
 
-The sentences say why a task is in its state, by its subtasks' runs, the ticks and the operations. A task's DAG is drawn
-as rails, one lane an edge, above its timeline.
+The sentences explain the state of a task by the runs of its subtasks, the ticks and the operations. The DAG of a task
+is drawn above its timeline, with one lane for each edge.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _EFFECTS: Final = {
     "subtask.SKIP": "it is READY for a run that does nothing",
     "subtask.CANCEL": "its run is CANCELING until the subtask scheduler's tick interrupts it",
 }
-MAX_LEADING: Final = 20  # how many parts of one state explain that of the whole, each by its last event
+MAX_LEADING: Final = 20  # how many subtasks explain the state of the task, each by its last event
 GLYPHS: Final = {
     "PENDING": ("·", "dim"),
     "READY": ("○", "cyan"),
@@ -40,7 +40,7 @@ GLYPHS: Final = {
 }
 _SIDES: Final = ("", "ud", "udr", "udl", "udlr", "lr", "ul", "ur", "ulr", "dl", "dr", "dlr")
 _RAILS: Final = dict(zip(_SIDES, " │├┤┼─╯╰┴╮╭┬", strict=True))
-"""Glyphs by the sides on which they connect: up, down, left, right."""
+"""Glyphs by the sides at which they connect: up, down, left, right."""
 
 
 class TaskExplainer(Explainer[TaskState]):
@@ -156,7 +156,7 @@ class TaskExplainer(Explainer[TaskState]):
             yield "an ABORTED task is over for good"
 
     def _waits(self) -> Iterator[str]:
-        """Yield what each subtask waits for; those behind one that waits itself are counted."""
+        """Yield what each subtask waits for; subtasks that wait for waiting ones are only counted."""
         state, number = self.state, 0
         rolling_back = state.operation == "ROLLBACK"
         passed, waiting = _passed(state), _with(state, "SUCCESSFUL" if rolling_back else "PENDING")
@@ -203,7 +203,7 @@ draw_scenario: Final = TaskExplainer.draw_scenario
 
 
 def _is_open(state: TaskState, part: Part) -> bool:
-    """Return whether a subtask has a run that has not ended."""
+    """Return whether a subtask has a run under way."""
     return bool(part and (run := state.subtasks[part[0]].last_run) and run.ended is None)
 
 
@@ -213,12 +213,12 @@ def _with(state: TaskState, *statuses: SubtaskStatus) -> list[int]:
 
 
 def _passed(state: TaskState) -> SubtaskStatus:
-    """Return the status for which those that need a subtask wait."""
+    """Return the status of a subtask for which its dependents wait."""
     return "PENDING" if state.operation == "ROLLBACK" else "SUCCESSFUL"
 
 
 def _draw_dag(task: Task, names: Sequence[str], script: TaskScript, tick: int) -> Iterator[str]:
-    """Yield the rows of a DAG. Each lane carries one edge down to the subtask at its end."""
+    """Yield the rows of a DAG. Each lane leads one edge down to its subtask."""
     lanes: list[int | None] = []
     order = list[int]()  # upstreams first, otherwise as listed
     while len(order) < len(script.subtasks):
@@ -257,7 +257,7 @@ def _free_lane(lanes: list[int | None]) -> int:
 
 
 def _connection(lanes: Sequence[int | None], home: int, ends: Sequence[int], side: str) -> str:
-    """Return a row in which lanes join the home lane from above ("u"), or leave it ("d")."""
+    """Return a row in which lanes join the home lane from above (side "u") or leave it downwards ("d")."""
     low, high = min(home, *ends), max(home, *ends)
     row = ""
     for lane, target in enumerate(lanes):

@@ -3,9 +3,9 @@
 Facts: the public API reference (github.com/oceanbase/ocp-doc, 1100.task-management) and OCP's open-source sibling
 (github.com/oceanbase/ocp-express at eb6f2117), named with each.
 
-Every response is validated against openapi/ocp.yaml by the pipeline. Keys are sorted and absent values left out, as the
-sibling's mapper does (JacksonFactory.java:58-68). It also writes a Long beyond 2^53 as a string; the ids of a scenario
-stay below that.
+The pipeline validates every response against openapi/ocp.yaml. Keys are sorted and absent values left out, as by the
+sibling's mapper (JacksonFactory.java:58-68). That also writes a Long beyond 2^53 as a string; ids of scenarios stay
+below.
 """
 
 from __future__ import annotations
@@ -40,19 +40,19 @@ from oceanmock.text import format_instant, shorten
 CHINA: Final = timezone(timedelta(hours=8))  # every public sample is written at +08:00
 encode: Final = partial(orjson.dumps, option=orjson.OPT_SORT_KEYS)
 MAX_ENCODED: Final = 1000  # how many tasks of a sandbox are kept encoded
-MAX_FORMATS: Final = 100  # how many formats of rows a template that repeats keeps
+MAX_FORMATS: Final = 100  # how many formats of rows are kept for a repeated task
 TRACE_ID: Final = re.compile("[!-~]{1,128}")
-"""The trace ids that a caller may choose: printable, and short enough to be repeated."""
+"""The trace ids that a caller may choose: short and printable."""
 
 
 class ServiceFactory:
-    """Build OCP's services; a variant is whether the undocumented path is served too."""
+    """Build OCP's services; the variant says whether the undocumented path is served too."""
 
     def __init__(self, *, wall: Callable[[], int] = wall_now) -> None:
         self._authenticators = authenticators(wall=wall)
 
     def variant_of(self, sandbox: Sandbox) -> bool:
-        """Return the variant that a sandbox's switches select."""
+        """Return the variant that the switches of a sandbox select."""
         return sandbox.world(Tasks).switches.undocumented_task_path
 
     def service(self, variant: bool) -> Service:
@@ -101,7 +101,7 @@ class ServiceFactory:
         return response
 
     def change(self, request: Request, *, route: Route) -> Response:
-        """Operate a task or a subtask, and return what the route shows of it."""
+        """Operate a task or a subtask, and return it if the route shows it."""
         operation: Any = route.operation
         if route.changes == "task":
             view = world.operate(request.sandbox, request.parameters["taskInstanceId"], operation)
@@ -113,7 +113,7 @@ class ServiceFactory:
         return self._respond(request, _subtask(view.data, subtask, state))
 
     def get_log(self, request: Request) -> Response:
-        """Return a log; empty for an unknown subtask, where pairs are not checked (TaskService.java:103-133)."""
+        """Return a log; empty for an unknown subtask, unless pairs are checked (TaskService.java:103-133)."""
         now = request.sandbox.clock.now()
         try:
             view, position = _tasks(request).view_subtask(*_pair(request))
@@ -124,10 +124,10 @@ class ServiceFactory:
         return self._respond(request, {"log": _log(view, position, now)})
 
     def fallback(self, request: Request) -> Handler | None:
-        """Return what responds as a stub says, or starts the task of a template. Raises ApiError.
+        """Return a handler: of a stub, of another read, or one that starts a template's task. Raises ApiError.
 
-        Credentials come first, on any path of OCP's (CustomSecurityConfiguration.java:124-129). That all but reads need
-        the permission of a manager is the mock's choice.
+        Credentials are checked first, for any path of OCP's (CustomSecurityConfiguration.java:124-129). That only a
+        manager may do more than read is the mock's choice.
         """
         templates = _tasks(request).templates_for(request.method, request.path.removesuffix("/"))
         if not templates and not request.path.startswith(API.prefix):
@@ -163,7 +163,7 @@ class ServiceFactory:
         return None if data is None else self._respond(request, data)
 
     def _submit(self, request: Request, *, templates: Sequence[Template], why: str) -> Response:
-        """Start the task of the first template that fits, and return it as the data, or in a list of its own."""
+        """Start the task of the first matching template, and return it, if ``in_contents`` in a list."""
         try:
             body = orjson.loads(request.body) if request.body.strip() else None
         except orjson.JSONDecodeError as error:
@@ -179,7 +179,7 @@ class ServiceFactory:
         return self._respond(request, data)
 
     def _task(self, request: Request, view: TaskView) -> Fragment:
-        """Return a task in full, encoded once for each of its states."""
+        """Return the JSON of a task, encoded once for each of its states."""
         cache = _tasks(request).encoded
         entry = cache.get(view.data.id)
         if entry is None or entry[0] is not view.state:
@@ -189,7 +189,7 @@ class ServiceFactory:
         return entry[1]
 
     def render_error(self, request: Request, error: Exception) -> Response:
-        """Return an error in OCP's envelope, or a web page where a switch says so."""
+        """Return an error in OCP's envelope, or a web page if a switch says so."""
         switches = _tasks(request).switches
         if isinstance(error, ApiError):
             choices = {"unknown path": switches.unknown_path, "wrong method": switches.wrong_method}
@@ -213,10 +213,10 @@ class ServiceFactory:
 
     @staticmethod
     def _envelope(request: Request, status: int) -> Json:
-        """Return the keys of every response.
+        """Return the envelope of every response.
 
-        Its trace id is the caller's ``x-trace-id``, or 16 hex digits (TraceUtils.java:121-123), but only after
-        authentication (TraceHandlerInterceptor). A 401 has no ``server`` (CustomAuthenticationEntryPoint).
+        The trace id is the caller's ``x-trace-id`` or else 16 hex digits (TraceUtils.java:121-123); before
+        authentication it is empty (TraceHandlerInterceptor). A 401 has no ``server`` (CustomAuthenticationEntryPoint).
         """
         now, trace = request.sandbox.clock.now(), (request.header(b"x-trace-id") or b"").decode("latin-1")
         if status in (401, 429):
@@ -247,7 +247,7 @@ def format_timestamp(instant: int) -> str:
 
 
 def _task_json(view: TaskView, form: Literal["full", "row", "submitted"]) -> Json:
-    """Return a task: in full (WrappedTaskInstance.java:30-60), a list's row, or as a submit returns it.
+    """Return the JSON of a task: in full (WrappedTaskInstance.java:30-60), as a row of a list, or as by a submit.
 
     A row is a BasicTaskInstance (BasicTaskInstance.java). Of 39 public samples of a submitted task
     (400.task-return-structure.md) none has a createTime or finishTime, and 33 have a context.
@@ -298,7 +298,7 @@ def _task_json(view: TaskView, form: Literal["full", "row", "submitted"]) -> Jso
 
 
 def _row(tasks: Tasks, id: int, now: int, samples: dict[Any, Any]) -> Any:
-    """Return the row of a task, encoded where a template repeats it; ``samples`` gets the first row of each format."""
+    """Return the row of a task, encoded if its template repeats; add the first row of each format to ``samples``."""
     if (group := tasks.group_of(id)) is None:
         return samples.setdefault(id, _task_json(tasks.view(id, now), "row"))
     number, width = id - group.ids.start, len(group.data.subtasks)
@@ -310,13 +310,13 @@ def _row(tasks: Tasks, id: int, now: int, samples: dict[Any, Any]) -> Any:
         row = group.formats[state.at] = _row_format(group, state)
     numbers, part_ids = (number + 1,) * group.name.count(PLACEHOLDER), group.part_ids[number * width :][:width]
     values = (id, *numbers, format_timestamp(group.start_of(number)).encode(), *part_ids)
-    made = orjson.Fragment(row % (values if finished is None else (format_timestamp(finished).encode(), *values)))
-    samples.setdefault(row, made)
-    return made
+    encoded = orjson.Fragment(row % (values if finished is None else (format_timestamp(finished).encode(), *values)))
+    samples.setdefault(row, encoded)
+    return encoded
 
 
 def _row_format(group: Group, state: TaskState) -> bytes:
-    """Return the row of a group's tasks in a state, with places for what differs, in the order of the keys."""
+    """Return the format of a group's rows in a state: a text for the operator %, with the values in key order."""
     body = _task_json(View(group.data, state, 0), "row")
     name = encode(group.name).replace(PLACEHOLDER.encode(), b"\0d")
     body |= {"id": orjson.Fragment(b"\0d"), "name": orjson.Fragment(name)}
@@ -330,8 +330,8 @@ def _row_format(group: Group, state: TaskState) -> bytes:
 def _subtask(task: TaskData, subtask: SubtaskData, state: SubtaskState) -> Json:
     """Return a SubtaskInstance (SubtaskInstance.java:36-73).
 
-    Executor and times appear once it has started: of 189 public samples those that never ran have none of them, those
-    that ran have all. That a RUNNING one has its createTime is not verified.
+    Executor and times appear once it has started: of 189 public samples, those that never ran have none of them, and
+    those that ran have all. That a RUNNING one has a createTime is not verified.
     """
     body: Json = {
         "id": subtask.id,
@@ -362,9 +362,9 @@ def _subtask(task: TaskData, subtask: SubtaskData, state: SubtaskState) -> Json:
 def _log(view: TaskView, position: int, now: int) -> str:
     """Return the log of a subtask at an instant: a segment for each run so far.
 
-    A segment is a separator, the run's lines, but for a scheduled task of the system (RunnerFactory.java:170-177), and
-    its final state, as in the one public sample. PENDING is final for ROLLBACK only (SubtaskAccessor.java:96-97). The
-    cancel of an interrupted run has a separator of its own (RunningSubtaskWorker.java:82-92).
+    As in the one public sample, a segment is a separator, the lines of the run and its final state. A scheduled task of
+    the system has no lines (RunnerFactory.java:170-177). PENDING is the final state only of a ROLLBACK
+    (SubtaskAccessor.java:96-97). The cancel of an interrupted run adds a separator (RunningSubtaskWorker.java:82-92).
     """
     task, lines = view.data, list[str]()
     for run in view.state.subtasks[position].runs:
@@ -381,7 +381,7 @@ def _log(view: TaskView, position: int, now: int) -> str:
 
 def _separator(operation: str, instant: int) -> str:
     """Return the line before a segment of a log (RunnerFactory.java:62,146-153)."""
-    # Its time is as OffsetDateTime.toString writes it: in milliseconds, and without what is zero at its end.
+    # The time is in the format of OffsetDateTime.toString: milliseconds, or without zeros at the end.
     second, rest = divmod(instant // MILLISECOND, 1000)
     parts = "milliseconds" if rest else "seconds" if second % 60 else "minutes"
     text = datetime.fromtimestamp(second, CHINA).replace(microsecond=rest * 1000).isoformat(timespec=parts)
@@ -390,8 +390,8 @@ def _separator(operation: str, instant: int) -> str:
 
 # OCP itself, and the clusters and tenants that tasks name. Facts: the public API reference
 # (github.com/oceanbase/ocp-doc, en-US/600.api-reference: 1600.other/100 and 200, 300.cluster-information/100,
-# 400.tenant-information/100 and 300). Keys that a scenario says nothing of are left out; that a cluster is RUNNING and
-# a tenant NORMAL is made up.
+# 400.tenant-information/100 and 300). Keys for which a scenario has no value are left out; that a cluster is RUNNING
+# and a tenant NORMAL is made up.
 INFO_PATH: Final = "/api/v2/info"
 TIME_PATH: Final = "/api/v2/time"
 INFO: Final = {
@@ -408,7 +408,7 @@ _CLUSTERS: Final = re.compile(r"/api/v2/ob/clusters(?:/([0-9]{1,19})(/tenants(?:
 
 
 def named_by_tasks(tasks: Tasks, path: str) -> Any:
-    """Return the clusters or tenants of a path, a list or one, that tasks name; None for another path or id."""
+    """Return the list of clusters or tenants at a path, or one of them, from all tasks; None for another path or id."""
     match = _CLUSTERS.fullmatch(path)
     if match is None:
         return None
@@ -427,10 +427,10 @@ def named_by_tasks(tasks: Tasks, path: str) -> Any:
 
 
 def page_of(items: list[Json], query: str) -> Json:
-    """Return the page of a list that a query asks for; a number that is none counts as left out."""
+    """Return the page of a list that a query selects; values that are no numbers are ignored."""
     texts = dict(parse_qsl(query))
-    asked = (re.fullmatch("[1-9][0-9]{0,8}", texts.get(key, "")) for key in ("page", "size"))
-    number, size = (int(found[0]) if found else default for found, default in zip(asked, (1, 10), strict=True))
+    matches = (re.fullmatch("[1-9][0-9]{0,8}", texts.get(key, "")) for key in ("page", "size"))
+    number, size = (int(match[0]) if match else default for match, default in zip(matches, (1, 10), strict=True))
     page = {"number": number, "size": size, "totalElements": len(items), "totalPages": -(-len(items) // size)}
     return {"contents": items[(number - 1) * size : number * size], "page": page}
 

@@ -1,7 +1,7 @@
 """Model an OCP scenario: its tasks, their subtasks, its faults and its story.
 
-A file says what each attempt of each subtask does and how long it takes; ids, names and addresses that are left out are
-filled by the engine from a seed. What only the whole file shows is checked by the rules at the end.
+A file says what each attempt of each subtask does and how long it takes; the engine generates ids, names and addresses
+that are left out from a seed. The rules at the end check what only the whole file shows.
 """
 
 from __future__ import annotations
@@ -109,8 +109,8 @@ class OcpStartsOn(StartsOn):
     api: ClassVar = API
 
     in_contents: StrictBool = False
-    """Whether the response has the task in `data.contents`, as that of adding hosts has, and not as
-    the `data` itself."""
+    """Whether the response has the task in `data.contents`, as that to adding hosts has, instead of
+    as `data` itself."""
     refuses: Annotated[tuple[OcpRefusal, ...], Field(max_length=base.MAX_REFUSALS)] = ()
     """Refusals of the request, in place of a start; the first whose condition holds is sent."""
 
@@ -180,8 +180,8 @@ class Task(base.Model):
 
 
 class Switches(base.Model):
-    """The choices that no public document about OCP decides; the defaults are ocp-express', or a switch
-    says why not."""
+    """Choices where no public document says what OCP does; the defaults are ocp-express', unless a
+    switch says why not."""
 
     subtask_pairing: Literal["ignored", "checked"] = "ignored"
     """Whether a subtask's route checks that the subtask belongs to the task in the path.
@@ -312,7 +312,6 @@ class OcpStub(Stub):
     """A response to a call beside the task routes; the first stub that fits a request responds."""
 
     when: When | None = None
-    """What must hold when the request comes; nothing, if left out."""
 
 
 class Scenario(base.BaseScenario):
@@ -352,7 +351,7 @@ def rules_of(tick: int, switches: Switches) -> states.Rules:
 
 
 def upstreams_of(task: Task) -> list[tuple[int, ...]]:
-    """Return the positions of each subtask's upstreams."""
+    """Return the positions of the upstreams of each subtask."""
     positions: dict[int | str | None, int] = {}
     for place, subtask in enumerate(task.subtasks):
         positions.setdefault(subtask.id, place)
@@ -379,7 +378,7 @@ class OcpActor(Actor):
 
 
 def _check_tasks(scenario: Scenario) -> Iterator[Issue]:
-    """Yield repeated tasks that are no plain copies or start too late, and subtasks that wait for one another."""
+    """Yield issues of repeated tasks (ids of subtasks, starts after the sandbox's), and cycles of subtasks."""
     for number, task in enumerate(scenario.tasks):
         if task.repeat is not None:
             for place, subtask in enumerate(task.subtasks):
@@ -404,13 +403,13 @@ def _check_tasks(scenario: Scenario) -> Iterator[Issue]:
 
 
 def _check_attempts(scenario: Scenario) -> Iterator[Issue]:
-    """Yield attempts that are never reached, and those that cannot succeed in time."""
+    """Yield attempts that never run, and successes that would come after the timeout."""
     cancels = {(step.task, step.subtask) for step in scenario.story if step.call == "cancelSubtask"}
     for number, task in enumerate(scenario.tasks):
         for place, subtask in enumerate(task.subtasks):
             limit, name = subtask.timeout * clock.SECOND or states.watchdog(scenario.tick), label_of(subtask, place)
             references = product((task.id, task.name), (subtask.id, subtask.name))
-            # Where a failed rollback may be retried, that runs again what succeeded and was rolled back.
+            # A retry after a failed rollback runs subtasks again that succeeded and were rolled back.
             is_cancelled = ("cancelSubtask", place + 1) in {(it.call, it.subtask) for it in task.others}
             is_cancelled |= not cancels.isdisjoint(references)
             runs_again = scenario.switches.retry_after_failed_rollback or is_cancelled

@@ -1,6 +1,6 @@
 """OCP's tasks in a sandbox: view, list and operate.
 
-``Tasks`` is the state that a sandbox folds; ``operate``, ``operate_subtask`` and ``start`` execute commands.
+``Tasks`` is what the commands of a sandbox lead to; ``operate``, ``operate_subtask`` and ``start`` execute commands.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from oceanmock.scenario import MAX_ID
 from oceanmock.scenario.stubs import StubRequest
 
 MAX_STALE: Final = 500
-"""How many tasks the first page indexes; where there are more, a thread of its own reads the scenario."""
+"""How many tasks are indexed only when a list is first read; more are indexed when the scenario is loaded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ TaskView = base.View[TaskData, ocp_states.TaskState]
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """A task of a scenario that lacks only ids, and the request that starts it, if any; ``names`` are its subtasks'."""
+    """A task of a scenario without ids, and the request that starts it, if any; ``names`` are those of the subtasks."""
 
     number: int
     model: files.Task
@@ -83,7 +83,7 @@ class Template:
 
 
 class Tasks(base.World[int, TaskData, ocp_states.TaskState]):
-    """The tasks of a sandbox by their ids, and the templates of those to come."""
+    """The tasks of a sandbox by their ids, and the templates of tasks that requests start."""
 
     api = API.name
     machine: ClassVar = machine
@@ -93,7 +93,7 @@ class Tasks(base.World[int, TaskData, ocp_states.TaskState]):
         super().__init__(clock, scenarios, **options)
         self._places: dict[int, tuple[int, int]] = {}
         self._taken, self._task_ids = base.TakenIds(), base.TakenIds()
-        self.encoded = dict[int, tuple[ocp_states.TaskState, Fragment]]()  # of the handlers: by id, and of which state
+        self.encoded = dict[int, tuple[ocp_states.TaskState, Fragment]]()  # the handlers' cache, by id
         self._index, self._stale, self._dues = Index(), set[int](), list[tuple[int, int]]()
 
     def all(self) -> list[TaskView]:
@@ -103,13 +103,13 @@ class Tasks(base.World[int, TaskData, ocp_states.TaskState]):
         return [self.view(id, now) for id in sorted({*self._data, *groups})]
 
     def page(self, query: Query, now: int, *, skip: int, size: int) -> tuple[int, list[int]]:
-        """Return how many tasks match at an instant, and the ids of so many of them after the first ones."""
+        """Return how many tasks match at an instant, and the ids of ``size`` of them after the first ``skip``."""
         self._refresh(now)
         sequences = [self._index.entries(query), *select(self._groups, query, now)]
         return sum(map(len, sequences)), page_of(sequences, skip, size, descending=query.descending)
 
     def _refresh(self, now: int) -> None:
-        """Bring the index to an instant: with the tasks that were added or operated, and those that have changed."""
+        """Update the index to an instant: the tasks that were added or operated, and those that have changed."""
         while self._dues and self._dues[0][0] <= now:
             self._stale.add(heappop(self._dues)[1])
         rows = dict[int, base.Row]()
@@ -123,7 +123,7 @@ class Tasks(base.World[int, TaskData, ocp_states.TaskState]):
         self._stale.clear()
 
     def view_subtask(self, task_id: int, subtask_id: int) -> tuple[TaskView, int]:
-        """Return the task of a subtask, now, and its position. Raises NoSuchSubtask, or NoSuchTask if checked."""
+        """Return the task of a subtask, now, and its position there. Raises NoSuchSubtask, or NoSuchTask if checked."""
         is_checked = self.switches.subtask_pairing == "checked"
         if is_checked:
             self.data_of(task_id)
@@ -144,11 +144,11 @@ class Tasks(base.World[int, TaskData, ocp_states.TaskState]):
         return replace(view, state=state)
 
     def items(self) -> Iterator[base.TaskItem]:
-        """Return every task, without its subtasks. None of a group is built."""
+        """Yield every task without its subtasks; the tasks of a group are not built."""
         now = self.clock.now()
         self._refresh(now)
-        kept = sorted(self._index.rows.values(), key=attrgetter("id"))
-        for row in merge(kept, *(group.rows(now) for group in self._groups), key=attrgetter("id")):
+        indexed = sorted(self._index.rows.values(), key=attrgetter("id"))
+        for row in merge(indexed, *(group.rows(now) for group in self._groups), key=attrgetter("id")):
             yield _item(row, row.state)
 
     def key_of(self, id: str) -> int:
@@ -223,7 +223,7 @@ class Tasks(base.World[int, TaskData, ocp_states.TaskState]):
         part_ids = fake_data.ids(count * len(model.subtasks))
         ids = range(model.id, model.id + count) if model.id else fake_data.ids(count)
         self._take_task_ids(ids, owner)
-        # From the first subtask tick on, what happens to a task does not depend on when it was created.
+        # From the first subtask tick on, a task changes independently of the instant at which it was created.
         history = machine.start(template.script, replace(template.rules, phase=-(tick // 2) % tick))
         phase = self._first_tick + tick // 2
         data, _ = self._make(template, ids.start, part_ids[: len(model.subtasks)], number=0, created=created)
@@ -307,7 +307,7 @@ new_world: Final = Tasks
 
 
 def steps_of(scenario: Scenario) -> int:
-    """Return how many attempts of subtasks a scenario has; repeated tasks are built only when they are read."""
+    """Return how many attempts the subtasks of a scenario have; a repeated task, built on demand, counts once."""
     return sum(len(subtask.attempts) for task in scenario.tasks for subtask in task.subtasks)
 
 
@@ -324,7 +324,7 @@ TASK_FILTERS: Final[Mapping[str, Callable[[TaskData, Any], bool]]] = {
     "type": lambda task, value: task.model.type == ("SYS_ONCE" if value == "SYS_ONECE" else value),
     **dict.fromkeys(
         ("clusterName", "cluterName"),
-        # that case is ignored is not verified
+        # That case is ignored is not verified.
         lambda task, part: task.model.cluster is not None and part.casefold() in task.model.cluster.name.casefold(),
     ),
     "clusterId": lambda task, value: task.model.cluster is not None and task.model.cluster.id == value,
@@ -352,7 +352,7 @@ SORTS: Final[Mapping[str, Sort]] = {
 
 
 def query_of(params: Mapping[str, Any]) -> Query:
-    """Return the filters and the order that a query asks for; statuses are read in any case (TaskState.fromValue)."""
+    """Return the filters and the order of a request's query; statuses match in any case (TaskState.fromValue)."""
     key, _, direction = params.get("sort", "id,desc").partition(",")
     return Query(
         tests=tuple([(test, params[name]) for name, test in TASK_FILTERS.items() if name in params]),
@@ -382,11 +382,11 @@ def operate_subtask(sandbox: Sandbox, task_id: int, subtask_id: int, operation: 
 
 
 ID_SEGMENTS: Final = {"cluster": "ob/clusters", "tenant": "tenants", "host_id": "hosts"}
-"""The segments of a path before the ids of what a task is about."""
+"""The path segments that precede the ids of a task's cluster, tenant and host."""
 
 
 def start(sandbox: Sandbox, template: Template, request: StubRequest) -> TaskView:
-    """Start a task of a template on a request, which may have its name and the ids of what it is about; return it."""
+    """Start a task of a template; the request may state its name and the ids of its cluster, tenant and host."""
     path = template.starts_on.path
     values: list[tuple[str, Any]] = [("name", request.fill(template.name, path))]
     for key, segment in ID_SEGMENTS.items():

@@ -216,6 +216,7 @@ class Stub(Model):
     matches: Matches = Field(default_factory=Matches)
     """What else a request must have; anything, if left out."""
     when: Any = None
+    """What must hold when the request comes; nothing, if left out."""
     times: Annotated[int, Field(strict=True, ge=1, lt=10**9)] | None = None
     """How many requests it answers, and then no more; any number, if left out."""
     delay: Span = Field(default=0, json_schema_extra={"default": "0s"})
@@ -317,6 +318,7 @@ class StartRefusal(Model):
     matches: Matches = Field(default_factory=Matches)
     """What the request must have; anything, if left out."""
     when: Any = None
+    """What must hold when the request comes; nothing, if left out."""
     times: Annotated[int, Field(strict=True, ge=1, lt=10**9)] | None = None
     """How many requests are refused, and then no more; any number, if left out."""
     status: Annotated[int, Field(strict=True, ge=400, le=599)] = 400
