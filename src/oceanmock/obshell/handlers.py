@@ -423,7 +423,7 @@ class ServiceFactory:
             own = {"code" if isinstance(error.code, int) else "errCode": error.code, "message": error.message}
             pairs |= {key: value for key, value in own.items() if value}
         body["error"] = {key: value for key, value in pairs.items() if value is not None}
-        # Until the decryption has succeeded, the content type is gin's (middleware.go:387-394).
+        # Before the decryption the server has not yet set its own content type (middleware.go:387-394).
         early = b"application/json; charset=utf-8"
         return Response(problem.status, body, media_type=early if problem.stage in errors.DECRYPTION else JSON)
 

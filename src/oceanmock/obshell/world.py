@@ -220,7 +220,7 @@ class Dags(World[DagKey, DagData, DagState]):
         return views
 
     def last_maintenance(self, store: Store) -> DagView | None:
-        """Return the dag that took the maintenance lock last, finished or not (service/task/dag.go:143-161)."""
+        """Return the newest dag that took the maintenance lock, finished or not (service/task/dag.go:143-161)."""
         newest = self._last_maintenance.get(store)
         return None if newest is None else self.view(newest)
 
@@ -317,7 +317,7 @@ class Dags(World[DagKey, DagData, DagState]):
         self._released.discard(data.key)
 
     def _check_lock(self, model: files.Dag, store: Store, own: Address, *, outer: str = "") -> None:
-        """Raise ObshellError if a dag's lock excludes that of ``model``, of agent ``own``; ``outer`` begins it."""
+        """Raise ObshellError, beginning with ``outer``, if a dag's lock excludes that of ``model`` of agent ``own``."""
         for view in self._holders(model, store):
             _, tenant = view.data.maintenance
             if model.scope == "agent":
