@@ -280,7 +280,7 @@ def test_serve_on_a_taken_port_is_refused() -> None:
     ("switch", "message"),
     [
         ("subtask_paring=checked", "Did you mean 'subtask_pairing'?"),
-        ("subtask_pairing", "not a switch"),
+        ("subtask_pairing", "--switch subtask_pairing: a value is missing"),
         ("subtask_pairing=maybe", "Input should be 'ignored' or 'checked'"),
     ],
 )
