@@ -127,6 +127,13 @@ def test_a_dag_s_fault_strikes_what_is_about_a_dag_not_a_node_of_the_same_id() -
     assert about("getNodeDetail", f"{local}") is None
 
 
+@pytest.mark.parametrize(("dag", "id", "holds"), [(14, "14", False), (14, "114", True), ("14", "14", True)])
+def test_a_number_is_a_dag_s_own_and_a_text_its_generic_id(dag: int | str, id: str, *, holds: bool) -> None:
+    faults = faults_of({"status": 500, "dag": dag})
+
+    assert (faults.inject(asked("dagHandler", api="obshell", id=id)) is not None) == holds
+
+
 @pytest.mark.parametrize(
     ("id", "wanted", "holds"),
     [

@@ -117,7 +117,9 @@ def _build(
         for item in switches:
             name, equals, value = item.partition("=")
             if not equals or name not in api_of:
-                problem = f"not a switch. {suggest(name, list(api_of))}" if name not in api_of else "a value is missing."
+                problem = (
+                    f"not a switch. {suggest(name, list(api_of))}" if name not in api_of else "a value is missing."
+                )
                 raise InputError(f"--switch {item}: {problem}")
             switch = {name: parse_scalar(value)}
             try:

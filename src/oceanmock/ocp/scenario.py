@@ -279,9 +279,9 @@ class OcpFault(Fault):
     error_code: Annotated[int, Field(strict=True, ge=0, lt=10**9)] | None = None
 
     @staticmethod
-    def is_same_id(id: str, expected: str) -> bool:
+    def is_same_id(id: str, expected: int | str) -> bool:
         with suppress(ValueError):
-            return read_long(id) == int(expected)
+            return read_long(id) == expected
         return False
 
 

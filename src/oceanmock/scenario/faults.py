@@ -217,16 +217,16 @@ class Fault(Model):
         return self.when is not None or bool(self.from_) or self.until is not None
 
     @cached_property
-    def targets(self) -> dict[str, str]:
+    def targets(self) -> dict[str, int | str]:
         """Return the ids that a request's path must have, by their kinds."""
         kinds = dict.fromkeys(kind for about in self.ids_by_operation.values() for kind in about)
         ids = {kind: getattr(self, kind) for kind in kinds}
-        return {kind: str(id) for kind, id in ids.items() if id is not None}
+        return {kind: id for kind, id in ids.items() if id is not None}
 
     @staticmethod
-    def is_same_id(id: str, expected: str) -> bool:
-        """Return whether an id in a request's path is the one that a fault has."""
-        return is_id(id, expected)
+    def is_same_id(id: str, expected: int | str) -> bool:
+        """Return whether an id in a request's path is the one that a fault has; a number is no generic id."""
+        return is_id(id, str(expected)) and (isinstance(expected, str) or id != str(expected))
 
     @cached_property
     def spans(self) -> tuple[tuple[int, int | None], ...]:
