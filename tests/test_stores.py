@@ -394,6 +394,15 @@ def answers(url: str) -> tuple[list[int], str]:
     return [answer.status_code for answer in shown], shown[1].json().get("error", "")
 
 
+def test_the_default_sandbox_is_listed_though_the_store_was_emptied(
+    failing: tuple[str, Proxy], redis: RedisServer
+) -> None:
+    create(failing[0], FIVE_STEPS, name="other")
+    redis.client.flushall()
+
+    assert [sandbox["name"] for sandbox in admin(failing[0], "")["sandboxes"]] == ["default"]
+
+
 ALL_WELL: Final = ([200] * 5, "")
 UNAVAILABLE: Final = [200, 503, 503, 503, 503]
 

@@ -223,14 +223,14 @@ class RedisStore:
             self._scripts = {key: self._redis.register_script(_BEGIN + body) for key, body in bodies.items()}
         except ValueError:
             raise EnvironmentProblem(
-                "--store is no URL of Redis. Give one such as redis://127.0.0.1:6379/0 or rediss://HOST/0."
+                "the store's URL is none of a Redis. Give one such as redis://127.0.0.1:6379/0 or rediss://HOST/0."
             ) from None
         try:
             self.ping()
             format = self.keep("format", lambda: STORE_FORMAT)
             info = self._ask(lambda: self._redis.info("memory"))
         except StoreUnavailable as problem:
-            raise EnvironmentProblem(f"{problem} Start it, or give --store another one.") from None
+            raise EnvironmentProblem(f"{problem} Start it, or give another URL.") from None
         if format != STORE_FORMAT:
             raise EnvironmentProblem(
                 f"{self.address} has sandboxes of format {format.decode()}; this oceanmock has {STORE_FORMAT.decode()}."

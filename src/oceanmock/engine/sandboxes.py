@@ -197,7 +197,7 @@ class SharedSandboxes(Sandboxes):
         return self._by_name.get(name) or self._by_name[DEFAULT_SANDBOX]
 
     def __iter__(self) -> Iterator[Sandbox]:
-        for name in self.store.names():
+        for name in dict.fromkeys([DEFAULT_SANDBOX, *self.store.names()]):
             with self._lock_of(name), suppress(NoSuchSandbox):
                 yield self._refreshed(name)
 
