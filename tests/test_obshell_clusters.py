@@ -10,6 +10,7 @@ import json
 import re
 import socket
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Final
@@ -507,6 +508,18 @@ def test_an_agent_listens_at_the_port_that_its_scenario_states() -> None:
 
     assert answers == ports
     assert sandbox.is_closed
+
+
+def test_a_scenario_whose_port_is_taken_changes_nothing() -> None:
+    scenario = load_yaml(PAIR)
+    with server().obshell(auth=False) as sandbox, closing(socket.create_server(("127.0.0.1", 0))) as taken:
+        sandbox.dag("Stays", ["a"])
+        scenario["agents"][1]["port"] = taken.getsockname()[1]
+
+        with pytest.raises(InputError, match="Address already in use"):
+            sandbox.admin.ask("POST", "/scenarios", {"replace": True, "scenarios": [scenario]})
+
+        assert [dag["name"] for dag in sandbox.admin.ask("GET", "/tasks")["tasks"]] == ["Stays"]
 
 
 def test_ports_stay_after_a_reset_and_close_with_the_sandbox() -> None:

@@ -273,7 +273,8 @@ class AdminHandlers:
         def load() -> Sandbox | None:
             current = sandboxes.get(sandbox.name)
             if fresh is not None and (replaces or (current is sandbox and current.is_untouched)):
-                return sandboxes.put(fresh, if_untouched=not replaces)
+                has_ports = sandbox.name in {*sandboxes.ports.values(), DEFAULT_SANDBOX}
+                return sandboxes.put(self.app.with_ports(fresh) if has_ports else fresh, if_untouched=not replaces)
             if current.is_untouched:  # it was reset in the meantime
                 return None
             place = f"loaded at once into sandbox {sandbox.name!r}, which is in use."
@@ -288,8 +289,6 @@ class AdminHandlers:
                 fresh = sandboxes.rebuild(sandbox.name, scenarios, replaces=replaces) if is_new else None
                 loaded = self._change(load)
                 if loaded is not None:
-                    if loaded.name in {*sandboxes.ports.values(), DEFAULT_SANDBOX}:
-                        loaded = self._change(partial(self.app.open_ports, loaded))
                     return self._change(partial(self._json, request, loaded))
                 sandbox = sandboxes.get(sandbox.name)
         except InputError as error:

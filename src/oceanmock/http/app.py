@@ -124,10 +124,14 @@ class App:
                 self.open_ports(sandbox)
 
     def open_ports(self, sandbox: Sandbox) -> Sandbox:
-        """Listen where the servers that a sandbox stands for do; return it with these ports.
+        """Listen where the servers that a sandbox stands for do; put it with these ports. Raises EnvironmentProblem."""
+        fresh = self.with_ports(sandbox)
+        if fresh is sandbox:
+            return sandbox
+        return self.sandboxes.put(fresh) or self.sandboxes.get(sandbox.name)  # another replica was faster
 
-        Raises EnvironmentProblem.
-        """
+    def with_ports(self, sandbox: Sandbox) -> Sandbox:
+        """Listen where a sandbox's servers do; return it for ``put``, with these ports. Raises EnvironmentProblem."""
         asked = [port for world in sandbox.worlds.values() for port in world.listens_on]
         if not asked or self.ports is None:
             return sandbox
@@ -141,17 +145,18 @@ class App:
             ports.append(port)
         if tuple(ports) == before:
             return sandbox
-        fresh = self.sandboxes.put(self.sandboxes.rebuild(name, ports=tuple(ports)))
-        return fresh or self.sandboxes.get(name)  # another replica was faster
+        fresh = self.sandboxes.rebuild(name, sandbox.spec.scenarios, replaces=True, ports=tuple(ports))
+        fresh.base = sandbox.base
+        return fresh
 
     def replace_scenarios(self, scenarios: Sequence[BaseScenario]) -> None:
         """Reset ``default`` with other scenarios, which then extend the library. Call it on the server's event loop.
 
-        Raises InputError, and changes nothing, where they contradict each other.
+        Raises InputError where they contradict each other, EnvironmentProblem for a port; then nothing has changed.
         """
-        while self.sandboxes.put(self.sandboxes.rebuild(DEFAULT_SANDBOX, scenarios, replaces=True)) is None:
+        with_ports = (lambda fresh: fresh) if self.is_replica else self.with_ports
+        while self.sandboxes.put(with_ports(self.sandboxes.rebuild(DEFAULT_SANDBOX, scenarios, replaces=True))) is None:
             pass  # another replica was faster
-        self.on_start()
         self.catalog = ScenarioCatalog(scenarios)
 
     @cached_property
