@@ -5,7 +5,7 @@ COPY requirements/dev.txt pyproject.toml README.md LICENSE /oceanmock/
 COPY src /oceanmock/src
 COPY openapi /oceanmock/openapi
 COPY scenarios /oceanmock/scenarios
-RUN pip install --no-cache-dir -c /oceanmock/dev.txt /oceanmock && rm -r /oceanmock && useradd --uid 10001 oceanmock
+RUN pip install --no-cache-dir -c /oceanmock/dev.txt "/oceanmock[metrics,redis]" && rm -r /oceanmock && useradd --uid 10001 oceanmock
 USER 10001
 VOLUME /scenarios
 WORKDIR /scenarios

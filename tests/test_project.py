@@ -66,6 +66,7 @@ def test_the_image_runs_without_root_and_has_only_files_and_options_that_exist()
     variables = " ".join(rest for word, rest in told if word == "ENV")
 
     assert [name for name in copied if not (ROOT / name).exists()] == []
+    assert [rest for word, rest in told if word == "RUN" and '"/oceanmock[metrics,redis]"' in rest]
     assert [rest for word, rest in told if word == "USER"] == ["10001"]
     assert [rest for word, rest in told if word == "VOLUME"] == ["/scenarios"]
     assert {word for word, _ in told} >= {"HEALTHCHECK", "ENTRYPOINT", "EXPOSE"}
