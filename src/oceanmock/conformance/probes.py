@@ -115,15 +115,30 @@ class Prober(RuleChecker):
 
 
 def probe(prober: Prober, items: tuple[Observation, ...]) -> None:
-    """Send every probe."""
+    """Send every probe; first, if the run writes, the operations that the state of its own tasks or dags forbids."""
     client = prober.client
     target, options = client.target, client.options
     probes = api_named(target.api).module("probes")
     context = ProbeTarget(target, items, options.write, options.tasks, is_spared=bool(client.guard.spared))
     with client.during("probes"):
+        for illegal in _illegal_operations(context) if options.write else ():
+            prober.ask(illegal)
         for id in probes.ids_of_nothing(context):
             client.guard.may_change(id)
         prober.run(probes.probes(context))
+
+
+def _illegal_operations(target: ProbeTarget) -> Iterator[Probe]:
+    """Yield each operation that a state forbids, on the first task or dag at rest in that state."""
+    server, api = target.server, api_named(target.server.api).conformance
+    knowledge = server.knowledge or api.knowledge(server.version)
+    sent = set[tuple[str, str]]()
+    for item in filter(api.is_at_rest, target.own):
+        for action in api.actions(item, item.id, is_mock=server.is_ours, knowledge=knowledge):
+            is_illegal = action.probe.accepted == "call.illegal-accepted" and 200 not in action.probe.statuses
+            if is_illegal and (action.goal, action.state) not in sent:
+                sent.add((action.goal, action.state))
+                yield action.probe
 
 
 def find_items(client: HttpClient) -> tuple[Observation, ...]:

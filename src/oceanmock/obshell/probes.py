@@ -93,7 +93,7 @@ def list_targets(identity: str) -> Sequence[str]:
 
 
 def probes(target: ProbeTarget) -> Probes:
-    """Yield every probe; operators only if the run writes, and only to be refused."""
+    """Yield every probe; operators only if the run writes, and only those that must be refused."""
     yield from _open(target)
     yield from _ids(target)
     yield from _details(target.items)
@@ -285,7 +285,7 @@ def _operators_of_nothing(target: ProbeTarget) -> Iterator[Probe]:
 
 
 def _operators(dags: Sequence[Observation]) -> Iterator[Probe]:
-    """Yield unknown operators, an id in the body, and the operators that a final state forbids."""
+    """Yield unknown operators, an id in the body, and operators in lower case, which Go reads too."""
     prefix, of_node = "Task.Dag.Operator", "Task.Node.Operator"
     for dag in dags[:4]:
         for operator in UNKNOWN_OPERATORS:
@@ -295,16 +295,7 @@ def _operators(dags: Sequence[Observation]) -> Iterator[Probe]:
                 yield _post(f"{operator} of a node", f"node/{node.id}", operator, f"{of_node}.NotSupport")
         foreign = orjson.dumps({"operator": "NOPE", "id": f"1{LARGEST_NUMBER}"})
         yield _post("an id in the body", f"dag/{dag.id}", foreign)
-    for dag in dags:
-        path = f"dag/{dag.id}"
-        if dag.state == "SUCCEED":
-            for operator, (reason, *_) in REASONS["Dag"].items():
-                for text in (operator, operator.lower()):
-                    yield _post(f"{text} of a dag that is SUCCEED", path, text, f"{prefix}.{reason}")
-            for node in dag.parts[:1]:
-                yield _post("PASS of a node of it", f"node/{node.id}", "PASS", f"{of_node}.PassNotFailedDag")
-        elif dag.state == "FAILED":
-            yield _post("CANCEL of a FAILED dag", path, "CANCEL", f"{prefix}.CancelFinishedDag")
-            for node in [node for node in dag.parts if node.state == "SUCCEED"][:1]:
-                what, code = "PASS of a node that SUCCEED", f"{of_node}.PassNotFailedNode"
-                yield _post(what, f"node/{node.id}", "PASS", code)
+    for dag in [dag for dag in dags if dag.state == "SUCCEED"][:1]:
+        for operator, (reason, *_) in REASONS["Dag"].items():
+            what = f"{operator.lower()} of a dag that is SUCCEED"
+            yield _post(what, f"dag/{dag.id}", operator.lower(), f"{prefix}.{reason}")

@@ -1,4 +1,4 @@
-"""The probes of OCP: wrong ids, missing credentials, odd queries, pages and illegal operations.
+"""The probes of OCP: wrong ids, missing credentials, odd queries, and pages that must agree.
 
 Where ocp-express differs from the contract, and OCP is not verified, both responses are expected. There a Long may be
 0, negative or in another spelling, as Spring reads it (NumberUtils.parseNumber); Spring's Pageable ignores an invalid
@@ -17,7 +17,7 @@ from oceanmock.checks import OK, REFUSED, UNAUTHORIZED, UNKNOWN, Probe, Probes, 
 from oceanmock.observations import Observation, ProbeTarget, Required, missing_rows
 from oceanmock.ocp.api import API, TASKS_PATH
 from oceanmock.ocp.auth import AccessKey, Basic
-from oceanmock.ocp.checks import DIRECTIONS, ENDED, LARGEST_VALUES, PLAIN_NAME
+from oceanmock.ocp.checks import DIRECTIONS, LARGEST_VALUES, PLAIN_NAME
 
 Rows = list[dict[str, Any]]
 Matches = Callable[[dict[str, Any]], bool | None]
@@ -63,12 +63,6 @@ WRONG_CREDENTIALS: Final[Mapping[str, Statuses]] = {
     **dict.fromkeys(("Basic", "Basic !!!", "Basic bm9jb2xvbg==", "Bearer nonsense"), UNAUTHORIZED),
     **dict.fromkeys(("OCP-ACCESS-KEY-HMACSHA1 nonsense", "OCP-ACCESS-KEY-HMACSHA1 nobody:bm9uc2Vuc2U="), UNREAD),
 }
-ILLEGAL_CHANGES: Final[Mapping[str, tuple[str, ...]]] = {
-    "SUCCESSFUL": ("retry", "skip", "cancel"),
-    "PENDING": ("retry", "skip", "cancel"),
-    "FAILED": ("cancel",),
-}
-"""The operations that each status of a subtask forbids once its task has ended."""
 FIRST_ROW: Final = f"{TASKS_PATH}?size=1"
 ROWS_PATH: Final = "$.data.contents"
 TYPES: Final = ("MANUAL", "SCHEDULED")
@@ -112,7 +106,6 @@ def probes(target: ProbeTarget) -> Probes:
     yield from _reads(items[:8])
     if target.writes:
         yield from _operations(target)
-        yield from _illegal_operations(target.own)
     yield from pages()
     yield from filters(items)
     yield from unlisted(items)
@@ -191,20 +184,6 @@ def _operations(target: ProbeTarget) -> Iterator[Probe]:
     viewer, rule = target.server.read_only_auth, "auth.forbidden-accepted"
     for path in paths if viewer is not None else ():
         yield Probe("a call of somebody who may only look", "POST", path, frozenset({403}), accepted=rule, auth=viewer)
-
-
-def _illegal_operations(tasks: Sequence[Observation]) -> Iterator[Probe]:
-    """Yield operations that a final state forbids, on tasks that the run may change."""
-    for task in [task for task in tasks if task.state in ENDED][:8]:
-        rule = "call.illegal-accepted"
-        for change in ("retry", "rollback") if task.state == "SUCCESSFUL" else ():
-            what, path = f"{change} of a task that is {task.state}", f"{TASKS_PATH}/{task.id}/{change}"
-            yield Probe(what, "POST", path, REFUSED, accepted=rule)
-        ids = {part.state: part.id for part in task.parts}
-        for state, changes in ILLEGAL_CHANGES.items():
-            for change in changes if state in ids else ():
-                what, path = f"{change} of a subtask that is {state}", f"{TASKS_PATH}/{task.id}/subtasks/{ids[state]}"
-                yield Probe(what, "POST", f"{path}/{change}", REFUSED, accepted=rule)
 
 
 @dataclass(frozen=True, slots=True)
