@@ -22,16 +22,7 @@ from golden import assert_golden
 from kit_world import World
 from oceanmock.cli import conform as cli_conform
 from oceanmock.cli import conform_options, main
-from oceanmock.conformance import (
-    MAX_REQUESTS,
-    MAX_TIME,
-    NEEDS,
-    MissingResponse,
-    Options,
-    PhaseEnded,
-    PhaseStarted,
-    Result,
-)
+from oceanmock.conformance import MAX_REQUESTS, MAX_TIME, NEEDS, MissingResponse, Options, PhaseStarted, Result
 from oceanmock.conformance.baseline import load_baseline
 from oceanmock.conformance.reports.files import write_report
 from oceanmock.conformance.target import Untestable
@@ -83,7 +74,6 @@ class Stage:
     def _run(self, result: Result, options: Options, listen: Any) -> Result:
         self.ran.append((options, result))
         listen(PhaseStarted("probes"))
-        listen(PhaseEnded("probes"))
         return result
 
     @property

@@ -21,7 +21,7 @@ from rich.console import Console
 from conform_results import SECOND, a_clean_result, a_finding, a_result, an_exchange
 from golden import assert_golden
 from oceanmock.checks import CheckResult
-from oceanmock.conformance import Event, MissingResponse, PhaseEnded, PhaseStarted, Result, Waiting, reports
+from oceanmock.conformance import Event, MissingResponse, PhaseStarted, Result, Waiting, reports
 from oceanmock.conformance.baseline import Known
 from oceanmock.conformance.reports import diagrams_of
 from oceanmock.conformance.reports.files import (
@@ -560,13 +560,10 @@ EVENTS: list[Event] = [
     an_exchange(2),
     a_finding(),
     a_finding("time.start-after-finish"),
-    PhaseEnded("probes"),
     PhaseStarted("story"),
     an_exchange(3),
-    PhaseEnded("story"),
     PhaseStarted("story"),
     an_exchange(4),
-    PhaseEnded("story"),
 ]
 
 

@@ -30,7 +30,6 @@ from oceanmock.conformance import (
     ApiName,
     Event,
     Options,
-    PhaseEnded,
     PhaseStarted,
     Result,
 )
@@ -141,10 +140,7 @@ def test_phases_go_in_their_order_whatever_order_they_are_asked_in() -> None:
     with served("ocp") as there:
         conform(there.target, only("stateful", "examples", "probes"), listen=told.append)
 
-    phases = [each for each in told if isinstance(each, PhaseStarted | PhaseEnded)]
-    assert [(type(each), each.phase) for each in phases] == [
-        (kind, phase) for phase in ("probes", "examples", "stateful") for kind in (PhaseStarted, PhaseEnded)
-    ]
+    assert [each.phase for each in told if isinstance(each, PhaseStarted)] == ["probes", "examples", "stateful"]
 
 
 def test_each_exchange_and_each_finding_is_told_once() -> None:

@@ -24,7 +24,7 @@ from in_process import REINSTALL, sandbox_of
 from obshell_world import INIT
 from oceanmock.checks import Exchange
 from oceanmock.clock import SECOND
-from oceanmock.conformance import Event, PhaseEnded, PhaseStarted, Waiting, http_client
+from oceanmock.conformance import Event, PhaseStarted, Waiting, http_client
 from oceanmock.conformance.target import Untestable, reach
 from oceanmock.credentials import AccessKey, Basic, Sealed
 from oceanmock.http.app import create_app
@@ -100,7 +100,7 @@ def test_what_is_asked_is_told(mock: Logged) -> None:
 
     reach(mock.url, api="ocp", auth=MANAGER, listen=told.append)
 
-    assert [type(event) for event in told] == [PhaseStarted, Exchange, PhaseEnded]
+    assert [type(event) for event in told] == [PhaseStarted, Exchange]
 
 
 def test_no_target_shows_its_password() -> None:

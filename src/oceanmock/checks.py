@@ -1,10 +1,9 @@
-"""The base of conformance checks: an exchange, a rule, and the result of checking one.
+"""The base types of conformance checks: exchanges, rules, check results, probes, and an API as a target.
 
 A *check* reads one exchange and yields a ``CheckResult`` for each rule and place that it checked, passed or failed. A
 ``RuleChecker`` runs checks and counts their results, so that a report can distinguish a rule that holds from one that
 was never checked. A checker never raises: a response that a check cannot read is a failed result of its own
-(``answer.unforeseen``). Each API's checks are in its ``checks.py``; what applies to every API is in
-``oceanmock.conformance``.
+(``answer.unforeseen``). Each API's checks are in its ``checks.py``, those for every API in ``oceanmock.conformance``.
 """
 
 from __future__ import annotations
@@ -28,20 +27,19 @@ HeaderFields = tuple[tuple[str, str], ...]
 Phase = Literal["preflight", "probes", "examples", "coverage", "fuzzing", "stateful", "machine", "story", "passive"]
 Credentials = Literal["own", "others", "none"]
 
-MAX_SIMILAR_RESULTS: Final = 3  # the number of places of one list at which a failed rule is reported; all are counted
+MAX_SIMILAR_RESULTS: Final = 3  # the most places of one list at which a failed rule is reported
 UNAVAILABLE: Final = frozenset({429, 502, 503, 504})
-"""Statuses of a response that does not depend on the request: the server is busy or away."""
+"""Statuses of a server that is busy or down, whatever the request."""
 UNREADABLE: Final = (LookupError, TypeError, ValueError, AttributeError)
-"""The exceptions of reading a body of another shape than the contract's."""
+"""The exceptions from reading a body that does not have the contract's shape."""
 
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """One request and its response; ``status`` is None, and ``problem`` the reason, without one.
+    """One request and its response; without a response ``status`` is None, and ``problem`` is the reason.
 
-    ``target`` is the path with its query. The request's body is the one before it was encrypted. ``operation`` is the
-    operationId, empty for a request that is no operation. Instants and spans are nanoseconds. Secrets are masked before
-    an exchange is made.
+    ``target`` is the path with its query. ``request_body`` is the body before it was encrypted. ``operation`` is the
+    operationId, empty for a request that is no operation. Instants and spans are nanoseconds. Secrets are masked.
     """
 
     number: int
@@ -57,7 +55,7 @@ class Exchange:
     sent_at: int
     took: int
     problem: str = ""
-    expects_refusal: bool = False  # sent to be refused: wrong credentials, a malformed id, junk
+    expects_refusal: bool = False  # whether the request is wrong on purpose
     credentials: Credentials = "none"  # the run's own, another user's, or none
 
     def json(self) -> Any:
@@ -94,7 +92,7 @@ class CheckResult:
     curl: str = ""
     known: str = ""  # the baseline's reason, where it has one
     earlier: tuple[Exchange, str] | None = None
-    """The earlier response that it is compared with, and the JSON path there."""
+    """The earlier exchange that it is compared with, and the JSON path there."""
 
     @property
     def passed(self) -> bool:
@@ -113,7 +111,7 @@ class CheckResult:
 
     @property
     def cause(self) -> tuple[str, str, int | None, str]:
-        """Return the key without the places in lists."""
+        """Return the key with `[*]` for the indices in lists."""
         return self.rule, self.operation, self.status, folded(self.path)
 
 
@@ -128,7 +126,7 @@ def check(rule: str, passed: bool, path: str = "$", message: str = "") -> CheckR
 
 
 Checker = Callable[[Exchange], Sequence[CheckResult]]
-"""Checks one exchange as it comes, and returns what failed; may keep state. Never raises."""
+"""Checks one exchange and returns the failed results; may keep state. Never raises."""
 
 
 Statuses = frozenset[int]
@@ -140,11 +138,11 @@ UNKNOWN: Final = frozenset({404})
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """A request made on purpose, and the statuses and error codes that it may be answered with.
+    """A prepared request, and the statuses and error codes that its response may have.
 
-    ``accepted`` is the rule that fails if the request is done although it must be refused, and ``refused`` the one that
-    fails if it is refused although it must be done. Every other unexpected response fails ``error.status``. ``codes``
-    are the errCodes of the expected refusal; ``other_codes`` are numbers that stand for another reason.
+    ``accepted`` is the rule that fails if the server accepts a request that it must refuse, ``refused`` the rule that
+    fails if it refuses a request that it must accept. Every other unexpected response fails ``error.status``. ``codes``
+    are the errCodes of the expected refusal, ``other_codes`` are numeric codes of other refusals.
     """
 
     what: str
@@ -165,30 +163,29 @@ class Probe:
 class WalkAction:
     """One operation that a walk can request now.
 
-    ``goal`` is the name by which a move requests it, ``state`` the part of the state that matters for it.
+    ``goal`` is the name by which a move requests it, ``state`` the part of the task's state on which it depends.
     """
 
     goal: str
     probe: Probe
     state: str
-    is_last: bool = False  # nothing can be requested of the task once this is done
+    is_last: bool = False  # whether no operation can follow it
 
 
 UNDECIDED: Final[tuple[int | str, ...]] = (429, "5xx")
-"""Statuses of a server that is busy or broken; it neither accepts nor refuses."""
+"""Statuses of a server that is busy or broken, which neither accepts nor refuses."""
 
 
 class TargetApi(ABC):
-    """One API as the target of a conformance run: how to recognize, address and operate it.
+    """One API as the target of a conformance run: how to recognize, address and operate a server.
 
-    A script is a task or dag of a scenario; an address, of a server that ids name, is a host and a port. The first
-    request of a run reads ``preflight_path``, without credentials where that is open; ``read_path`` needs them, and
-    ``failed_path`` lists all that is FAILED. A newer task has a higher number at ``number_key``. Time changes parts in
-    ``active_states`` even where their task has ended. ``cancel`` and ``retries`` are among ``goals``, the operations
-    that walks request; a ``cancel`` may be sent while the state changes, as it does no harm. ``schemathesis_checks``
-    are the statuses of a refusal, where its own defaults are wider; ``schemathesis_operations`` are those whose valid
-    requests a state that the contract cannot express may refuse. ``weights`` has the weight of a rule's source by a
-    text in it, the first that occurs; any other is a document.
+    A script is a task or dag of a scenario. An address is a host and a port. The first request of a run reads
+    ``preflight_path``, without credentials if that is open; ``read_path`` needs them; ``failed_path`` lists the FAILED
+    tasks. Newer tasks have higher numbers at ``number_key``. Time changes parts in ``active_states`` even if their task
+    has ended. ``goals`` are the operations that walks request; ``cancel`` and ``retries`` are among them, and a cancel
+    may be sent while the state changes. ``schemathesis_checks`` narrow the statuses that schemathesis expects;
+    ``schemathesis_operations`` are operations whose valid requests the server's state may refuse. ``weights`` has the
+    weight of a rule's source by a text in it, the first that occurs; any other source is a document.
     """
 
     preflight_path: ClassVar[str]
@@ -207,18 +204,18 @@ class TargetApi(ABC):
     weights: ClassVar[Mapping[str, Literal["document", "code", "sibling"]]]
     never_during: ClassVar[tuple[str, str]] = ("", "")
     """An operation, and another one during which it does harm that nothing undoes."""
-    spared_rule: ClassVar[str] = ""  # the rule that a server breaks if an id of nothing does harm there
+    spared_rule: ClassVar[str] = ""  # the rule that a server breaks if an unknown id does harm there
 
     @abstractmethod
     def is_server(self, body: Mapping[str, Any]) -> bool:
         """Return whether a response to the first request is this API's."""
 
     def is_uncertain(self, query: Mapping[str, Any]) -> bool:
-        """Return whether a server may refuse a query that the contract allows, because no document decides."""
+        """Return whether a server may refuse a query that the contract allows, as no document is clear about it."""
         return False
 
     def identify(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the fields of a ``Target`` that the first response states. Raises UNREADABLE."""
+        """Return the fields of a ``Target`` that the first response has. Raises UNREADABLE."""
         return {}
 
     @abstractmethod
@@ -226,7 +223,7 @@ class TargetApi(ABC):
         """Return the path of a list that contains a script's task."""
 
     def own_id(self, script: Any, address: tuple[str, int] | None) -> str | None:
-        """Return the id that a script's task has on the server at an address."""
+        """Return the id of a script's task on the server at an address."""
         return None if script.id is None else str(script.id)
 
     @abstractmethod
@@ -234,16 +231,16 @@ class TargetApi(ABC):
         """Return the ids of a scenario's scripts that walks may operate on."""
 
     def spares(self, values: Mapping[str, Any], read: Callable[[str], Exchange]) -> str:
-        """Return why ids of nothing may do harm on a server, or "". ``values`` are those of ``identify``."""
+        """Return why unknown ids may do harm on a server, or "". ``values`` are those of ``identify``."""
         return ""
 
     def is_looked_up(self, id: str) -> bool:
-        """Return whether an id of nothing, if it is this one, could do harm on a server that has to be spared."""
+        """Return whether a server looks an id up, so that it may do harm if it is unknown."""
         return False
 
     @abstractmethod
     def unknown_ids(self, address: tuple[str, int] | None, identity: str) -> list[str | int]:
-        """Return ids of nothing, which the server looks up itself."""
+        """Return unknown ids that the server looks up itself."""
 
     def addresses_in(self, path: str, body: bytes) -> Iterator[tuple[str, int]]:
         """Yield the addresses of servers that a request names."""
@@ -251,10 +248,10 @@ class TargetApi(ABC):
 
     @abstractmethod
     def equivalent_ids(self, id: str) -> set[str]:
-        """Return an id and the other forms in which a server may read it."""
+        """Return an id and every other id that a server may read in its place."""
 
     def knowledge(self, version: str, scenarios: Sequence[Any] | None = None) -> Any:
-        """Return what is known of a server, or of the mock that serves some scenarios."""
+        """Return facts on a server's tasks beyond its responses, or on those of the mock that serves scenarios."""
         return None
 
     def opted_in(self, scenarios: Sequence[Any]) -> frozenset[str]:
@@ -262,15 +259,15 @@ class TargetApi(ABC):
         return frozenset()
 
     def is_at_rest(self, task: Any) -> bool:
-        """Return whether a task has ended, and no part that can run on still does."""
+        """Return whether a task has ended, and none of its parts still runs."""
         return task.is_terminal and not any(it.state in self.active_states for it in task.all() if not it.parts)
 
     @abstractmethod
     def actions(self, task: Any, id: str, *, is_mock: bool, knowledge: Any) -> Iterator[WalkAction]:
-        """Yield every operation on a task and its parts, and how it must be answered."""
+        """Yield every operation on a task and its parts, with its expected response."""
 
     def log_paths(self, before: Any, after: Any, id: str) -> Sequence[str]:
-        """Return the paths of logs to read once a task that was operated on is at rest."""
+        """Return the paths of the logs to read when a task is at rest after an operation."""
         return ()
 
 
@@ -302,7 +299,7 @@ class Subject:
         if not exchange.operation:
             self.operation = find_operation(contract.operations.values(), exchange.method, self.path)
         self.id = self.operation.id if self.operation else exchange.operation
-        self.items: Sequence[Any] | None = None  # the observations of the response, once they are needed
+        self.items: Sequence[Any] | None = None  # a cache of ``items_in``
 
     @cached_property
     def body(self) -> Any:
@@ -321,7 +318,7 @@ class Subject:
 
     @cached_property
     def path_ids(self) -> tuple[str, ...]:
-        """Return the ids in the path, outermost first, as the server reads them."""
+        """Return the unquoted ids in the path, outermost first."""
         if self.operation is None:
             return ()
         pairs = zip(self.operation.path.split("/"), self.path.split("/"), strict=False)
@@ -356,12 +353,11 @@ class Subject:
 
 Check = Callable[[Subject], Iterable[CheckResult]]
 Probes = Generator[Probe | tuple[Subject, CheckResult], Subject | None, None]
-"""Probes in their order, and results of comparing their responses. Each probe is answered with its response; with None
-if it was not sent, or not answered."""
+"""A generator of probes, and of results of comparing their responses. It is sent each probe's response, or None."""
 
 
 def fields_of(body: bytes) -> dict[str, Any]:
-    """Return the JSON object in a request's body, its keys in lower case, as Go reads them; empty for anything else."""
+    """Return the JSON object in a request's body with keys in lower case, as Go reads them; else an empty one."""
     fields = None
     with suppress(ValueError):
         fields = orjson.loads(body)
@@ -409,7 +405,7 @@ class RuleChecker:
     """Whether results are of comparing an exchange with earlier ones, so that sending it again cannot confirm them."""
 
     def __call__(self, exchange: Exchange) -> list[CheckResult]:
-        """Return the failed results of an exchange, each rule and place once."""
+        """Return the failed results of an exchange, one for each rule and place."""
         subject = Subject(exchange, self.contract)
         return self.failures(subject, self.results(subject))
 
@@ -422,12 +418,12 @@ class RuleChecker:
         """Yield the results of a check; if it raises, a failed ``answer.unforeseen``."""
         try:
             yield from check(subject)
-        except Exception as problem:  # a response of any shape may come; none may end the run
+        except Exception as problem:  # no response, whatever its shape, may end the run
             detail = f"{type(problem).__name__}: {problem}"[:200]
             yield CheckResult("answer.unforeseen", "$", f"no check can read this answer ({detail}).")
 
     def failures(self, subject: Subject, results: Iterable[CheckResult]) -> list[CheckResult]:
-        """Count results, and return the failed ones, complete: the first of a kind, whatever their places in a list."""
+        """Count results, and return the failed ones with all fields; of a list, those at the first places."""
         failed: dict[Any, CheckResult] = {}
         for item in results:
             self.checked[item.rule, subject.id] += 1

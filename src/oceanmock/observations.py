@@ -1,8 +1,7 @@
-"""The observation: one item, such as a task or a node, as one response shows it.
+"""Observations: the tasks, dags and parts that a response shows, and the base of comparing them over time.
 
-``observations`` accepts any body, skips what has no id or no state, and never raises. A ``Sample`` is an
-observation that conformance compares with earlier ones, an ``ApiHistory`` what an API's ``checks.py`` adds to such
-comparisons.
+``observations`` accepts any body, skips items without an id or a state, and never raises. A ``Sample`` is an
+observation with its response. An ``ApiHistory`` has one API's checks over time.
 """
 
 from __future__ import annotations
@@ -23,8 +22,8 @@ FUTURE: Final = 60 * SECOND  # the largest difference between the clocks of the 
 class Observation:
     """One item of one response.
 
-    ``operation`` is empty where the response leaves it out: a task in OCP's list has none. ``parent`` is the id of the
-    task, dag or node that contains it, ``root`` that of the task or dag; both are empty where the item came alone.
+    ``operation`` is empty if the response omits it, as OCP's list does. ``parent`` is the id of the task, dag or node
+    that contains the item, ``root`` that of the task or dag; both are empty if the response has the item alone.
     ``path`` is its JSON path, ``raw`` its JSON, ``parts`` are the observations of its parts.
     """
 
@@ -65,8 +64,8 @@ class Observation:
 def observations(api: Api, operation: str, body: Any, *, every: bool = False) -> Iterator[Observation]:
     """Yield the items of a response's body in its order, each before its parts.
 
-    ``operation`` is the operationId of the request, empty for a request that starts a task. With ``every`` an item
-    without an id has the id "", and a state is the text of whatever is in its place.
+    ``operation`` is the operationId of the request, empty for a request that starts a task. With ``every``, items
+    without an id (then "") or without a textual state (then its text) are included.
     """
     data = body.get("data") if isinstance(body, dict) else None
     shows = next((route.shows for route in api.routes if route.id == operation), "")
@@ -103,7 +102,7 @@ def items_in_response(api: Api, exchange: Exchange) -> list[Observation]:
 def requested_operation(api: Api, operation: str, body: Any) -> str:
     """Return the operation that a request asks for, such as ``dag.CANCEL``; empty for a read.
 
-    ``body`` is the request's before it was encrypted. obshell reads an operator in any case.
+    ``body`` is the unencrypted body of the request. obshell accepts operators in lower case.
     """
     for route in api.routes:
         if route.id == operation and route.changes:
@@ -124,7 +123,7 @@ def text_at(body: Mapping[str, Any], key: str) -> str:
 
 
 def items_in(subject: Subject, api: Api, kind: str = "") -> Iterator[Observation]:
-    """Yield every item in a response with 200 to an operation, also without an id or a state; or those of a kind."""
+    """Yield every item of a response with 200, or those of a kind, also items without an id or a state."""
     if subject.items is None:
         is_read = subject.status == 200 and bool(subject.id)
         subject.items = [*observations(api, subject.id, subject.body, every=True)] if is_read else []
@@ -170,16 +169,16 @@ ApiName = Literal["ocp", "obshell"]
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A server to be tested; ``url`` has no path but what precedes the API's own.
+    """A server to be tested; the API's own paths follow ``url``.
 
-    ``verify`` says whether to verify its certificate, or is the path of those to trust. ``version`` and ``identity``
-    are what the server states; ``own_address`` is the address in an obshell's own ids. ``auth`` signs a request, or is
-    a name and a password; ``read_only_auth`` are the credentials of a user who may read tasks, but not operate on them.
-    ``spared`` is why no id may be sent that no response has shown, or "".
+    ``verify`` says whether to verify its certificate, or is the path of the certificates to trust. The server states
+    ``version`` and ``identity``; ``own_address`` is the address in an obshell's own ids. ``auth`` signs a request, or
+    is a name and a password; ``read_only_auth`` are the credentials of a user who may read tasks, but not operate on
+    them. ``spared`` is why no unknown id may be sent, or "".
 
     By default it is a real server: time runs, there are other users, and nothing can be undone. ``is_ours`` says that
-    there is no other user, and that time passes in ``wait`` alone. ``knowledge`` is what its scenarios have, for the
-    walker, that its responses do not show, and ``opted_in`` are the API's ``opt_ins`` that they use.
+    there is no other user, and that time passes only in ``wait``. ``knowledge`` has facts of its scenarios that its
+    responses do not show, for the walker; ``opted_in`` are the API's ``opt_ins`` that the scenarios use.
     """
 
     url: str
@@ -206,7 +205,7 @@ class ProbeTarget:
     items: tuple[Observation, ...]
     writes: bool = False
     changeable: tuple[str, ...] = ()
-    is_spared: bool = False  # whether no ids of nothing are sent
+    is_spared: bool = False  # whether no unknown ids may be sent
 
     @property
     def own(self) -> list[Observation]:
@@ -220,13 +219,13 @@ TargetKind = Literal["agent", "cluster"]
 
 @dataclass(frozen=True, slots=True)
 class Required:
-    """The responses of an API that a run has to receive, beyond what its contract states.
+    """The responses of an API that a run must receive, where they differ from the contract.
 
-    ``log`` reads a log, which of an unknown id is empty on some servers; ``of_lists`` are statuses of operations
-    without an id. Of ``either`` one status suffices; ``unreachable`` are those that a kind of target cannot give.
-    ``targets`` are the task or dag that must exist for an operation to be accepted, and to be refused; ``to_read`` is
-    the hint for a read. A proxy in front of the server may authenticate if it ``may_redirect``. ``since`` has the first
-    version of operations.
+    ``log`` is the operation that reads a log; some servers return an empty one for an unknown id. ``of_lists`` are
+    further statuses of operations without an id. Of ``either`` one status suffices; ``unreachable`` are statuses that a
+    kind of target never returns. ``targets`` says which task or dag must exist for an operation to be accepted, and to
+    be refused; ``to_read`` is the hint for reads. If it ``may_redirect``, a proxy in front of the server may
+    authenticate. ``since`` has the first version of operations.
     """
 
     log: str
@@ -240,12 +239,12 @@ class Required:
 
 
 View = Literal["list", "detail", "part"]
-"""A row of a list; a whole task or dag, or a part within it; a part requested by itself."""
+"""The response's form: a list; a whole task or dag with its parts; a part by itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample(Observation):
-    """An observation with its response, to be compared with others of the same item."""
+    """An observation with its response, to be compared with other observations of the same item."""
 
     subject: Subject
     view: View
@@ -253,7 +252,7 @@ class Sample(Observation):
 
     @classmethod
     def of(cls, item: Observation, **context: Any) -> Sample:
-        """Return a sample of an observation; ``context`` has the other fields, and those to replace."""
+        """Return a sample of an observation; ``context`` has further fields, and those to replace."""
         return cls(**{entry.name: getattr(item, entry.name) for entry in fields(item)} | context)
 
     @property
@@ -264,13 +263,13 @@ class Sample(Observation):
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """An operation that was, or may have been, accepted: ``task.RETRY`` of kind task on task 7."""
+    """An operation that was, or may have been, accepted, such as ``task.RETRY`` of kind task on task 7."""
 
     kind: str
     name: str
     id: str
     roots: frozenset[str]  # the tasks or dags it may have changed; empty means any
-    is_sure: bool  # true if it was accepted; False if there was no response, or an inconclusive one
+    is_sure: bool  # whether it was accepted, rather than without a conclusive response
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,16 +288,15 @@ class Members:
 
 
 class ApiHistory:
-    """Add one API's checks over time; each ``checks.py`` has one, which may keep state.
+    """One API's checks over time; each ``checks.py`` has a subclass, which may keep state.
 
-    ``is_shared`` says that there are other users and a server that is not the mock, or that the mock's scenarios use
-    ``opt_ins``.
+    ``is_shared`` says that the server is real and has other users, or that the mock's scenarios use ``opt_ins``.
     """
 
     members: ClassVar[Mapping[str, Members]]  # by kind
-    one_view: ClassVar[frozenset[str]] = frozenset()  # members that a view may omit, or that come late
+    one_view: ClassVar[frozenset[str]] = frozenset()  # members that one view may omit, or show later
     opt_ins: ClassVar[frozenset[str]] = frozenset()
-    """Keys of a scenario without which the mock makes no transition that has them as its ``only``."""
+    """Keys of a scenario that enable the mock's transitions which have them as ``only``."""
 
     def __init__(self, *, is_shared: bool) -> None:
         self.is_shared = is_shared
@@ -306,7 +304,7 @@ class ApiHistory:
     def results(
         self, subject: Subject, samples: Sequence[Sample], latest: Mapping[tuple[str, str], Sample]
     ) -> Iterator[CheckResult]:
-        """Yield the results of further checks; ``latest`` are the samples so far, these too."""
+        """Yield the results of further checks; ``latest`` has the last sample of each item, these included."""
         yield from ()
 
     def acceptance(self, name: str, before: Sample, *, is_certain: bool) -> Iterator[CheckResult]:
@@ -314,7 +312,7 @@ class ApiHistory:
         yield from ()
 
     def clock_of(self, subject: Subject) -> str | None:
-        """Return a name of the clock of a timestamp; None if it is not that of the response."""
+        """Return the name of the clock that set a timestamp; None if it is not the time of the response."""
         return str(subject.body.get("server", ""))
 
     def log_lines(self, subject: Subject) -> list[Any] | None:
@@ -330,11 +328,11 @@ class ApiHistory:
         return SKEW
 
     def possible_calls(self, before: Sample, calls: Sequence[Call]) -> Sequence[Call]:
-        """Return the operations after an observation, with those that the server may add."""
+        """Return the operations after an observation, with those that the server may add by itself."""
         return calls
 
     def is_undecided(self, before: Sample, names: Set[str]) -> bool:
-        """Return whether no public source states what operations do to an item."""
+        """Return whether no public source states the effect of operations on an item."""
         return False
 
     def has_run_again(self, before: Sample, now: Sample, calls: Sequence[Call]) -> bool:
@@ -346,9 +344,9 @@ class ApiHistory:
         return None
 
     def is_waiting(self, sample: Sample) -> bool:
-        """Return whether a task or dag has to end next, as all of its parts have."""
+        """Return whether all parts of a task or dag have ended, so that it must end next."""
         raise NotImplementedError
 
     def is_refused_for_state(self, subject: Subject, before: Sample) -> bool:
-        """Return whether the state is the reason of a refusal, and no flag or prohibition."""
+        """Return whether the state is the reason of a refusal, rather than a flag or a prohibition."""
         raise NotImplementedError

@@ -1,7 +1,7 @@
 """Check a server against its API's contract, and its tasks against their state machines.
 
-Here are the values of a run: its options, what they let it send, its result, the events while it runs, and what of an
-exchange is secret. Nothing here sends, checks or prints. Spans are nanoseconds.
+This module has the values of a run: its options, its result, the events while it runs, the guard that decides which
+requests may be sent, and the masking of secrets. Nothing here sends, checks or prints. Spans are nanoseconds.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, Any, Final, Literal, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal
 from urllib.parse import quote, unquote
 
 from oceanmock.checks import CheckResult, Contract, Exchange, HeaderFields, Phase, fields_of
@@ -33,7 +33,7 @@ NEEDS: Final = ("hypothesis", "requests", "schemathesis")
 
 
 def check_extra() -> None:
-    """Raise EnvironmentProblem, with what to install, unless all are."""
+    """Raise EnvironmentProblem if a package of the extra ``conform`` is not installed."""
     missing = [name for name in NEEDS if importlib.util.find_spec(name) is None]
     if missing:
         raise EnvironmentProblem(
@@ -42,9 +42,8 @@ def check_extra() -> None:
         )
 
 
-UNSELECTED: Final = ("preflight", "story", "passive")
-PHASES: Final[tuple[Phase, ...]] = tuple(phase for phase in get_args(Phase) if phase not in UNSELECTED)
-"""Those that can be selected; there is always a preflight, a story where one is given, and passive by itself."""
+PHASES: Final[tuple[Phase, ...]] = ("probes", "examples", "coverage", "fuzzing", "stateful", "machine")
+"""The phases that can be selected. The others follow from the target: preflight, story and passive."""
 
 PASSED: Final = 0  # the exit code of a run without findings that received all required responses
 FAILED: Final = 1  # there are findings that are in no baseline
@@ -55,14 +54,14 @@ INTERRUPTED: Final = 130  # the run was stopped by a signal; the findings until 
 
 MAX_REQUESTS: Final = 20_000
 MAX_TIME: Final = 30 * 60 * SECOND
-"""The bounds of a run against a server that is not our own, unless others are given."""
+"""The default bounds of a run against a real server."""
 
 NO_RESPONSE: Final = 0  # the key of requests without a response among counts of statuses
 
 
 @dataclass(frozen=True, slots=True)
 class MissingResponse:
-    """A status of an operation that is required, and was not received; ``hint`` is how the next run receives it."""
+    """A required status of an operation that was not received; ``hint`` says how the next run can receive it."""
 
     operation: str
     status: int
@@ -71,7 +70,7 @@ class MissingResponse:
 
 @dataclass(frozen=True, slots=True)
 class NotAsked:
-    """A part of a run that was not sent, and why."""
+    """Requests that a run did not send, and the reason."""
 
     what: str
     why: str
@@ -93,16 +92,16 @@ class StoryStep:
 
 @dataclass(slots=True)
 class Result:
-    """The result of a run, which its client and its checkers fill in.
+    """The result of a run; its client and its checkers fill it in.
 
-    ``target`` is the URL without credentials, or what of the mock was checked; ``version`` is as the target states it.
-    ``command`` repeats the run, without its passwords. ``started`` is in RFC 3339, UTC. ``statuses`` has an entry for
-    every operation. ``checked`` counts the checks of a rule at an operation. ``findings`` are in no baseline, each
-    once; ``known`` ones are in the ``baselines``, some of whose entries may be ``stale``. ``changes`` are the requests
-    that may have changed the target. ``labels`` counts observations by kind and label. ``phases`` has the time that
-    each took, and ``latencies`` that of every response, by operation. If the run was ``interrupted``, missing responses
-    mean nothing; ``stopped`` is why it ended early, or "". ``shortfalls`` are thresholds that are not met, each a
-    sentence. ``left`` has the last state of each task or dag that the run changed.
+    ``target`` is the URL without credentials, or the checked part of the mock; ``version`` is the one that the target
+    states. ``command`` repeats the run, without its passwords. ``started`` is in RFC 3339, UTC. ``statuses`` has an
+    entry for every operation. ``checked`` counts checks by rule and operation. ``findings`` has each finding that no
+    baseline accepts, once; ``known`` has those that the ``baselines`` accept, and ``stale`` their entries that did not
+    occur. ``changes`` are the requests that may have changed the target. ``labels`` counts observations by kind and
+    label. ``phases`` has the duration of each phase, ``latencies`` those of the responses by operation. If the run was
+    ``interrupted``, ``missing`` means nothing; ``stopped`` is why it ended early, or "". ``shortfalls`` are sentences
+    on thresholds that were not met. ``left`` has the last state of each task or dag that the run changed.
     """
 
     target: str
@@ -158,23 +157,16 @@ class PhaseStarted:
 
 
 @dataclass(frozen=True, slots=True)
-class PhaseEnded:
-    """A phase is over."""
-
-    phase: Phase
-
-
-@dataclass(frozen=True, slots=True)
 class Waiting:
-    """The target does not respond yet, for the reason ``why``; the run waits for ``left`` more."""
+    """The target does not respond yet, because of ``why``; the run waits for ``left`` more nanoseconds."""
 
     url: str
     why: str
     left: int
 
 
-Event = PhaseStarted | Exchange | CheckResult | PhaseEnded | Waiting
-"""An exchange is over; a finding is the first of its key."""
+Event = PhaseStarted | Exchange | CheckResult | Waiting
+"""A phase that begins, a complete exchange, the first finding with its key, or a wait for the target."""
 Listener = Callable[[Event], None]
 
 
@@ -182,10 +174,12 @@ Listener = Callable[[Event], None]
 class Options:
     """The options of a run.
 
-    ``tasks`` are the ids of the tasks or dags that it may change. ``rate`` is requests per second, 0 for no limit.
-    ``story_ids`` are pairs of a name in a story and its id at the target. ``timeout`` limits each wait of a story or a
-    walk. Requests of ``excluded`` operations are not sent. Stories begin at the step ``first``, None for the first that
-    fits, and start tasks if the run may ``submit``.
+    ``tasks`` are the ids of the tasks or dags that it may change. ``rate`` is in requests per second, 0 for no limit.
+    ``story_ids`` are pairs of an id or name in a story and the id at the target. ``timeout`` limits each wait of a
+    story or a walk. Requests of ``excluded`` operations are not sent. Stories begin at the step ``first`` (None: the
+    first step that fits), and start tasks if the run may ``submit``. ``max_requests`` and ``max_time`` are 0 for no
+    bound; the requests that bring a changed task to its end are beyond them. ``cancel_rollback`` allows to cancel a
+    rollback although nothing can undo that, ``unknown_ids`` to send unknown ids to a target that they may harm.
     """
 
     write: bool = False
@@ -202,11 +196,8 @@ class Options:
     submit: bool = False
     max_requests: int = 0
     max_time: int = 0
-    """The bounds of a run, 0 for none; what it has to send to leave a task in order is beyond them."""
     cancel_rollback: bool = False
-    """Whether what is being rolled back may be cancelled where nothing undoes that."""
     unknown_ids: bool = False
-    """Whether ids of nothing are sent to a target that should be spared them."""
 
 
 def spec_for(api: ApiName, version: str = "") -> Spec:
@@ -220,34 +211,34 @@ def spec_for(api: ApiName, version: str = "") -> Spec:
 
 
 def contract_for(api: ApiName, version: str = "") -> Contract:
-    """Return the same contract as checks read it."""
+    """Return the same contract in the form that checks read."""
     return Contract(api, spec_for(api, version), version=version, newest=spec_for(api))
 
 
 SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})  # methods that change nothing (RFC 9110, 9.2.1)
 REWRITING_HEADERS: Final = ("transfer-encoding", "x-http-method", "x-http-method-override", "x-method-override")
-"""Headers that some servers read as another method, or as another end of the body."""
+"""Headers by which some servers change the request's method or the end of its body."""
 ANY_KIND: Final = "any"
-MIN_SECRET: Final = 8  # the length from which a secret is masked in responses; a shorter one may be a word
+MIN_SECRET: Final = 8  # the shortest secret that is masked within texts; a shorter one may be a word
 
 
 class BoundReached(KeyboardInterrupt):
-    """The run has sent, or taken, as much as it may; libraries in between let a KeyboardInterrupt pass."""
+    """The run has reached a bound. It is a KeyboardInterrupt, as libraries in between let that pass."""
 
 
 class NotAllowed(OceanmockError):
-    """A request that this run must not send; no byte of it has left."""
+    """A request that this run must not send; no byte of it was sent."""
 
 
 class Guard:
-    """Decide what a run may send to its target, before a byte leaves.
+    """Decide which requests a run may send to its target.
 
-    A run that only reads sends GET. One that writes changes the tasks of its options, the parts that their own
-    responses show, and registered ids, such as those of nothing. A request that names the address of another agent is
-    never sent, since the target would forward it; nor, while ``spared`` says why, one with an id that no response has
-    shown; nor one that does harm which nothing undoes (``never_during`` of the API). What is not known to be allowed is
-    refused. ``submits`` are the methods and paths of requests that may start a task; ``allows_everything`` is for a
-    mock that nobody else uses.
+    A run that only reads sends GET. A run that writes may change the tasks of its options, the parts that their own
+    responses show, and registered ids, such as unknown ones. Never sent are: a request that names the address of
+    another agent, since the target would forward it; one with an id that no response has shown, while ``spared`` says
+    why; and one that does harm which nothing undoes (``never_during`` of the API). A request that no rule
+    allows is refused. ``submits`` are the methods and paths of requests that may start a task; ``allows_everything``
+    is for the mock.
     """
 
     def __init__(self, target: Target, options: Options, operations: Sequence[Operation]) -> None:
@@ -259,7 +250,7 @@ class Guard:
         self._writes = options.write
         self._own_address: tuple[str, int] | None = None
         if target.own_address is not None:
-            with suppress(ValueError):  # a name is no address in an id
+            with suppress(ValueError):  # an id has no host names
                 self._own_address = str(ip_address(target.own_address[0])), target.own_address[1]
         self.spared = "" if options.unknown_ids else target.spared
         self._shown = set[tuple[str, str]]()
@@ -270,7 +261,7 @@ class Guard:
         self._ids = {(self._api.root.name, str(id)) for id in options.tasks}
 
     def may_change(self, id: str | int, *, kind: str = ANY_KIND) -> None:
-        """Allow changes to an id of a kind; ``ANY_KIND``, for ids of nothing, any method."""
+        """Allow changes to an id of a kind; ``ANY_KIND``, for unknown ids, allows any method."""
         self._ids.add((kind, str(id)))
 
     def check(self, method: str, target: str, body: bytes) -> None:
@@ -304,8 +295,8 @@ class Guard:
     def check_headers(self, headers: Iterable[tuple[str, str]], body: bytes, *, host: str) -> None:
         """Raise NotAllowed for headers that turn the request into another one.
 
-        The end of the body has to be unambiguous, or its rest would be a request of its own; and host and method have
-        to be those that were checked.
+        The body must have one unambiguous end, or the server may read its rest as a second request. Host and method
+        must be those that were checked.
         """
         values = {name.lower(): value for name, value in headers}
         length = values.get("content-length", "")
@@ -316,15 +307,15 @@ class Guard:
             raise NotAllowed(f"a request was not sent: its header {odd[0]} makes it another request.")
 
     def learn(self, exchange: Exchange) -> None:
-        """Keep the ids that a response shows; allow changes to the parts of something that may be changed."""
+        """Record the ids that a response shows; allow changes to the parts of a task that may be changed."""
         parts = set[tuple[str, str]]()
         for item in items_in_response(self._api, exchange):
             self._shown.add((item.kind, item.id))
             if item.kind != self._api.root.name:
                 parts.add((item.kind, item.id))
             elif any(it.operation == self._before_it and not it.is_terminal for it in (item, *item.parts)):
-                self._exposed.add(item.id)  # something has yet to be rolled back, also if that has failed before
-            elif item.parts:  # else a part of it may still be
+                self._exposed.add(item.id)  # its rollback has not ended, or has failed
+            elif item.parts:  # a response without parts does not show whether one is still rolled back
                 self._exposed.discard(item.id)
         _, ids = self._read(exchange.method, exchange.target.partition("?")[0])
         requested = requested_operation(self._api, exchange.operation, fields_of(exchange.request_body))
@@ -335,26 +326,23 @@ class Guard:
             self._ids |= parts
 
     def unknown_id(self, method: str, path: str) -> str:
-        """Return an id in a path that the server would look up and that no response has shown, or ""."""
+        """Return the first id in a path that the server looks up and that no response has shown, or ""."""
         shown, same = self._shown, self._server.equivalent_ids
         known = {id for kind, id in self._read(method, path)[1] if any((kind, item) in shown for item in same(id))}
         ids = map(unquote, path.split("/"))
         return next((id for id in ids if id not in known and self._server.is_looked_up(id)), "")
 
     def _may_change(self, kind: str, id: str) -> bool:
-        """Return whether an id may be changed, and every other that a server may read it as.
+        """Return whether an id may be changed, with every other spelling in which a server may read it.
 
-        Some characters make a server or a proxy read another path; no changed id contains one.
+        An id with a character that may make a server or a proxy read another path may not.
         """
         return not re.search(r"[/\\;%]", id) and all(
             (kind, item) in self._ids or (ANY_KIND, item) in self._ids for item in self._server.equivalent_ids(id)
         )
 
     def _read(self, method: str, path: str) -> tuple[Operation | None, list[tuple[str, str]]]:
-        """Return the operation that a request is, or None, and kind and id of each variable of its path.
-
-        A method that is no operation of the contract may have any effect on what exists.
-        """
+        """Return the operation of a request, or None, and the kind and the id of each variable of its path."""
         at_path = operations_at(self._operations, path)
         operation = next((item for item in at_path if item.method == method), None)
         template = operation or next(iter(at_path), None)
@@ -366,7 +354,7 @@ class Guard:
 
 
 def secrets_of(auth: Any) -> frozenset[str]:
-    """Return the secrets of credentials, as they are and in a URL; a password may be the user's name."""
+    """Return the secrets of credentials, plain and quoted as in a URL, without one that is the user's name."""
     secrets = {getattr(auth, name, None) or "" for name in ("password", "secret", "agent_password")}
     long = {item for item in secrets if len(item) >= MIN_SECRET} - {getattr(auth, "user", "")}
     return frozenset(long | {quote(item) for item in long})
@@ -378,10 +366,10 @@ def secrets_in(headers: HeaderFields) -> set[str]:
 
 
 def masked(exchange: Exchange, secrets: frozenset[str] = frozenset()) -> Exchange:
-    """Return an exchange with everything masked that is secret by itself, some secrets, and those of the request.
+    """Return an exchange with its secret fields masked, and ``secrets`` and those of the request wherever they occur.
 
-    In a response these are masked only if they are the run's own: a made-up secret may be a key of the JSON. The
-    request's headers have only its own secrets; a password may be a part of the client's name there.
+    Secrets of the request are masked in the response only if they are the run's own: a made-up one may be a key of the
+    JSON. In the request's headers nothing else is replaced: a password may be a part of the client's name there.
     """
     path, question, query = exchange.target.partition("?")
     in_headers = secrets_in(exchange.request_headers)
@@ -399,10 +387,9 @@ def masked(exchange: Exchange, secrets: frozenset[str] = frozenset()) -> Exchang
 
 
 def _hide(text: Any, secrets: Iterable[str]) -> Any:
-    """Return a text, or bytes, with every secret masked; the longest first, as one may be a part of another."""
+    """Return a text, or bytes, with every secret masked, the longest first, as one may contain another."""
     for secret in sorted(secrets, key=len, reverse=True):
-        if len(secret) >= MIN_SECRET and isinstance(text, bytes):
-            text = text.replace(secret.encode(), MASK.encode())
-        elif len(secret) >= MIN_SECRET:
-            text = text.replace(secret, MASK)
+        if len(secret) >= MIN_SECRET:
+            pair = (secret, MASK) if isinstance(text, str) else (secret.encode(), MASK.encode())
+            text = text.replace(*pair)
     return text

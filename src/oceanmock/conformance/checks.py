@@ -1,17 +1,17 @@
-"""List the rules, check each response by itself, and list the responses that a run has to receive.
+"""List the rules, check each response by itself, and list the responses that a run must receive.
 
-Rule ids are ``family.rule``; reports, baselines and junit files go by them, so one that was published is never given to
-another rule. Fuzzing's are ``schemathesis.<check>``; an API and stories have their own, which ``all_rules`` collects.
+Rule ids are ``family.rule``. Reports, baselines and JUnit files refer to them, so a published id never gets another
+meaning. The rules of fuzzing are ``schemathesis.<check>``; those of one API and of stories are added by ``all_rules``.
 
-The checks here apply to every API; those of one API's data are in its ``checks.py``. Each takes one exchange, and none
-keeps state: rules that need two responses are in ``history``, those that need a particular request in ``probes``.
-Responses that do not come from the API have no envelope and are not checked: those of HTTP itself (a redirect, a
-request that is too long), and those of a proxy whose server is down.
+The checks here apply to every API; those of one API's data are in its ``checks.py``. Each reads one exchange and keeps
+no state: rules on two responses are in ``history``, rules on particular requests in ``probes``. A response that does
+not come from the API has no envelope, and is not checked: a redirect, a request that is too long, a proxy whose server
+is down.
 
-A run without findings proves little by itself: one with only 401 responses has none either. So each operation has
-required statuses; they depend on the API, on whether the run writes, and on the kind of an obshell's agent. They are
-those of the contracts, without those that need more than a client: 403 (a second account), 405 (another method), 429
-(too many requests), 500 (a defect). Responses that only a quirk gives are not required either.
+A run without findings proves little: one that receives only 401 has none either. So each operation has required
+statuses. They depend on the API, on whether the run writes, and on the kind of an obshell's agent. They are those of
+the contract, without 403 (needs a second account), 405 (another method), 429 (too many requests), 500 (a defect), and
+those that only a quirk returns.
 """
 
 from __future__ import annotations
@@ -175,10 +175,9 @@ RULES: Final[Mapping[str, Rule]] = MappingProxyType(
 
 
 STATUSES_BELOW: Final = frozenset({204, 301, 302, 303, 304, 307, 308, 413, 414, 415, 431, 502, 503, 504})
-"""The statuses that do not come from the API: redirects, no content, requests too large."""
+"""The statuses of a web server in front of the API: redirects, no content, requests too large."""
 REFUSED_BELOW: Final = re.compile(r"%(?:[01][0-9a-f]|25|2f|3b|5c|7f|[89a-f][0-9a-f])|[\[\]{}|\\^]", re.IGNORECASE)
-"""The characters that web servers and proxies refuse in a target: those that are not plain text, and those that could
-mean another path."""
+"""The characters in a target that web servers and proxies may refuse: no plain text, or a possible other path."""
 MAX_VIOLATIONS: Final = 20
 RULES_BY_KEYWORD: Final = {
     "required": "schema.required",
@@ -187,7 +186,7 @@ RULES_BY_KEYWORD: Final = {
     "format": "schema.type",
 }
 SENT_TO_LOG_IN: Final = frozenset({302, 303, 307})
-"""The statuses that replace 401 where a proxy in front of a server authenticates."""
+"""The redirects that replace 401 where a proxy in front of the server authenticates."""
 
 
 def all_rules(api: str = "") -> Mapping[str, Rule]:
@@ -201,10 +200,7 @@ def all_rules(api: str = "") -> Mapping[str, Rule]:
 
 
 def _is_of_the_api(subject: Subject) -> bool:
-    """Return whether the API itself responded, not a web server in front of it.
-
-    A web server that refuses a target sends a page of its own; the API responds in JSON.
-    """
+    """Return whether the API itself responded, not a web server in front of it, whose pages are no JSON."""
     api = api_named(subject.contract.api)
     is_refused_below = subject.status == 400 and REFUSED_BELOW.search(subject.exchange.target)
     is_page = subject.body is None and (is_refused_below or api.checks.is_explained(subject))
@@ -231,9 +227,9 @@ def headers(subject: Subject) -> Iterator[CheckResult]:
 
 
 def envelope(subject: Subject) -> Iterator[CheckResult]:
-    """Check that the body is a JSON object, whose envelope is complete and fits the HTTP status.
+    """Check that the body is a JSON object, that its envelope is complete and fits the HTTP status.
 
-    The traceId of a refusal may be empty; a proxy may choose it.
+    The traceId of a refusal may be empty, and an error needs a message.
     """
     if not _is_of_the_api(subject):
         return
@@ -263,12 +259,16 @@ def envelope(subject: Subject) -> Iterator[CheckResult]:
     trace = body.get("traceId")
     is_explained = api_named(subject.contract.api).checks.is_explained
     if isinstance(trace, str) and status < 400 and (trace or not is_explained(subject)):
-        wrong = f"traceId is {trace!r}, in which nobody finds anything again."
+        wrong = f"traceId is {trace!r}, by which no log can be searched."
         yield check("envelope.trace-id", bool(trace.strip()), "$.traceId", wrong)
+    if subject.error:
+        text = subject.error.get("message")
+        passed = isinstance(text, str) and bool(text.strip())
+        yield check("error.message", passed, "$.error.message", "the error has no message.")
 
 
 def parts(subject: Subject) -> Iterator[CheckResult]:
-    """Check that each task, dag and node has parts once it has ended, and that they start and end within it."""
+    """Check that each task, dag and node that has ended has parts, and that they start and end within it."""
     if subject.status != 200:
         return
     api = api_named(subject.contract.api)
@@ -291,30 +291,22 @@ def parts(subject: Subject) -> Iterator[CheckResult]:
                 (api.end_key, part, item, item.state in table.settled),
             ):
                 first, then = instant(before.raw.get(key)), instant(after.raw.get(key))
-                if applies and first and then:  # neither absent nor the epoch
+                if applies and first and then:  # neither is absent or the epoch
                     wrong = f"{key} is {part.raw[key]}, and that of {item.kind} {item.id} is {item.raw[key]}."
                     yield check("parent.times", first <= then + SKEW, f"{part.path}.{key}", wrong)
-
-
-def message(subject: Subject) -> Iterator[CheckResult]:
-    """Check that an error has a message."""
-    if subject.error:
-        text = subject.error.get("message")
-        passed = isinstance(text, str) and bool(text.strip())
-        yield check("error.message", passed, "$.error.message", "the error has no message.")
 
 
 def credentials(subject: Subject) -> Iterator[CheckResult]:
     """Check that a request without credentials is refused, unless the operation is open."""
     has_credentials = subject.exchange.credentials != "none"
     if subject.operation is not None and not subject.contract.is_open(subject.id) and not has_credentials:
-        wrong = f"{subject.id} is answered {subject.status} to a request that does not say whose it is."
+        wrong = f"{subject.id} is answered {subject.status} to a request without credentials."
         is_refused = subject.status >= 300 or not isinstance(subject.body, dict)  # a page to log in at
         yield check("auth.missing-accepted", is_refused, "$", wrong)
 
 
 def status(subject: Subject) -> Iterator[CheckResult]:
-    """Check that the contract has the status, and that the server did not fail."""
+    """Check that the contract lists the status, and that the server did not fail."""
     if subject.operation is None:
         return
     code, method = subject.status, subject.exchange.method
@@ -323,7 +315,7 @@ def status(subject: Subject) -> Iterator[CheckResult]:
     if code >= 500:
         if not is_explained:
             text = str(subject.error.get("message", ""))[:200].rstrip(". ")
-            yield check(rule, False, "$", f"the server failed with {code}: {text or 'no word'}.")
+            yield check(rule, False, "$", f"the server failed with {code}: {text or 'no message'}.")
         return
     yield check(rule, True)
     if method != subject.operation.method:
@@ -337,10 +329,7 @@ def status(subject: Subject) -> Iterator[CheckResult]:
 
 
 def body(subject: Subject) -> Iterator[CheckResult]:
-    """Check the body against the contract's schema for the status, and that it has no member that is not in it.
-
-    Each violation has its kind and JSON path.
-    """
+    """Check the body against the contract's schema for the status, and that it has no undocumented member."""
     operation = subject.operation
     if operation is None or subject.exchange.method != operation.method or subject.body is None:
         return
@@ -362,7 +351,7 @@ def body(subject: Subject) -> Iterator[CheckResult]:
 
 @lru_cache(maxsize=256)
 def _compiled(contract: Contract, operation: str, status: str) -> tuple[Schema, Shape] | None:
-    """Return the schema of a response, compiled, and its shape; None if the contract has no schema for it."""
+    """Return the compiled schema and the shape of a response; None if the contract has no schema for it."""
     responses = contract.operations[operation].definition["responses"]
     content = resolve(contract.spec, responses.get(status, {})).get("content", {})
     schema = next((value.get("schema", {}) for media_type, value in content.items() if "json" in media_type), None)
@@ -377,26 +366,23 @@ def _schema(schema: bytes, contract: Contract) -> Schema:
 
 
 class ResponseChecker(RuleChecker):
-    """A checker of every rule that needs no history."""
+    """Checks every rule that needs no history."""
 
     def __init__(self, contract: Contract) -> None:
         own: tuple[Check, ...] = api_named(contract.api).checks.CHECKS
-        super().__init__(contract, RULES, (headers, envelope, status, body, parts, message, credentials, *own))
+        super().__init__(contract, RULES, (headers, envelope, status, body, parts, credentials, *own))
 
     def results(self, subject: Subject) -> Iterator[CheckResult]:
-        """Yield every check result of an exchange; without a response, only that."""
+        """Yield every check result of an exchange; without a response, only that there is none."""
         problem = subject.exchange.problem or "the connection was closed"
-        there = subject.exchange.status is not None
-        yield check("answer.none", there, "$", f"no answer came: {problem}.")
-        if there:
+        has_response = subject.exchange.status is not None
+        yield check("answer.none", has_response, "$", f"no answer came: {problem}.")
+        if has_response:
             yield from super().results(subject)
 
 
 def missing(result: Result, kinds: Iterable[TargetKind] = ()) -> list[MissingResponse]:
-    """Return the required responses not received, in the contract's order.
-
-    ``kinds`` are those of the targets; without any, an obshell counts as a plain agent.
-    """
+    """Return the required responses that were not received, in the contract's order, from targets of some kinds."""
     table: Required = api_named(result.api).module("probes").REQUIRED
     return [
         MissingResponse(operation.id, status, _hint(table, operation, status))
@@ -409,7 +395,10 @@ def missing(result: Result, kinds: Iterable[TargetKind] = ()) -> list[MissingRes
 def required(
     api: ApiName, *, writes: bool, version: str = "", kinds: Iterable[TargetKind] = ()
 ) -> Iterator[tuple[Operation, frozenset[int]]]:
-    """Yield operations, each with statuses of which one is required, of one target or of several together."""
+    """Yield operations, each with statuses of which one is required, of one target or of several together.
+
+    ``kinds`` are those of the targets; without any, an obshell counts as a plain agent.
+    """
     table: Required = api_named(api).module("probes").REQUIRED
     contract = contract_for(api, version)
     unreachable = [table.unreachable.get(kind, {}) for kind in [*kinds] or ["agent"]]

@@ -1,13 +1,12 @@
-"""Run schemathesis in process: it generates requests, the client sends them, its checks judge.
+"""Run schemathesis in process: it generates requests, the client sends them, and its checks read the responses.
 
-It reads the contract as written, and runs its phases with all of its checks that apply. Added here: the ids that exist,
-the credentials, and the statuses with which a valid request may be refused. Every request, those of its checks too, is
-sent by the client. A failed check becomes a finding and is then dropped, so that one failure neither ends a run nor is
-sent again to be minimized: requests depend on the seed and on responses alone. A request meant to be invalid stays
-invalid, and an id put into one is never another user's.
+schemathesis reads the contract unchanged, and runs its phases with all checks that apply. This module adds existing
+ids, credentials, and the statuses with which a valid request may be refused. The client sends every request, also those
+of checks. A failed check becomes a finding and counts as passed, so that it neither ends the run nor is minimized:
+requests depend only on the seed and on responses. An invalid request stays invalid, and no id of other users is used.
 
-Methods that no path has are tested by the probes. schemathesis has no public interface for running one phase at a time
-through a transport of one's own, so this module uses its engine directly; it is pinned to the minor version, and
+Methods that no path has are tested by the probes. schemathesis has no public interface to run single phases through
+another transport, so this module uses its engine directly; it is pinned to the minor version, and
 tests/test_private_names.py imports every name.
 """
 
@@ -44,8 +43,8 @@ from oceanmock.conformance.http_client import HttpClient
 from oceanmock.observations import Observation
 
 SCHEMATHESIS_PHASES: Final[tuple[Phase, ...]] = ("examples", "coverage", "fuzzing", "stateful")
-UNKNOWN_ONE_IN: Final = 6  # one of so many valid ids is replaced by an id of nothing
-MALFORMED: Final = "x1"  # an id of neither API
+UNKNOWN_ONE_IN: Final = 6  # one of so many valid ids is replaced by an unknown one
+MALFORMED: Final = "x1"  # an id that is valid in neither API
 
 _SCHEMATHESIS_CHECKS: Final[Mapping[str, tuple[str, str]]] = {
     "not_a_server_error": ("No response has a 5xx status.", "responses"),
@@ -64,7 +63,7 @@ _SCHEMATHESIS_CHECKS: Final[Mapping[str, tuple[str, str]]] = {
     "allow_header_conformance": ("The header Allow lists the methods that a path has.", ""),
     "unfinished": ("Every operation can be tested to the end.", ""),
 }
-"""What each check of schemathesis requires, and the part of an operation that it applies."""
+"""The rule of each check of schemathesis, and the part of an operation that states it."""
 RULES_OF_SCHEMATHESIS: Final[Mapping[str, Rule]] = {
     f"schemathesis.{check}": Rule(f"schemathesis.{check}", says, f"schemathesis 4, its check {check}; the contract")
     for check, (says, _) in _SCHEMATHESIS_CHECKS.items()
@@ -80,7 +79,7 @@ class _ClientTransport(RequestsTransport):
         self.client = client
 
     def send(self, case: Case[Any], *, session: Any = None, **kwargs: Any) -> Response:
-        """Send a case; one that the client refuses counts as not generated."""
+        """Send a case. One that the client refuses counts as never generated."""
         kwargs["max_redirects"] = 0
         is_invalid = case.meta is not None and case.meta.generation.mode.is_negative
         try:
@@ -91,8 +90,6 @@ class _ClientTransport(RequestsTransport):
 
 
 class _Contract(OpenApiSchema):
-    """A contract whose requests are sent by a client."""
-
     client_transport: _ClientTransport
 
     @property
@@ -100,18 +97,18 @@ class _Contract(OpenApiSchema):
         return self.client_transport
 
 
-Ids = Mapping[str, str | int]  # the parameters of a path, each with an id
+Ids = Mapping[str, str | int]  # an id for each parameter of a path
 
 
 def _existing_ids(client: HttpClient, items: Sequence[Observation]) -> Mapping[str, Sequence[Ids]]:
-    """Return the ids that may be put into each operation: to be read, or changed by an operation that changes."""
+    """Return the existing ids for each operation; for one that changes something, those of the run's own tasks."""
     api = api_named(client.target.api)
     existing = defaultdict[str, list[Ids]](list)
     has_numbers = api.conformance.id_type is int
     for task in items:
         for part in task.all():
             texts = {api.root.name: task.id, part.kind: part.id}
-            # as the contract has them; a text that is no number stays a text
+            # numbers where the contract has numbers, if the text is one
             ids = {k: int(id) if has_numbers and id.isascii() and id.isdigit() else id for k, id in texts.items()}
             for route in api.routes:
                 is_of_part = bool(route.ids) and [*route.ids][-1] == part.kind
@@ -121,10 +118,10 @@ def _existing_ids(client: HttpClient, items: Sequence[Observation]) -> Mapping[s
 
 
 class Fuzzer:
-    """schemathesis over one contract and one client; its phases share what they learn.
+    """Runs schemathesis with one contract and one client; its phases share the observed responses.
 
-    ``checked`` counts the checks as a ``RuleChecker`` does. ``items`` exist on the target. A run that writes is allowed
-    to send ids of nothing and malformed ones.
+    ``checked`` counts checks by rule and operation. ``items`` are the tasks or dags of the target. A run that writes
+    may also send unknown and malformed ids.
     """
 
     def __init__(
@@ -145,7 +142,7 @@ class Fuzzer:
     def run(self, phase: Phase) -> None:
         """Run one of ``SCHEMATHESIS_PHASES``. Raises KeyboardInterrupt if it was stopped."""
         if phase == "stateful" and self.client.guard.spared and not self._existing:
-            return  # no link leads to an operation that may be requested
+            return  # no operation that may be requested follows from another one
         plan = ExecutionPlan([Stage(PhaseName(phase))])
         operations = {f"{item.method} {item.path}": item.id for item in self.client.operations}
         with self.client.during(phase):
@@ -168,7 +165,7 @@ class Fuzzer:
             raise KeyboardInterrupt
 
     def _read_contract(self) -> _Contract:
-        """Return the contract with the run's settings, without operations that would change what may not be changed."""
+        """Return the contract with the run's settings, without operations that the run may not request."""
         client, existing = self.client, self._existing
         changing = [item.id for item in client.operations if item.method != "GET"]
         closed = [id for id in changing if not (self._options.write and existing.get(id))]
@@ -207,7 +204,7 @@ class Fuzzer:
         return contract
 
     def before_add_examples(self, context: HookContext, examples: list[Case[Any]]) -> None:
-        """Put existing ids into the contract's examples, and add an example with an unknown one."""
+        """Put existing ids into the contract's examples, and add an example with an unknown id."""
         for case in examples:
             self.map_case(context, case)
         for id in self._unknown[:1] if examples and examples[0].path_parameters else ():
@@ -216,10 +213,7 @@ class Fuzzer:
             examples.append(unknown)
 
     def map_case(self, context: HookContext, case: Case[Any]) -> Case[Any]:
-        """Replace a valid id by an existing one, sometimes by an unknown one.
-
-        An invalid id stays, unless it may not be sent: then a malformed one replaces it.
-        """
+        """Replace a valid id by an existing or, sometimes, an unknown one; an invalid id that may not be sent too."""
         if not case.path_parameters:
             return case
         operation = _operation_id(context)
@@ -242,13 +236,13 @@ class Fuzzer:
         return case
 
     def filter_failure(self, context: HookContext, failure: Failure, case: Case[Any], response: Response) -> bool:
-        """Keep a failed check as a finding unless a quirk explains it; return that it passed."""
+        """Report a failed check as a finding, unless a quirk explains it, and return that it passed."""
         check = failure.checks[0] if failure.checks else "unfinished"
         operation: Any = context.operation
         if check == "ignored_auth":
-            self._engine.auth_enforced_operations.add(case.operation.label)  # it is checked once
+            self._engine.auth_enforced_operations.add(case.operation.label)  # so that it is checked only once
         header = SCHEMATHESIS_TEST_CASE_HEADER, failure.case_id or case.id
-        recent = reversed(self.client.exchanges)  # its own may be gone
+        recent = reversed(self.client.exchanges)  # the exchange of the case may no longer be kept
         exchange = next((item for item in recent if header in item.request_headers), None)
         api = api_named(self._contract.api)
         if exchange is not None and api.checks.is_explained(Subject(exchange, self._contract)):

@@ -1,14 +1,13 @@
-"""Check each response against the earlier observations of the same task, dag or part.
+"""Compare each response with the earlier observations of the same task, dag or part.
 
-A change that may have happened in between is no violation: only terminal states must stay, only changes that the
-transition table excludes are reported, and times are the server's. ``own_ids`` are the tasks and dags without other
-users; any other may be operated on at any time. A correct server never fails a check, however rarely, late and by
-whatever operations it is read.
+A correct server never fails a check, however rarely and by whatever operations it is read: a change that may have
+happened in between is no violation. So only ended items must stay as they are, only changes that the transition table
+excludes are reported, and times are those of the server.
 
-Any number of ticks may lie between two observations. So an observation is a set of labels: all that the transition
-table reaches by time alone. An accepted operation takes its item along one of its transitions, in the order of the
-requests; one without a response may have been accepted or not. Where others may operate as well, every operation may
-have happened.
+Any number of ticks may lie between two observations. So the state after an observation is a set of labels: all that the
+transition table reaches by time. An accepted operation takes its item along one of its transitions, in the order of the
+requests; an operation without a response may have been accepted or not. Items with other users may have had any
+operation.
 """
 
 from __future__ import annotations
@@ -32,15 +31,15 @@ ItemKey = tuple[str, str]
 
 ZONES: Final = 900 * SECOND, 14 * 3600 * SECOND
 """The smallest and the largest difference between two time zones; all are multiples of the first."""
-LONGEST_GAP: Final = SECOND  # the time by which a request may seem to take longer for the server than for its client
+LONGEST_GAP: Final = SECOND  # the time by which the server may state a longer duration than its client measures
 LONGEST_WAIT: Final = 120 * SECOND
 """The longest time from the end of the parts to that of the whole: the schedulers run once a second, that of
 ocp-express first a minute after its start (TaskCoordinator.java:58-59)."""
-SET_BACK: Final = 60 * SECOND  # the longest time by which a server's clock may be set back
+SET_BACK: Final = 60 * SECOND  # the time by which a server's clock may be set back
 
 
 class HistoryChecker(RuleChecker):
-    """A checker that keeps observations; ``transitions`` and ``labels`` count what was observed.
+    """Checks responses against earlier ones, and counts the observed ``transitions`` and ``labels``.
 
     ``own_ids`` are the ids of the tasks or dags without other users. None means all, and that the server is the mock;
     ``opted_in`` are then the ``opt_ins`` that its scenarios use.
@@ -85,7 +84,7 @@ class HistoryChecker(RuleChecker):
         return {id: f"{item.words} when it was last read" for id, item in last.items()}
 
     def __call__(self, exchange: Exchange) -> list[CheckResult]:
-        """Return the failed results of an exchange, and those it proves of earlier ones."""
+        """Return the failed results of an exchange, and those of earlier exchanges that it proves."""
         failed = super().__call__(exchange)
         late, self._late = self._late, []
         return failed + [item for subject, result in late for item in self.failures(subject, [result])]
@@ -103,14 +102,14 @@ class HistoryChecker(RuleChecker):
         yield from self.guarded(lambda _: self._own.results(subject, samples, self._latest), subject)
 
     def _overlaps(self, key: ItemKey, exchange: Exchange) -> bool:
-        """Return whether a client sent a request before it had the item's last response; either may be the newer."""
+        """Return whether a request was sent before the item's last response, so that either may be the newer."""
         if exchange.phase != "passive" or key not in self._latest:
             return False
         earlier = self._latest[key].subject.exchange
         return exchange.sent_at < earlier.sent_at + earlier.took
 
     def _samples(self, subject: Subject) -> list[Sample]:
-        """Return a response's observations; a part has the task or dag of an earlier one."""
+        """Return a response's observations; a part by itself gets its task or dag from earlier observations."""
         items = list(observations(self._api, subject.id, subject.body)) if subject.status == 200 else []
         view: View = "detail" if items and items[0].kind == self._api.root.name else "part"
         if items and items[0].path != "$.data":
@@ -120,9 +119,9 @@ class HistoryChecker(RuleChecker):
         return [Sample.of(item, root=root, **context) for item, root in zip(items, roots, strict=True)]
 
     def _times(self, subject: Subject) -> Iterator[CheckResult]:
-        """Check the timestamp against earlier ones, and its zone and the duration against the client's.
+        """Check the timestamp against earlier ones, its zone by the header Date, and the duration by the client's.
 
-        Any other difference may be that of two clocks. A walk or a story of the mock moves its clock.
+        Other differences may be those of two clocks. Walks and stories of the mock move its clock.
         """
         exchange, at = subject.exchange, subject.at
         clock, date = self._own.clock_of(subject) if at is not None else None, exchange.header("date")
@@ -139,7 +138,7 @@ class HistoryChecker(RuleChecker):
                 zones, rest = divmod(abs(at - sent) + FUTURE, least)
                 wrong = f"timestamp is {subject.body['timestamp']}, and the header Date is {date}: another zone."
                 if rest > 2 * FUTURE or abs(at - sent) > most + FUTURE:
-                    self._is_virtual = True  # no zone differs so, as the accelerated clock of a mock does
+                    self._is_virtual = True  # not a zone, but the accelerated clock of a mock
                 yield check("envelope.date", not zones or self._is_virtual, "$.timestamp", wrong)
         took = whole(subject.envelope.get("duration"))
         if took is not None:
@@ -147,16 +146,16 @@ class HistoryChecker(RuleChecker):
             yield check("envelope.duration", took * MILLISECOND <= exchange.took + LONGEST_GAP, "$.duration", wrong)
 
     def _trace_id(self, subject: Subject) -> Iterator[CheckResult]:
-        """Check that no two answers have one traceId; a request may bring its own."""
+        """Check that no two answers have the same traceId, unless the request states one."""
         id = subject.envelope.get("traceId")
-        is_brought = any("trace" in name.lower() for name, _ in subject.exchange.request_headers)
-        if isinstance(id, str) and id.strip() and not is_brought:
+        is_requested = any("trace" in name.lower() for name, _ in subject.exchange.request_headers)
+        if isinstance(id, str) and id.strip() and not is_requested:
             self._trace_ids[id] += 1
             wrong = f"traceId is {id}, as that of another answer."
             yield check("envelope.trace-id-again", self._trace_ids[id] != 2, "$.traceId", wrong)
 
     def _still_there(self, subject: Subject) -> Iterator[CheckResult]:
-        """Check that what was there is found."""
+        """Check that items that existed are found."""
         keys = list(zip(self._api.ids_of(subject.id), subject.path_ids, strict=False))
         if not keys or not all(key in self._latest for key in keys) or subject.request_json.get("id"):
             return
@@ -170,10 +169,7 @@ class HistoryChecker(RuleChecker):
         return self.own_ids is None or (bool(root) and root in self.own_ids)
 
     def _call(self, subject: Subject) -> Iterator[CheckResult]:
-        """Check an operation against the observations before it, and record it.
-
-        An accepted one must have been legal in some state possible at that time.
-        """
+        """Check that an accepted operation was legal in a state that was possible at that time; record operations."""
         name = requested_operation(self._api, subject.id, dict(subject.request_json))
         kind = name.partition(".")[0]
         if kind not in self._machines or not subject.path_ids:
@@ -194,20 +190,20 @@ class HistoryChecker(RuleChecker):
             root, roots = self._api.root.name, set[str]()
             if kind == root or key in self._roots:
                 roots.add(self._roots.get(key, ""))
-                if root in self._api.ids_of(subject.id):  # ocp-express ignores the task of a pair
+                if root in self._api.ids_of(subject.id):  # ocp-express ignores the task in a subtask's path
                     roots.add(subject.path_ids[0])
             self._calls.append(Call(kind, name, key[1], frozenset(roots - {""}), is_sure))
 
     def _calls_since(self, before: Sample) -> list[Call]:
-        """Return the operations since an observation that may have changed its task or dag, or a part of it."""
+        """Return the operations since an observation that may have changed its task or dag, or any of its parts."""
         root = before.root
         return [call for call in self._calls[before.calls :] if not call.roots or not root or root in call.roots]
 
     def _labels_now(self, before: Sample, *, is_certain: bool = False) -> Labels:
         """Return every label that is possible now, after an earlier observation.
 
-        With ``is_certain`` accepted operations had their effect. One without a transition from the possible labels has
-        no effect here; another rule reports that it was accepted.
+        With ``is_certain``, accepted operations have had their effect. One without a transition from the possible
+        labels has none here; another rule reports that it was accepted.
         """
         machine = self._machines[before.kind]
         labels = labels_of(machine, before.state, before.operation)
@@ -265,7 +261,7 @@ class HistoryChecker(RuleChecker):
             self._latest[now.key] = self._last[now.key][now.subject.id] = now
 
     def _transition(self, before: Sample, now: Sample) -> Iterator[CheckResult]:
-        """Check that an item could become what it is; the schema's checks report other labels."""
+        """Check that an item could reach its label; the schema's checks report unknown labels."""
         machine = self._machines[now.kind]
         labels = labels_of(machine, now.state, now.operation)
         if not labels or not labels_of(machine, before.state, before.operation):
@@ -284,13 +280,13 @@ class HistoryChecker(RuleChecker):
             yield check("call.no-effect", passed, now.path, f"{wrong}, as if nothing had been asked of it in between.")
 
     def _between(self, now: Sample) -> Iterator[CheckResult]:
-        """Check that other operations show the same between two equal answers of one operation."""
+        """Check that other operations show the same in between two equal answers of one operation."""
         by_operation = self._last[now.key]
         same = by_operation.get(now.subject.id)
         if same is None:
             return
         if not is_same_end(same, now):
-            is_sure = self._is_ours(now.root) or now.end is not None  # else it may have run, and run again
+            is_sure = self._is_ours(now.root) or now.end is not None  # else it may have run in between
             if not is_sure or same.raw != now.raw or self._calls_since(same):
                 return
         for other in by_operation.values():
@@ -305,9 +301,9 @@ class HistoryChecker(RuleChecker):
                         self._late.append((other.subject, result))
 
     def _is_unmoved(self, before: Sample, now: Sample) -> bool:
-        """Return whether nothing can have happened between two observations of an ended item.
+        """Return whether an ended item cannot have changed between two observations.
 
-        That is sure if the ends are equal, or where others do not operate, or if no part has run again.
+        That is certain if the ends are equal, if no part has run again, or if only this run operates.
         """
         kind, table = self._api.kind(now.kind), self._own.members[now.kind]
         is_alike = before.operation == now.operation or not (before.operation and now.operation)
@@ -323,14 +319,14 @@ class HistoryChecker(RuleChecker):
         return (is_alone or table.counts_all) and runs[0] is not None and runs[0] == runs[1]
 
     def _shared(self, before: Sample, now: Sample) -> Iterable[str]:
-        """Return the members that both observations have, without their parts and what may come late."""
+        """Return the members that both observations have, without parts and members that may come late."""
         names = (before.raw.keys() & now.raw.keys()) - {kind.parts_key for kind in self._api.kinds}
         if not is_long_over(before):
             return names - self._own.one_view
         return {n for n in names if n not in self._own.one_view or None not in (before.raw[n], now.raw[n])}
 
     def _log(self, now: Sample) -> Iterator[CheckResult]:
-        """Check the log that was read between two observations of one end, or before the first run."""
+        """Check the log that was read between two observations of the same end, or before the first run."""
         subject, lines, before = self._logs.get(now.key, (now.subject, [], now))
         never_ran = now.label in self._machines[now.kind].initial
         if before is now or not (never_ran or (now.end is not None and before.end is not None)):
@@ -348,7 +344,7 @@ class HistoryChecker(RuleChecker):
         yield from ()
 
     def _refusal(self, now: Sample) -> Iterator[CheckResult]:
-        """Check that an operation refused for its state is illegal in the state around it."""
+        """Check that an operation refused for the state is illegal in the state before and after it."""
         subject, before, name = self._refused.pop(now.key, (now.subject, now, ""))
         if not name or self._calls_since(before) or not is_same_end(before, now):
             return
@@ -378,7 +374,7 @@ class HistoryChecker(RuleChecker):
             yield check("parent.stuck", at - since < LONGEST_WAIT, now.path, wrong)
 
     def _members(self, before: Sample, now: Sample) -> Iterator[CheckResult]:
-        """Check the members that never change, times, those of an ended item, and its parts."""
+        """Check members that never change, those of ended items, times, and the ids of parts."""
         table, path, is_view = self._own.members[now.kind], now.path, before.subject.id != now.subject.id
         is_unmoved, rule = self._is_unmoved(before, now), view_rule(before, now) if is_view else "kept.changed"
         where = f" in {before.subject.id}" if is_view else ""
@@ -389,8 +385,8 @@ class HistoryChecker(RuleChecker):
                 wrong = f"{name} is {new!r}, and was {old!r}{where}; it cannot have changed in between."
                 yield check(kind, is_alike(old, new), f"{path}.{name}", wrong)
             elif name in table.times and (old_at := instant(old)) and (new_at := instant(new)) and old_at != new_at:
-                # neither is absent nor the epoch, to which obshell resets
-                wrong = f"{name} was {old}, and is {new}, from before that was read."
+                # neither is absent or the epoch, to which obshell resets
+                wrong = f"{name} was {old}, and is {new}, which is before that was read."
                 least = max(old_at, (before.subject.at or 0) - SKEW) - self._own.slack(now)
                 yield check("time.went-back", new_at >= least, f"{path}.{name}", wrong)
         key = self._api.kind(now.kind).parts_key
@@ -433,7 +429,7 @@ def is_same_end(before: Sample, now: Sample) -> bool:
 
 
 def is_long_over(sample: Sample) -> bool:
-    """Return whether an item had ended so long before that nothing of it can come late."""
+    """Return whether an item ended so long before that none of its members can come late."""
     return sample.is_terminal and sample.end is not None and (sample.subject.at or 0) > sample.end + LONGEST_WAIT
 
 
@@ -443,7 +439,7 @@ def view_rule(*samples: Sample) -> str:
 
 
 def is_alike(one: Any, other: Any) -> bool:
-    """Return whether two values are equal; OCP's response to a submit has a user's name alone."""
+    """Return whether two values are equal; in OCP's response to a submit a user is only a name."""
     for user, name in ((one, other), (other, one)):
         if isinstance(user, dict) and isinstance(name, str):
             return bool(user.get("name") == name)
@@ -451,10 +447,10 @@ def is_alike(one: Any, other: Any) -> bool:
 
 
 def plain(value: Any) -> Any:
-    """Return a value as it is compared.
+    """Return a value in the form in which it is compared.
 
-    Lists of ids have no order; an instant has several spellings; and of an object (a cluster, a user) only the id
-    counts, since its name may change.
+    Lists of ids have no order, instants have several spellings, and objects (a cluster, a user) are the same if their
+    ids are, since names may change.
     """
     if isinstance(value, dict):
         return value.get("id", value)

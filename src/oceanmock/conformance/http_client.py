@@ -1,16 +1,16 @@
 """Send every request of a conformance run, to one target and one at a time.
 
-Before a byte leaves, the guard is asked; nothing goes to another host, faster than the permitted rate, or without a
-timeout; a request refused with 429 is sent again after the delay that the response states. A read that the server cuts
-off on a connection kept alive is sent once more on a new one (RFC 9112, 9.3.1), where every write goes at once. A
-redirect is a response. Bodies are read as UTF-8, whatever their encoding, and until a deadline: a timeout of a socket
-is for each read alone, so a server that sends byte by byte never reaches it. The environment decides nothing: no
-proxies, no .netrc; cookies are not kept, or a request without credentials would carry them.
+The guard checks each request before it is sent. Nothing is sent to another host, faster than the permitted rate, or
+without a timeout. A request refused with 429 is sent again after the delay that the response states. A read that the
+server cuts off on a connection kept alive is sent once more on a new one (RFC 9112, 9.3.1); every write has a new one.
+Redirects are not followed. Bodies become UTF-8, whatever their encoding. They have a deadline, since the timeout of a
+socket is for each read: a server that sends byte by byte never reaches it. Proxies of the environment and .netrc are
+ignored. Cookies are not kept, or a request without credentials would have them.
 
-Every exchange is masked, counted, given to the checkers and announced to the listener. A finding is announced once.
-Before a new one in the response to a GET is announced, the request is sent again on a new connection: a finding that
-does not occur again says so, and a response that was only missing is none. What comes from comparing several responses,
-or from a write, is announced at once.
+Every exchange is masked, counted, checked, and passed to the listener, as is every finding, once. Before a new finding
+in the response to a GET is reported, the request is sent again on a new connection: a finding that does not occur again
+says so, and a response that was missing only once is no finding. A finding from comparing several responses, or from a
+write, is reported at once.
 """
 
 from __future__ import annotations
@@ -66,28 +66,28 @@ if TYPE_CHECKING:
     from oceanmock.observations import Target
 
 RequestAuth = Callable[[Any], Any] | Basic
-"""Credentials that sign a request; a Basic is callable too, but mypy does not see it."""
+"""Credentials that sign a request; a Basic is callable too, which mypy does not see."""
 Reply = requests.Response | requests.RequestException
 
 CONNECT_SECONDS: Final = 10.0
-READ_SECONDS: Final = 60.0  # the time in which a response has to be complete, from its first byte to its last
+READ_SECONDS: Final = 60.0  # the time in which a response must be complete
 SEEN_ONCE: Final = "Seen once: it did not occur when the request was sent again on a new connection."
-MAX_DEPTH: Final = 100  # the levels of nesting of a response; every library that reads one is recursive
+MAX_DEPTH: Final = 100  # the most levels of nesting in a response, since libraries read JSON by recursion
 NO_BRACKETS: Final = re.compile(rb'"(?:[^"\\]|\\.)*+"?|[^"\[\]{}]+', re.DOTALL)
-"""The strings of a JSON text, and all other bytes but brackets."""
+"""The strings of a JSON text, and all other bytes except brackets."""
 CHARSET: Final = re.compile(r'(?i)charset="?((?:big5|cp|euc|gb|iso|latin|shift|us|utf|windows)[a-z0-9_:-]*)')
-"""The charset in a Content-Type, if it is one in which texts are sent."""
+"""The charset in a Content-Type, without Python's codecs that are none (base64, rot13, zip)."""
 MAX_RESPONSE_BYTES: Final = 64 * 2**20
 MAX_TOTAL_DELAY: Final = 120 * SECOND
-"""The time a run waits in all because of 429; a 429 beyond that is a response."""
-MAX_RECENT_EXCHANGES: Final = 1000  # the number of exchanges that are kept; all are counted
+"""The time that a run waits in all because of 429; then a 429 is not sent again."""
+MAX_RECENT_EXCHANGES: Final = 1000  # the most exchanges that are kept in memory
 
 
 class HttpClient:
-    """The sender of requests to one target; ``session`` is for libraries that send themselves.
+    """A client of one target. ``session`` is for libraries that send requests themselves, through the client.
 
     The session sends without credentials, unless ``auth=client.auth`` is given with the request. It raises NotAllowed
-    and RequestException; ``send`` raises NotAllowed alone. ``now`` and ``sleep`` are the machine's, in nanoseconds.
+    and RequestException; ``send`` raises only NotAllowed. ``now`` and ``sleep`` are the machine's, in nanoseconds.
     """
 
     def __init__(
@@ -127,7 +127,7 @@ class HttpClient:
 
     @contextmanager
     def during(self, phase: Phase, *, expects_refusal: bool = False) -> Iterator[None]:
-        """Count the requests sent meanwhile to a phase."""
+        """Record the requests that are sent meanwhile as those of a phase."""
         before = self.phase, self._expects_refusal
         self.phase, self._expects_refusal = phase, expects_refusal
         try:
@@ -179,7 +179,7 @@ class HttpClient:
 
     @property
     def bound(self) -> str:
-        """Return the option with the bound that the run has reached, or ""."""
+        """Return the option whose bound the run has reached, or ""."""
         options = self.options
         if options.max_requests and self.result.request_count >= options.max_requests:
             return f"--max-requests {options.max_requests}"
@@ -187,7 +187,7 @@ class HttpClient:
         return f"--max-time {format_duration(options.max_time)}" if is_late else ""
 
     def carry(self, request: Any, checker: Checker = lambda _: ()) -> tuple[Exchange, Reply]:
-        """Send a request, again after 429 or a finding, and return the last. Raises NotAllowed, BoundReached."""
+        """Send a request, again after a 429 or a finding; return the last outcome. Raises NotAllowed, BoundReached."""
         url = str(request.url).partition("#")[0]
         if not url.startswith(f"{self.target.url}/"):
             raise NotAllowed(f"{request.method} {url} was not sent: it does not go to the target.")
@@ -223,7 +223,7 @@ class HttpClient:
                 self._sleep(delay)
 
     def _confirmed(self, request: Any, target: str, checker: Checker, *, once: bool) -> tuple[Exchange, Reply]:
-        """Send a request, again if there is a new finding and not ``once``; report, and return the last outcome."""
+        """Send a request, again if it has a new finding unless ``once``; report the findings of both."""
         exchange, outcome = self._once(request, target)
         single, compared = self._findings(exchange, checker)
         is_late = exchange.status is None and exchange.took >= self.read_seconds * SECOND
@@ -246,7 +246,7 @@ class HttpClient:
         return again, outcome
 
     def _findings(self, exchange: Exchange, *checkers: Checker) -> tuple[list[CheckResult], list[CheckResult]]:
-        """Return what the checkers find in an exchange by itself, and by comparing it with earlier ones."""
+        """Return the findings in an exchange by itself, and those from comparing it with earlier ones."""
         single, compared = list[CheckResult](), list[CheckResult]()
         for item in (*self.checkers, *checkers):
             (compared if getattr(item, "compares", False) else single).extend(item(exchange))
@@ -276,7 +276,7 @@ class HttpClient:
         self._is_kept_alive = False
 
     def _outcome(self, request: Any) -> Reply:
-        """Return the complete response to a request, or why there is none."""
+        """Return the complete response to a request, or the error that prevented it."""
         timeout = (min(CONNECT_SECONDS, self.read_seconds), self.read_seconds)
         options: dict[str, Any] = {"timeout": timeout, "verify": self.target.verify, "proxies": {}}
         try:
@@ -294,7 +294,7 @@ class HttpClient:
             return InvalidHeader("a header cannot be written")
 
     def _record(self, request: Any, target: str, outcome: Reply, *, times: tuple[int, int]) -> Exchange:
-        """Count an exchange, announce it and return it; secrets are masked."""
+        """Return the exchange of a request with its secrets masked, and keep it."""
         request_headers = tuple(headers_of(request))
         is_own = getattr(request, "is_own", False) and self.target.auth is not None
         operation = find_operation(self.operations, request.method, target.partition("?")[0])
@@ -326,6 +326,7 @@ class HttpClient:
         return exchange
 
     def _keep(self, exchange: Exchange) -> None:
+        """Count an exchange, and pass it to the guard and the listener."""
         with self._lock:
             self.result.request_count += 1
             self.exchanges.append(exchange)
@@ -338,12 +339,12 @@ class HttpClient:
             self._listen(exchange)
 
     def receive(self, exchange: Exchange) -> None:
-        """Count, announce and check a recorded exchange."""
+        """Count and check a recorded exchange."""
         self._keep(exchange)
         self.found(*chain(*self._findings(exchange)))
 
     def found(self, *findings: CheckResult) -> None:
-        """Keep and announce findings whose keys are new."""
+        """Report the findings whose keys are new."""
         with self._lock:
             for finding in findings:
                 if finding.key not in self._finding_keys:
@@ -374,13 +375,13 @@ class _Session(requests.Session):
 
 
 def _plain_body(request: Any) -> bytes:
-    """Return the body before it was encrypted."""
+    """Return a request's body before it was encrypted."""
     plain = getattr(request, "plain_body", None)
     return body_of(request) if plain is None else bytes(plain)
 
 
 class _BoundedReader(io.RawIOBase):
-    """The bytes of a response, which has to be complete within the time that its socket may take to read some."""
+    """The bytes of a response, all of which must come within the timeout of its socket."""
 
     def __init__(self, raw: io.RawIOBase, sock: socket.socket) -> None:
         self._raw, self._sock, self.is_at_end = raw, sock, False
@@ -412,7 +413,7 @@ class _BoundedResponse(HTTPResponse):
         self.fp = io.BufferedReader(self._reader)
 
     def begin(self) -> None:
-        """Read the headers. Raises IncompleteRead if they do not end; http.client takes them as complete."""
+        """Read the headers. Raises IncompleteRead if the stream ends within them, which http.client accepts."""
         super().begin()
         if self._reader.is_at_end:
             raise IncompleteRead(b"")
@@ -426,7 +427,7 @@ class _BoundedAdapter(HTTPAdapter):
 
 
 def _read(response: Any) -> None:
-    """Read a response to its end, in UTF-8 without a byte order mark. Raises RequestException beyond a limit."""
+    """Read a response to its end, as UTF-8 without a byte order mark. Raises RequestException beyond a limit."""
     read = bytearray()
     try:
         while piece := response.raw.read1(64 * 2**10, decode_content=True):
@@ -440,7 +441,7 @@ def _read(response: Any) -> None:
     encoding: str = json_.detect_encoding(content)
     if encoding == "utf-8" and (stated := CHARSET.search(response.headers.get("Content-Type", ""))):
         encoding = stated[1]
-    with suppress(LookupError, ValueError):  # it does not have its charset, and stays as it is
+    with suppress(LookupError, ValueError):  # a body that is not in its charset stays as it is
         content = content.decode(encoding).encode()
     if content.count(b"[") + content.count(b"{") > MAX_DEPTH:
         depths = accumulate(1 if bracket in b"[{" else -1 for bracket in NO_BRACKETS.sub(b"", content))
@@ -451,7 +452,7 @@ def _read(response: Any) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """The reason why a request had no response: its kind, and a few words."""
+    """The reason why a request had no response: a kind for programs, and a text."""
 
     kind: str
     text: str
@@ -472,13 +473,13 @@ _PROBLEMS: Final[tuple[tuple[type[BaseException] | tuple[type[BaseException], ..
 
 
 def problem_of(error: BaseException) -> Problem:
-    """Return the problem behind an error; the innermost cause that is known decides."""
+    """Return the problem behind an error, by its innermost known cause."""
     errors, waiting = list[BaseException](), [error]
     while waiting:
         current = waiting.pop()
         if current not in errors:
             errors.append(current)
-            # the libraries put causes in several places
+            # libraries keep causes in several attributes
             causes = (current.__cause__, current.__context__, getattr(current, "reason", None), *current.args)
             waiting += [item for item in causes if isinstance(item, BaseException)]
     for item in reversed(errors):

@@ -1,10 +1,10 @@
-"""Check the mock against its own contracts: serve the scenarios, and run over them.
+"""Check the mock against its own contracts: serve scenarios, and run against them.
 
-Each API has one sandbox with all scenarios that can be served together, beside a world that comes with oceanmock
-(``worlds/``) in which every status occurs; obshell also has the world of a cluster, since no single agent can give
-every response. A further sandbox is reset for each walk, and each scenario's story has its own. All are served on a
-real port, require credentials, and have manual clocks, so that the same seed makes the same requests. The scenarios'
-faults are left out. Every response of the contract is required, whatever is served.
+Each API has one sandbox with all scenarios that can be served together, and with a scenario of oceanmock's own
+(``worlds/``) in which every status occurs; obshell also has one of a cluster, since no single agent can return every
+response. A further sandbox is reset for each walk, and each scenario's story has its own. All are served on a real
+port, require credentials, and have manual clocks, so that the same seed makes the same requests. The scenarios' faults
+are left out. Every response of the contract is required, whatever is served.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ from oceanmock.ocp.world import Tasks
 from oceanmock.scenario import BaseScenario
 
 WORLDS: Final = Path(__file__).parent / "worlds"
-COPIES: Final = 2  # the copies of each dag, so that there is another one to operate on
+COPIES: Final = 2  # the copies of each dag, so that one is left after an operation on the other
 MAX_TASKS_TOGETHER: Final = 60
-"""A scenario with more tasks is served alone: every read of a list would contain all of them."""
-MAX_TASKS_APART: Final = 20  # the tasks of a scenario served alone that are operated on
+"""A scenario with more tasks is served alone, or every list would contain them."""
+MAX_TASKS_APART: Final = 20  # the most tasks of a scenario served alone that are operated on
 Wrap = Callable[[AsgiApp], AsgiApp]
 
 
@@ -51,10 +51,9 @@ def conform_mock(
     listen: Listener = lambda _: None,
     wrap: Wrap = lambda app: app,
 ) -> Result:
-    """Return the result of a run over named scenarios, or over the library.
+    """Return the result of a run over the named scenarios of an API, or over those of the library.
 
-    Scenarios of another API are left out. Raises InputError for a name without a scenario. A KeyboardInterrupt ends
-    the run early.
+    Raises InputError for an unknown name. A KeyboardInterrupt ends the run early.
     """
     scenarios = [item for item in load_scenarios(names) if item.api == api]
     worlds, apart = worlds_of(api, scenarios)
@@ -64,9 +63,7 @@ def conform_mock(
     of_one_server = [item for item in scenarios if len(getattr(item, "members", "1")) == 1]  # a target has one URL
     parts += [MockWorld(f"story.{item.name}", (item,), phases=frozenset({"story"})) for item in of_one_server]
     what = ", ".join(names) if names else f"all {len(scenarios)} scenarios"
-    settings = f"--api {api} --seed {options.seed} --max-examples {options.max_examples}"
-    command = " ".join(["oceanmock conform --mock", *names, settings])
-    result = Result(f"the mock: {what}", api, seed=options.seed, command=command, writes=True)
+    result = Result(f"the mock: {what}", api, seed=options.seed, writes=True)
     sandboxes = Sandboxes(make_sandbox())
     with Server(wrap(App(sandboxes))) as server:
         for world in parts:
@@ -85,10 +82,10 @@ def load_scenarios(names: Sequence[str] = ()) -> list[BaseScenario]:
 
 @dataclass(frozen=True, slots=True)
 class MockWorld:
-    """Scenarios that are served in one sandbox, and the phases that are run there.
+    """Scenarios that are served in one sandbox, and the phases that run there.
 
     ``kind`` is the kind of their agent. At most ``max_tasks`` are operated on. With the phase machine the sandbox is
-    reset for each walk, and with the phase story the scenarios' stories are replayed.
+    reset for each walk; with the phase story the scenarios' stories are replayed.
     """
 
     name: str
@@ -99,9 +96,9 @@ class MockWorld:
 
 
 def worlds_of(api: ApiName, scenarios: Sequence[BaseScenario]) -> tuple[list[MockWorld], list[MockWorld]]:
-    """Return the worlds in which every status occurs, and one per scenario served alone.
+    """Return the worlds in which every status occurs, and one for each scenario that is served alone.
 
-    Served together are the scenarios with the most frequent settings; of equals, the first one's.
+    The scenarios with the most frequent settings are served together; of equally frequent ones the first.
     """
     small = []
     for item in scenarios:
@@ -121,7 +118,7 @@ def worlds_of(api: ApiName, scenarios: Sequence[BaseScenario]) -> tuple[list[Moc
 
 
 def _calibration(name: str, beside: Sequence[BaseScenario] = ()) -> BaseScenario:
-    """Return a world that comes with oceanmock, adapted to the scenarios beside it."""
+    """Return a scenario from ``worlds/`` with the agent of the scenarios that are served beside it."""
     world = load_scenario(WORLDS / f"{name}.yaml")
     if not isinstance(world, obshell.Scenario):
         return world
@@ -133,7 +130,7 @@ def _calibration(name: str, beside: Sequence[BaseScenario] = ()) -> BaseScenario
 def _runner(
     world: MockWorld, options: Options, result: Result, *, server: Server, sandboxes: Sandboxes, listen: Listener
 ) -> Runner:
-    """Return a run over a new sandbox, in which time stands."""
+    """Return a run over a new sandbox with a manual clock."""
     first, *_ = scenarios = world.scenarios
     name, api, is_reset = world.name, api_named(first.api), "machine" in world.phases
     sandbox = sandboxes.create(name, SandboxSpec(scenarios, progression="manual"))
@@ -147,7 +144,7 @@ def _runner(
     else:
         ids = [str(view.data.id) for view in sandbox.world(Tasks).all()]
         ids += [id_of(v.data, v.data.number) for store in dags.stores for v in dags.all(store)]
-    step = -(-len(ids) // world.max_tasks)  # rounded up: evenly from first to last
+    step = -(-len(ids) // world.max_tasks)  # rounded up, to take ids evenly from first to last
     agent, version = dags.agents[0], dags.switches.obshell_version
     own: dict[str, Any] = {"auth": Basic("manager", "manager"), "read_only_auth": Basic("viewer", "viewer")}
     if isinstance(first, obshell.Scenario):
@@ -171,5 +168,5 @@ def _runner(
 
 
 def walk_scenario(api: ApiName) -> BaseScenario:
-    """Return a scenario for walks: its tasks or dags come into every state between them."""
+    """Return the scenario for walks; together its tasks or dags reach every state."""
     return load_scenario(WORLDS / f"{api}-walk.yaml")

@@ -1,17 +1,16 @@
-"""Send prepared requests, and walk on tasks and dags, so that the checkers see what follows.
+"""Send prepared requests (probes), and operate on tasks and dags (walks).
 
-Probes are requests that must be refused, hostile ones, and lists that must agree. They are few, and the same in each
-run; each API's ``probes.py`` yields them. They are GET, unless the run writes; then they include operations that a
-correct server refuses, on unknown ids and on tasks that the run may change. A wrong password is tried once for each way
-to send one.
+Probes are requests that must be refused, hostile requests, and reads of lists that must agree. They are few and the
+same in each run; each API's ``probes.py`` yields them. They are GET, unless the run writes: then there are operations
+that a correct server refuses, on unknown ids and on tasks that the run may change. A wrong password is sent once in
+each form of credentials.
 
-A probe's expectation holds for any server of its API; where public sources allow two responses, it has both. The
-client's checkers see each response, too, so a probe states only how this request must be answered. A response that does
-not depend on the request (too many requests, a proxy whose server is down) is not checked.
+A probe states which responses are expected from any server of its API, both where public sources allow two. The
+client's checkers check everything else. A response that does not depend on the request (too many requests, a proxy
+whose server is down) is not checked.
 
-A walk reads one task or dag, requests an operation, reads again and lets time pass. Its requests are probes, too, and
-it judges nothing else. In a sandbox that is reset before each there are many walks, on a server one on each task. Only
-the given ids are ever operated on.
+A walk reads one task or dag, requests an operation, reads again and lets time pass. Its requests are probes, and it
+checks nothing itself. A sandbox that is reset has many walks, a server one for each task. Only given ids are changed.
 """
 
 from __future__ import annotations
@@ -40,17 +39,14 @@ MAX_CHANGEABLE: Final = 60  # the most of those that the run may change, if they
 
 
 class Prober(RuleChecker):
-    """A sender of probes over a client, which gets the findings."""
+    """Sends probes with a client, and reports unexpected responses to it."""
 
     def __init__(self, client: HttpClient) -> None:
         super().__init__(client.contract, RULES)
         self.client = client
 
     def ask(self, probe: Probe) -> Exchange | None:
-        """Return the exchange of a probe, checked against what the probe expects.
-
-        None if it may not be sent, or if the target's version does not have the operation.
-        """
+        """Return the checked exchange of a probe; None if the target's version lacks the operation, or NotAllowed."""
         if self.contract.lacks(probe.method, probe.target.partition("?")[0]):
             return None
         with suppress(NotAllowed):
@@ -78,7 +74,7 @@ class Prober(RuleChecker):
                     response = Subject(exchange, self.contract)
 
     def _unexpected(self, probe: Probe, exchange: Exchange) -> list[CheckResult]:
-        """Return the failed results of a response, counted; a missing one, quirks and failures have other rules."""
+        """Return the failed results of a response. Quirks and failures of the server are checked by other rules."""
         subject, checks = Subject(exchange, self.contract), api_named(self.contract.api).checks
         if exchange.status is None or subject.status in UNAVAILABLE or subject.status >= 500:
             return []
@@ -87,7 +83,7 @@ class Prober(RuleChecker):
     def _judge(self, probe: Probe, subject: Subject) -> Iterator[CheckResult]:
         status = subject.status
         if probe.refused != "error.status" and status in (401, 403):
-            return  # the run's credentials do not suffice
+            return  # the user of the run may not operate
         allowed = " or ".join(str(item) for item in sorted(probe.statuses))
         wrong = f"{probe.what} is answered {status}; it should be {allowed}."
         is_of_access = probe.accepted.startswith("auth.")
@@ -142,16 +138,16 @@ def _illegal_operations(target: ProbeTarget) -> Iterator[Probe]:
 
 
 def find_items(client: HttpClient) -> tuple[Observation, ...]:
-    """Return the tasks or dags of a target with their parts, by its lists and by reading each.
+    """Return the tasks or dags of a target with their parts, from its lists and by reading each.
 
-    On obshell only the target's own ids are used: it would forward a request for another agent's. At most MAX_READ are
-    read in full, some of each state; those that the run may change come first.
+    On obshell only the target's own ids are read: it would forward the others. At most MAX_READ are read in full, some
+    of each state; those that the run may change come first.
     """
     target, own = client.target, client.options.tasks
     api = api_named(target.api)
 
     def read(path: str) -> list[Observation]:
-        with suppress(NotAllowed):  # of an id that may not be sent to this target
+        with suppress(NotAllowed):  # for an unknown id on a target that such ids may harm
             return items_in_response(api, client.send("GET", path))
         return []
 
@@ -160,25 +156,24 @@ def find_items(client: HttpClient) -> tuple[Observation, ...]:
         for row in read(path):
             if row.kind == api.root.name:
                 by_state[row.state].append(row.id)
-    mixed = filter(None, chain.from_iterable(zip_longest(*by_state.values())))  # of each state
+    mixed = filter(None, chain.from_iterable(zip_longest(*by_state.values())))  # one of each state in turn
     ids = [*dict.fromkeys([*own, *mixed])][: max(MAX_READ, min(MAX_CHANGEABLE, len(own)))]
     return tuple(item for id in ids for item in read(detail_path(target.api, id))[:1])
 
 
 Pause = Literal["none", "tick", "rest"]
-"""What follows a move: nothing, one read a little later, or reads until all is at rest."""
+"""What follows a move: nothing, one read after a while, or reads until the task is at rest."""
 
 ILLEGAL: Final = "illegal"
 LOOK: Final = "look"
 MOVES: Final = 8
-TOURS: Final = 6  # the number of tasks that are operated on in every way
-QUICK_READS: Final = 12  # the number of reads at the walker's own distance; then each distance is twice the one before
+TOURS: Final = 6  # the number of tasks with a walk for each goal
+QUICK_READS: Final = 12  # the number of reads at the walker's interval; then each interval is twice the last one
 SLOWEST_READ: Final = 10.0
-SEEKS: Final = 16  # the number of reads while an operation becomes possible
+SEEKS: Final = 16  # the most reads until an operation becomes possible
 READ_ATTEMPTS: Final = 5
 LINGER_SECONDS: Final = 8.0  # the time after which a task at rest is read once more
-MAX_ENDINGS: Final = 6
-"""How often it is tried to bring a task to an end: a pass may be refused, and a rollback may fail, too."""
+MAX_ENDINGS: Final = 6  # the most attempts to end a task: a pass may be refused, a rollback may fail
 ANY_STATUS: Final = frozenset({200, 400, 500})
 
 
@@ -193,8 +188,8 @@ class Walk:
         self.knowledge: Final = walker.knowledge or self.api.knowledge(walker.prober.contract.version)
         self.current: Observation | None = None
         self.is_over = False
-        self.may_end = True  # whether an operation may be requested after which no other one is possible
-        self._first: Observation | None = None  # what was read before the operations since the last rest
+        self.may_end = True  # whether operations may be requested after which no other one is possible
+        self._first: Observation | None = None  # the state before the first accepted operation since the last rest
 
     @property
     def is_at_rest(self) -> bool:
@@ -202,10 +197,10 @@ class Walk:
         return self.current is not None and self.api.is_at_rest(self.current)
 
     def move(self, goal: str, choice: int, pause: Pause) -> None:
-        """Request the goal's operation, or what comes nearest to it, and let time pass.
+        """Request the goal's operation, if it becomes possible, and let time pass.
 
-        ``illegal`` requests an operation that must be refused, and ``look`` none. Every other move with an odd choice
-        requests an illegal one first.
+        The goal ``illegal`` requests an operation that must be refused, ``look`` none. With an odd ``choice`` an
+        illegal operation comes first.
         """
         if self.is_over or self.read() is None:
             return
@@ -219,14 +214,14 @@ class Walk:
             self.rest()
 
     def repeat(self, goal: str) -> None:
-        """Request the goal's operation again where it must be refused, as while the first one runs."""
+        """Request the goal's operation again if it must be refused, as while the first one runs."""
         if not self.is_over:
             self._try([item for item in self.actions(accepted=False) if item.goal == goal], 0)
 
     def rarest(self) -> str:
-        """Return the goal that was accepted least so far, of those that are possible now."""
+        """Return the goal that was accepted least often, of those that are possible now."""
         possible = {item.goal for item in self.actions(accepted=True)}
-        if possible:  # whatever can be started can also be cancelled
+        if possible:  # an operation that is accepted can then be cancelled
             possible.add(self.api.cancel)
         goals = [goal for goal in self.api.goals if goal in possible] or self.api.goals
         return min(goals, key=lambda goal: self.walker.operations[goal, 200])
@@ -234,10 +229,10 @@ class Walk:
     def _seek(self, goal: str, choice: int) -> None:
         """Request an operation as soon as it is possible.
 
-        Where it is not, and all is at rest, another one that is possible comes first, best a retry: only what runs can
-        be cancelled.
+        If it is not possible at rest, another operation comes first, preferably a retry: only a running task can be
+        cancelled.
         """
-        has_stirred = False
+        has_restarted = False
         for _ in range(SEEKS):
             if self.current is None or self.is_over:
                 return
@@ -248,17 +243,17 @@ class Walk:
                 return
             if not self.is_at_rest:
                 self.wait(self.walker.poll)
-            elif has_stirred:
+            elif has_restarted:
                 return
             else:
-                has_stirred = True
+                has_restarted = True
                 retries = [item for item in possible if item.goal in self.api.retries]
                 self._try(retries or possible, choice)
 
     def actions(self, *, accepted: bool, last: bool = False) -> list[WalkAction]:
-        """Return the actions that can be accepted, or those that cannot; ``last`` adds what nothing can follow.
+        """Return the actions that may be accepted, or those that must be refused, of the current state.
 
-        Where time runs, and not all is at rest, only the harmless ones.
+        ``last`` adds those that nothing can follow. While the state may change by itself, there are only cancels.
         """
         if self.current is None:
             return []
@@ -272,7 +267,7 @@ class Walk:
         ]
 
     def _try(self, actions: Sequence[WalkAction], choice: int) -> None:
-        """Request the one of these actions that was tried least, and read what shows right after."""
+        """Request the action that was tried least often, and read the state right after."""
         if not actions:
             return
         tried = self.walker.tried
@@ -296,27 +291,27 @@ class Walk:
         self.read()
 
     def rest(self) -> None:
-        """Read until all is at rest, or the time is up; then read the logs of what has run."""
-        waited, distance, number = 0.0, self.walker.poll, 0
+        """Read until the task is at rest, or the time is up; then read the logs of the parts that have run."""
+        waited, interval, number = 0.0, self.walker.poll, 0
         while self.current is not None and not (self.is_over or self.is_at_rest) and waited < self.walker.timeout:
             number += 1
             if number > QUICK_READS:
-                distance = min(distance * 2, max(SLOWEST_READ, self.walker.poll))
-            self.wait(distance)
-            waited += distance
+                interval = min(interval * 2, max(SLOWEST_READ, self.walker.poll))
+            self.wait(interval)
+            waited += interval
         if self.is_at_rest and self._first is not None:
             for path in self.api.log_paths(self._first, self.current, self.id):
                 self.walker.prober.client.send("GET", path)
             self._first = None
 
     def finish(self) -> None:
-        """Rest, and read once more, later: a task at rest must still be as it was."""
+        """Rest, and read once more later: a task at rest must not change."""
         self.rest()
         if self.is_at_rest and not self.is_over:
             self.wait(LINGER_SECONDS)
 
     def end(self) -> None:
-        """Bring the task to an end, and record how it is left: cancel what runs on, undo or pass what failed."""
+        """Bring the task to an end and record its last state: cancel it, roll it back or pass it."""
         self.rest()
         for _ in range(MAX_ENDINGS):
             possible = [item for item in self.actions(accepted=True, last=True) if item.is_last or not self.is_at_rest]
@@ -333,7 +328,7 @@ class Walk:
         self.read()
 
     def read(self) -> Observation | None:
-        """Return the current state; None where it cannot be read, and then the walk is over."""
+        """Return the current state; None if it cannot be read, and then the walk is over."""
         path = detail_path(self.record.name, self.id)
         for attempt in range(READ_ATTEMPTS + 1):
             if attempt:
@@ -355,8 +350,8 @@ def _kind(action: WalkAction) -> tuple[Any, ...]:
 class Walker:
     """Take walks on tasks or dags.
 
-    ``wait(seconds)`` lets time pass, ``poll`` seconds between two reads. ``stands`` says that it passes in no other
-    way, as in a sandbox with a manual clock. What is not at rest after ``timeout`` seconds is left alone.
+    ``wait(seconds)`` lets time pass, ``poll`` seconds between two reads; if ``stands``, time passes in no other way, as
+    in a sandbox with a manual clock. A task that is not at rest after ``timeout`` seconds is left alone.
     """
 
     prober: Prober
@@ -367,17 +362,17 @@ class Walker:
     seed: int = 0
     knowledge: Any = None
     operations: Counter[tuple[str, int | None]] = field(default_factory=Counter)
-    """How often each goal was answered with each status."""
+    """How often each goal had each status."""
     tried: Counter[tuple[Any, ...]] = field(default_factory=Counter)
-    """How often an action was tried in a state; the rarest goes first."""
+    """How often each kind of action, and each action in a state, was tried."""
     left: dict[str, str] = field(default_factory=dict)  # the last state of each task that was walked on, by id
 
     def walk_sandbox(self, ids: Sequence[str], *, reset: Callable[[], object], examples: int) -> None:
         """Take walks on the tasks of a sandbox, each after a reset.
 
-        The first tasks are each operated on in every way, so that none depends on chance: in a walk for each goal,
-        which begins with a refusal and goes on with the next goal. What is to be cancelled is read before it first
-        ends. Then the ids take turns in ``examples`` random walks.
+        Each of the first tasks has a walk for each goal, so that no operation depends on chance: an illegal operation,
+        the goal, and the next goal. A walk that cancels begins before the task first ends. Then ``examples`` random
+        walks take the ids in turn.
         """
         random = Random(self.seed)  # noqa: S311 (the same seed, the same walk)
         api = api_named(self.prober.contract.api).conformance
@@ -409,10 +404,9 @@ class Walker:
     def walk_server(self, ids: Iterable[str], *, moves: int = MOVES) -> None:
         """Take one walk on each task of a server that cannot be reset.
 
-        Each begins with a cancellation, and with what was accepted least so far, of all that leaves others possible;
-        chance comes after that, so that no response depends on it. What nothing can follow comes last, to bring the
-        task to an end; and at once if all else that is possible was tried before: a task may succeed, and then nothing
-        is possible.
+        A walk begins with a cancel, then with the goals that were accepted least often; random moves come after that,
+        so that no required response depends on chance. Operations that nothing can follow come last, to bring the task
+        to an end. They come at once if every other possible one was tried: once a task succeeds, none is possible.
         """
         random = Random(self.seed)  # noqa: S311 (the same seed, the same walk)
         api = api_named(self.prober.contract.api).conformance
@@ -435,7 +429,7 @@ class Walker:
                 walk.finish()
 
     def leave(self, ids: Iterable[str]) -> None:
-        """Bring tasks to an end, whatever was tried before."""
+        """Bring tasks to an end, by any operation."""
         self.tried.clear()
         self.left.clear()
         for id in ids:

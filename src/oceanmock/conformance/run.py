@@ -1,8 +1,8 @@
 """Run the phases of a conformance run against one target, in order.
 
-Probes come first, since they are few and identified by their requests; then walks, since what generated requests do to
-a task cannot be undone; then schemathesis, phase by phase; then stories. All use one client, and the same checkers see
-every response. The result grows with every response, so an interrupted run has one too; the responses that are missing
+Probes come first, since they are few and the same in each run; then walks, since a task cannot be reset after generated
+requests; then schemathesis, phase by phase; then stories. All use one client, and the same checkers read every
+response. The result is complete after every response, so that an interrupted run has one too; only missing responses
 are added at the end. ``ConformanceFixture`` is for test suites.
 """
 
@@ -32,7 +32,6 @@ from oceanmock.conformance import (
     Listener,
     NotAsked,
     Options,
-    PhaseEnded,
     PhaseStarted,
     Result,
     fuzzing,
@@ -54,14 +53,11 @@ from oceanmock.text import plural, suggest
 
 ORDER: Final[tuple[Phase, ...]] = ("probes", "machine", *fuzzing.SCHEMATHESIS_PHASES, "story")
 POLL_SECONDS: Final = 1.0  # the time between two reads of a walk on a real server
-BETWEEN_SECONDS: Final = 2.0  # the time between two phases where it stands still otherwise
+BETWEEN_SECONDS: Final = 2.0  # the time that passes between two phases on a mock with a manual clock
 
 
 def conform(target: Target, options: Options, *, listen: Listener = lambda _: None) -> Result:
-    """Run against a target, and return the result, with the command that reproduces each finding.
-
-    A KeyboardInterrupt ends the run early.
-    """
+    """Return the result of a run, with a command that reproduces each finding. A KeyboardInterrupt ends it early."""
     runner = Runner(target, options, listen=listen)
     runner.go()
     result = runner.result
@@ -86,8 +82,8 @@ def judge_recording(
 ) -> Result:
     """Return the result of checking recorded exchanges of each server; nothing is sent, and no response is required.
 
-    Anybody may operate between two of them, and a HAR has the bodies of requests to obshell encrypted: so only what no
-    operation explains is reported.
+    Other users may operate between two exchanges, and in a HAR the bodies of requests to obshell are encrypted. So only
+    changes that no operation explains are reported.
     """
     began = stopwatch()
     target = Target(str(path), api, version=version_in(api, servers))
@@ -101,8 +97,6 @@ def judge_recording(
             operation = find_operation(client.operations, exchange.method, exchange.target.partition("?")[0])
             if not exchange.problem:
                 client.receive(replace(exchange, operation=operation.id if operation else ""))
-    listen(PhaseEnded("passive"))
-    result.command = shlex.join(["oceanmock", "conform", "--passive", str(path), "--api", api])
     result.took = result.phases["passive"] = stopwatch() - began
     result.changes, result.latencies = [], {}
     if len(complete) < len(exchanges):
@@ -142,17 +136,15 @@ class Runner:
         for checker in (*checkers, self._prober):
             checker.checked = result.checked
         settings: dict[str, Any] = {"seed": options.seed, "knowledge": target.knowledge}
-        if target.reset is None:  # else a sandbox, in which time stands
+        if target.reset is None:  # a server; the defaults are those of a sandbox that is reset
             settings |= {"stands": target.is_ours, "poll": POLL_SECONDS, "timeout": options.timeout / SECOND}
         self._walker: Final = probes.Walker(self._prober, target.wait, **settings)
 
     def go(self) -> None:
         """Run the selected phases; a KeyboardInterrupt ends them, and is recorded."""
         target, options, result = self.client.target, self.client.options, self.result
-        phases = {*options.phases, "story"}
-        phases -= {"machine"} if not options.write else set()
-        phases -= {"story"} if not options.stories else set()
-        selected = [phase for phase in ORDER if phase in phases]
+        is_possible = {"machine": options.write, "story": bool(options.stories)}
+        selected = [item for item in ORDER if is_possible.get(item, True) and item in {*options.phases, "story"}]
         began = stopwatch()
         earlier_changes = len(result.changes)
         try:
@@ -164,7 +156,6 @@ class Runner:
                         self._run(phase)
                 finally:
                     result.phases[phase] = result.phases.get(phase, 0) + stopwatch() - phase_began
-                    self._listen(PhaseEnded(phase))
                 if target.is_ours:
                     target.wait(BETWEEN_SECONDS)
             self._leave()
@@ -181,7 +172,7 @@ class Runner:
         result.took += stopwatch() - began
 
     def _leave(self) -> None:
-        """Bring what the run has changed to an end, if the target is not ours; no bound prevents that."""
+        """Bring the tasks that the run has changed on a real server to an end, whatever its bounds."""
         if self.result.changes and not self.client.target.is_ours:
             self.client.is_bounded = False
             with self.client.during("machine"):
@@ -190,7 +181,7 @@ class Runner:
 
     @cached_property
     def items(self) -> tuple[Observation, ...]:
-        """Return the tasks or dags that exist on the target, searched once."""
+        """Return the tasks or dags that exist on the target, which are searched once."""
         return probes.find_items(self.client)
 
     @cached_property
@@ -231,7 +222,7 @@ def _command(target: Target, options: Options) -> str:
 
 
 class Setting(TypedDict, total=False):
-    """The optional settings of a run; the command's options explain them."""
+    """The optional settings of a run, as the command's options of the same names."""
 
     write: bool
     """Whether the run may operate on tasks, and not only read."""
@@ -251,9 +242,9 @@ class Setting(TypedDict, total=False):
     max_time: int
     """The longest time in nanoseconds, 0 for any; the default is 30 minutes."""
     unknown_ids: bool
-    """Whether an obshell beside others is asked for ids of nothing; real ones then ask each other without end."""
+    """Whether to send unknown ids to an obshell beside others; real ones then ask each other without end."""
     wait: float
-    """How many seconds the server may take to respond for the first time."""
+    """The seconds in which the server must respond for the first time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,8 +282,8 @@ class ConformanceFixture:
     ) -> ConformanceRun:
         """Run against a server; it only reads, unless ``write`` and ``tasks`` are given.
 
-        ``auth`` is a name and a password, or what ``oceanmock.credentials`` has. Raises Untestable when the server is
-        down, is not that API, or refuses the credentials, and InputError for a setting that there is not.
+        ``auth`` is a name and a password, or one of ``oceanmock.credentials``. Raises Untestable when the server is
+        down, is not that API, or refuses the credentials, and InputError for an unknown setting or phase.
         """
         values: dict[str, Any] = {"max_requests": MAX_REQUESTS, "max_time": MAX_TIME, **setting}
         phases = frozenset(values.pop("phases", PHASES))

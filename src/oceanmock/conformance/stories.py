@@ -2,9 +2,9 @@
 
 The scenario's tasks are found at the target by given ids, by the scenario's own id, or by name and parts. A story
 states the order of states, not their times: so each state is awaited, with repeated reads, until the timeout. A state
-that may end before the next read counts as observed when the state after it, by the scenario, is observed. The first
-step that fails ends the story. A request that the guard refuses is a failed step, never an error. On a server whose
-task is at rest already, a story begins at the first step before which the scenario's task shows the same.
+that may end before the next read counts as observed once the scenario's next state is. The first step that fails ends
+the story. A request that the guard refuses is a failed step, never an error. If the target's tasks are at rest already,
+a story begins at the first step before which the scenario's tasks have the same states.
 """
 
 from __future__ import annotations
@@ -32,11 +32,10 @@ from oceanmock.text import format_duration, plural
 DIVERGES: Final = Rule(
     "story.diverges", "A scenario's story can be replayed on the target, step by step.", "the scenario's own story"
 )
-FIRST_DELAY: Final = SECOND // 5
+FIRST_DELAY: Final = SECOND // 5  # the time between the first two reads; it grows up to LAST_DELAY
 LAST_DELAY: Final = 5 * SECOND
-"""The time between two reads: at first, and after a while."""
-GRACE: Final = 5 * SECOND  # how long a task at rest is read before it counts as final
-UNCERTAIN_STATE: Final = "ABORTED"  # a state that time alone may lead to from rest
+GRACE: Final = 5 * SECOND  # the time after which an unchanged task at rest counts as final
+UNCERTAIN_STATE: Final = "ABORTED"  # a state that a task at rest may reach without an operation
 
 
 class Diverges(Exception):
@@ -50,9 +49,9 @@ class Diverges(Exception):
 def load_story(
     reference: str, api: ApiName, *, writes: bool, submits: bool = False, ids: Container[str] = (), first: int = 0
 ) -> tuple[BaseScenario, list[str]]:
-    """Return the scenario of a story to replay from a step on, and what it creates on the target. Raises InputError.
+    """Return the scenario of a story to replay from a step on, and texts on what it creates. Raises InputError.
 
-    Nothing is created for a task whose id at the target is given, by one of its ``ids`` in the scenario.
+    ``ids`` are the ids or names, in the scenario, of tasks that exist on the target: these are not created.
     """
     scenario = load_scenario(reference)
     if scenario.api != api:
@@ -79,17 +78,14 @@ def load_story(
 
 
 def replay(client: HttpClient, scenario: BaseScenario) -> list[StoryStep]:
-    """Return the outcome of each step of a scenario's story on the target, from the first step of the run's options on.
-
-    A target that is ours keeps the scenario's times, and the whole story is replayed there.
-    """
+    """Return the outcome of each step of a scenario's story on the target; the mock replays every step, in its time."""
     with client.during("story"):
         return _Replay(client, scenario).steps()
 
 
 @dataclass(frozen=True, slots=True)
 class _View:
-    """The id and the words of a part, the states of the whole task, and the response that shows them."""
+    """The id and the state of a part, the text of the whole task's states, and the response with them."""
 
     id: str
     words: tuple[str, ...]
@@ -99,9 +95,10 @@ class _View:
 
 
 class _Replay:
-    """One story on one target, and the time that has passed in it.
+    """The replay of one story on one target.
 
-    ``_runs`` are the story's own, of its first steps: none, one, two … ``_ids`` are those of the tasks that were found.
+    ``_runs`` are simulations of the story's first 0, 1, 2 … steps. ``_ids`` has the target's ids of the tasks found so
+    far, ``_now`` the time that has passed.
     """
 
     def __init__(self, client: HttpClient, scenario: BaseScenario) -> None:
@@ -152,7 +149,7 @@ class _Replay:
         return f"{step.operation or 'start'} {self._name(step.actor, step.part)}{refused}"
 
     def _do(self, step: story.Action, number: int) -> str:
-        """Do a step, and return details of it. This and what follows raises Diverges."""
+        """Do a step, and return details of it. This method and those below raise Diverges."""
         if step.kind == "wait":
             self._wait(step.span)
             return ""
@@ -182,7 +179,7 @@ class _Replay:
         return f"response {exchange.status}"
 
     def _await(self, step: story.Action, number: int) -> str:
-        """Read until the step's state is observed, or was passed."""
+        """Read until the step's state, or a later one, is observed."""
         began, delay, unchanged_since = self._now, FIRST_DELAY, self._now
         previous: object = None
         has_waited = not self._client.target.is_ours
@@ -213,7 +210,7 @@ class _Replay:
         self._now += span
 
     def _words_after(self, step: story.Action, number: int) -> set[tuple[str, ...]]:
-        """Return what a step's part shows only after it, until the next operation."""
+        """Return the states of a step's part that follow it, until the next operation, and do not occur before it."""
         at, actor = self._runs[number + 1].ended_at, self._runs[number].actors[step.actor]
         shown = [(actor.created + item.at, item.words) for item in actor.shows(step.part)]
         calls = [
@@ -227,7 +224,7 @@ class _Replay:
         return {words for i, words in shown if i > at and (until is None or i <= until)} - earlier
 
     def _first_step(self) -> int:
-        """Return the first step before which every task shows what it does at the target, all at rest; else 0."""
+        """Return the first step before which every task has its state at the target, if all are at rest; else 0."""
         if any(step.kind == "start" and self._target_id(step.actor) is None for step in self._steps):
             return 0
         try:
@@ -240,7 +237,7 @@ class _Replay:
         return 0
 
     def _text_at(self, run: story.StoryRun, actor: int) -> str:
-        """Return the text of a task, as a view has it, at the end of a run."""
+        """Return the text of a task's states at the end of a run."""
         shown, words = run.actors[actor], list[tuple[str, ...]]()
         places = range(len(getattr(self._scripts[actor], self._api.root.parts_key)))
         for part in ((), *((place,) for place in places)):
@@ -283,7 +280,7 @@ class _Replay:
         return self._client.send("POST", path, json=body)
 
     def _part(self, actor: int, part: story.PartPath, task: Observation, exchange: Exchange) -> Observation:
-        """Return a task's part at the scenario's position. Raises Diverges."""
+        """Return the target's part of a task for a part of the scenario. Raises Diverges."""
         script, item = self._scripts[actor], task
         for kind, place in zip(self._api.kinds, part, strict=False):
             scripts = getattr(script, kind.parts_key, None)
@@ -296,10 +293,7 @@ class _Replay:
         return item
 
     def _same_part(self, scripts: Sequence[Any], place: int, parts: Sequence[Observation]) -> Observation | None:
-        """Return the part with the given or the script's id, else the one at the same position.
-
-        Where parts have names, the position counts among those of one name.
-        """
+        """Return the part with the given or the script's id, else the one at its position, among those of its name."""
         if place < len(scripts):
             id, name = getattr(scripts[place], "id", None), getattr(scripts[place], "name", None)
             by_id = {part.id: part for part in parts}
@@ -327,10 +321,10 @@ class _Replay:
         return self._target_ids.get(str(script.id)) or self._target_ids.get(str(script.name))
 
     def _candidates(self, script: Any) -> Iterator[str]:
-        """Yield ids of similar tasks: its own, then those the run may change, the newest first."""
+        """Yield ids of similar tasks: the script's own, then those that the run may change, the newest first."""
         own, key = self._server.own_id(script, self._client.target.own_address), self._api.root.parts_key
         similar = [row for row in self._tasks_at(self._server.list_path(script)) if _is_similar(script, row, key)]
-        with suppress(NotAllowed):  # of an id that the list does not show, on a target that is spared
+        with suppress(NotAllowed):  # for an id that is not in the list, on a target that unknown ids may harm
             rows = self._tasks_at(detail_path(self._api.name, own)) if own is not None else []
             yield from (row.id for row in rows if _is_similar(script, row, key, named=False))
         similar.sort(key=lambda row: _number(row, self._server.number_key), reverse=True)
@@ -342,7 +336,7 @@ class _Replay:
 
 
 def _is_similar(script: Any, row: Observation, key: str, *, named: bool = True) -> bool:
-    """Return whether a task has the script's name if ``named``, and parts with the script's names."""
+    """Return whether a task has the script's name, if ``named``, and parts with the names of the script's."""
     names, scripts = [part.name for part in row.parts], getattr(script, key)
     name = (script.name or "").replace("{n}", "1")
     if len(scripts) != len(names) or (named and name not in ("", row.name)):
@@ -355,13 +349,13 @@ def _words(item: Observation) -> tuple[str, ...]:
 
 
 def _text(whole: Sequence[str], parts: Sequence[Sequence[str]]) -> str:
-    """Return the states of a task and its parts, from their words."""
+    """Return the states of a task and its parts as one text."""
     stage = f" at {whole[2]}" if len(whole) > 2 else ""
     return f"{'/'.join(whole[:2])}{stage} [{', '.join('/'.join(words[:2]) for words in parts)}]"
 
 
 def _number(item: Observation, key: str = "id") -> int:
-    """Return an item's id if it is a number, else 0: parts with texts as ids are in order."""
+    """Return a number of an item, else 0: parts whose ids are texts are in order already."""
     number = item.raw.get(key)
     return number if isinstance(number, int) else 0
 

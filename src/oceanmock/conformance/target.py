@@ -1,7 +1,7 @@
-"""Reach the target of a conformance run: wait until it responds, then check whose it is. Or read a recording.
+"""Connect to the target of a conformance run and identify it; or read a recording.
 
-It only reads. A target that cannot be tested raises Untestable with one plain sentence. Violations in the responses of
-the right server are not its concern: a server whose responses resemble the API's is tested.
+Only reads are sent. A target that cannot be tested raises Untestable with one plain sentence. Nothing else is checked
+here: a server whose responses resemble those of the API is tested.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from oceanmock.api import Api
 from oceanmock.apis import APIS, api_named
 from oceanmock.checks import UNREADABLE, Exchange, HeaderFields, instant
 from oceanmock.clock import MILLISECOND, SECOND, pause, stopwatch
-from oceanmock.conformance import ApiName, Listener, Options, PhaseEnded, PhaseStarted, Waiting, masked
+from oceanmock.conformance import ApiName, Listener, Options, PhaseStarted, Waiting, masked
 from oceanmock.conformance.http_client import HttpClient, Problem, RequestAuth, problem_of
 from oceanmock.credentials import AccessKey, Basic, Sealed
 from oceanmock.errors import InputError, OceanmockError
@@ -33,11 +33,11 @@ from oceanmock.observations import Target, items_in_response
 from oceanmock.text import escape_unprintable
 
 PERMANENT_PROBLEMS: Final = frozenset({"certificate", "other name", "no TLS there", "TLS", "not sendable"})
-TLS_SECONDS: Final = 1.0  # the time to connect, or to answer a TLS handshake, of a server that did not answer http
-HAR_HEAD: Final = 1000  # the characters at the beginning of a HAR file among which its first key is
-CUT_BODY: Final = re.compile(r"\.\.\. \([0-9]+ more bytes\)$")  # the end of a body that the journal has cut
+TLS_SECONDS: Final = 1.0  # the timeout of a TLS handshake with a server that did not respond to http
+HAR_HEAD: Final = 1000  # the number of characters within which a HAR file has its first key
+CUT_BODY: Final = re.compile(r"\.\.\. \([0-9]+ more bytes\)$")  # the end of a body that the journal has shortened
 NO_BODY: Final = "the recording has no body of the response"
-"""The problem of an exchange of a HAR; without a status, the client may have cancelled the request."""
+"""The problem of an exchange in a recording; a HAR without a status may be of a request that the client cancelled."""
 UNREACHABLE_TEXTS: Final[Mapping[str, str]] = {
     "not sendable": "nothing can be sent to {url}: {text}. Check the name, or the access key.",
     "starting": "{url} has not started ({text}). Wait longer with --connect-timeout.",
@@ -85,7 +85,7 @@ def reach(
     client = HttpClient(target, Options(), listen=listen, now=now, sleep=sleep)
     listen(PhaseStarted("preflight"))
     until, limit = now() + int(wait * SECOND), client.read_seconds
-    try:
+    with client.session:
         while True:
             client.read_seconds = max(min((until - now()) / SECOND, limit), TLS_SECONDS) if wait else limit
             try:
@@ -103,9 +103,6 @@ def reach(
                 raise _unreachable(target.url, problem, wait)
             listen(Waiting(target.url, problem.text, remaining))
             sleep(min(SECOND, remaining))
-    finally:
-        client.session.close()
-        listen(PhaseEnded("preflight"))
 
 
 def check_tasks(target: Target, tasks: Sequence[str], *, unknown_ids: bool = False) -> None:
@@ -113,7 +110,7 @@ def check_tasks(target: Target, tasks: Sequence[str], *, unknown_ids: bool = Fal
     client, api = HttpClient(target, Options(unknown_ids=unknown_ids)), api_named(target.api)
     with client.session:
         for path in api.module("probes").list_targets(target.identity) if tasks else ():
-            client.send("GET", path)  # shows the ids that may be sent
+            client.send("GET", path)  # the guard allows the ids that it shows
         for id in tasks:
             status = client.send("GET", detail_path(target.api, id)).status
             if status in {400, 404}:
@@ -128,7 +125,7 @@ def detail_path(api: str, id: str | int) -> str:
 
 
 def failed_tasks(target: Target) -> list[tuple[str, str]]:
-    """Return id and name of each task, or dag, that is FAILED on the target. It only reads."""
+    """Return id and name of each task, or dag, that is FAILED on the target."""
     api = api_named(target.api)
     return [
         (escape_unprintable(item.id), escape_unprintable(item.name))
@@ -158,10 +155,10 @@ def without_user(url: str) -> str:
 
 
 def read_recording(path: Path) -> dict[ApiName, dict[str, list[Exchange]]]:
-    """Return the exchanges of a file by their API and server, in their order, masked. Raises InputError.
+    """Return the exchanges of a file by API and server, in their order, masked. Raises InputError.
 
-    It is a HAR (http://www.softwareishard.com/blog/har-12-spec/), or what `oceanmock journal --json` prints. What
-    precedes an API's own path is left out. Every request counts as sent with credentials: a HAR often has none.
+    The file is a HAR (http://www.softwareishard.com/blog/har-12-spec/), or the output of `oceanmock journal --json`.
+    Targets begin with the API's own path. Every request counts as sent with credentials: a HAR often omits them.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -186,7 +183,7 @@ def read_recording(path: Path) -> dict[ApiName, dict[str, list[Exchange]]]:
                     servers.setdefault(server, []).append(masked(exchange))
                     break
         for own in chain(*(servers.values() for servers in exchanges.values())) if is_har else ():
-            own.sort(key=lambda item: item.sent_at)  # which a HAR need not be
+            own.sort(key=lambda item: item.sent_at)  # a HAR need not be sorted
     except (*UNREADABLE, RecursionError) as problem:
         raise InputError(
             f"the recording {path} is neither a HAR file nor the output of `oceanmock journal --json`: {place} cannot "
@@ -243,14 +240,14 @@ def _body(value: Any, kind: str) -> bytes:
 
 
 def _preflight(client: HttpClient, api: Api, *, with_auth: bool = True) -> requests.Response:
-    """Send the first request to an API, with the run's credentials where it needs any."""
+    """Send the first request to an API, with the run's credentials if it needs any."""
     server = api.conformance
     auth = client.auth if with_auth and not server.is_preflight_open else None
     return client.session.get(f"{client.target.url}{server.preflight_path}", auth=auth)
 
 
 def _speaks_tls(url: str, problem: Problem) -> bool:
-    """Return whether the server closed an http connection because it speaks TLS."""
+    """Return whether a server that did not respond to http speaks TLS."""
     parts = urlsplit(url)
     if parts.scheme == "https" or problem.kind not in {"cut", "no HTTP there", "timeout"}:
         return False
@@ -272,7 +269,7 @@ def _unreachable(url: str, problem: Problem, wait: float = 0.0) -> Untestable:
 
 
 def _identified(client: HttpClient, first: requests.Response) -> Target:
-    """Return the target with what it states of itself, if it lets the run read its tasks."""
+    """Return the target with the values that it states, if the run may read its tasks."""
     target, server = client.target, api_named(client.target.api).conformance
     body = _envelope(first)
     is_other = server.is_preflight_open and not server.is_server(body)
@@ -297,7 +294,7 @@ def _identified(client: HttpClient, first: requests.Response) -> Target:
 
 
 def _check_accepted(client: HttpClient, response: requests.Response, hint: str) -> None:
-    """Raise Untestable for credentials that are refused, or that may not read."""
+    """Raise Untestable if the credentials are refused, or do not suffice to read."""
     target, body = client.target, _envelope(response)
     error = body.get("error")
     error = error if isinstance(error, dict) else {}
@@ -321,7 +318,7 @@ def _sentence(text: str) -> str:
 
 
 def _other_server(client: HttpClient, response: requests.Response) -> Untestable:
-    """Return the error that says what the server is instead."""
+    """Return the error of a target that is no server of its API; it says what the server is instead."""
     url, api = client.target.url, api_named(client.target.api)
     location = response.headers.get("Location")
     media = response.headers.get("Content-Type", "").partition(";")[0].strip()

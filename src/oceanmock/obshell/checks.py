@@ -1,9 +1,9 @@
-"""Check that obshell's responses are consistent: one by itself, and several over time.
+"""Check that obshell's responses are consistent: each by itself, and several over time.
 
-Only rules that hold at any instant are checked. The server reads a dag, its nodes and their sub tasks one after the
-other, and the scheduler writes a tick in several steps: so an item is compared with its parts only when its state is
-final. Facts: github.com/oceanbase/obshell at 61ee147 (ob/agent/engine, ob/agent/service/task), and recordings of a
-running obshell 4.5.0.0, which outrank it.
+Only rules that hold at any instant are checked. The server reads a dag, then its nodes, then their sub tasks, and the
+scheduler writes a tick in several steps. So an item is compared with its parts only when its state is final. Facts:
+github.com/oceanbase/obshell at 61ee147 (ob/agent/engine, ob/agent/service/task), and recordings of a running obshell
+4.5.0.0, which outrank it.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ UNMAINTAINED: Final = 1  # the maintenance type of a dag that holds no lock (mai
 ALWAYS_DETAILED: Final = frozenset(
     {"getAllAgentsLastMaintenanceDag", "getAgentMainDags", "getAllAgentDags", "getAllClusterDags"}
 )
-"""The lists that may have details despite show_details=false: an agent does not forward it for the first two
-(ob/agent/executor/task/dag.go:434-468, 615-643), and versions before 4.3.1 do not read it for the others
+"""The lists that may have details despite show_details=false: an agent does not forward the parameter for the first two
+(ob/agent/executor/task/dag.go:434-468, 615-643), and before 4.3.1 it is ignored for the others
 (agent/executor/task/dag.go)."""
 
 OWN_FACTS: Final = frozenset({"getAgentInfo", "getStatus", "getSecret", "getGitInfo"})
@@ -45,7 +45,7 @@ OWN_FACTS: Final = frozenset({"getAgentInfo", "getStatus", "getSecret", "getGitI
 FACTS: Final = frozenset(
     {"pid", "startAt", "version", "ip", "port", "homePath", "architecture", "branch", "commitId", "commitTime"}
 )
-"""The facts that stay while the agent runs (ob/agent/meta/agent.go)."""
+"""The facts that never change while the agent runs (ob/agent/meta/agent.go)."""
 
 OWN_RULES: Final = quirks.QUIRK_RULES
 RENDERS_UNKNOWN_PATHS: Final = True
@@ -83,7 +83,7 @@ ABOUT_THE_STATE: Final = ("NotFailedDag", "NotFailedNode", "CancelFinishedDag")
 
 
 def code(subject: Subject) -> Iterator[CheckResult]:
-    """Check that an errCode fits the status and, in a refusal, the operator."""
+    """Check that an errCode fits the status and, if an operator is refused, the operator."""
     code, path, status = subject.error.get("errCode"), "$.error.errCode", subject.status
     if not isinstance(code, str):
         return
@@ -121,7 +121,7 @@ def operators(subject: Subject) -> Iterator[CheckResult]:
 
 
 def ids(subject: Subject) -> Iterator[CheckResult]:
-    """Check that the returned id matches the requested one, and each generic id its number."""
+    """Check that the returned id is the requested one, and that each generic id has its number and its agent."""
     requested = subject.path_ids[-1] if subject.path_ids else ""
     if subject.status == 200 and isinstance(subject.data, dict) and number_in(requested) is not None:
         actual = subject.data.get("id", requested)
@@ -146,13 +146,13 @@ def _owner_of(id: str) -> str:
 
 
 def number_in(id: str) -> int | None:
-    """Return the number that an id ends in; None unless it is as the server writes it: no sign, no leading zeros."""
+    """Return the number that a generic id ends in; None if the server would write the id in another way."""
     generic = parsed_id(id)
     return generic.number if generic is not None and str(generic) == id else None
 
 
 def times(subject: Subject) -> Iterator[CheckResult]:
-    """Check that times are valid, not in the future and, of ended items, in order."""
+    """Check that times are valid and not in the future, and in order if an item has ended."""
     now = None if has_panicked(subject) else subject.at
     for item in observations.items_in(subject, API):
         yield from observations.not_in_future(item.raw, item.path, ("start_time", "end_time"), now)
@@ -170,7 +170,7 @@ def _slack(item: Observation) -> int:
 
 
 def counts(subject: Subject) -> Iterator[CheckResult]:
-    """Check that only sub tasks that ran have a run count and a log (sub_task.go:115-121)."""
+    """Check that exactly the sub tasks that ran have a count of runs and a log (sub_task.go:115-121)."""
     for item in observations.items_in(subject, API, "sub_task"):
         has_run, count_path = item.state in STARTED, f"{item.path}.execute_times"
         runs, has_log = whole(item.raw.get("execute_times")), isinstance(item.raw.get("task_logs"), list)
@@ -183,7 +183,7 @@ def counts(subject: Subject) -> Iterator[CheckResult]:
 
 
 def dags(subject: Subject) -> Iterator[CheckResult]:
-    """Check each dag with its nodes: it has as many as stages, and its stage is one of them."""
+    """Check each dag with its nodes: it has one for each stage, and its stage is one of them."""
     for dag in observations.items_in(subject, API, "dag"):
         path, stage, most = dag.path, whole(dag.raw.get("stage")), whole(dag.raw.get("max_stage"))
         if stage is not None and most is not None:
@@ -204,7 +204,7 @@ def dags(subject: Subject) -> Iterator[CheckResult]:
 
 
 def _filters(subject: Subject, dag: Observation) -> Iterator[CheckResult]:
-    """Check that a list is for the dag that it has."""
+    """Check that a dag belongs to the list that has it."""
     path, state, lock, id = dag.path, dag.state, dag.raw.get("maintenance_type"), str(dag.raw.get("id"))
     if subject.id in UNFINISHED_LISTS:
         wrong = f"dag {id} is {state}, and listed as unfinished."
@@ -222,8 +222,8 @@ def _filters(subject: Subject, dag: Observation) -> Iterator[CheckResult]:
 def _end(dag: Observation) -> Iterator[CheckResult]:
     """Check that a final dag agrees with its nodes (engine/scheduler/dag_handler.go:24-74).
 
-    It is done, or undone, unless a rollback was cancelled. A failed rollback may be retried or passed: the nodes it did
-    not reach stay PENDING/ROLLBACK.
+    All nodes are done, or undone, unless a rollback was cancelled. After a RETRY or PASS of a failed rollback, nodes
+    that it did not reach stay PENDING/ROLLBACK.
     """
     labels, states = [node.label for node in dag.parts], [node.state for node in dag.parts]
     operator, stage, rule = dag.operation, whole(dag.raw.get("stage")), "parent.out-of-step"
@@ -253,7 +253,7 @@ def _end(dag: Observation) -> Iterator[CheckResult]:
 
 
 def _order(operator: str, lower: Observation, upper: Observation) -> Iterator[CheckResult]:
-    """Check that nodes run in the order of their stages, and are undone in the reverse order."""
+    """Check that nodes run in the order of their stages, and are rolled back in the reverse order."""
     if operator == "RUN" and upper.state in STARTED and upper.operation in ("RUN", "RETRY"):
         wrong = "it started before the node of the stage below it had ended."
         yield check("order.forward", _comes_after(upper, lower), f"{upper.path}.start_time", wrong)
@@ -303,7 +303,7 @@ def lists(subject: Subject) -> Iterator[CheckResult]:
 
 
 def logs(subject: Subject) -> Iterator[CheckResult]:
-    """Check that a log's lines are of one sub task, with its runs in order; the cluster's come in any order."""
+    """Check that a log's lines are of its sub task, with runs in order; a cluster's lines come in any order."""
     lines = subject.data.get("contents") if isinstance(subject.data, dict) else None
     if subject.id != LOG or subject.status != 200 or not lines:
         return
@@ -326,7 +326,7 @@ CHECKS: Final[tuple[Check, ...]] = (code, operators, ids, times, counts, dags, n
 
 
 class DagHistory(ApiHistory):
-    """Checks of dags over time: clocks and logs."""
+    """Checks the facts of agents and the logs of sub tasks over time."""
 
     members: ClassVar = {
         "dag": Members(
@@ -347,7 +347,7 @@ class DagHistory(ApiHistory):
         self._facts: dict[str, Any] = {}
 
     def clock_of(self, subject: Subject) -> str | None:
-        """Return the agent's clock, or another's: a FOLLOWER forwards what it has authorized."""
+        """Return the agent's clock, or one for authorized requests, which a FOLLOWER forwards."""
         is_guarded = subject.operation is not None and not subject.contract.is_open(subject.id)
         name = f"{super().clock_of(subject)} {is_guarded and subject.status == 200}"
         return None if has_panicked(subject) else name  # after a panic the timestamp is the server's start
@@ -357,7 +357,7 @@ class DagHistory(ApiHistory):
         return None if rows is None else [[row.get("execute_times"), row.get("log_content")] for row in objects(rows)]
 
     def log_results(self, subject: Subject, sample: Sample) -> Iterator[CheckResult]:
-        """Check that a log has the lines that the sub task has, in as many runs."""
+        """Check that a log has the same lines as the sub task, and no more runs."""
         lines, shown = self.log_lines(subject) or [], sample.raw.get("task_logs")
         runs, last = whole(sample.raw.get("execute_times")), max([whole(run) or 0 for run, _ in lines], default=0)
         if isinstance(shown, list):
@@ -375,7 +375,7 @@ class DagHistory(ApiHistory):
     def results(
         self, subject: Subject, samples: Sequence[Sample], latest: Mapping[tuple[str, str], Sample]
     ) -> Iterator[CheckResult]:
-        """Check logs: they only grow, and each failed run adds its lines, the cluster's perhaps late."""
+        """Check the facts of the agent, and that logs only grow and that each failed run adds lines to them."""
         if subject.id in OWN_FACTS and subject.status == 200 and isinstance(subject.data, dict):
             yield from self._agent(subject.data)
         for sample in samples:
@@ -420,12 +420,12 @@ class DagHistory(ApiHistory):
                 self._failed[id] = (runs, len(lines))
 
     def has_run_again(self, before: Sample, now: Sample, calls: Sequence[Call]) -> bool:
-        """Return whether there is a new start; each run has one."""
+        """Return whether the start is new, as each run sets it."""
         old, new = (instant(item.raw.get("start_time")) for item in (before, now))
         return old is not None and new is not None and new > old
 
     def is_waiting(self, sample: Sample) -> bool:
-        """Return whether the current node of a RUNNING dag runs though its sub tasks ended."""
+        """Return whether the current node of a RUNNING dag is RUNNING though its sub tasks have ended."""
         nodes, stage = objects(sample.raw.get("nodes")), whole(sample.raw.get("stage")) or 0
         if sample.state != "RUNNING" or not 1 <= stage <= len(nodes):
             return False
@@ -438,7 +438,7 @@ class DagHistory(ApiHistory):
 
 
 def _failed_runs(sub_task: Sample) -> int | None:
-    """Return in which run a sub task failed; None if it did not, or if its log may come late."""
+    """Return the run in which a sub task failed; None if it did not, or if its log may come late."""
     is_failed = sub_task.state == "FAILED" and sub_task.operation != "PASS"
     is_late = sub_task.id.startswith("1")
     return whole(sub_task.raw.get("execute_times")) if is_failed and not is_late else None

@@ -1,9 +1,8 @@
-"""Check that OCP's responses are consistent: one by itself, and several over time.
+"""Check that OCP's responses are consistent: each by itself, and several over time.
 
-Only rules that hold at any instant are checked. The server reads a task and its subtasks one after the other while the
-scheduler runs: so a task is compared with its subtasks only when its status is final. Facts:
-github.com/oceanbase/ocp-express at eb6f2117 (task/task-service/src/main/java/com/oceanbase/ocp/task/engine) and the
-samples of the public pages.
+Only rules that hold at any instant are checked. The server reads a task and then its subtasks while the scheduler runs,
+so a task is compared with its subtasks only when its status is final. Facts: github.com/oceanbase/ocp-express at
+eb6f2117 (task/task-service/src/main/java/com/oceanbase/ocp/task/engine) and the samples of the public pages.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from oceanmock.ocp.conformance import DOCUMENTED, UNDER_WAY
 LIST: Final = "listTaskInstances"
 ENDED: Final = frozenset({"FAILED", "SUCCESSFUL"})
 BACKWARDS: Final = frozenset({"ROLLBACK", "ROLLBACK_SKIP"})
-LEAST_MOST: Final = 100  # the page size that every server must allow; above it, a server may have a limit of its own
+LEAST_MOST: Final = 100  # the smallest limit of the page size that a server may have
 LARGEST_VALUES: Final = {"page": 2**31 - 1, "size": 2000}
 CODES: Final[Mapping[int, tuple[int, str]]] = {
     20000: (404, "an unknown task or subtask"),
@@ -31,14 +30,14 @@ CODES: Final[Mapping[int, tuple[int, str]]] = {
     20004: (400, "a rollback that is prohibited"),
     30014: (403, "a permission that is missing"),
 }
-"""ocp-express' codes with their status and meaning (ErrorCodes.java); OCP's others are not public, and pass."""
+"""ocp-express' codes with their status and meaning (ErrorCodes.java); other codes are not public, and pass."""
 
 OWN_RULES: Final[Mapping[str, Rule]] = {}
-RENDERS_UNKNOWN_PATHS: Final = False  # another API of OCP, or a proxy, may respond to a path that is no operation
+RENDERS_UNKNOWN_PATHS: Final = False  # other APIs of OCP, or a proxy, may respond to a path that is no operation
 
 
 def is_explained(subject: Subject) -> bool:
-    """Return whether a path without the method returns a page, as in ocp-express, or fails; not verified for OCP."""
+    """Return whether an unsupported method gets a web page or a 5xx, as in ocp-express; not verified for OCP."""
     # (CustomErrorController.java:34-42; RestExceptionHandler.java:343-358.)
     operation, exchange = subject.operation, subject.exchange
     is_page = (exchange.header("content-type") or "").startswith("text/html")
@@ -69,7 +68,7 @@ def ids(subject: Subject) -> Iterator[CheckResult]:
 
 
 def times(subject: Subject) -> Iterator[CheckResult]:
-    """Check that times are valid, in order, not in the future, and there exactly where an item has started or ended."""
+    """Check that times are valid, in order, not in the future, and present exactly if an item has started or ended."""
     for item in observations.items_in(subject, API):
         path, kind, status, required = item.path, item.kind, item.state, dict[str, bool]()
         # The database's clock sets createTime, the server's startTime.
@@ -135,7 +134,7 @@ def _parent(task: Observation) -> Iterator[CheckResult]:
     statuses = {item.state for item in task.parts}
     words = " and ".join(sorted(statuses))
     if statuses and task.state == "SUCCESSFUL":
-        # The direction is unknown in a row of a list, and after a RETRY that may be of a failed rollback (OCP 4.2.2's
+        # The direction is unknown in a row of a list, and after a RETRY of what may be a failed rollback (OCP 4.2.2's
         # user guide).
         was_undone = any(item.operation in BACKWARDS for item in task.parts)
         goals = [{"SUCCESSFUL"}, {"PENDING"}]
@@ -158,7 +157,7 @@ def _parent(task: Observation) -> Iterator[CheckResult]:
 
 
 def _graph(task: Observation, by_id: Mapping[str, Observation]) -> Iterator[CheckResult]:
-    """Check that upstreams and downstreams are of one task, and agree."""
+    """Check that upstreams and downstreams are of the same task, and agree."""
     for item in task.parts:
         for there, back in (("upstreams", "downstreams"), ("downstreams", "upstreams")):
             for other in _ids(item, there):
@@ -180,7 +179,7 @@ def _named(subtask: Observation, name: str, by_id: Mapping[str, Observation]) ->
 
 
 def _undone_last_first(subtask: Observation, by_id: Mapping[str, Observation]) -> Iterator[CheckResult]:
-    """Check that its downstreams were undone before a subtask (AbstractTaskWorker:89-115)."""
+    """Check that the downstreams of a subtask were undone before it (AbstractTaskWorker:89-115)."""
     if subtask.operation not in BACKWARDS or subtask.state not in ("PENDING", "READY", "RUNNING", "FAILED"):
         return
     for item in _named(subtask, "downstreams", by_id):
@@ -193,7 +192,7 @@ def _undone_last_first(subtask: Observation, by_id: Mapping[str, Observation]) -
 
 
 def page(subject: Subject) -> Iterator[CheckResult]:
-    """Check that a page is the requested one, and that its numbers agree with its rows."""
+    """Check that a page is the requested one, and that its numbers match its rows."""
     data = subject.data if isinstance(subject.data, dict) else {}
     actual, rows = data.get("page"), data.get("contents")
     yield from observations.listed_once(rows, "$.data.contents")
@@ -219,11 +218,11 @@ def page(subject: Subject) -> Iterator[CheckResult]:
     yield check("paging.rows", len(rows) == expected, "$.data.contents", f"{wrong} {expected}.")
 
 
-PLAIN_NAME: Final = r"[A-Za-z0-9 .:-]+"  # a name without wildcards, and without letters that have equivalents
+PLAIN_NAME: Final = r"[A-Za-z0-9 .:-]+"  # a name that every database compares literally
 
 
 def _has_id(value: Any, requested: str) -> bool:
-    """Return whether an object matches a filter; a server may ignore 0, or text that is no id."""
+    """Return whether an object matches a filter by id; a server may ignore 0 and texts that are no id."""
     id = value.get("id") if isinstance(value, dict) else None
     is_id = requested.isascii() and requested.isdigit() and int(requested) > 0
     return not is_id or str(id) == str(int(requested))
@@ -235,17 +234,15 @@ FILTERS: Final[Mapping[str, Callable[[Mapping[str, Any], str], bool]]] = {
         or not set(text.split(",")) <= DOCUMENTED  # ocp-express ignores case, and has no tasks of an unknown status
     ),
     "name": lambda task, text: (
-        text.strip().lower() in str(task.get("name")).lower()
-        or not re.fullmatch(PLAIN_NAME, text.strip())  # which a database may not compare literally
+        text.strip().lower() in str(task.get("name")).lower() or not re.fullmatch(PLAIN_NAME, text.strip())
     ),
     "clusterId": lambda task, text: _has_id(task.get("cluster"), text),
     "tenantId": lambda task, text: _has_id(task.get("tenant"), text),
 }
-"""Predicates for the rows that match a filter. Filters by type or host are not checked, as rows do not show these. A
-tenant's name is unique only in its cluster, and the name of the filter clusterName is not verified."""
+"""Predicates of the rows that match a filter. Rows have no type or host. A tenant's name is unique only in its cluster,
+and the name of the filter clusterName is not verified."""
 DIRECTIONS: Final = {"id,asc": False, "id,desc": True}
-"""The supported values of ``sort``, and whether each is descending. The documents have no other field than id, and do
-not state the order of a sort without a direction."""
+"""The documented values of ``sort``, and whether each is descending. No document states the order without one."""
 
 
 def rows(subject: Subject) -> Iterator[CheckResult]:
@@ -271,10 +268,10 @@ RETRY_CALLS: Final = frozenset({"task.RETRY", "subtask.RETRY"})
 """The operations that may add one to a subtask's runTime."""
 ON_A_SUBTASK: Final = frozenset({"subtask.RETRY", "subtask.SKIP", "subtask.CANCEL"})
 LONGEST_SKIP: Final = 10 * SECOND
-"""The longest run of a skipped subtask of the mock; two ticks of the scheduler suffice."""
+"""The longest run of a skipped subtask of the mock, which takes at most two ticks of the scheduler."""
 LONGEST_SHARED_SKIP: Final = 120 * SECOND
 ABOUT_A_TASK: Final = frozenset({"getTaskInstance", "retryTask", "rollbackTask"})
-"""The operations whose 404 has a single reason: an unknown task."""
+"""The operations whose 404 has only one reason: an unknown task."""
 ENDS_OF_RUNS: Final[Mapping[str, tuple[str, ...]]] = {
     **dict.fromkeys(("EXECUTE", "RETRY"), ("SUCCESSFUL", "FAILED")),
     "ROLLBACK": ("PENDING", "FAILED"),
@@ -286,14 +283,14 @@ LOGS_KEPT: Final = 24 * 3600 * SECOND  # how long a server keeps a log at least;
 
 
 class TaskHistory(ApiHistory):
-    """Checks of tasks over time: codes, logs and skips."""
+    """Checks the codes, logs and skips of tasks over time."""
 
     opt_ins = frozenset({states.RETRIES})
     members: ClassVar = {
         "task": Members(
             ("name", "type", "taskDefinitionId", "creator", "createTime", "startTime"),
             ("finishTime",),
-            # What was READY may still run under a task that is FAILED.
+            # A subtask that was READY may still run after its task has FAILED.
             settled=frozenset({"SUCCESSFUL"}),
         ),
         # startTime is that of the first run (ocp-express SubtaskAccessor.java:54-61)
@@ -313,7 +310,7 @@ class TaskHistory(ApiHistory):
     def results(
         self, subject: Subject, samples: Sequence[Sample], latest: Mapping[tuple[str, str], Sample]
     ) -> Iterator[CheckResult]:
-        """Check codes, logs and skips: an unknown task always has the same code, of which OCP's are not public."""
+        """Check that an unknown task always has the same code (OCP's are not public), then skips and logs."""
         number = subject.error.get("code")
         is_plain = all(id.isascii() and id.isdigit() for id in subject.path_ids)
         is_unknown = subject.id in ABOUT_A_TASK and subject.status == 404 and is_plain
@@ -340,7 +337,7 @@ class TaskHistory(ApiHistory):
         yield check("call.skip-runs", span <= limit, subtask.path, wrong)
 
     def _log(self, subject: Subject, subtask: Sample | None) -> Iterator[CheckResult]:
-        """Check that a log only grows, and that each run begins with a line of its own."""
+        """Check that a log only grows, and has the first line of the last run."""
         text = subject.data.get("log") if isinstance(subject.data, dict) else None
         id, path = subject.path_ids[-1], "$.data.log"
         if not isinstance(text, str) or not text:
@@ -349,7 +346,7 @@ class TaskHistory(ApiHistory):
         yield check("log.rewritten", text.startswith(self._texts.get(id, "")), path, wrong)
         self._texts[id] = text
         if subtask is not None and subtask.state in ENDS_OF_RUNS.get(subtask.operation, ()):
-            runs = FIRST_LINE.findall(text)  # no public sample has one, so it may have none
+            runs = FIRST_LINE.findall(text)  # may be missing, as in every public sample
             wrong = f"subtask {id} is {subtask.words}, and its log has no run of that."
             yield check("log.stale", not runs or subtask.operation in runs, path, wrong)
 

@@ -22,7 +22,7 @@ from rich.text import Text
 
 from oceanmock.checks import CheckResult, Exchange
 from oceanmock.clock import SECOND
-from oceanmock.conformance import FAILED, PASSED, Event, PhaseEnded, PhaseStarted, Result, Waiting, reports
+from oceanmock.conformance import FAILED, PASSED, Event, PhaseStarted, Result, Waiting, reports
 from oceanmock.credentials import AccessKey, Basic, Sealed
 from oceanmock.text import escape_unprintable, first_few, format_elapsed, new_console, plural
 
@@ -186,7 +186,7 @@ class Display:
         self._console, self._stopwatch, self._reason_for = console, stopwatch, reason_for
         self._task, self._counts = TaskID(0), Counter[str]()
         self._phase = self._reason_to_wait = self.stopped = ""
-        self._started = self._ended = self._written = stopwatch()
+        self._started = self._written = stopwatch()
         self._failures, self._max_failures = 0, max_failures
         self._previous = dict[int, Any]()
 
@@ -211,10 +211,8 @@ class Display:
         if isinstance(event, PhaseStarted) and event.phase != self._phase:
             self.close()
             self._phase, self._counts = event.phase, Counter()
-            self._started = self._ended = self._written = self._stopwatch()
+            self._started = self._written = self._stopwatch()
             self._task = self._bar.add_task(event.phase, total=None, counts="")
-        elif isinstance(event, PhaseEnded):
-            self._ended = self._stopwatch()
         elif isinstance(event, CheckResult):
             is_known = bool(self._reason_for(event))
             self._counts["known" if is_known else "findings"] += 1
@@ -243,7 +241,7 @@ class Display:
         if self._phase and not self._bar.disable:
             self._bar.remove_task(self._task)
         elif self._phase:
-            self._write(f"{self._phase}: {self._text()} in {format_elapsed(self._ended - self._started)}")
+            self._write(f"{self._phase}: {self._text()} in {format_elapsed(self._stopwatch() - self._started)}")
         self._phase = ""
 
     def _text(self) -> str:
