@@ -47,8 +47,8 @@ class World:
     @property
     def ids(self) -> list[str]:
         """Those of its tasks or dags."""
-        ids: list[str] = api_named(self.api).conformance.ids_in(self.scenario)
-        return ids
+        sandbox = self.app.sandboxes.get(DEFAULT_SANDBOX)
+        return [item.id for item in sandbox.worlds[self.api].items()]
 
     @property
     def rules(self) -> set[str]:
@@ -94,7 +94,7 @@ def served(
         with Server(wrap(app)) as server:
             auth = Basic("manager", "manager") if api == "ocp" else Sealed("oceanmock")
             target = Target(server.url, api, auth, own_address=OWN_ADDRESS, version=version)
-            ids = tuple(api_named(api).conformance.ids_in(scenario))
+            ids = tuple(item.id for item in sandbox.worlds[api].items())
             yield world_of(app, target, ids, scenario, write=write)
 
 

@@ -226,10 +226,6 @@ class TargetApi(ABC):
         """Return the id of a script's task on the server at an address."""
         return None if script.id is None else str(script.id)
 
-    @abstractmethod
-    def ids_in(self, scenario: Any) -> list[str]:
-        """Return the ids of a scenario's scripts that walks may operate on."""
-
     def spares(self, values: Mapping[str, Any], read: Callable[[str], Exchange]) -> str:
         """Return why unknown ids may do harm on a server, or "". ``values`` are those of ``identify``."""
         return ""
@@ -263,10 +259,10 @@ class TargetApi(ABC):
         return task.is_terminal and not any(it.state in self.active_states for it in task.all() if not it.parts)
 
     @abstractmethod
-    def actions(self, task: Any, id: str, *, is_mock: bool, knowledge: Any) -> Iterator[WalkAction]:
+    def actions(self, task: Any, *, is_mock: bool, knowledge: Any) -> Iterator[WalkAction]:
         """Yield every operation on a task and its parts, with its expected response."""
 
-    def log_paths(self, before: Any, after: Any, id: str) -> Sequence[str]:
+    def log_paths(self, before: Any, after: Any) -> Sequence[str]:
         """Return the paths of the logs to read when a task is at rest after an operation."""
         return ()
 

@@ -1,8 +1,8 @@
 """The command ``oceanmock conform``: check its options, run, print the summary, write the reports.
 
 Options, report paths, target and baselines are checked in this order before the first request of a run. Progress goes
-to stderr, the summary to stdout. Nothing is imported before it is needed, so that ``oceanmock --help`` stays quick. A
-secret goes into the credentials and nowhere else: no message, report or command to repeat a run contains it.
+to stderr, the summary to stdout. Modules are imported only when needed, so that ``oceanmock --help`` stays quick.
+Secrets are passed only to the credentials: no message, report or command to repeat a run contains one.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ def compare(ctx: click.Context, old: Path, new: Path, *, as_json: bool) -> None:
 
 
 def _check_recording(options: ConformOptions) -> list[Result]:
-    """Return the results of judging a recording, one for each API; nothing is sent."""
+    """Return the results of checking a recording, one for each API; nothing is sent."""
     from oceanmock.conformance.run import judge_recording, version_in
     from oceanmock.conformance.target import read_recording
 
@@ -215,7 +215,7 @@ def _run(
     version: str,
     stories: tuple[BaseScenario, ...] = (),
 ) -> Result:
-    """Return the result of a run, and update the user's own baseline."""
+    """Return the result of a run with baselines and patterns applied, and update the user's own baseline."""
     from oceanmock.conformance.baseline import apply_baselines, choose_baselines, reason_for, update_file
     from oceanmock.conformance.checks import all_rules
     from oceanmock.conformance.reports import observed
@@ -240,7 +240,7 @@ def _run(
     phases = PHASES if options.phases is None and not stories else options.phases or ()
     run_options = _options_of(options, phases, stories=stories, excluded=matching(options.exclude, names))
 
-    def is_reported(finding: CheckResult) -> bool:  # one of no operation is, unless its rule is left out
+    def is_reported(finding: CheckResult) -> bool:
         return finding.rule in rules_selected and finding.operation in ("", *operations)
 
     def reason(finding: CheckResult) -> str:

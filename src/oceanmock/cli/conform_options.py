@@ -1,7 +1,7 @@
 """The options of ``oceanmock conform``: read them, check that they fit together, write the command to repeat a run.
 
-Each option stands once, as a field of ``ConformOptions``, in the order of ``--help``. Nothing is imported before it is
-needed, so that ``oceanmock --help`` stays quick.
+Each option is a field of ``ConformOptions``, in the order of ``--help``. Modules are imported only when needed, so that
+``oceanmock --help`` stays quick.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ CREDENTIALS: Final[Mapping[ApiName, tuple[str, ...]]] = {
 """The credential options that each API accepts."""
 CREDENTIAL_NAMES: Final = tuple(dict.fromkeys(chain.from_iterable(CREDENTIALS.values())))
 NOT_REPEATED: Final = frozenset({"what", "mock", "connect_timeout", "format", "report", "update_baseline", *SECRETS})
-"""Options that the command to repeat a run leaves out, or states elsewhere."""
+"""Fields that are no options in the command to repeat a run."""
 
 
 def _duration(text: str) -> int:
@@ -250,7 +250,7 @@ def matching(patterns: Sequence[str], names: Sequence[str]) -> frozenset[str]:
 
 
 def selected(options: ConformOptions, names: Sequence[str]) -> frozenset[str]:
-    """Return the names that are included, or all if no pattern matches one, without those that are excluded."""
+    """Return the included names, or all if no pattern matches any, without the excluded ones."""
     return (matching(options.include, names) or frozenset(names)) - matching(options.exclude, names)
 
 
@@ -275,7 +275,7 @@ def with_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def problems_of(options: ConformOptions) -> Iterator[str]:
-    """Yield why options do not fit together; no message contains a secret or a URL that contains one."""
+    """Yield the problems of options that do not fit together, without secrets or URLs with a secret."""
     yield from (_mock_problems if options.mock else _passive_problems if options.passive else _url_problems)(options)
     for name in ("story_id", "from_", "submit"):
         if getattr(options, name) and not options.story:
@@ -345,7 +345,7 @@ def _url_problems(options: ConformOptions) -> Iterator[str]:
 
 
 def _given(options: ConformOptions, names: Iterable[str]) -> Iterator[str]:
-    """Yield the options with a value that is neither empty nor from an environment variable or a file."""
+    """Yield the options that the command line gives a value, rather than an environment variable or a file."""
     source = click.get_current_context().get_parameter_source
     for name in names:
         is_for_any_api = source(name) in (ParameterSource.ENVIRONMENT, ParameterSource.DEFAULT_MAP)
@@ -354,7 +354,7 @@ def _given(options: ConformOptions, names: Iterable[str]) -> Iterator[str]:
 
 
 def repeat_command(options: ConformOptions) -> str:
-    """Return the command that repeats a run, without passwords: those are read or prompted for."""
+    """Return the command that repeats a run, without its passwords."""
     words = ["oceanmock", "conform", *(["--mock"] if options.mock else ()), *options.what]
     text: dict[str, Any] = {
         "phases": ",".join,

@@ -1,9 +1,8 @@
 """Read, apply and write baselines: known deviations of a server, each with a reason.
 
 A baseline is a YAML file with `api`, the `versions` it is for, and `known` deviations: rule, operation, optionally
-status and path, and the reason to accept it. Accepted findings are counted and shown, but fail no run. An entry that
-does not occur is stale, which is shown and fails no run either; one that occurs only in some circumstances
-(`sometimes`) is never stale.
+status and path, and the reason to accept it. Accepted findings are counted and shown, but fail no run; nor does a stale
+entry, which did not occur. An entry that occurs only in some circumstances (`sometimes`) is never stale.
 """
 
 from __future__ import annotations
@@ -58,7 +57,7 @@ class Known:
         )
 
     def is_stale(self, result: Result) -> bool:
-        """Return whether a run checked its rule, so that it would have occurred, and found nothing that it covers."""
+        """Return whether a run checked its rule at its operation, and has no finding that it covers."""
         count = result.rules[self.rule] if self.operation == ANY else result.checked[self.rule, self.operation]
         return count > 0 and not self.sometimes and not any(map(self.covers, result.known))
 
@@ -88,7 +87,7 @@ def reason_for(finding: CheckResult, baselines: Sequence[Baseline]) -> str:
 
 
 def apply_baselines(baselines: Sequence[Baseline], result: Result) -> Result:
-    """Divide all of a result's findings into new and known ones, list the stale entries, and return it."""
+    """Divide a result's findings into new and known ones, set its stale entries, and return it."""
     judged = [replace(item, known=reason_for(item, baselines)) for item in (*result.findings, *result.known)]
     result.findings = [item for item in judged if not item.known]
     result.known = [item for item in judged if item.known]
@@ -99,7 +98,7 @@ def apply_baselines(baselines: Sequence[Baseline], result: Result) -> Result:
 
 
 def update_file(baselines: Sequence[Baseline], path: Path, result: Result) -> tuple[int, int]:
-    """Add new findings to the one of the baselines that is a file, remove its stale entries, and return both counts.
+    """Add new findings to the baseline in a file, remove its stale entries, and return both counts.
 
     A new entry covers its finding at any index of a list. All baselines are applied again.
     """
@@ -113,7 +112,7 @@ def update_file(baselines: Sequence[Baseline], path: Path, result: Result) -> tu
         new.setdefault((finding.rule, operation, finding.status, place), entry)
     updated = replace(previous, known=(*current, *new.values()))
     save_baseline(updated, path)
-    stale = result.stale  # of all findings; those that the run leaves out are gone
+    stale = result.stale  # before findings that the options leave out were removed
     apply_baselines([updated if item is previous else item for item in baselines], result)
     result.stale = [entry for entry in result.stale if entry in stale]
     return len(new), len(previous.known) - len(current)
@@ -122,10 +121,10 @@ def update_file(baselines: Sequence[Baseline], path: Path, result: Result) -> tu
 def choose_baselines(
     references: Sequence[str | Path], *, api: ApiName, version: str, creates: bool = False, skips_others: bool = False
 ) -> tuple[list[Baseline], list[str]]:
-    """Return the baselines for a target, and notes on what is unusual about them. Raises InputError.
+    """Return the baselines for a target, and notes for the user on them. Raises InputError.
 
     Without references it is the one that comes with oceanmock for the version. A file that does not exist is an empty
-    baseline if the run ``creates`` it. Baselines of another API are left out with ``skips_others``.
+    baseline if the run ``creates`` it. ``skips_others`` leaves out baselines of other APIs.
     """
     if not references:
         shipped = [item for item in map(load_baseline, shipped_names()) if item.api == api]
@@ -169,10 +168,7 @@ def is_path(reference: str | Path) -> bool:
 
 
 def load_baseline(reference: str | Path) -> Baseline:
-    """Return the baseline of a name that comes with oceanmock, or of a file.
-
-    Raises InputError if there is none, or with every mistake in it.
-    """
+    """Return the baseline of a name or a file. Raises InputError if there is none, or with every mistake in it."""
     path = Path(reference) if is_path(reference) else FOLDER / f"{reference}.yaml"
     if not path.is_file():
         if is_path(reference):

@@ -29,8 +29,8 @@ from oceanmock.observations import FUTURE, SKEW, ApiHistory, Call, Sample, View,
 
 ItemKey = tuple[str, str]
 
-ZONES: Final = 900 * SECOND, 14 * 3600 * SECOND
-"""The smallest and the largest difference between two time zones; all are multiples of the first."""
+SMALLEST_ZONE: Final = 900 * SECOND  # the differences between time zones are its multiples
+LARGEST_ZONE: Final = 14 * 3600 * SECOND
 LONGEST_GAP: Final = SECOND  # the time by which the server may state a longer duration than its client measures
 LONGEST_WAIT: Final = 120 * SECOND
 """The longest time from the end of the parts to that of the whole: the schedulers run once a second, that of
@@ -123,27 +123,27 @@ class HistoryChecker(RuleChecker):
 
         Other differences may be those of two clocks. Walks and stories of the mock move its clock.
         """
-        exchange, at = subject.exchange, subject.at
-        clock, date = self._own.clock_of(subject) if at is not None else None, exchange.header("date")
-        if at is not None and clock is not None:
-            latest = self._timestamps.setdefault(clock, at)
-            wrong = f"timestamp is {subject.body['timestamp']}, before that of an earlier answer."
-            yield check("envelope.went-back", at >= latest - SET_BACK, "$.timestamp", wrong)
-            self._timestamps[clock] = max(latest, at)
-        is_moved = self.own_ids is None and exchange.phase in ("machine", "story")
-        if at is not None and clock is not None and date and not is_moved:
-            with suppress(ValueError):
-                sent = round(parsedate_to_datetime(date).timestamp()) * SECOND
-                least, most = ZONES
-                zones, rest = divmod(abs(at - sent) + FUTURE, least)
-                wrong = f"timestamp is {subject.body['timestamp']}, and the header Date is {date}: another zone."
-                if rest > 2 * FUTURE or abs(at - sent) > most + FUTURE:
-                    self._is_virtual = True  # not a zone, but the accelerated clock of a mock
-                yield check("envelope.date", not zones or self._is_virtual, "$.timestamp", wrong)
-        took = whole(subject.envelope.get("duration"))
+        exchange, at, took = subject.exchange, subject.at, whole(subject.envelope.get("duration"))
         if took is not None:
             wrong = f"duration is {took}, and the answer came after {exchange.took // MILLISECOND} ms."
             yield check("envelope.duration", took * MILLISECOND <= exchange.took + LONGEST_GAP, "$.duration", wrong)
+        clock = self._own.clock_of(subject) if at is not None else None
+        if at is None or clock is None:
+            return
+        latest = self._timestamps.setdefault(clock, at)
+        wrong = f"timestamp is {subject.body['timestamp']}, before that of an earlier answer."
+        yield check("envelope.went-back", at >= latest - SET_BACK, "$.timestamp", wrong)
+        self._timestamps[clock] = max(latest, at)
+        date, is_moved = exchange.header("date"), self.own_ids is None and exchange.phase in ("machine", "story")
+        if date is None or is_moved:
+            return
+        with suppress(ValueError):
+            sent = round(parsedate_to_datetime(date).timestamp()) * SECOND
+            zones, rest = divmod(abs(at - sent) + FUTURE, SMALLEST_ZONE)
+            wrong = f"timestamp is {subject.body['timestamp']}, and the header Date is {date}: another zone."
+            if rest > 2 * FUTURE or abs(at - sent) > LARGEST_ZONE + FUTURE:
+                self._is_virtual = True  # not a zone, but the accelerated clock of a mock
+            yield check("envelope.date", not zones or self._is_virtual, "$.timestamp", wrong)
 
     def _trace_id(self, subject: Subject) -> Iterator[CheckResult]:
         """Check that no two answers have the same traceId, unless the request states one."""

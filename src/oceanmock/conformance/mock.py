@@ -31,8 +31,7 @@ from oceanmock.http.server import Server
 from oceanmock.library import library_names, load_scenario
 from oceanmock.observations import Target, TargetKind
 from oceanmock.obshell import scenario as obshell
-from oceanmock.obshell.world import Dags, id_of
-from oceanmock.ocp.world import Tasks
+from oceanmock.obshell.world import Dags
 from oceanmock.scenario import BaseScenario
 
 WORLDS: Final = Path(__file__).parent / "worlds"
@@ -139,11 +138,7 @@ def _runner(
     def wait(seconds: float) -> None:
         sandboxes.get(name).clock.advance(round(seconds * SECOND))  # it may have been reset
 
-    if is_reset:
-        ids = api.conformance.ids_in(first)
-    else:
-        ids = [str(view.data.id) for view in sandbox.world(Tasks).all()]
-        ids += [id_of(v.data, v.data.number) for store in dags.stores for v in dags.all(store)]
+    ids = [item.id for item in sandbox.worlds[first.api].items()]
     step = -(-len(ids) // world.max_tasks)  # rounded up, to take ids evenly from first to last
     agent, version = dags.agents[0], dags.switches.obshell_version
     own: dict[str, Any] = {"auth": Basic("manager", "manager"), "read_only_auth": Basic("viewer", "viewer")}

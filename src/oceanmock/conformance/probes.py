@@ -130,7 +130,7 @@ def _illegal_operations(target: ProbeTarget) -> Iterator[Probe]:
     knowledge = server.knowledge or api.knowledge(server.version)
     sent = set[tuple[str, str]]()
     for item in filter(api.is_at_rest, target.own):
-        for action in api.actions(item, item.id, is_mock=server.is_ours, knowledge=knowledge):
+        for action in api.actions(item, is_mock=server.is_ours, knowledge=knowledge):
             is_illegal = action.probe.accepted == "call.illegal-accepted" and 200 not in action.probe.statuses
             if is_illegal and (action.goal, action.state) not in sent:
                 sent.add((action.goal, action.state))
@@ -260,7 +260,7 @@ class Walk:
         stands = self.walker.stands
         return [
             item
-            for item in self.api.actions(self.current, self.id, is_mock=stands, knowledge=self.knowledge)
+            for item in self.api.actions(self.current, is_mock=stands, knowledge=self.knowledge)
             if (200 in item.probe.statuses) is accepted
             and (last or self.may_end or not (accepted and item.is_last))
             and (stands or item.goal == self.api.cancel or self.is_at_rest)
@@ -300,7 +300,7 @@ class Walk:
             self.wait(interval)
             waited += interval
         if self.is_at_rest and self._first is not None:
-            for path in self.api.log_paths(self._first, self.current, self.id):
+            for path in self.api.log_paths(self._first, self.current):
                 self.walker.prober.client.send("GET", path)
             self._first = None
 

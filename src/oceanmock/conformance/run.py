@@ -61,8 +61,7 @@ def conform(target: Target, options: Options, *, listen: Listener = lambda _: No
     runner = Runner(target, options, listen=listen)
     runner.go()
     result = runner.result
-    commands = [curl_of(item.exchange, target) if item.exchange else "" for item in result.findings]
-    result.findings = [replace(item, curl=text) for item, text in zip(result.findings, commands, strict=True)]
+    result.findings = [replace(item, curl=curl_of(item.exchange, target)) for item in result.findings]
     result.missing = missing(result, ["cluster" if target.identity == CLUSTER_AGENT else "agent"])
     if runner.client.guard.spared:
         result.not_asked.append(NotAsked("ids of nothing, so that no 404 is required", target.spared))

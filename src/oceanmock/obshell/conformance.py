@@ -1,9 +1,9 @@
-"""obshell as the target of a conformance run, and a walk's expectations.
+"""obshell as the target of a conformance run, and the expected responses to operators.
 
 Facts: github.com/oceanbase/obshell at 61ee147, ob/agent (service/task, engine/scheduler), and the recordings of a
-running 4.5.0.0. An id can name another agent, which the target would then ask (ob/agent/executor/task/dag.go:72-88), so
-a run reads the addresses that a request names. No response shows the flags of a node: where no scenario states them, an
-operator may be accepted or refused.
+running 4.5.0.0. An id can have the address of another agent, to which the target would forward the request
+(ob/agent/executor/task/dag.go:72-88); so a run checks the addresses in each request. No response has the flags of a
+node: where no scenario states them, an operator may be accepted or refused.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ from oceanmock.text import plural
 
 CLUSTER_AGENT: Final = "CLUSTER AGENT"
 COMPANY: Final = ("agents/status", "ob/info", "task/dag/maintain/agents")
-"""Reads that name the other agents: those that can be reached, all that are known, and those of dags."""
+"""Reads with the addresses of other agents: the reachable ones, all known ones, and those of dags."""
 NUMBER_OF_NOTHING: Final = 99_999_999
-UNROUTED_OPERATORS: Final = ("RUN", "RESTART")  # operators of no route; RUN is a word of the API's own (dag.go:338-420)
+UNROUTED_OPERATORS: Final = ("RUN", "RESTART")  # no request may have them, though dags are in RUN (dag.go:338-420)
 NO_NODE: Final = "Common.Unexpected"
 FINAL: Final = API.root.terminal_states
 
 Flags = Callable[[Observation, int], frozenset[str] | None]
 """The flags of a dag's node at a position (cancel, pass, retry, rollback), or None if not known."""
-Expected = tuple[bool, str]  # an operator may be accepted; the error code with which it may be refused, or ""
+Expected = tuple[bool, str]  # whether an operator may be accepted, and the code with which it may be refused, or ""
 
 
 @dataclass(frozen=True, slots=True)
 class Knowledge:
-    """Facts on a server beyond its responses; no version stands for the newest."""
+    """Facts on a server that its responses do not have; without a version it is the newest."""
 
     flags: Flags = lambda _dag, _place: None
     version: str = ""
@@ -88,8 +88,8 @@ class ObshellTarget(TargetApi):
     goals = ("RETRY", "ROLLBACK", "CANCEL", "PASS")
     retries = frozenset({"RETRY"})
     cancel = "CANCEL"
-    # A CANCEL marks the first node that has not ended (ob/agent/service/task/dag.go:352-377). While one has yet to be
-    # rolled back, as after a RETRY of a failed rollback too (:456-481: the dag is READY/RUN), no ROLLBACK can follow.
+    # A CANCEL marks the first node that has not ended (ob/agent/service/task/dag.go:352-377). If one must still be
+    # rolled back, also after a RETRY of a failed rollback (:456-481: the dag is READY/RUN), no ROLLBACK can follow.
     never_during = ("CANCEL", "ROLLBACK")
     weights: ClassVar[Mapping[str, Any]] = {"obshell ob/": "code"}
     spared_rule = "quirk.unknown-dag-is-asked-for-without-end"
@@ -112,18 +112,11 @@ class ObshellTarget(TargetApi):
         ip, port = address or ("", 0)
         return id_of(script, script.id, ip=ip, port=port)
 
-    def ids_in(self, scenario: Scenario) -> list[str]:
-        """Return the ids of a scenario's dags that have a number and a lock of their own."""
-        agent = scenario.members[0]
-        address = agent.ip, agent.port
-        ids = (self.own_id(dag, address) for dag in scenario.dags if dag.maintenance != "obproxy")
-        return [id for id in ids if id is not None]
-
     def spares(self, values: Mapping[str, Any], read: Callable[[str], Exchange]) -> str:
-        """Return why an agent without an open connection to OceanBase, and with others beside it, is to be spared.
+        """Return why no unknown ids may be sent to an agent beside others that is not connected to OceanBase.
 
-        A GET of a dag that it does not have makes such agents ask each other without end, each about the other's
-        question (ob/agent/executor/task/dag.go:102-118, since 4.2.6; seen with a MASTER and a FOLLOWER of 4.5.0.0).
+        A GET of an unknown dag makes such agents ask each other without end, each about the other's request
+        (ob/agent/executor/task/dag.go:102-118, since 4.2.6; observed with a MASTER and a FOLLOWER of 4.5.0.0).
         """
         identity = values["identity"]
         if identity == "SINGLE":
@@ -142,7 +135,7 @@ class ObshellTarget(TargetApi):
         if others:
             names = ", ".join(f"{ip}:{port}" for ip, port in sorted(others)[:3])
             return f"the target is a MASTER beside {plural(len(others), 'other agent')} ({names}): {why}."
-        # 400 and 404 are a server without that route, such as oceanmock
+        # 400 and 404 come from a server without that route, such as oceanmock
         return "" if responses[0].status in (200, 400, 404) else f"who is beside the MASTER could not be read: {why}."
 
     def is_looked_up(self, id: str) -> bool:
@@ -157,7 +150,7 @@ class ObshellTarget(TargetApi):
         return ids
 
     def addresses_in(self, path: str, body: bytes) -> Iterator[tuple[str, int]]:
-        """Yield the agents' addresses in the path and in the body's ``id``; Go ignores its case."""
+        """Yield the agents' addresses in the path and in the body's member ``id``, in any case, as Go reads it."""
         try:
             data = orjson.loads(body)
         except ValueError:
@@ -172,7 +165,7 @@ class ObshellTarget(TargetApi):
         return {id, str(parsed_id(id) or id)}
 
     def knowledge(self, version: str, scenarios: Sequence[Any] | None = None) -> Knowledge:
-        """Return the flags of some scenarios' dags, by number or nodes; without any, the recorded ones."""
+        """Return the flags of the scenarios' dags, by number or nodes; without scenarios, the recorded ones."""
         scripts = [dag for item in scenarios or () if isinstance(item, Scenario) for dag in item.dags]
 
         def flags(dag: Observation, place: int) -> frozenset[str] | None:
@@ -192,8 +185,8 @@ class ObshellTarget(TargetApi):
 
         return Knowledge(flags, version)
 
-    def actions(self, task: Observation, id: str, *, is_mock: bool, knowledge: Knowledge) -> Iterator[WalkAction]:
-        """Yield every operator of the dag, PASS of each node, and some that no route has."""
+    def actions(self, task: Observation, *, is_mock: bool, knowledge: Knowledge) -> Iterator[WalkAction]:
+        """Yield every operator of the dag, PASS of each node, and unsupported operators."""
         stage = task.raw.get("stage")
         if not isinstance(stage, int) or not 1 <= stage <= len(task.parts):
             return
@@ -201,7 +194,7 @@ class ObshellTarget(TargetApi):
         has_err_codes = api.contract_version(knowledge.version) >= api.ERR_CODES_SINCE  # as nodeHandler
         for operator in (*self.goals, *UNROUTED_OPERATORS):
             what = f"{operator} of the dag, which is {task.words} at stage {stage},"
-            expected, target = _expected_of_dag(operator, task, flags), api.DAG_PATH.format(id=id)
+            expected, target = _expected_of_dag(operator, task, flags), api.DAG_PATH.format(id=task.id)
             yield _action(operator, what, target, expected, task.words, has_err_codes=has_err_codes)
         for place, node in enumerate(task.parts if has_err_codes else ()):
             operators: dict[str, Expected] = {"PASS": (False, "Task.Node.Operator.PassNotFailedDag")}
@@ -221,7 +214,7 @@ CONFORMANCE: Final = ObshellTarget()
 
 
 def parsed_id(id: str) -> GenericId | None:
-    """Return a generic id; None for any other text."""
+    """Return a generic id, or None for any other text."""
     with suppress(InvalidGenericId):
         return parse_generic_id(id)
     return None
@@ -283,7 +276,7 @@ def _expected_of_dag(operator: str, dag: Observation, flags: Flags) -> Expected:
         return True, NO_NODE
     expected = _by_flags(operator, dag, places, flags, f"{prefix}NotAllowed")
     if operator == "CANCEL" and dag.operation == "ROLLBACK":
-        # A server without that quirk asks the nodes up to the stage.
+        # A server without that quirk checks the nodes up to the stage.
         upto = range(max(dag.raw["stage"], len(places)))
         other = _by_flags(operator, dag, upto, flags, f"{prefix}NotAllowed")
         return expected[0] or other[0], expected[1] or other[1]
@@ -310,7 +303,7 @@ def _places_of(operator: str, dag: Observation) -> Iterable[int]:
 
 
 def _by_flags(operator: str, dag: Observation, places: Iterable[int], flags: Flags, reason: str) -> Expected:
-    """Accept if all these nodes have the operator's flag; either if one's are not known."""
+    """Expect acceptance if all these nodes have the operator's flag, either if the flags of one are not known."""
     several = [flags(dag, place) for place in places]
     if any(item is not None and operator.lower() not in item for item in several):
         return False, reason

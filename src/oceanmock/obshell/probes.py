@@ -1,7 +1,7 @@
 """The probes of obshell: ids, spellings, headers, details, operators and bodies.
 
-The ids are the target's own or a cluster's, never another agent's: it would contact that agent. The expected responses
-were recorded from obshell 4.5.0.0 (tests/data/obshell); those of a server without a quirk are expected as well.
+The ids are the target's own or a cluster's, since the target would contact any other agent. The expected responses were
+recorded from obshell 4.5.0.0 (tests/data/obshell); those of a server without a quirk are expected as well.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from oceanmock.obshell.checks import REASONS
 from oceanmock.obshell.conformance import CLUSTER_AGENT, FINAL
 
 LARGEST_NUMBER: Final = 9223372036854775807  # a number that no item has
-NOT_LET_IN: Final = frozenset({400, 401})  # the statuses without a header: 400, as recorded, or 401 without the quirk
+NO_HEADER: Final = frozenset({400, 401})  # the statuses without a header: 400, as recorded, or 401 without the quirk
 
 LIST_STATUSES: Final = {
     **dict.fromkeys(("dags/agent", "dag/unfinish", "dag/agent/unfinish", "dag/agent/main_dags"), OK),
     **dict.fromkeys(("dag/maintain/agent", "dag/maintain/agents"), OK | UNKNOWN),
     **dict.fromkeys(("dags/ob", "dag/maintain/ob", "dag/ob/unfinish"), OK | REFUSED | UNKNOWN),
 }
-"""The lists and their statuses: an agent outside a cluster refuses, or has no rows."""
+"""The lists and their statuses: an agent outside a cluster may refuse, or return no rows."""
 STORES: Final = {"agent": "23", "ob": "1"}  # the stores of dags, each with what the ids of its dags begin with
 TEMPLATES: Final = ("dag/{}", "node/{}", "sub_task/{}", "sub_task/{}/logs")
 INVALID: Final = ("Task.GenericID.Invalid",)
@@ -38,7 +38,7 @@ INVALID_IDS: Final = (
     *("29999999999028861", "1" + "9" * 30, "3" + "0" * 44, "3" + "0" * 38 + "1028861", "9" * 400),
     *("null", "{}", " ", "é", "\x00"),
 )
-"""Invalid generic ids, by lone.json; none of them names an address."""
+"""Invalid generic ids, as recorded in lone.json; none of them has an address."""
 INVALID_TAILS: Final = ("", "x", "1x", " 1", "0x1", "9" * 22)
 NOT_UTF8: Final = ("%FF", "%C3%28", "%00")
 SPELLINGS: Final = ("true", "True", "TRUE", "t", "T", "1", "false", "False", "F", "f", "0", "")
@@ -50,7 +50,7 @@ BAD_BODIES: Final = (
     *(b'{"operator":{}}', b"[]", b'"RETRY"', b'{"operator":', b" ", b'{"operator":"NOPE"} x', b"\xff\xfe"),
     b"[" * 5000 + b"]" * 5000,
 )
-LONG_AGO: Final = 10 * 365 * 86400  # a span in seconds that is longer than any server's clock is slow
+LONG_AGO: Final = 10 * 365 * 86400  # seconds; no server's clock is slower
 NOISE: Final = "bm9pc2U="
 WRONG_HEADERS: Final = ("!!!", "e30=", "A" * 172)
 
@@ -65,8 +65,8 @@ REQUIRED: Final = Required(
         ),
         "nodeHandler": ("a FAILED dag, the failed node of which can be passed", "a dag that is not FAILED"),
     },
-    # A server has had maintenance or it has not. If not, the last two fail
-    # (ob/agent/service/task/dag.go:155-161), which is a finding or a known one.
+    # A server that never had maintenance fails in the last two (ob/agent/service/task/dag.go:155-161), which is a new
+    # or a known finding.
     either={
         "getObLastMaintenanceDag": OK | UNKNOWN,
         "getAgentLastMaintenanceDag": OK | UNKNOWN,
@@ -82,12 +82,12 @@ REQUIRED: Final = Required(
 
 
 def ids_of_nothing(target: ProbeTarget) -> Sequence[str]:
-    """Return ids that nothing has, for the operators that have to be refused."""
+    """Return unknown and invalid ids, for the operators that must be refused."""
     return (*_unknown_ids(target), *INVALID_IDS[:4])
 
 
 def list_targets(identity: str) -> Sequence[str]:
-    """Return the lists in which an agent's dags are found; only one with OceanBase has dags/ob."""
+    """Return the lists that are searched for an agent's dags; only one with OceanBase has dags/ob."""
     names = ("dag/unfinish", "dags/agent", *(("dags/ob",) if identity == CLUSTER_AGENT else ()))
     return [f"{TASK_PREFIX}/{name}?show_details=false" for name in names]
 
@@ -122,7 +122,7 @@ def _unrouted(target: ProbeTarget) -> Statuses:
 
 
 def _own_id(target: ProbeTarget, number: int | str, kind: IdKind = "local") -> str:
-    """Return an id of the target's own with a number, or with a text in its place."""
+    """Return an id with the target's address, and with a number or a text in its place."""
     ip, port = target.server.own_address or ("127.0.0.1", 1)
     return local_id(0, ip=ip, port=port, kind=kind)[:-1] + str(number)
 
@@ -132,7 +132,7 @@ def _get(what: str, path: str, statuses: Statuses, *codes: str, wrong: bool = Tr
 
 
 def _open(target: ProbeTarget) -> Iterator[Probe]:
-    """Yield reads without credentials; there, too, an undecryptable header is refused."""
+    """Yield reads of open paths without a header, and with an undecryptable one, which must be refused."""
     for name in OPEN_ROUTES:
         path, headers = f"{PREFIX}/{name}", {"X-OCS-Header": NOISE}
         yield Probe(name, "GET", path, OK, auth=None, is_wrong=False)
@@ -144,7 +144,7 @@ def _open(target: ProbeTarget) -> Iterator[Probe]:
 def _ids(target: ProbeTarget) -> Iterator[Probe]:
     nobodys = _unknown_ids(target)
     for template in TEMPLATES:
-        missing = UNKNOWN | OK if template.endswith("logs") else UNKNOWN  # a quirk of its own
+        missing = UNKNOWN | OK if template.endswith("logs") else UNKNOWN  # a quirk returns empty logs
         for id in INVALID_IDS:
             yield _get(f"the id {id[:40]!r}", template.format(quote(id, safe="")), REFUSED, *INVALID)
         for raw in NOT_UTF8:
@@ -176,7 +176,7 @@ def _details(dags: Sequence[Observation]) -> Iterator[Probe]:
 
 
 def _reads(dags: Sequence[Observation]) -> Iterator[Probe]:
-    """Yield reads of every item, by itself and in its lists, twice; and with a leading zero."""
+    """Yield two reads of every item by itself and of the lists, and reads by an id with a leading zero."""
     for _ in range(2):
         for dag in dags[:8]:
             yield _get("a dag", f"dag/{dag.id}", OK, wrong=False)
@@ -193,9 +193,9 @@ def _reads(dags: Sequence[Observation]) -> Iterator[Probe]:
 
 
 def unlisted(target: ProbeTarget) -> Probes:
-    """Check that lists agree: those of all dags have the known ones, those of unfinished ones what these have.
+    """Check that the lists of all dags have the known ones, and the lists of unfinished dags those that run.
 
-    Only what was the same before and after counts. A FOLLOWER forwards the request, and so lists its master's dags.
+    Only dags that have not changed in between count. A FOLLOWER forwards the request, and so lists its master's dags.
     """
     for store, ids in STORES.items():
         known = [dag.id for dag in target.items if dag.id[:1] in ids]
@@ -218,7 +218,7 @@ def unlisted(target: ProbeTarget) -> Probes:
 
 
 def _headers(target: ProbeTarget) -> Iterator[Probe]:
-    """Yield requests without a header, and with undecryptable headers, of unknown ids, or else of existing ones."""
+    """Yield requests without a header and with undecryptable ones, for an unknown id if it may be sent."""
     id = INVALID_IDS[0] if target.is_spared else (*_unknown_ids(target), f"1{LARGEST_NUMBER}")[0]
     ids = {item.kind: item.id for dag in target.items for item in dag.all()} if target.is_spared else {}
     requests = [("GET", f"{TASK_PREFIX}/dag/unfinish", value) for value in WRONG_HEADERS]
@@ -227,7 +227,7 @@ def _headers(target: ProbeTarget) -> Iterator[Probe]:
         method, path = "POST" if route.changes else "GET", route.path.replace("{id}", ids.get(kind, id))
         if path.startswith(TASK_PREFIX) and (method == "GET" or target.writes):
             what, rule = "a request without a security header", "auth.missing-accepted"
-            yield Probe(what, method, path, NOT_LET_IN, accepted=rule, auth=None)
+            yield Probe(what, method, path, NO_HEADER, accepted=rule, auth=None)
             requests.append((method, path, NOISE))
     codes, rule = ("Security.Authentication.Header.DecryptFailed",), "auth.wrong-accepted"
     for method, path, value in requests:
@@ -257,7 +257,7 @@ def _passwords(target: ProbeTarget) -> Iterator[Probe]:
         ("a header that has expired", late, ("Security.Authentication.Expired",)),
         ("a header of another request", elsewhere, ("Security.Authentication.Header.UriMismatch",)),
     ]
-    if not own.password:  # then the time is not checked
+    if not own.password:  # then obshell does not check the time
         del attempts[1]
     path, rule = f"{TASK_PREFIX}/dag/unfinish", "auth.wrong-accepted"
     for what, auth, codes in attempts:
@@ -265,7 +265,7 @@ def _passwords(target: ProbeTarget) -> Iterator[Probe]:
 
 
 def _post(what: str, path: str, body: Any, code: str = "", statuses: Statuses = REFUSED) -> Probe:
-    """Return a request to be refused; ``body`` is an operator, or a body as it is."""
+    """Return a request that must be refused; ``body`` is an operator, or the encoded body."""
     body = orjson.dumps({"operator": body}) if isinstance(body, str) else body
     codes, rule = (code,) if code else (), "call.illegal-accepted"
     return Probe(what, "POST", f"{TASK_PREFIX}/{path}", statuses, codes, rule, body=body)

@@ -67,8 +67,11 @@ def ids(subject: Subject) -> Iterator[CheckResult]:
         yield check("id.differs", str(actual) == str(int(requested)), "$.data.id", wrong)
 
 
-def times(subject: Subject) -> Iterator[CheckResult]:
-    """Check that times are valid, in order, not in the future, and present exactly if an item has started or ended."""
+def items(subject: Subject) -> Iterator[CheckResult]:
+    """Check the times of each item, and that no skipped subtask has failed (JavaSubtaskRunner.java:32-108).
+
+    Times are valid, in order, not in the future, and present exactly if the item has started or ended.
+    """
     for item in observations.items_in(subject, API):
         path, kind, status, required = item.path, item.kind, item.state, dict[str, bool]()
         # The database's clock sets createTime, the server's startTime.
@@ -87,6 +90,8 @@ def times(subject: Subject) -> Iterator[CheckResult]:
         for name, is_required in required.items():
             wrong = f"a {kind} that is {status} has {'no' if is_required else 'a'} {name}."
             yield check("time.finish", (item.raw.get(name) is not None) == is_required, f"{path}.{name}", wrong)
+        if kind == "subtask" and item.operation in ("SKIP", "ROLLBACK_SKIP"):
+            yield check("call.skip-runs", status != "FAILED", f"{path}.status", f"a subtask is {item.words}.")
 
 
 def tasks(subject: Subject) -> Iterator[CheckResult]:
@@ -116,14 +121,6 @@ def tasks(subject: Subject) -> Iterator[CheckResult]:
                         wrong = f"it started before its upstream {upstream.id} had ended."
                         passed = start is None or end is None or end <= start + SKEW
                         yield check("order.forward", passed, f"{item.path}.startTime", wrong)
-
-
-def skips(subject: Subject) -> Iterator[CheckResult]:
-    """Check that no skipped subtask has failed (JavaSubtaskRunner.java:32-108)."""
-    for subtask in observations.items_in(subject, API, "subtask"):
-        if subtask.operation in ("SKIP", "ROLLBACK_SKIP"):
-            wrong = f"a subtask is {subtask.words}."
-            yield check("call.skip-runs", subtask.state != "FAILED", f"{subtask.path}.status", wrong)
 
 
 def _parent(task: Observation) -> Iterator[CheckResult]:
@@ -262,7 +259,7 @@ def rows(subject: Subject) -> Iterator[CheckResult]:
         yield check("list.order", values == sorted(values, reverse=DIRECTIONS[sort]), "$.data.contents", wrong)
 
 
-CHECKS: Final[tuple[Check, ...]] = (code, ids, times, tasks, skips, page, rows)
+CHECKS: Final[tuple[Check, ...]] = (code, ids, items, tasks, page, rows)
 
 RETRY_CALLS: Final = frozenset({"task.RETRY", "subtask.RETRY"})
 """The operations that may add one to a subtask's runTime."""

@@ -1,8 +1,8 @@
-"""OCP as the target of a conformance run, and a walk's expectations.
+"""OCP as the target of a conformance run, and the expected responses to operations.
 
-The transition tables decide: an operation that has a transition from the current state is accepted, one that needs a
-switch may be either, any other is refused with 400. Where no public text decides what a server other than the mock
-does, both are expected.
+The transition tables decide: an operation with a transition from the current state must be accepted; one whose
+transition needs a switch may be accepted or refused; any other must be refused with 400. Where no public source states
+what a real server does, both are expected.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from urllib.parse import quote
 from oceanmock.api import Route
 from oceanmock.checks import OK, REFUSED, UNDECIDED, Probe, TargetApi, WalkAction
 from oceanmock.observations import Observation
-from oceanmock.ocp.api import API, TASK_PATH, TASKS_PATH
+from oceanmock.ocp.api import API, TASKS_PATH
 from oceanmock.ocp.scenario import Scenario
 from oceanmock.ocp.states import MACHINES, RETRIES
 
@@ -29,7 +29,7 @@ _ID_FORMATS: Final[Sequence[tuple[str, Callable[[str], int]]]] = (
     (r"[+-]?(0x|#)[0-9a-f]{1,40}", lambda text: int(re.sub("0x|#", "", text), 16)),
 )
 DOCUMENTED: Final = frozenset({"RUNNING", "FAILED", "SUCCESSFUL"})
-"""The documented statuses; ABORTED is not, and a server may not support it as a filter."""
+"""The documented statuses. ABORTED is not documented, and servers may not support it as a filter."""
 UNDER_WAY: Final = frozenset({"READY", "RUNNING", "CANCELING"})
 
 
@@ -43,7 +43,7 @@ class OcpTarget(TargetApi):
     id_type = int
     credentials_hint = "--user and --password, or --access-key and --secret-key"
     schemathesis_checks: ClassVar[Mapping[str, Any]] = {
-        # Parameters are checked before the task is looked up; 404 is an id that makes another path.
+        # Parameters are checked before the task is searched; 404 is for an id that makes another path.
         "negative_data_rejection": {"expected-statuses": [400, 401, 403, 404, 405, *UNDECIDED]},
         "positive_data_acceptance": {"expected-statuses": [200, 401, 403, 404, *UNDECIDED]},
     }
@@ -61,9 +61,10 @@ class OcpTarget(TargetApi):
         return f"{TASKS_PATH}?size=2000" + (f"&name={quote(name)}" if name else "")
 
     def is_uncertain(self, query: Mapping[str, Any]) -> bool:
-        """Return whether only ocp-express reads a query: other statuses, numbers below 1, fields to sort by.
+        """Return whether only ocp-express is known to accept a query.
 
-        Also empty texts, and a tenant's name without the id of its cluster, which the contract cannot forbid.
+        These are undocumented statuses and fields to sort by, numbers below 1, empty texts, and a tenant's name without
+        the id of its cluster, which the contract cannot forbid.
         """
         statuses = query.get("status", ())
         return (
@@ -74,9 +75,6 @@ class OcpTarget(TargetApi):
             or ("tenantName" in query and "clusterId" not in query)
         )
 
-    def ids_in(self, scenario: Scenario) -> list[str]:
-        return [str(task.id) for task in scenario.tasks if task.id is not None]
-
     def opted_in(self, scenarios: Sequence[Scenario]) -> frozenset[str]:
         subtasks = (subtask for scenario in scenarios for task in scenario.tasks for subtask in task.subtasks)
         return frozenset({RETRIES} if any(subtask.retries for subtask in subtasks) else ())
@@ -85,33 +83,31 @@ class OcpTarget(TargetApi):
         return [2**63 - 1]
 
     def equivalent_ids(self, id: str) -> set[str]:
-        """Return an id and the number a lenient server reads in it: 7 in ``+7``, ``7.0``, ``0x7``.
+        """Return an id and the number that a lenient server reads in it: 7 in ``+7``, ``7.0`` and ``0x7``.
 
-        Spring drops all blanks and reads hexadecimals (NumberUtils.parseNumber).
+        Spring removes blanks and accepts hexadecimal numbers (NumberUtils.parseNumber).
         """
         text = re.sub(r"\s", "", id).lower()
         return {id, *(str(read(text)) for form, read in _ID_FORMATS if re.fullmatch(form, text))}
 
-    def actions(self, task: Observation, id: str, *, is_mock: bool, knowledge: None = None) -> Iterator[WalkAction]:
+    def actions(self, task: Observation, *, is_mock: bool, knowledge: None = None) -> Iterator[WalkAction]:
         """Yield every operation of the contract, on the task and on each subtask."""
         for part, route in product((task, *task.parts), API.routes):
             if route.changes == part.kind:
-                yield _action(route, task, part, id, is_mock=is_mock)
+                yield _action(route, task, part, is_mock=is_mock)
 
-    def log_paths(self, before: Observation, after: Observation, id: str) -> Sequence[str]:
-        """Return one log: of a subtask that has run again, rather than for the first time."""
-
+    def log_paths(self, before: Observation, after: Observation) -> Sequence[str]:
+        """Return the log of one subtask that has ended again; one that was retried or undone comes first."""
         ends = {subtask.id: subtask.end for subtask in before.parts}
         ended = [subtask for subtask in after.parts if subtask.end != ends.get(subtask.id)]
         first = sorted(ended, key=lambda subtask: subtask.operation == "EXECUTE")[:1]
-        path = TASK_PATH.format(taskInstanceId=quote(id, safe=""))
-        return [f"{path}/subtasks/{subtask.id}/log" for subtask in first]
+        return [f"{TASKS_PATH}/{after.id}/subtasks/{subtask.id}/log" for subtask in first]
 
 
 CONFORMANCE: Final = OcpTarget()
 
 
-def _action(route: Route, task: Observation, part: Observation, id: str, *, is_mock: bool) -> WalkAction:
+def _action(route: Route, task: Observation, part: Observation, *, is_mock: bool) -> WalkAction:
     prohibits_rollback = bool(task.raw.get("prohibitRollback"))
     if part is task:
         what, state = f"{route.id} of the task, which is {task.words},", f"{task.words}/{prohibits_rollback}"
@@ -131,7 +127,7 @@ def _action(route: Route, task: Observation, part: Observation, id: str, *, is_m
     probe = Probe(
         what,
         "POST",
-        route.path.format(taskInstanceId=quote(id, safe=""), subtaskInstanceId=part.id),
+        route.path.format(taskInstanceId=task.id, subtaskInstanceId=part.id),
         statuses,
         accepted="call.prohibited-accepted" if is_prohibited else "call.illegal-accepted",
         refused="call.legal-refused",

@@ -1,8 +1,8 @@
 """The probes of OCP: wrong ids, missing credentials, odd queries, and pages that must agree.
 
-Where ocp-express differs from the contract, and OCP is not verified, both responses are expected. There a Long may be
-0, negative or in another spelling, as Spring reads it (NumberUtils.parseNumber); Spring's Pageable ignores an invalid
-page; an unknown status has no tasks; and the log of an unknown subtask is empty.
+Where ocp-express differs from the contract, and OCP is not verified, both responses are expected. In ocp-express an id
+may be 0, negative or in another spelling, as Spring reads a Long (NumberUtils.parseNumber); Spring's Pageable ignores
+an invalid page; an unknown status has no tasks; and the log of an unknown subtask is empty.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from oceanmock.ocp.checks import DIRECTIONS, LARGEST_VALUES, PLAIN_NAME
 Rows = list[dict[str, Any]]
 Matches = Callable[[dict[str, Any]], bool | None]
 
-NOBODYS: Final = "9223372036854775807"  # the largest possible id, which no server has reached
+NOBODYS: Final = "9223372036854775807"  # the largest possible id, which no task has
 AS_LONG: Final = frozenset({400, 404})  # the statuses for a text that is no id, but may be a Long of Java
 ODD: Final = frozenset({200, 400, 404})
-"""The statuses for a text that may be another spelling of an id, even an existing one."""
+"""The statuses for a text that may be another spelling of an id, even of an existing one."""
 LENIENT: Final = frozenset({200, 400})
 SUSPECT: Final = frozenset({200, 403})  # the statuses for a request that a firewall in front of the server may refuse
 UNREAD: Final = frozenset({400, 401, 403})  # the statuses for an unreadable signature; no document states which
 NO_METHOD: Final = frozenset({403, 404, 405, 500, 501})
 """The statuses for an unsupported method: 405 by the contract, 500 by ocp-express (RestExceptionHandler.java:343-358),
-or a web page there, whose status is 200. A proxy may refuse them."""
+or the others by a proxy."""
 
 IDS: Final[Mapping[str, Statuses]] = {
     **dict.fromkeys(("abc", "1.5", "1e3", "null", "9223372036854775808", "--1", "1_0", "{}"), REFUSED),
@@ -84,12 +84,12 @@ REQUIRED: Final = Required(
 
 
 def ids_of_nothing(target: ProbeTarget) -> Sequence[str]:
-    """Return ids that nothing has, for the operations that have to be refused."""
+    """Return unknown ids, for the operations that must be refused."""
     return (NOBODYS, *IDS, *RAW_IDS)
 
 
 def list_targets(identity: str) -> Sequence[str]:
-    """Return the lists in which the items of a server are found."""
+    """Return the lists that are searched for the tasks of a server."""
     return (f"{TASKS_PATH}?size=200", f"{TASKS_PATH}?size=200&status=FAILED")
 
 
@@ -155,7 +155,7 @@ ON_NOTHING: Final = [
 
 
 def _credentials(target: ProbeTarget) -> Iterator[Probe]:
-    """Yield requests without and with wrong credentials; few, as OCP locks after twenty."""
+    """Yield requests without and with wrong credentials; few, as OCP locks a user after twenty."""
     for method, path in ON_NOTHING:
         if method == "GET" or target.writes:
             what, rule = "a request without credentials", "auth.missing-accepted"
@@ -183,7 +183,7 @@ def _operations(target: ProbeTarget) -> Iterator[Probe]:
         yield Probe(what, method, path, NO_METHOD, accepted="method.accepted")
     viewer, rule = target.server.read_only_auth, "auth.forbidden-accepted"
     for path in paths if viewer is not None else ():
-        yield Probe("a call of somebody who may only look", "POST", path, frozenset({403}), accepted=rule, auth=viewer)
+        yield Probe("a call of a read-only user", "POST", path, frozenset({403}), accepted=rule, auth=viewer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +197,7 @@ class Page:
 
     @property
     def is_whole(self) -> bool:
-        """Return whether it has every row: a server may have a limit of its own."""
+        """Return whether it has every row, as a server may limit the size of a page."""
         return len(self.rows) < LARGEST_VALUES["size"] if self.total is None else len(self.rows) >= self.total
 
 
@@ -212,7 +212,7 @@ def _page(query: str) -> Generator[Probe, Subject | None, Page | None]:
 
 
 def pages() -> Probes:
-    """Check that the pages of a list equal the whole list in each order, if it was the same before and after."""
+    """Check that the pages of a list equal the whole list in each order, if it has not changed in between."""
     for order in DIRECTIONS:
         first = yield from _page(f"{WHOLE_LIST}&sort={order}")
         if first is None or not first.ids:
@@ -235,9 +235,9 @@ def pages() -> Probes:
 
 
 def unlisted(tasks: Sequence[Observation]) -> Probes:
-    """Check that the whole list has the known tasks that a user started.
+    """Check that the whole list has the known tasks of type MANUAL.
 
-    Without a type, ocp-express lists no others (TaskService.java:147); not verified for OCP.
+    Without the filter type, ocp-express lists no others (TaskService.java:147); not verified for OCP.
     """
     page = yield from _page(WHOLE_LIST)
     if page is not None and page.is_whole:
@@ -246,7 +246,7 @@ def unlisted(tasks: Sequence[Observation]) -> Probes:
 
 
 def filters(tasks: Sequence[Observation]) -> Probes:
-    """Check that filtered lists have all matching rows that were listed before and after, and no others."""
+    """Check that filtered lists have all matching rows, and no others, of those that have not changed in between."""
     before = yield from _page(WHOLE_LIST)
     if before is None or not before.is_whole:
         return
@@ -268,9 +268,9 @@ def filters(tasks: Sequence[Observation]) -> Probes:
 
 
 def _filters(rows: Rows, tasks: Sequence[Observation]) -> Iterator[tuple[str, Matches]]:
-    """Yield filters, each with a predicate of the rows that it is for; None where a row does not show it.
+    """Yield filters, each with a predicate of the matching rows, which returns None if a row does not show it.
 
-    Every parameter is asked for: by values that rows have, alone and together, and by one that nothing has.
+    Every parameter occurs: with values that rows have, alone and together, and with a value that no row has.
     """
     for statuses in ("SUCCESSFUL", "FAILED", "RUNNING", "RUNNING,FAILED", "FAILED,SUCCESSFUL"):
         yield f"status={statuses}", _having(status=statuses.split(","))
@@ -296,11 +296,11 @@ def _having(**values: Sequence[Any]) -> Matches:
 
 
 def _among(ids: Sequence[Any], others: Sequence[Any]) -> Matches:
-    """Return a predicate of rows with some ids, and without others."""
+    """Return a predicate that is true for rows with some ids, false for those with ``others``, else None."""
     return lambda row: True if row.get("id") in ids else False if row.get("id") in others else None
 
 
 def _value(row: dict[str, Any], key: str) -> Any:
-    """Return a value of a row; of an object its id."""
+    """Return a value of a row; for an object its id."""
     value = row.get(key)
     return value.get("id") if isinstance(value, dict) else value

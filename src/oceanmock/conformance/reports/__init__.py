@@ -1,8 +1,7 @@
-"""Define what every report shows before it is formatted: the verdict, causes of findings, counts, state diagrams.
+"""Compute what several reports show: the verdict, the causes of findings, counts and state diagrams.
 
-The modules of this package show results in a terminal and render them as HTML, JSON, JUnit XML, SARIF and GitHub's
-annotations. Texts are clean (no control character, no lone surrogate) but not escaped: each format escapes in its own
-way.
+The modules of this package print results in a terminal and render them as HTML, JSON, JUnit XML, SARIF and GitHub's
+annotations. Texts are clean (no control character, no lone surrogate), but each format must still escape them.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ VERDICTS: Final = {
 
 
 def worst_last(results: Iterable[Result]) -> list[Result]:
-    """Return runs by their verdict; that of the last is the one of them all."""
+    """Return runs sorted by verdict, so that the last one has the verdict of all."""
     return sorted(results, key=lambda result: [*VERDICTS].index(result.exit_code))
 
 
@@ -54,9 +53,9 @@ def headline(result: Result) -> str:
 
 
 def observed(result: Result) -> dict[str, tuple[int, int]]:
-    """Return how many operations had a response with 2xx, and how many transitions of tasks or dags, each of how many.
+    """Return the counts and totals of the operations that had a 2xx response, and of the observed transitions.
 
-    A transition that needs a switch of a scenario does not count.
+    Transitions are those of tasks or dags, without those that need a switch of a scenario.
     """
     root = diagrams_of(result)[0]
     succeeded = [any(status in range(200, 300) for status in +counts) for counts in result.statuses.values()]
@@ -92,7 +91,7 @@ def statuses_by_operation(result: Result) -> dict[str, tuple[Counter[int], dict[
 
 
 def columns(rows: Mapping[str, tuple[Counter[int], dict[int, str]]]) -> list[int]:
-    """Return every status of ``statuses_by_operation``, sorted with no response last."""
+    """Return every status of ``statuses_by_operation`` in order; NO_RESPONSE is the last."""
     statuses = {status for counts, missing in rows.values() for status in (*counts, *missing)}
     return sorted(statuses, key=lambda status: (status == NO_RESPONSE, status))
 
@@ -115,7 +114,7 @@ class RuleLine:
 
 
 def rule_lines(result: Result, rules: Iterable[str] = ()) -> Iterator[RuleLine]:
-    """Yield a line per rule, by id: those that were checked, that only findings name, and the others of ``rules``."""
+    """Yield a line per rule, sorted by id: the rules that were checked or violated, and those of ``rules``."""
     violations = Counter(item.rule for item in result.findings)
     known = Counter(item.rule for item in result.known)
     checks = result.rules
@@ -137,17 +136,17 @@ SEVERITIES: Final[Mapping[str, Severity]] = {
     **dict.fromkeys(("envelope.duration", "envelope.trace-id", "envelope.went-back"), "warning"),
     "schemathesis.unfinished": "note",
 }
-"""Rule or family → severity, where it is no error: a client that keeps to the contract works all the same."""
+"""Rule or family → severity, if it is no error, since clients work in spite of it."""
 _VALUE: Final = re.compile(r"b?'(?:[^'\\]|\\.)*'|b?\"(?:[^\"\\]|\\.)*\"|[-+.:\w]*[0-9][-+.:\w]*")
 """A quoted value, or a word with a digit, in a message."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """Findings that differ only in their place and values, such as one wrong format of all times.
+    """Findings that differ only in their place and values, such as the same wrong format of all times.
 
-    The ``first`` stands for all; ``title`` is its rule, and the number of places if there are several. ``places``
-    counts the breadcrumbs without indices.
+    ``first`` is their example; ``title`` is its rule, and the number of findings if there are several. ``places``
+    counts them by breadcrumb, without indices.
     """
 
     findings: Sequence[CheckResult]
@@ -160,9 +159,9 @@ class Cause:
 
 
 def causes(findings: Iterable[CheckResult], api: str) -> list[Cause]:
-    """Return findings by their cause: the most severe first, of equals those whose source has the most weight.
+    """Return the causes of findings, sorted by severity, then by the weight of their source.
 
-    A cause has one rule and one message but for its values; the rules of a schema also have one member.
+    Findings have the same cause if rule and message are equal, apart from values; for schema rules, rule and member.
     """
 
     def key(item: CheckResult) -> tuple[str, str]:
@@ -206,9 +205,9 @@ def latencies(result: Result) -> dict[str, tuple[int, ...]]:
 
 
 def marked_body(body: bytes, path: str) -> tuple[str, str, str]:
-    """Return a body for reading in three parts: before the member at a JSON path, the member, and after it.
+    """Return a readable body in three parts: before the member at a JSON path, the member, and after it.
 
-    The whole is the first part if there is no such member.
+    If there is no such member, the first part is the whole body.
     """
     members = re.findall(r"\.?([^.\[\]]+)|\[([0-9]+)\]", path.removeprefix("$"))
     *above, last = [int(index) if index else key for key, index in members] or [""]
@@ -224,7 +223,7 @@ def marked_body(body: bytes, path: str) -> tuple[str, str, str]:
 
 
 def body_text(body: bytes, limit: int = MAX_SHOWN_BODY) -> str:
-    """Return a body for reading: its indented JSON, else its text, else its bytes in hex."""
+    """Return a readable body: indented JSON, else text, else bytes in hex."""
     cut = f"\n… {len(body) - limit:,} more bytes" if len(body) > limit else ""
     with suppress(ValueError, RecursionError):
         if not cut:
@@ -242,13 +241,13 @@ def request_line(exchange: Exchange) -> str:
 
 
 def change_line(exchange: Exchange, api: str) -> str:
-    """Return the operation that a request asked for, and its target, such as `dag.PASS: POST /api/v1/task/dag/7`."""
+    """Return a request with its operation, such as `dag.PASS: POST /api/v1/task/dag/7`."""
     name = requested_operation(api_named(api), exchange.operation, fields_of(exchange.request_body))
     return f"{escape_unprintable(name)}: {request_line(exchange)}" if name else request_line(exchange)
 
 
 def left_lines(result: Result) -> list[str]:
-    """Return how each task or dag was left that the run could change."""
+    """Return a line on the last state of each task or dag that the run could change."""
     noun = api_named(result.api).root.name
     return [f"left: {noun} {id}: {state}" for id, state in result.left.items()]
 
@@ -262,12 +261,12 @@ def response_line(exchange: Exchange) -> str:
 
 
 def finding_line(finding: CheckResult) -> str:
-    """Return where a finding is and what it is."""
+    """Return the place and the message of a finding."""
     return f"{finding.breadcrumb}: {finding.message}"
 
 
 def both_lines(finding: CheckResult) -> list[str]:
-    """Return the member in the earlier response and in this one, if a finding is about two; else nothing."""
+    """Return lines on the member in the earlier response and in this one, if a finding compares two."""
     if finding.earlier is None or finding.exchange is None:
         return []
     return [
@@ -293,7 +292,7 @@ EDGE_STYLES: Final = ("leap", "unseen", "seen", "odd")
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """A change between two labels; ``triggers`` is empty if no single transition makes it."""
+    """A change between two labels; ``triggers`` is empty if it is no single transition."""
 
     before: str
     after: str
@@ -308,7 +307,7 @@ class Move:
 
     @property
     def cause(self) -> str:
-        """Return what causes the change, or why nothing does."""
+        """Return the triggers of the change, or a text if there are none."""
         return "cannot follow" if self.is_odd else ", ".join(self.triggers) or "several transitions"
 
 
@@ -330,11 +329,11 @@ class Edge:
 
 @dataclass(frozen=True, slots=True)
 class Diagram:
-    """One kind: how often each state was observed, and every change.
+    """The state diagram of one kind: how often each state was observed, and every change.
 
-    It is drawn as a row of boxes, the ``columns``, and ``edges`` between them, in their order of drawing. Points are
-    complex numbers: x and y, y downwards. ``frame`` is x, y, width and height of the whole. Of the ``total`` of the
-    contract's transitions some were ``observed``. ``known`` are the states of the contract.
+    It is a row of boxes, the ``columns``, with ``edges`` between them in their order of drawing. Points are complex
+    numbers: x and y, y downwards. ``frame`` is x, y, width and height of the drawing. ``observed`` and ``total`` count
+    transitions of the state machine, ``known`` are the states of the contract.
     """
 
     kind: str
@@ -375,7 +374,7 @@ def diagrams_of(result: Result) -> list[Diagram]:
 
 
 def _moves(result: Result, kind: str, machine: StateMachine | None) -> list[Move]:
-    """Return the changes of a kind: those of its state machine, and any other that was observed."""
+    """Return the changes of a kind: those of its state machine, then others that were observed."""
     counts = Counter({(b, a): n for (k, b, a), n in result.transitions.items() if k == kind and b != a})
     triggers: dict[tuple[str, str], list[str]] = {}
     for item in machine.transitions if machine else ():

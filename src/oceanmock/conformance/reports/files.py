@@ -1,13 +1,13 @@
-"""Write results to files: JSON, JUnit XML and SARIF for programs, HTML for people; and what GitHub shows of a run.
+"""Write results to files: JSON, JUnit XML and SARIF for programs, HTML for people, and annotations for GitHub.
 
 The same results give the same text. JSON: durations in milliseconds, instants in RFC 3339, bodies as exact text or as
 Base64 (``body_kind``), cut after 64 KiB. ``result.schema.json`` describes it, and changes with ``REPORT_FORMAT``.
-JUnit XML: a test case per rule and operation. A violation is a failure; a known deviation, and what was never checked
-or requested, is skipped; a run that was stopped is an error. It has only attributes that Jenkins accepts
-(jenkinsci/xunit-plugin: junit-10.xsd); failures have the type that Surefire requires.
+JUnit XML: a test case per rule and operation. A violation is a failure; a known deviation, an unchecked rule and an
+operation that was never requested are skipped; a run that was stopped is an error. It has only attributes that Jenkins
+accepts (jenkinsci/xunit-plugin: junit-10.xsd); failures have the type that Surefire requires.
 HTML: one page without scripts, fonts, pictures or requests, ``page.html`` with ``page.css``. Sections fold with
-`details`, and the filters are style sheets. A server may respond with anything, so every text is made clean and is
-escaped, and a policy in the page forbids scripts and requests.
+`details`, and filters are style sheets. A server may respond with anything, so every text is cleaned and escaped, and a
+policy in the page forbids scripts and requests.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+from codecs import getincrementaldecoder
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -38,8 +39,8 @@ REPORT_FORMAT: Final = 1
 MAX_JSON_BODY: Final = 64 * 2**10
 MAX_JUNIT_BODY: Final = 2000
 ANY_OPERATION: Final = "any operation"
-SLOWER: Final = 2
-MIN_SLOW_MS: Final = 50  # a median differs if it is that many times the other, and longer than this
+SLOWER: Final = 2  # medians differ if one is more than so many times the other, and longer than MIN_SLOW_MS
+MIN_SLOW_MS: Final = 50
 
 
 def render_json(results: Sequence[Result]) -> str:
@@ -122,15 +123,12 @@ def _exchange(exchange: Exchange) -> dict[str, Any]:
 
 
 def _message(headers: HeaderFields, body: bytes) -> dict[str, Any]:
-    part = body[:MAX_JSON_BODY]
-    kind = "text" if body else "none"
+    part, kind = body[:MAX_JSON_BODY], "text" if body else "none"
     try:
-        text = part.decode()
-    except UnicodeDecodeError as problem:
-        if len(part) == MAX_JSON_BODY and problem.start > MAX_JSON_BODY - 4:  # cut in a character
-            text = part[: problem.start].decode()
-        else:
-            kind, text = "base64", base64.b64encode(part).decode()
+        # an incremental decoder leaves out a character that was cut
+        text = getincrementaldecoder("utf-8")().decode(part, final=len(part) == len(body))
+    except UnicodeDecodeError:
+        kind, text = "base64", base64.b64encode(part).decode()
     return {"headers": [list(pair) for pair in headers], "body": text, "body_kind": kind, "body_bytes": len(body)}
 
 
@@ -171,7 +169,7 @@ def _suites(result: Result) -> Iterator[ElementTree.Element]:
 def _suite(
     result: Result, name: str, cases: Iterable[ElementTree.Element], *, took: int = 0, lines: Sequence[str] = ()
 ) -> ElementTree.Element:
-    """Return a suite of test cases, with what the run prints beside them."""
+    """Return a suite of test cases, with lines of output beside them."""
     name = f"{result.api}.{name}"
     cases = list(cases)
     count = Counter(outcome.tag for case in cases for outcome in case)
@@ -207,7 +205,7 @@ def _case(
 
 
 def _coverage_cases(result: Result) -> Iterator[ElementTree.Element]:
-    """Yield a case per operation: whether its required responses were received."""
+    """Yield a case per operation, which fails if required responses were not received."""
     for name, (counts, hints) in reports.statuses_by_operation(result).items():
         missing = sorted(hints)
         message, outcome = f"never received {', '.join(map(str, missing))}", "failure" if missing else ""
@@ -253,7 +251,7 @@ def _seconds(nanoseconds: int) -> str:
 
 
 def render_sarif(results: Sequence[Result]) -> str:
-    """Return the SARIF 2.1.0 report, with a newline at its end: a result per cause and place; known ones suppressed."""
+    """Return the SARIF 2.1.0 report: a result per cause and place, with those of known causes suppressed."""
     head = {"$schema": "https://json.schemastore.org/sarif-2.1.0.json", "version": "2.1.0"}
     return json.dumps({**head, "runs": [_sarif_run(item) for item in results]}, indent=2) + "\n"
 
@@ -288,7 +286,7 @@ def _sarif_run(result: Result) -> dict[str, Any]:
 
 
 def github_annotations(results: Sequence[Result]) -> Iterator[str]:
-    """Yield a workflow command of GitHub for each cause, which shows it as an annotation of the run."""
+    """Yield a workflow command for each cause, which GitHub shows as an annotation of the run."""
     levels = {"error": "error", "warning": "warning", "note": "notice"}
     for result in results:
         for cause in reports.causes(result.findings, result.api):
@@ -319,7 +317,7 @@ def github_summary(results: Sequence[Result]) -> str:
 
 
 def render_html(results: Sequence[Result]) -> str:
-    """Return the page: every text that it shows is clean and escaped."""
+    """Return the HTML report, in which every text is cleaned and escaped."""
 
     def cleaned(value: Any) -> Any:
         return reports.clean(value) if isinstance(value, str) and not isinstance(value, Markup) else value
@@ -353,9 +351,9 @@ def load_json(path: Path) -> dict[str, Any]:
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[tuple[str, list[str], list[str]]]:
-    """Yield what differs between two runs of JSON reports: a title, what only the old one has, what only the new one.
+    """Yield the differences of two runs of JSON reports: a title, the texts only of the old run, those of the new one.
 
-    ``deviations``, known or not, are the first; an index in a list is none.
+    The first title is ``deviations``, known or not; their indices in lists do not count.
     """
     names = [{item["operation"] for item in run["operations"]} for run in (old, new)]
     texts: dict[str, Callable[[Mapping[str, Any]], Iterable[str]]] = {

@@ -1,7 +1,7 @@
 """Print the summary of results within a screen, and the progress of a run; write the commands to paste.
 
-Nothing is markup: a server's response can neither colour, move nor erase anything. A passed run is a few lines; what
-does not fit is counted. Commands to paste are printed unwrapped, from the first column.
+Markup in texts is not interpreted, so that a server's response cannot colour, move or erase anything. A passed run is a
+few lines; only the number is printed of what does not fit. Commands to paste are printed unwrapped.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from oceanmock.text import escape_unprintable, first_few, format_elapsed, new_co
 if TYPE_CHECKING:
     from oceanmock.observations import Target
 
-MAX_CAUSE_LINES: Final = 18  # the lines in which causes are printed; the others are counted
-MAX_LISTED: Final = 4  # the number of changes, steps, stale entries and hints that are printed one by one
+MAX_CAUSE_LINES: Final = 18  # the most lines on causes, unless the first has more
+MAX_LISTED: Final = 4  # the most changes, stale entries and hints that are printed one by one
 MAX_PLACES: Final = 3
-MAX_SILENCE: Final = 15 * SECOND  # the longest time without a plain line while requests are sent
+MAX_SILENCE: Final = 15 * SECOND  # the time after which a log gets a line on the requests so far
 LOG_WIDTH: Final = 120  # the width of a summary that does not go to a terminal
 SEVERITY_COLOURS: Final = {"error": "bold red", "warning": "bold yellow", "note": "bold"}
 UNMARKED: Final = ("·", "dim")
@@ -165,10 +165,10 @@ def _changes(result: Result) -> Iterator[Text]:
 class Display:
     """Show the events of a run: a bar for the current phase; without a terminal a line per phase, and after a silence.
 
-    New findings are printed in either case. A phase that follows itself, as that of several stories does, is one.
-    ``reason_for`` returns why a finding is accepted, or "". SIGINT, SIGTERM and enough findings end the run:
-    ``stopped`` is why it has to end, or ""; then the next response raises KeyboardInterrupt. A signal raises it at
-    once, but that may get lost: schemathesis catches what its threads raise.
+    New findings are printed in either case. Equal phases in a row, such as those of several stories, are one.
+    ``reason_for`` returns why a finding is accepted, or "". SIGINT, SIGTERM and too many findings end the run:
+    ``stopped`` is the reason, or "". A signal raises KeyboardInterrupt; as schemathesis catches those in its threads,
+    the next response raises it again.
     """
 
     def __init__(
@@ -256,17 +256,19 @@ class Display:
 CLIENT_HEADERS: Final = frozenset(
     {"accept", "accept-encoding", "connection", "content-length", "host", "user-agent", "transfer-encoding"}
 )
-"""Headers that every client sends in its own way."""
+"""Headers that each client sets by itself."""
 SIGNING_HEADERS: Final = frozenset({"authorization", "date", "x-ocs-header", "x-ocs-agent-header"})
 """Headers that are computed for each request."""
 
 
-def curl_of(exchange: Exchange, target: Target) -> str:
-    """Return the command that reproduces an exchange: curl, or Python where curl cannot sign it.
+def curl_of(exchange: Exchange | None, target: Target) -> str:
+    """Return the shell command that reproduces an exchange, if any: curl, or Python where curl cannot sign it.
 
-    It can be pasted into a shell as it is. Secrets stay out: the command reads them from the variables that the run
-    reads, such as ``$OCEANMOCK_PASSWORD``, and other users' credentials are masked.
+    It has no secrets: it reads them from the same variables as the run, such as ``$OCEANMOCK_PASSWORD``, and other
+    users' credentials are masked.
     """
+    if exchange is None:
+        return ""
     own = target.auth if exchange.credentials == "own" else None
     if isinstance(own, AccessKey):
         command = _python(exchange, target, f'AccessKey({own.id!r}, os.environ["OCEANMOCK_SECRET_KEY"])')
@@ -294,7 +296,7 @@ def _curl(exchange: Exchange, url: str, *options: str) -> str:
         words.append("--head")
     elif exchange.method != ("POST" if body else "GET"):
         words.append(f"-X {shlex.quote(exchange.method)}")
-    if re.search(r"[\[\]{}]|/\.", exchange.target):  # which curl reads as a pattern, or normalizes
+    if re.search(r"[\[\]{}]|/\.", exchange.target):  # curl reads brackets as a pattern, and normalizes /.
         words.append("--globoff --path-as-is")
     words.append(shlex.quote(f"{url}{exchange.target}"))
     words += [f"-H {shlex.quote(f'{name}: {value}')}" for name, value in headers.items()]
