@@ -1,17 +1,12 @@
 """List the rules, check each response by itself, and list the responses that a run must receive.
 
-Rule ids are ``family.rule``. Reports, baselines and JUnit files refer to them, so a published id never gets another
-meaning. The rules of fuzzing are ``schemathesis.<check>``; those of one API and of stories are added by ``all_rules``.
+Rule ids are ``family.rule``; reports and baselines refer to them, so a published id never gets another meaning. The
+checks here apply to every API and keep no state. Rules on one API's data are in its ``checks.py``, rules on two
+responses in ``history``, rules on particular requests in ``probes``. A response that does not come from the API (a
+redirect, a request that is too long, a proxy whose server is down) is not checked.
 
-The checks here apply to every API; those of one API's data are in its ``checks.py``. Each reads one exchange and keeps
-no state: rules on two responses are in ``history``, rules on particular requests in ``probes``. A response that does
-not come from the API has no envelope, and is not checked: a redirect, a request that is too long, a proxy whose server
-is down.
-
-A run without findings proves little: one that receives only 401 has none either. So each operation has required
-statuses. They depend on the API, on whether the run writes, and on the kind of an obshell's agent. They are those of
-the contract, without 403 (needs a second account), 405 (another method), 429 (too many requests), 500 (a defect), and
-those that only a quirk returns.
+A run that receives only 401 has no findings either. So each operation has required statuses: those of the contract,
+without 403 (needs a second account), 405, 429, 500, and those that only a quirk returns.
 """
 
 from __future__ import annotations

@@ -1,13 +1,11 @@
 """Run schemathesis in process: it generates requests, the client sends them, and its checks read the responses.
 
 schemathesis reads the contract unchanged, and runs its phases with all checks that apply. This module adds existing
-ids, credentials, and the statuses with which a valid request may be refused. The client sends every request, also those
-of checks. A failed check becomes a finding and counts as passed, so that it neither ends the run nor is minimized:
-requests depend only on the seed and on responses. An invalid request stays invalid, and no id of other users is used.
+ids, credentials, and the statuses with which a valid request may be refused. A failed check becomes a finding and
+counts as passed, so that it neither ends the run nor is minimized: requests depend only on the seed and on responses.
 
-Methods that no path has are tested by the probes. schemathesis has no public interface to run single phases through
-another transport, so this module uses its engine directly; it is pinned to the minor version, and
-tests/test_private_names.py imports every name.
+schemathesis has no public interface to run single phases through another transport, so this module uses its engine
+directly; it is pinned to the minor version, and tests/test_private_names.py imports every name.
 """
 
 from __future__ import annotations
@@ -183,7 +181,7 @@ class Fuzzer:
             "cache": {"enabled": False},
             "output": {"truncation": {"enabled": False}},
             "generation": generation,
-            # max-steps is the number of operations of a walk along the contract's links
+            # The probes send unexpected methods; max-steps is the number of operations of a walk along links.
             "phases": {"coverage": {"unexpected-methods": []}, "stateful": {"max-steps": 6}},
             "checks": server.schemathesis_checks,
             "operations": operations,

@@ -1,13 +1,10 @@
 """Compare each response with the earlier observations of the same task, dag or part.
 
-A correct server never fails a check, however rarely and by whatever operations it is read: a change that may have
-happened in between is no violation. So only ended items must stay as they are, only changes that the transition table
-excludes are reported, and times are those of the server.
-
-Any number of ticks may lie between two observations. So the state after an observation is a set of labels: all that the
-transition table reaches by time. An accepted operation takes its item along one of its transitions, in the order of the
-requests; an operation without a response may have been accepted or not. Items with other users may have had any
-operation.
+A correct server never fails a check, however rarely and by whatever operations it is read. Any number of ticks may lie
+between two observations, so the state after one is a set of labels: all that the transition table reaches by time. An
+accepted operation takes its item along a transition; an operation without a response may have been accepted or not;
+items with other users may have had any operation. So only ended items must stay as they are, only changes that the
+table excludes are reported, and times are those of the server.
 """
 
 from __future__ import annotations
@@ -94,10 +91,10 @@ class HistoryChecker(RuleChecker):
         for item in (self._times, self._trace_id, self._still_there, self._call):
             yield from self.guarded(item, subject)
         samples = [item for item in self._samples(subject) if not self._overlaps(item.key, subject.exchange)]
-        lines = self._own.log_lines(subject) if subject.status == 200 and subject.path_ids else None
-        key = [*self._api.ids_of(subject.id)][-1] if lines is not None else "", (subject.path_ids or ("",))[-1]
-        if lines is not None and key in self._latest:
-            self._logs[key] = subject, lines, self._latest[key]
+        if subject.status == 200 and subject.path_ids and (lines := self._own.log_lines(subject)) is not None:
+            key = [*self._api.ids_of(subject.id)][-1], subject.path_ids[-1]
+            if key in self._latest:
+                self._logs[key] = subject, lines, self._latest[key]
         yield from self.guarded(lambda _: self._compare(samples), subject)
         yield from self.guarded(lambda _: self._own.results(subject, samples, self._latest), subject)
 

@@ -1,16 +1,11 @@
-"""Send every request of a conformance run, to one target and one at a time.
+"""Send every request of a conformance run, to one target and one at a time, once the guard has allowed it.
 
-The guard checks each request before it is sent. Nothing is sent to another host, faster than the permitted rate, or
-without a timeout. A request refused with 429 is sent again after the delay that the response states. A read that the
-server cuts off on a connection kept alive is sent once more on a new one (RFC 9112, 9.3.1); every write has a new one.
-Redirects are not followed. Bodies become UTF-8, whatever their encoding. They have a deadline, since the timeout of a
-socket is for each read: a server that sends byte by byte never reaches it. Proxies of the environment and .netrc are
-ignored. Cookies are not kept, or a request without credentials would have them.
-
-Every exchange is masked, counted, checked, and passed to the listener, as is every finding, once. Before a new finding
-in the response to a GET is reported, the request is sent again on a new connection: a finding that does not occur again
-says so, and a response that was missing only once is no finding. A finding from comparing several responses, or from a
-write, is reported at once.
+Nothing is sent to another host, faster than the permitted rate, or without a timeout; redirects are not followed;
+proxies of the environment, .netrc and cookies are ignored. A request refused with 429 is sent again after the delay
+that the response states. A read that is cut off on a connection kept alive is sent once more on a new one (RFC 9112,
+9.3.1); every write has a new one. A new finding in the response to a GET is reported after the request was sent again:
+one that does not occur again says so, and a response that was missing only once is no finding. A finding from a write,
+or from comparing several responses, is reported at once.
 """
 
 from __future__ import annotations
@@ -377,7 +372,7 @@ def _plain_body(request: Any) -> bytes:
 
 
 class _BoundedReader(io.RawIOBase):
-    """The bytes of a response, all of which must come within the timeout of its socket."""
+    """The bytes of a response with a deadline, since the timeout of a socket is for each read, however short."""
 
     def __init__(self, raw: io.RawIOBase, sock: socket.socket) -> None:
         self._raw, self._sock, self.is_at_end = raw, sock, False

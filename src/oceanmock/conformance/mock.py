@@ -2,9 +2,8 @@
 
 Each API has one sandbox with all scenarios that can be served together, and with a scenario of oceanmock's own
 (``worlds/``) in which every status occurs; obshell also has one of a cluster, since no single agent can return every
-response. A further sandbox is reset for each walk, and each scenario's story has its own. All are served on a real
-port, require credentials, and have manual clocks, so that the same seed makes the same requests. The scenarios' faults
-are left out. Every response of the contract is required, whatever is served.
+response. A further sandbox is reset for each walk, and each story has its own. All are served on a real port, require
+credentials, have no faults, and have manual clocks, so that the same seed makes the same requests.
 """
 
 from __future__ import annotations

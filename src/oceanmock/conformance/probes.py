@@ -1,13 +1,8 @@
 """Send prepared requests (probes), and operate on tasks and dags (walks).
 
-Probes are requests that must be refused, hostile requests, and reads of lists that must agree. They are few and the
-same in each run; each API's ``probes.py`` yields them. They are GET, unless the run writes: then there are operations
-that a correct server refuses, on unknown ids and on tasks that the run may change. A wrong password is sent once in
-each form of credentials.
-
-A probe states which responses are expected from any server of its API, both where public sources allow two. The
-client's checkers check everything else. A response that does not depend on the request (too many requests, a proxy
-whose server is down) is not checked.
+Probes are requests that must be refused, hostile requests, and reads of lists that must agree; they are the same in
+each run. A run that writes also sends operations that a correct server refuses. A probe states the responses that are
+expected from any server of its API, both where public sources allow two. The client's checkers check the rest.
 
 A walk reads one task or dag, requests an operation, reads again and lets time pass. Its requests are probes, and it
 checks nothing itself. A sandbox that is reset has many walks, a server one for each task. Only given ids are changed.

@@ -1,10 +1,9 @@
 """Replay a scenario's story on a target: send its operations, and wait for its states.
 
-The scenario's tasks are found at the target by given ids, by the scenario's own id, or by name and parts. A story
-states the order of states, not their times: so each state is awaited, with repeated reads, until the timeout. A state
-that may end before the next read counts as observed once the scenario's next state is. The first step that fails ends
-the story. A request that the guard refuses is a failed step, never an error. If the target's tasks are at rest already,
-a story begins at the first step before which the scenario's tasks have the same states.
+A story states the order of states, not their times: so each state is awaited, with repeated reads, until the timeout. A
+state that may end before the next read counts as observed once the scenario's next state is. The first step that fails
+ends the story; a request that the guard refuses is a failed step, never an error. If the target's tasks are at rest
+already, a story begins at the first step before which the scenario's tasks have the same states.
 """
 
 from __future__ import annotations

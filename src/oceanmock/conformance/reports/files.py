@@ -1,13 +1,10 @@
 """Write results to files: JSON, JUnit XML and SARIF for programs, HTML for people, and annotations for GitHub.
 
-The same results give the same text. JSON: durations in milliseconds, instants in RFC 3339, bodies as exact text or as
-Base64 (``body_kind``), cut after 64 KiB. ``result.schema.json`` describes it, and changes with ``REPORT_FORMAT``.
-JUnit XML: a test case per rule and operation. A violation is a failure; a known deviation, an unchecked rule and an
-operation that was never requested are skipped; a run that was stopped is an error. It has only attributes that Jenkins
-accepts (jenkinsci/xunit-plugin: junit-10.xsd); failures have the type that Surefire requires.
-HTML: one page without scripts, fonts, pictures or requests, ``page.html`` with ``page.css``. Sections fold with
-`details`, and filters are style sheets. A server may respond with anything, so every text is cleaned and escaped, and a
-policy in the page forbids scripts and requests.
+The same results give the same text. JSON: ``result.schema.json`` describes it, and changes with ``REPORT_FORMAT``.
+JUnit XML: a test case per rule and operation, with only the attributes that Jenkins accepts (jenkinsci/xunit-plugin:
+junit-10.xsd); failures have the type that Surefire requires. HTML: one page without scripts, fonts, pictures or
+requests, ``page.html`` with ``page.css``; a server may respond with anything, so every text is cleaned and escaped, and
+a policy in the page forbids scripts and requests.
 """
 
 from __future__ import annotations
