@@ -179,7 +179,7 @@ def _check_target(options: ConformOptions) -> list[Result]:
         target = reach(options.what[0], api=options.api, auth=auth, verify=verify, wait=wait, listen=listen)
     check_tasks(target, options.task, unknown_ids=options.unknown_ids)
     if target.spared and not options.unknown_ids:
-        click.echo(f"Ids of nothing are not asked for: {target.spared}", err=True)
+        click.echo(f"No unknown ids are sent: {target.spared}", err=True)
     target = replace(target, read_only_auth=read_only_auth)
     if options.write and not options.task and not options.submit:
         options = replace(options, task=_choose_tasks(target))

@@ -176,7 +176,7 @@ class ConformOptions:
         "dag for maintenance locks its agent for good."
     )
     unknown_ids: bool = _option(
-        "obshell: ask for ids of nothing even an agent beside others. DANGER: real ones that are not bootstrapped then "
+        "obshell: send unknown ids even to an agent beside others. DANGER: real agents that are not bootstrapped then "
         "ask each other without end, until they refuse right credentials."
     )
     rate: float = _option(
@@ -300,10 +300,10 @@ def _mock_problems(options: ConformOptions) -> Iterator[str]:
     for url in options.what:
         if "://" in url:
             yield f"--mock checks oceanmock itself, not {without_user(url)}: leave out one of them."
-    for name in _given(options, CREDENTIAL_NAMES):
+    for name in _explicit(options, CREDENTIAL_NAMES):
         yield f"--mock uses its own credentials: leave out {flag_of(name)}."
     writing = ("write", "task", "from_", "submit", "cancel_rollback", "unknown_ids", "story", "story_id")
-    for name in _given(options, (*writing, "passive", "insecure", "ca")):
+    for name in _explicit(options, (*writing, "passive", "insecure", "ca")):
         yield f"{flag_of(name)} is for a real server: leave it out with --mock."
     if options.update_baseline and options.api is None:
         yield "--update-baseline writes the baseline of one API: give --api."
@@ -334,7 +334,7 @@ def _url_problems(options: ConformOptions) -> Iterator[str]:
         yield f"give the API: {' or '.join(f'--api {name}' for name in API_CHOICES)}."
         return
     accepted = CREDENTIALS[options.api]
-    for name in _given(options, [name for name in CREDENTIAL_NAMES if name not in accepted]):
+    for name in _explicit(options, [name for name in CREDENTIAL_NAMES if name not in accepted]):
         yield f"{flag_of(name)} is not an option of --api {options.api}."
     if "user" in accepted and options.user is None and options.access_key is None:
         yield "give --user and --password, or --access-key and --secret-key."
@@ -344,7 +344,7 @@ def _url_problems(options: ConformOptions) -> Iterator[str]:
         yield "--task names a task to operate on, which needs --write."
 
 
-def _given(options: ConformOptions, names: Iterable[str]) -> Iterator[str]:
+def _explicit(options: ConformOptions, names: Iterable[str]) -> Iterator[str]:
     """Yield the options that the command line gives a value, rather than an environment variable or a file."""
     source = click.get_current_context().get_parameter_source
     for name in names:

@@ -114,7 +114,7 @@ def probe(prober: Prober, items: tuple[Observation, ...]) -> None:
     with client.during("probes"):
         for illegal in _illegal_operations(context) if options.write else ():
             prober.ask(illegal)
-        for id in probes.ids_of_nothing(context):
+        for id in probes.ids_to_refuse(context):
             client.guard.may_change(id)
         prober.run(probes.probes(context))
 

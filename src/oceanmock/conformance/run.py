@@ -64,7 +64,7 @@ def conform(target: Target, options: Options, *, listen: Listener = lambda _: No
     result.findings = [replace(item, curl=curl_of(item.exchange, target)) for item in result.findings]
     result.missing = missing(result, ["cluster" if target.identity == CLUSTER_AGENT else "agent"])
     if runner.client.guard.spared:
-        result.not_asked.append(NotAsked("ids of nothing, so that no 404 is required", target.spared))
+        result.not_asked.append(NotAsked("unknown ids, so that no 404 is required", target.spared))
         result.missing = [item for item in result.missing if item.status != HTTPStatus.NOT_FOUND]
     if result.stopped:
         result.missing = []

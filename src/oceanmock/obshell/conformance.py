@@ -25,9 +25,9 @@ from oceanmock.obshell.scenario import Scenario, id_of
 from oceanmock.text import plural
 
 CLUSTER_AGENT: Final = "CLUSTER AGENT"
-COMPANY: Final = ("agents/status", "ob/info", "task/dag/maintain/agents")
+PEER_PATHS: Final = ("agents/status", "ob/info", "task/dag/maintain/agents")
 """Reads with the addresses of other agents: the reachable ones, all known ones, and those of dags."""
-NUMBER_OF_NOTHING: Final = 99_999_999
+UNKNOWN_NUMBER: Final = 99_999_999
 UNROUTED_OPERATORS: Final = ("RUN", "RESTART")  # no request may have them, though dags are in RUN (dag.go:338-420)
 NO_NODE: Final = "Common.Unexpected"
 FINAL: Final = API.root.terminal_states
@@ -129,7 +129,7 @@ class ObshellTarget(TargetApi):
             return "" if is_connected else f"the target is a CLUSTER AGENT whose obState is {state}: {why}."
         if identity != "MASTER":
             return f"the target's identity is {identity or 'not known'}, so that it is not alone: {why}."
-        responses = [read(f"{api.PREFIX}/{path}") for path in COMPANY]
+        responses = [read(f"{api.PREFIX}/{path}") for path in PEER_PATHS]
         own = values["own_address"]
         others = {address for item in responses for address in _addresses(_object(item)) if address != own}
         if others:
@@ -144,9 +144,9 @@ class ObshellTarget(TargetApi):
     def unknown_ids(self, address: tuple[str, int] | None, identity: str) -> list[str | int]:
         ids: list[str | int] = []
         if address is not None:
-            ids.append(local_id(NUMBER_OF_NOTHING, ip=address[0], port=address[1]))
+            ids.append(local_id(UNKNOWN_NUMBER, ip=address[0], port=address[1]))
         if address is None or identity == CLUSTER_AGENT:
-            ids.append(str(GenericId("cluster", NUMBER_OF_NOTHING)))
+            ids.append(str(GenericId("cluster", UNKNOWN_NUMBER)))
         return ids
 
     def addresses_in(self, path: str, body: bytes) -> Iterator[tuple[str, int]]:

@@ -81,7 +81,7 @@ REQUIRED: Final = Required(
 )
 
 
-def ids_of_nothing(target: ProbeTarget) -> Sequence[str]:
+def ids_to_refuse(target: ProbeTarget) -> Sequence[str]:
     """Return unknown and invalid ids, for the operators that must be refused."""
     return (*_unknown_ids(target), *INVALID_IDS[:4])
 
@@ -104,7 +104,7 @@ def probes(target: ProbeTarget) -> Probes:
         yield Probe(f"{name} again", "GET", f"{PREFIX}/{name}", OK, auth=None, is_wrong=False)
     yield from unlisted(target)
     if target.writes:
-        yield from _operators_of_nothing(target)
+        yield from _unknown_operations(target)
         yield from _operators(target.own)
         for method in ("PUT", "PATCH", "DELETE"):
             for id in _unknown_ids(target):
@@ -142,7 +142,7 @@ def _open(target: ProbeTarget) -> Iterator[Probe]:
 
 
 def _ids(target: ProbeTarget) -> Iterator[Probe]:
-    nobodys = _unknown_ids(target)
+    unknown = _unknown_ids(target)
     for template in TEMPLATES:
         missing = UNKNOWN | OK if template.endswith("logs") else UNKNOWN  # a quirk returns empty logs
         for id in INVALID_IDS:
@@ -150,12 +150,12 @@ def _ids(target: ProbeTarget) -> Iterator[Probe]:
         for raw in NOT_UTF8:
             yield _get(f"the id {raw}", template.format(raw), REFUSED, *INVALID)
         yield _get("an id of the cluster", template.format(f"1{LARGEST_NUMBER}"), missing, *NOT_FOUND)
-        for id in nobodys:
-            yield _get("an id of nothing", template.format(id), missing, *NOT_FOUND)
-        for tail in INVALID_TAILS if nobodys else ():
+        for id in unknown:
+            yield _get("an unknown id", template.format(id), missing, *NOT_FOUND)
+        for tail in INVALID_TAILS if unknown else ():
             path = template.format(quote(_own_id(target, tail), safe=""))
             yield _get(f"an id that ends in {tail[:20]!r}", path, REFUSED, *INVALID)
-        if nobodys:
+        if unknown:
             path = template.format(_own_id(target, LARGEST_NUMBER, "obproxy"))
             yield _get("an id of obproxy", path, UNAUTHORIZED | missing)
 
@@ -271,10 +271,10 @@ def _post(what: str, path: str, body: Any, code: str = "", statuses: Statuses = 
     return Probe(what, "POST", f"{TASK_PREFIX}/{path}", statuses, codes, rule, body=body)
 
 
-def _operators_of_nothing(target: ProbeTarget) -> Iterator[Probe]:
+def _unknown_operations(target: ProbeTarget) -> Iterator[Probe]:
     for id in _unknown_ids(target):
-        yield _post("RETRY of nothing", f"dag/{id}", "RETRY", NOT_FOUND[0], UNKNOWN)
-        yield _post("PASS of nothing", f"node/{id}", "PASS", NOT_FOUND[0], UNKNOWN)
+        yield _post("RETRY of an unknown dag", f"dag/{id}", "RETRY", NOT_FOUND[0], UNKNOWN)
+        yield _post("PASS of an unknown node", f"node/{id}", "PASS", NOT_FOUND[0], UNKNOWN)
         yield _post("an unknown operator on an unknown node", f"node/{id}", "NOPE", "Task.Node.Operator.NotSupport")
         for body in BAD_BODIES:
             for path in (f"dag/{id}", f"node/{id}"):

@@ -22,12 +22,12 @@ from oceanmock.ocp.checks import DIRECTIONS, LARGEST_VALUES, PLAIN_NAME
 Rows = list[dict[str, Any]]
 Matches = Callable[[dict[str, Any]], bool | None]
 
-NOBODYS: Final = "9223372036854775807"  # the largest possible id, which no task has
+UNKNOWN_ID: Final = "9223372036854775807"  # the largest possible id, which no task has
 AS_LONG: Final = frozenset({400, 404})  # the statuses for a text that is no id, but may be a Long of Java
 ODD: Final = frozenset({200, 400, 404})
 """The statuses for a text that may be another spelling of an id, even of an existing one."""
 LENIENT: Final = frozenset({200, 400})
-SUSPECT: Final = frozenset({200, 403})  # the statuses for a request that a firewall in front of the server may refuse
+FILTERED: Final = frozenset({200, 403})  # the statuses for a request that a firewall in front of the server may refuse
 UNREAD: Final = frozenset({400, 401, 403})  # the statuses for an unreadable signature; no document states which
 NO_METHOD: Final = frozenset({403, 404, 405, 500, 501})
 """The statuses for an unsupported method: 405 by the contract, 500 by ocp-express (RestExceptionHandler.java:343-358),
@@ -50,7 +50,7 @@ QUERIES: Final[Mapping[str, Statuses]] = {
     **dict.fromkeys(LENIENT_QUERIES, LENIENT),
     **dict.fromkeys(("clusterId=abc", "tenantId=1.5", "hostId=-"), REFUSED),
     **dict.fromkeys(("name=%25", "unknown=1"), OK),
-    "name=%27%20OR%201%3D1": SUSPECT,
+    "name=%27%20OR%201%3D1": FILTERED,
     "&".join(f"x{n}=1" for n in range(300)): LENIENT,
 }
 HEADERS: Final[Mapping[tuple[str, str], Statuses]] = {
@@ -83,9 +83,9 @@ REQUIRED: Final = Required(
 )
 
 
-def ids_of_nothing(target: ProbeTarget) -> Sequence[str]:
+def ids_to_refuse(target: ProbeTarget) -> Sequence[str]:
     """Return unknown ids, for the operations that must be refused."""
-    return (NOBODYS, *IDS, *RAW_IDS)
+    return (UNKNOWN_ID, *IDS, *RAW_IDS)
 
 
 def list_targets(identity: str) -> Sequence[str]:
@@ -96,7 +96,7 @@ def list_targets(identity: str) -> Sequence[str]:
 def probes(target: ProbeTarget) -> Probes:
     """Yield every probe; operations, all to be refused, only if the run writes."""
     items = target.items
-    yield from _ids(items[0].id if items else NOBODYS)
+    yield from _ids(items[0].id if items else UNKNOWN_ID)
     for query, statuses in QUERIES.items():
         yield _get(f"the query {_short(query)}", f"{TASKS_PATH}?{query}", statuses)
     for (name, value), statuses in HEADERS.items():
@@ -121,14 +121,14 @@ def _short(id: str) -> str:
 
 def _ids(task: str) -> Iterator[Probe]:
     """Yield reads by invalid and unknown ids; ocp-express ignores the task of a subtask (TaskService.java:103-133)."""
-    yield _get("an unknown task", f"{TASKS_PATH}/{NOBODYS}", UNKNOWN)
+    yield _get("an unknown task", f"{TASKS_PATH}/{UNKNOWN_ID}", UNKNOWN)
     log = f"{TASKS_PATH}/{task}/subtasks/{{}}/log"
-    yield _get("the log of an unknown subtask", log.format(NOBODYS), OK | UNKNOWN)
+    yield _get("the log of an unknown subtask", log.format(UNKNOWN_ID), OK | UNKNOWN)
     for id, statuses in IDS.items():
         quoted, what = quote(id, safe=""), f"the id {_short(id)!r}"
         path = f"{TASKS_PATH}/{quoted}"
         yield _get(what, path, statuses)
-        empty = OK if statuses & UNKNOWN else frozenset[int]()  # it may be the log of nothing
+        empty = OK if statuses & UNKNOWN else frozenset[int]()  # an unknown subtask may have an empty log
         yield _get(f"{what} of a subtask", log.format(quoted), statuses | empty)
         yield _get(f"{what} of a task", f"{path}/subtasks/1/log", statuses | OK | UNKNOWN)
     for raw in RAW_IDS:
@@ -148,7 +148,7 @@ def _reads(tasks: Sequence[Observation]) -> Iterator[Probe]:
 
 
 ON_NOTHING: Final = [
-    ("POST" if route.changes else "GET", route.path.format_map(dict.fromkeys(route.ids.values(), NOBODYS)))
+    ("POST" if route.changes else "GET", route.path.format_map(dict.fromkeys(route.ids.values(), UNKNOWN_ID)))
     for route in API.routes
 ]
 """Each operation, on an unknown id."""
@@ -177,9 +177,11 @@ def _operations(target: ProbeTarget) -> Iterator[Probe]:
     for path in paths:
         yield Probe("a call on an unknown task", "POST", path, UNKNOWN)
         for id, statuses in [*IDS.items()][:6]:
-            yield Probe(f"a call on the id {_short(id)!r}", "POST", path.replace(NOBODYS, quote(id, safe="")), statuses)
+            yield Probe(
+                f"a call on the id {_short(id)!r}", "POST", path.replace(UNKNOWN_ID, quote(id, safe="")), statuses
+            )
     for method in ("PUT", "PATCH", "DELETE"):
-        what, path = f"{method} of a task", f"{TASKS_PATH}/{NOBODYS}"
+        what, path = f"{method} of a task", f"{TASKS_PATH}/{UNKNOWN_ID}"
         yield Probe(what, method, path, NO_METHOD, accepted="method.accepted")
     viewer, rule = target.server.read_only_auth, "auth.forbidden-accepted"
     for path in paths if viewer is not None else ():
@@ -288,7 +290,7 @@ def _filters(rows: Rows, tasks: Sequence[Observation]) -> Iterator[tuple[str, Ma
         others = [id for id, own in known if own in TYPES and own != type]
         yield f"type={type}", _among([id for id, own in known if own == type], others)
     for key in ("clusterId", "tenantId", "hostId"):
-        yield f"{key}={NOBODYS}", _having(id=[])
+        yield f"{key}={UNKNOWN_ID}", _having(id=[])
 
 
 def _having(**values: Sequence[Any]) -> Matches:
