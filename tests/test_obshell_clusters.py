@@ -236,6 +236,25 @@ def test_a_follower_forwards_lists_to_its_master_but_for_its_own_maintenance(age
     assert ask(agents, 2, "status")["data"]["agent"]["identity"] == "FOLLOWER"
 
 
+@pytest.mark.parametrize(
+    ("asked", "path", "message"),
+    [
+        (2, "agent/join", "'{}' is 'SINGLE', instead of 'MASTER', does not support this operation"),
+        (1, "ob/scale_out", "'{}' is 'MASTER', instead of 'SINGLE', does not support this operation"),
+    ],
+)
+def test_an_agent_is_joined_with_one_that_is_what_it_must_be(asked: int, path: str, message: str) -> None:
+    """ob/agent/api/agent_handler.go:91-98, ob/agent/executor/ob/scale_out.go:73-75."""
+    identities = ["SINGLE", "SINGLE"] if asked == 2 else ["CLUSTER AGENT", "MASTER"]
+    scenario = {**load_yaml(PAIR), "agents": [{"identity": identity} for identity in identities]}
+    with server().obshell(scenario, auth=False) as sandbox:
+        other = sandbox.agents[2 - asked]
+        body = {"agentInfo": {"ip": other.ip, "port": other.port}, "zoneName": "z", "zone": "z", "obConfigs": {}}
+        error = ask(sandbox, asked, path, "POST", json=body)["error"]
+
+    assert error["message"] == message.format(f"{other.ip}:{other.port}")
+
+
 def test_a_follower_starts_a_dag_on_its_master() -> None:
     with pair() as sandbox:
         started = ask(sandbox, 2, "host/check", "POST")["data"]
@@ -341,6 +360,21 @@ def test_a_trace_id_is_not_forwarded(agents: Obshell) -> None:
     )
 
     assert (by_master["traceId"], len(by_follower["traceId"])) == ("mine", 16)
+
+
+@pytest.mark.parametrize("agent", [{"identity": "SINGLE"}, {"root_password": None}, {"identity": "FOLLOWER"}], ids=str)
+def test_a_sandbox_has_the_password_that_its_agent_takes(agent: dict[str, Any]) -> None:
+    scenario = {**load_yaml(PAIR), "agent": {**agent, "agent_password": "own"}, "dags": [{"id": 4, "nodes": ["Start"]}]}
+    del scenario["agents"]
+    with server().obshell(scenario) as sandbox:
+        id = sandbox.dag(4).id
+
+        assert sandbox.sdk().get_dag(id).name == ask_dag(sandbox, id)["data"]["name"]
+
+
+def ask_dag(sandbox: Obshell, id: str) -> Any:
+    """The response to a sealed request for a dag."""
+    return client().get(f"{sandbox.url}/api/v1/task/dag/{id}", auth=sandbox.auth).json()
 
 
 # --- what each has of its own ---------------------------------------------------------------------

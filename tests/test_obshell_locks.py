@@ -150,6 +150,18 @@ def test_a_dag_that_gave_its_lock_back_is_still_unfinished() -> None:
     assert [(dag["id"], dag["state"]) for dag in listed] == [(id, "FAILED") for id in ids]
 
 
+@pytest.mark.parametrize(("method", "path"), [("POST", "/api/v1/ob/scale_in"), ("DELETE", "/api/v1/observer")])
+def test_a_server_that_cannot_be_deleted_gives_the_lock_back(method: str, path: str) -> None:
+    """ob/agent/api/agent_route.go: both call obClusterScaleInHandler."""
+    world, ask = served(
+        "summary: A\napi: obshell\nprogression: manual\nagent: {identity: CLUSTER AGENT}\ndags:\n"
+        "  - {name: Scale in, scope: cluster, maintenance: global, nodes: [{sub_tasks: {ends: FAILED}}],\n"
+        f"     starts_on: {{method: {method}, path: {path}}}}}"
+    )
+
+    assert submit(world, ask, path, method=method) != submit(world, ask, path, method=method)
+
+
 def test_obproxy_keeps_its_lock_from_the_second_node_on() -> None:
     world, ask = served(OBPROXY)
     first, second = submit(world, ask, "/api/v1/obproxy"), submit(world, ask, "/api/v1/obproxy")

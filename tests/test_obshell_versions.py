@@ -97,6 +97,16 @@ def test_so_was_one_that_came_too_early(operator: str, message: str) -> None:
     assert told(answer) == (500, 1010, f"Known error: {message}")
 
 
+@pytest.mark.parametrize(("version", "status"), [("4.2.5.0", 200), ("4.2.6.0", 404)])
+def test_a_dag_s_id_has_one_spelling_since_4_2_6(version: str, status: int) -> None:
+    """github.com/oceanbase/obshell: agent/executor/task/dag.go at ba0e8d1 and 737982a."""
+    ask = of(version)
+
+    answers = [ask("GET", f"{TASK}/dag/{LOCAL}04"), ask("POST", DAG, json={"operator": "RETRY", "id": UNKNOWN})]
+
+    assert [answer.status_code for answer in answers] == [status, status]
+
+
 @pytest.mark.parametrize("version", BEFORE_ERR_CODES)
 @pytest.mark.parametrize(
     ("path", "answer"),

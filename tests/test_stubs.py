@@ -539,6 +539,7 @@ def test_an_agent_of_a_cluster_has_an_observer_in_it() -> None:
     ask = World(SINGLE % "CLUSTER AGENT").serve(auth=False)
 
     info, observer = data(ask("GET", "/api/v1/ob/info")), data(ask("GET", "/api/v1/observer/info"))
+    status = data(ask("GET", "/api/v1/status"))
 
     (server,) = info["obcluster_info"]["topology"]["zone1"]
     assert (info["agent_info"][0]["identity"], server["agent_port"]) == ("CLUSTER AGENT", 2886)
@@ -547,6 +548,8 @@ def test_an_agent_of_a_cluster_has_an_observer_in_it() -> None:
         server["sql_port"],
         "ACTIVE",
     )
+    assert [*status][-3:] == ["obState", "sqlPort", "underMaintenance"]  # ob/agent/lib/http/status.go:27-37
+    assert status["sqlPort"] == observer["sql_port"]
 
 
 def test_reads_beside_the_contract_need_the_header_and_give_way_to_stubs() -> None:

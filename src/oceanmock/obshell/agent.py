@@ -165,6 +165,7 @@ FAILURE_EXITS: Final[Mapping[str, tuple[FailureExit, tuple[str, ...]]]] = {
     "/api/v1/tenant/restore": ("always", ("POST",)),
     "/api/v1/recyclebin/tenant/{}": ("always", ("DELETE",)),
     "/api/v1/ob/scale_in": ("first node", ("POST",)),
+    "/api/v1/observer": ("first node", ("DELETE",)),
     "/api/v1/obproxy": ("first node", ("POST", "DELETE")),
 }
 """By path, where a failure of the dag that a request starts releases its lock, and the methods of those requests.

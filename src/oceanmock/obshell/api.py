@@ -251,8 +251,10 @@ INFO_SINCE: Final[Mapping[str, Version]] = {
     "architecture": (4, 3, 0),
 }
 """Keys of /api/v1/info that older versions do not have."""
-AGENT_HEADER_SINCE: Final[Version] = (4, 2, 6)
+OBPROXY_SINCE: Final[Version] = (4, 2, 6)
+"""Since when an agent has a header of its own, and an id one spelling."""
 ERR_CODES_SINCE: Final[Version] = (4, 3, 1)
+SQL_PORT_SINCE: Final[Version] = (4, 3, 0)
 LONG_KEYS_SINCE: Final[Version] = (4, 4, 2)
 
 NEW_KEYS: Final = ("errCode", "maintenance_type", "maintenance_key", *INFO_SINCE)

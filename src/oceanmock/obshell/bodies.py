@@ -247,6 +247,7 @@ def _with_number(line: str, sub_task: SubTaskData) -> str:
 # observer/info). What a CLUSTER AGENT adds is read in ob/param/obcluster.go and bo/obcluster.go; numbers are made up.
 GIT_INFO: Final = dict.fromkeys(("branch", "commitId", "shortCommitId", "commitTime"), "")
 HOME: Final = "/home/admin/oceanbase"
+SQL_PORT: Final = 2881
 ZERO_TIME: Final = "0001-01-01T00:00:00Z"
 _STATS: Final = {
     **dict.fromkeys(("cpu_core_total", "cpu_core_assigned", "cpu_core_assigned_percent"), 0),
@@ -299,15 +300,17 @@ def all_status_json(request: Request) -> Json:
 def status_json(request: Request, place: int | None = None) -> Json:
     """Return the state of the agent at a position, by default of the one that responds."""
     dags, place = dags_of(request), place_of(request) if place is None else place
-    agent = dags.agent_at(place)
+    agent, version = dags.agent_at(place), dags.version_at(place)
+    held = agent.identity == "CLUSTER AGENT"
     return {
         "agent": {**address_json(agent), "identity": agent.identity},
         "state": 2,
-        "version": f"{dags.version_at(place)}-1",
+        "version": f"{version}-1",
         "pid": request.sandbox.pid,
         "startAt": request.sandbox.started,
         "port": agent.port,
-        "obState": api.OB_AVAILABLE if agent.identity == "CLUSTER AGENT" else 0,
+        "obState": api.OB_AVAILABLE if held else 0,
+        **({"sqlPort": SQL_PORT} if held and contract_version(version) >= api.SQL_PORT_SINCE else {}),
         "underMaintenance": dags.is_maintained(place),
     }
 
@@ -321,7 +324,7 @@ def ob_info_json(request: Request) -> Json:
     version = dags.version_at(own_place)
     for place in [own_place] if identity == "SCALING IN" else dags.cluster_of(own_place):
         agent, zone = dags.agent_at(place), zone_of(request, place)
-        server = {"svr_ip": agent.ip, "svr_port": 2882, "sql_port": 2881, "agent_port": agent.port}
+        server = {"svr_ip": agent.ip, "svr_port": 2882, "sql_port": SQL_PORT, "agent_port": agent.port}
         with_root = "NO" if topology else "YES"
         topology[zone] = [server | {"with_rootserver": with_root, "status": "ACTIVE", "build_version": version}]
         own = {"identity": agent.identity, "version": f"{dags.version_at(place)}-1"}
@@ -339,7 +342,7 @@ def observer_json(request: Request) -> Json:
         "id": int(held),
         "ip": agent.ip,
         "svr_port": 2882 * held,
-        "sql_port": 2881 * held,
+        "sql_port": SQL_PORT * held,
         "version": dags_of(request).version_at(place_of(request)) if held else "",
         "with_rootserver": held,
         "ob_status": api.OB_AVAILABLE if held else 0,

@@ -107,7 +107,8 @@ class Obshell(SandboxHandle):
         Where requests need not authenticate, they leave each request as it is.
         """
         agent = self.json()["agent"]
-        passwords = agent["root_password"] or "", agent["agent_password"]
+        own = None if agent["identity"] == "FOLLOWER" else agent["agent_password"]  # which its master does not take
+        passwords = agent["root_password"] or "", own
         if self._auth is None or (self._auth.password, self._auth.agent_password) != passwords:
             from oceanmock.obshell.auth import Sealed, Unsealed  # noqa: PLC0415 (slow)
 
@@ -162,7 +163,9 @@ class AgentHandle:
             from obshell.auth import PasswordAuth  # noqa: PLC0415
         except ImportError:
             raise EnvironmentProblem("obshell's SDK is not installed here. `pip install obshell` brings it.") from None
-        options = {"auth": PasswordAuth(self.sandbox.auth.password), **options}
+        auth = self.sandbox.auth
+        own = auth.agent_password if self.url == self.sandbox.url else None
+        options = {"auth": PasswordAuth(auth.password, **without_none(agent_password=own)), **options}
         client: ClientV1 = ClientSet(urlsplit(self.url).hostname, self.port, **options).v1
         return client
 

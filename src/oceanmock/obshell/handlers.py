@@ -112,7 +112,7 @@ class ServiceFactory:
             if routes is not None and routes.fullmatch(request.path):
                 raise errors.Redirect
         version, required = bodies.contract_of(request), request.sandbox.accounts.required
-        names = auth.SECURITY_HEADERS if version >= api.AGENT_HEADER_SINCE else auth.SECURITY_HEADERS[1:]
+        names = auth.SECURITY_HEADERS if version >= api.OBPROXY_SINCE else auth.SECURITY_HEADERS[1:]
         chosen = auth.find_header(request.headers, names) if required else None
         if chosen is not None:
             name, sealed = chosen
@@ -166,7 +166,7 @@ class ServiceFactory:
                 raise error_of("Common.Unexpected", why="coordinate cluster agent is not found or not match")
             request.place = identities.index("CLUSTER AGENT")
         view, _ = find(request, id, "dag")
-        self._check_id(request.parameters["id"], view)
+        self._check_id(request, request.parameters["id"], view)
         return self._succeed(request, dag_json(request, view, details=bodies.read_show_details(request)), [view])
 
     def get_node(self, request: Request) -> Response:
@@ -204,7 +204,7 @@ class ServiceFactory:
         body = bodies.read_operator(request, "Dag")
         view, _ = find(request, id, "dag")
         body_id = body.get("id", "") if has_quirk(request, "body-id-overrules-path") else ""
-        self._check_id(body_id or request.parameters["id"], view)
+        self._check_id(request, body_id or request.parameters["id"], view)
         match body["operator"].upper():
             case "ROLLBACK" | "RETRY" | "CANCEL" | "PASS" as operator:
                 return self._operate(request, view, operator)
@@ -237,9 +237,9 @@ class ServiceFactory:
             raise error_of(f"Task.{error.reason}", node=at.name, number=at.number) from None
         return self._succeed(request)
 
-    def _check_id(self, text: str, view: DagView) -> None:
+    def _check_id(self, request: Request, text: str, view: DagView) -> None:
         """Raise ObshellError if an id has the right number, but is not the dag's own text (dag.go:122-125)."""
-        if text != id_of(view.data, view.data.number):
+        if bodies.contract_of(request) >= api.OBPROXY_SINCE and text != id_of(view.data, view.data.number):
             raise not_found("dag id not match")
 
     def fallback(self, request: Request) -> Handler | None:
@@ -336,7 +336,7 @@ class ServiceFactory:
             if isinstance(id, str):
                 with suppress(CallerError):  # it does not exist
                     dag, _ = find(request, parse_generic_id(id), "dag")
-                    self._check_id(id, dag)
+                    self._check_id(request, id, dag)
                     main.setdefault(id, dag)
                 request.place = place
         contents = [dag_json(request, view, details=True) for view in main.values()]

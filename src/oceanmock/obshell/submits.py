@@ -50,7 +50,6 @@ def is_needed(request: Request, rules: SubmitRules, identities: Sequence[str]) -
     for entry in rules["checks"]:
         check, *nulls = entry.split(", ")
         null: Any = "".join(nulls)
-        is_global = body.get("scope", {}).get("type", "").upper() == "GLOBAL"
         error = None
         match check:
             case "body":
@@ -59,6 +58,8 @@ def is_needed(request: Request, rules: SubmitRules, identities: Sequence[str]) -
                 error = error_of("OB.Cluster.AlreadyInitialized")
             case "identity" if identities and agent.identity not in identities:
                 error = wrong_identity(agent, *identities)
+            case "joins MASTER" | "joins SINGLE":
+                error = _target_error(request, body["agentInfo"], check.partition(" ")[2])
             case "own agent" if agent.identity == "SINGLE" and _is_own(body, agent):
                 return False
             case "own server" if _is_own(body, agent):
@@ -74,10 +75,8 @@ def is_needed(request: Request, rules: SubmitRules, identities: Sequence[str]) -
                 error = error_of("OB.Tenant.SysOperationNotAllowed")
             case "scope":
                 error = _scope_error(body.get("scope") or {})
-            case "stop mode" if body.get("force") and body.get("terminate"):
-                error = error_of("OB.Cluster.StopModeConflict")
-            case "stop mode" if is_global and not (body.get("force") or body.get("terminate")):
-                error = error_of("OB.Cluster.ForceStopOrTerminateRequired")
+            case "stop mode":
+                error = _stop_error(body)
             case "running" if agent.identity == "MASTER" and dags_of(request).is_maintained(place_of(request)):
                 error = error_of("Agent.UnderMaintenance", outer="", agent=authority(agent))
             case "started" if agent.identity == "SINGLE":
@@ -99,12 +98,29 @@ def is_needed(request: Request, rules: SubmitRules, identities: Sequence[str]) -
     return True
 
 
+def _target_error(request: Request, named: Json, expected: str) -> ObshellError | None:
+    """Return the error of a join with another agent of the sandbox that is not what it must be, if any."""
+    place = dags_of(request).place_at(named["port"], named["ip"])
+    if place in (None, place_of(request)) or (target := dags_of(request).agent_at(place)).identity == expected:
+        return None
+    return wrong_identity(target, expected)
+
+
 def _scope_error(scope: Json) -> ObshellError | None:
     """Return the error of a scope or None; whether its targets exist is not checked (executor/ob/info.go:223-263)."""
     kind = scope.get("type", "").upper()
     if kind not in ("GLOBAL", "ZONE", "SERVER"):
         return error_of("OB.Cluster.Scope.Invalid", scope=kind)
     return None if kind == "GLOBAL" or scope.get("target") else _illegal("target", "target is empty")
+
+
+def _stop_error(body: Json) -> ObshellError | None:
+    """Return the error of the mode of a stop, if any (executor/ob/stop.go:311-317)."""
+    force, terminate = body.get("force"), body.get("terminate")
+    if force and terminate:
+        return error_of("OB.Cluster.StopModeConflict")
+    is_global = body["scope"]["type"].upper() == "GLOBAL"
+    return error_of("OB.Cluster.ForceStopOrTerminateRequired") if is_global and not (force or terminate) else None
 
 
 def _illegal(parameter: str, why: str) -> ObshellError:

@@ -252,7 +252,7 @@ class Dags(World[DagKey, DagData, DagState]):
 
     def details(self) -> dict[str, Any]:
         """Return the agents with their passwords."""
-        keys = {"ip", "port", "root_password", "agent_password"}
+        keys = {"ip", "port", "identity", "root_password", "agent_password"}
         agents = [agent.model_dump(include=keys) for agent in self.agents]
         return {"agent": agents[0], **({"agents": agents} if self.listens_on else {})}
 
