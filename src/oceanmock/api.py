@@ -344,14 +344,14 @@ def stub_for(
     envelope: Callable[[Request, int], Json],
     item: Callable[[Any], Json],
     time: Callable[[int], str],
-    refusals: Sequence[Any] | None = None,
+    starts_on: Any = None,
 ) -> Handler | str:
     """Return the handler of the stub that responds to a request, or why none does; "" if none has its path.
 
     ``envelope`` returns the API's envelope of a status, ``item`` the JSON of a view, ``time`` the text of an instant;
-    ``refusals`` are the stubs of the start that it requests, in place of the scenario's.
+    with ``starts_on``, of a template, its refusals are the stubs, in place of the scenario's.
     """
-    found = request.sandbox.find_stub(request, refusals)
+    found = request.sandbox.find_stub(request, starts_on)
     if isinstance(found, str):
         return found
     request.stub = found.name

@@ -1,8 +1,8 @@
 """Choose the fault to inject into a request, and apply it to the response.
 
-``Faults.inject`` chooses; ``apply_fault`` changes a response. The server does the waiting and the cutting. A fault
-counts every request that it matches; of the faults whose turn it is, only the first is injected. What is drawn for a
-fault's n-th request depends on the sandbox's seed, the fault's name and n alone.
+``Faults.inject`` chooses the fault; ``apply_fault`` changes the response. The server delays it, or cuts it off. A
+fault counts every request that it matches; of those whose turn it is, only the first is injected. What is drawn for
+the n-th request of a fault depends only on the sandbox's seed, the fault's name and n.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ class InjectedFault:
 
     @property
     def carries_out(self) -> bool:
-        """Return whether the operation is executed, whatever is answered."""
+        """Return whether the operation is executed, whatever the response is."""
         fault = self.fault
-        answers_itself = fault.reset or fault.empty or fault.own_status is not None
-        return fault.still_executes or fault.drop_response or not answers_itself
+        is_replaced = fault.reset or fault.empty or fault.own_status is not None
+        return fault.still_executes or fault.drop_response or not is_replaced
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +60,12 @@ class Faults:
         self._store: Final = store
         self._seed: Final = seed
         self._added = 0
-        self.by_name: dict[str, tuple[int, Fault]] = {}  # each with its id, which counts all that were ever added
+        self.by_name: dict[str, tuple[int, Fault]] = {}  # each with its id: its number among all faults ever added
 
     def inject(self, request: Any) -> InjectedFault | None:
-        """Return the fault to inject into a request of ``oceanmock.api``, if any; count it for every fault it matches.
+        """Return the fault to inject into a request (``oceanmock.api``), if any; count it for each fault that matches.
 
-        A request that is sent again has the same method, target, and body as the API reads it.
+        A request is a further attempt if its method, target and body equal those of the caller's last one.
         """
         store, sandbox = self._store, self._sandbox
         last_key, last_numbers = store.swap_attempt(sandbox, request.caller)
@@ -90,13 +90,13 @@ class Faults:
             if chance.random() < fault.probability:
                 store.count(sandbox, ("injections", id))
                 delay = (fault.delay or 0) + int(chance.random() * (fault.jitter or 0))
-                if last_numbers.keys().isdisjoint(numbers):  # of a request sent again only the first
+                if last_numbers.keys().isdisjoint(numbers):  # only of the first attempt
                     store.swap_attempt(sandbox, request.caller, (digest, numbers))
                 return InjectedFault(fault, name, number, delay)
         return None
 
     def add(self, fault: Fault) -> str:
-        """Add a fault behind the others and return its name. Raises InputError if it is taken, or one too many."""
+        """Add a fault behind the others and return its name. Raises InputError if it is taken, or at the limit."""
         if len(self.by_name) >= MAX_FAULTS:
             raise InputError(f"a sandbox has at most {MAX_FAULTS} faults. Remove those that are done with.")
         number = self._added + 1
@@ -167,8 +167,8 @@ def apply_fault(
     injected: InjectedFault, status: int = 200, headers: RawHeaders = (), body: bytes = b""
 ) -> FaultyResponse:
     """Return a response as a fault changes it; by default an empty one."""
-    fault, replaced = injected.fault, dict[bytes, bytes]()
-    whole = body
+    fault, original = injected.fault, body
+    replaced = dict[bytes, bytes]()
     status = fault.own_status or status
     if fault.body is not None:
         is_text, content = (True, fault.body) if isinstance(fault.body, str) else (False, _json(fault.body))
@@ -180,22 +180,19 @@ def apply_fault(
     if fault.empty:
         body = b""
     if fault.set or fault.drop or fault.change_type:
-        try:
+        with suppress(ValueError):  # a body that is no JSON stays
             value = json.loads(body)
-        except ValueError:
-            pass  # a body that is no JSON stays
-        else:
             _change(value, fault)
             body = _json(value).encode("utf-8", "backslashreplace")
-    if fault.malformed:  # as of a server that stopped while it wrote
+    if fault.malformed:  # as if the server had stopped while it wrote
         text = body.rstrip()
         body = text[:-1] if text[-1:] in (b"}", b"]", b'"') else text + b"}"
     if status in BODILESS:
         body = b""
-    passed = body if fault.truncate is None else body[: fault.truncate]
-    step = len(passed) if fault.dribble is None else fault.dribble.bytes
-    is_as_announced = headers and body == whole and not fault.empty  # to HEAD, as what GET would get
-    if not is_as_announced and status not in BODILESS:
+    sent = body if fault.truncate is None else body[: fault.truncate]
+    step = len(sent) if fault.dribble is None else fault.dribble.bytes
+    keeps_length = headers and body == original and not fault.empty  # to HEAD it is that of GET's body
+    if not keeps_length and status not in BODILESS:
         replaced[b"content-length"] = str(len(body)).encode()
     if fault.content_type is not None:
         replaced[b"content-type"] = fault.content_type.encode()
@@ -204,9 +201,9 @@ def apply_fault(
     return FaultyResponse(
         status,
         (*others, *replaced.items()),
-        tuple(passed[at : at + step] for at in range(0, len(passed), step or 1)),
+        tuple(sent[at : at + step] for at in range(0, len(sent), step or 1)),
         pause=0 if fault.dribble is None else fault.dribble.every,
-        is_cut=len(passed) < len(body),
+        is_cut=len(sent) < len(body),
     )
 
 
@@ -223,7 +220,7 @@ def _change(value: Any, fault: Fault) -> None:
     for (_, key), holder in sorted(dropped.items(), key=_position_of, reverse=True):  # from the end: lists grow shorter
         del holder[key]
     for path in fault.change_type:
-        for holder, key in reversed(_places(value, path)):
+        for holder, key in _places(value, path):
             old = holder[key]
             if not isinstance(old, str):
                 holder[key] = _json(old)

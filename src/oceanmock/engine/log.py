@@ -56,10 +56,10 @@ class Accounts:
 class SandboxSpec:
     """A sandbox before its first command.
 
-    ``created`` is a time of the machine as ``machine_now`` has it. ``starts_at``, ``progression`` and ``switches`` (by
-    API name) outrank the scenario files; ``default_progression`` counts for a file that states none. ``ports`` are
-    those of the servers that it stands for, where it stands for several. ``ttl`` is the span of the machine's time
-    without a request after which it is removed; None keeps it.
+    ``created`` is a time of the machine, as ``machine_now`` returns it. ``starts_at``, ``progression`` and ``switches``
+    (by API name) outrank the scenario files; ``default_progression`` applies to a file that states none. ``ports`` are
+    those of the servers that it stands for, if there are several. After ``ttl`` of the machine's time without a request
+    it is removed; None keeps it.
     """
 
     scenarios: tuple[BaseScenario, ...] = ()
@@ -106,7 +106,7 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Create:
-    """Start the one task or dag that a scenario contains; it may repeat."""
+    """Start the only task or dag of a scenario; it may repeat."""
 
     api: str
     scenario: BaseScenario
@@ -160,12 +160,12 @@ MAX_ACCEPTED: Final[tuple[tuple[tuple[type, ...], int, str], ...]] = (
     ((Start, Create, Load), 100_000, "starts and loads of tasks"),
     ((Operate, SetClock, AddFault, RemoveFault, ClearFaults), 10_000_000, "operations and changes"),
 )
-"""How many commands of some kinds a sandbox accepts: a task takes some kilobytes, an operation 24 bytes of the log."""
+"""How many commands of some kinds a sandbox accepts. A task takes some kilobytes of memory, an operation 24 bytes."""
 
 
 @dataclass(frozen=True, slots=True)
 class LogEntry:
-    """An accepted command: at which instant of the sandbox, and of the machine."""
+    """An accepted command, with the instant of the sandbox and the time of the machine."""
 
     at: int
     wall: int
@@ -174,7 +174,7 @@ class LogEntry:
 
 @dataclass(frozen=True, slots=True)
 class OperationRecord:
-    """One requested operation; ``position`` is that of the part, None for the whole, ``refused`` the reason, or ""."""
+    """A requested operation on a part, or the whole (``position`` None); ``refused`` is the reason, or ""."""
 
     at: int  # in nanoseconds since the epoch
     operation: str
@@ -191,7 +191,7 @@ def fields_of(value: Any) -> dict[str, Any]:
 
 
 def encode(value: Any) -> bytes:
-    """Return a specification, an entry, a command, records of operations, or a key of any of them as JSON."""
+    """Return as JSON a specification, an entry, a command, records of operations, or a key of the store."""
     return orjson.dumps(value, default=_as_json, option=orjson.OPT_PASSTHROUGH_DATACLASS)
 
 
@@ -221,9 +221,9 @@ def _as_key(value: Any) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Decoder:
-    """Read what was encoded: ``scenario_of`` a mapping and its path, ``fault_of`` a mapping.
+    """Decode specifications and commands; ``scenario_of`` reads a mapping and its path, ``fault_of`` a mapping.
 
-    Both methods raise InputError, KeyError, TypeError or ValueError for what was not encoded by this version.
+    Both methods raise InputError, KeyError, TypeError or ValueError for data of another version.
     """
 
     scenario_of: Callable[..., BaseScenario]

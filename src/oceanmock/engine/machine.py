@@ -1,9 +1,9 @@
-"""State machines: the tables of what may follow what, and the histories that they lead to.
+"""State machines: tables of transitions, and the histories that scripts lead to.
 
 A *label* is a state and an operation (obshell: operator), in the API's own words. A ``StateMachine`` lists the
-transitions between labels, with trigger and source, without any time. A ``History`` is what a script leads to: states
-in order, each with the changes that led to it and their causes. Instants and spans are integer nanoseconds. Nothing
-here depends on an API's words.
+transitions between labels, with trigger and source, but without time. A ``History`` has the states of a script in
+order, each with the changes that led to it and their causes. Instants and spans are integer nanoseconds. Nothing here
+depends on an API's words.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ Labels = frozenset[Label]
 Part = tuple[int, ...]  # the positions that lead to a part of a task or dag; () is the whole
 
 TIME: Final = "time"  # the trigger of everything that happens without an operation
-MAX_OPERATIONS: Final = 100  # how many operations a history goes back, and runs of each part a state has: the last
+MAX_OPERATIONS: Final = 100  # the last operations that a history has, and the last runs of each part in a state
 
 
 @dataclass(frozen=True, slots=True)
 class Transition:
-    """One move, its trigger and source; ``only`` names the switch or circumstance without which it never shows."""
+    """One move, its trigger and source; it happens only under the switch or circumstance that ``only`` names."""
 
     before: Label
     after: Label
@@ -42,7 +42,7 @@ class Transition:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StateMachine:
-    """One kind: the labels it may start with, and every transition."""
+    """The labels that a kind may start with, and all its transitions."""
 
     kind: str
     initial: tuple[Label, ...]
@@ -56,16 +56,16 @@ class StateMachine:
 
     @property
     def triggers(self) -> tuple[str, ...]:
-        """Return the operations that cause transitions, those on another kind too, each once."""
+        """Return the operations that cause transitions, also those on another kind, each once."""
         return tuple(dict.fromkeys(e.trigger for e in self.transitions if e.trigger != TIME))
 
     def between(self, before: Label, after: Label) -> tuple[Transition, ...]:
-        """Return the transitions from one label to another: one for each trigger."""
+        """Return the transitions from one label to another, one for each trigger."""
         return tuple(e for e in self.transitions if (e.before, e.after) == (before, after))
 
 
 def reachable(machine: StateMachine, before: Label, *, triggers: Collection[str] | None = None) -> frozenset[Label]:
-    """Return ``before`` and all labels that may follow it, by time or ``triggers``; None stands for any operation."""
+    """Return ``before`` and all labels that time or ``triggers`` may lead to; None stands for all operations."""
     possible = [e for e in machine.transitions if e.trigger == TIME or triggers is None or e.trigger in triggers]
     result, waiting = {before}, [before]
     while waiting:
@@ -78,40 +78,40 @@ def reachable(machine: StateMachine, before: Label, *, triggers: Collection[str]
 
 @lru_cache(maxsize=64)
 def without(machine: StateMachine, conditions: frozenset[str]) -> StateMachine:
-    """Return a machine without the transitions that never show without one of these (their ``only``)."""
+    """Return a machine without the transitions that happen only under one of some conditions."""
     return replace(machine, transitions=tuple(e for e in machine.transitions if e.only not in conditions))
 
 
 @lru_cache(maxsize=1024)
 def labels_of(machine: StateMachine, state: str, operation: str) -> Labels:
-    """Return the possible labels; a row of a list has no operation."""
+    """Return the labels of a state and an operation; without an operation, as in the row of a list, of any."""
     return frozenset(s for s in machine.labels if s[0] == state and operation in ("", s[1]))
 
 
 @lru_cache(maxsize=1024)
 def in_time(machine: StateMachine, labels: Labels, *, by_anybody: bool = False) -> Labels:
-    """Return the labels reachable by time alone, or ``by_anybody``'s operations too."""
+    """Return the labels reachable by time alone, or also by anybody's operations."""
     triggers = None if by_anybody else ()
     return frozenset().union(*(reachable(machine, label, triggers=triggers) for label in labels))
 
 
 @lru_cache(maxsize=1024)
 def moved(machine: StateMachine, labels: Labels, by: str) -> Labels:
-    """Return the labels after an operation, without those in which it has no transition."""
+    """Return the labels that an operation leads to from some labels."""
     return frozenset(e.after for e in machine.transitions if e.trigger == by and e.before in labels)
 
 
 @lru_cache(maxsize=1024)
 def takers(machine: StateMachine, name: str, *, switched: bool) -> Labels:
-    """Return the labels in which an operation is legal; ``switched``: with every switch on."""
+    """Return the labels in which an operation is legal; with ``switched``, under any switch."""
     return frozenset(e.before for e in machine.transitions if e.trigger == name and (switched or not e.only))
 
 
 def transitions(table: str) -> tuple[Transition, ...]:
-    """Return the transitions of a table: in each line a trigger, a move, its source and maybe what it needs (``only``).
+    """Return the transitions of a table, whose lines have a trigger, a move, its source and maybe its ``only``.
 
-    Two spaces or more end a column. ``FAILED/RUN|CANCEL → READY/=`` stands for a move from each operation, which stays
-    the same.
+    Two spaces or more end a column. ``FAILED/RUN|CANCEL → READY/=`` stands for one move for each operation, which it
+    keeps.
     """
     result = list[Transition]()
     for line in table.strip().splitlines():
@@ -124,7 +124,7 @@ def transitions(table: str) -> tuple[Transition, ...]:
 
 
 def parse_label(text: str) -> Label:
-    """Return the label that a text such as ``FAILED/RUN`` stands for."""
+    """Return the label of a text such as ``FAILED/RUN``."""
     state, operation = text.split("/")
     return state, operation
 
@@ -135,11 +135,11 @@ def format_label(label: Label) -> str:
 
 
 class Change(NamedTuple):
-    """One transition that a part made, and its cause.
+    """One transition of a part, and its cause.
 
-    ``cause`` is an operation such as ``task.RETRY``, and then ``target`` is the part that it was made on; otherwise
-    what the machine calls it (a tick, the end of a run). ``before`` is None at the start; it equals ``after`` where an
-    operation, or a dag's next stage, leaves the label.
+    ``cause`` is an operation such as ``task.RETRY`` on the part ``target``, or the machine's own name of an event (a
+    tick, the end of a run). ``before`` is None at the start; it equals ``after`` if an operation, or a dag's next
+    stage, leaves the label.
     """
 
     at: int
@@ -151,7 +151,7 @@ class Change(NamedTuple):
 
 
 class Moment:
-    """A state of a history: the instant at which it begins, and the changes that led to it, in order.
+    """A state of a history: the instant from which it holds, and the changes that led to it, in order.
 
     It has a ``label`` and ``parts``, and so has each part; a part without ``parts`` has none.
     """
@@ -195,10 +195,10 @@ _BLOCK: Final = 64
 
 
 class Parts(Sequence[T]):
-    """The parts of a state, of which later states replace a few.
+    """The parts of a state, a few of which later states replace.
 
-    They are stored in blocks, and a copy shares with its original every block in which nothing was replaced: so a
-    replacement costs one block and the list of blocks, in time and in memory.
+    They are stored in blocks. A copy shares the blocks in which nothing was replaced, so a replacement costs only one
+    block and the list of blocks, in time and in memory.
     """
 
     __slots__ = ("_blocks", "_length")
@@ -246,7 +246,7 @@ class Parts(Sequence[T]):
 
 
 class Upcoming(Generic[S]):
-    """The states from one on, each computed when it is first needed; threads may share one, as cached histories do."""
+    """The states from one on, each computed when it is first needed. Threads may share an object."""
 
     __slots__ = ("_known", "_lock", "_more")
 
@@ -263,12 +263,12 @@ class Upcoming(Generic[S]):
 
     @property
     def first(self) -> S:
-        """Return the state that the last operation, or the start, led to."""
+        """Return the first state."""
         return self._known[0]
 
     @property
     def last(self) -> S:
-        """Return the state after which nothing is due."""
+        """Return the last state."""
         self._compute(None)
         return self._known[-1]
 
@@ -277,7 +277,7 @@ class Upcoming(Generic[S]):
         return self._known[: self._count(instant)]
 
     def at(self, instant: int) -> S:
-        """Return the state that shows at an instant; before the first one, that."""
+        """Return the state at an instant; before the first state, the first."""
         return self._known[max(self._count(instant) - 1, 0)]
 
     def after(self, instant: int) -> S | None:
@@ -286,7 +286,7 @@ class Upcoming(Generic[S]):
         return self._known[count] if count < len(self._known) else None
 
     def _count(self, instant: int) -> int:
-        """Return how many states have begun by an instant; the next one is computed, too."""
+        """Return how many states have begun by an instant, after computing the next one, too."""
         if self._known[-1].at <= instant:
             self._compute(instant)
         return bisect_right(self._known, instant, key=_at)
@@ -303,10 +303,10 @@ class Upcoming(Generic[S]):
 
 @dataclass(frozen=True, slots=True)
 class History(Generic[C, R, S]):
-    """Every state that a script leads to under some rules, past and to come, in order.
+    """All states, past and future, that a script leads to under some rules, in order.
 
     ``upcoming`` begins with the state that the last operation, or the start, led to. ``past`` has the states before
-    that operation, in one list for each of the last ``MAX_OPERATIONS``.
+    each of the last ``MAX_OPERATIONS`` operations, in a list each.
     """
 
     script: C
@@ -316,15 +316,17 @@ class History(Generic[C, R, S]):
 
     @property
     def states(self) -> tuple[S, ...]:
-        """Return all states. This costs as much as there are."""
+        """Return all states. This computes each."""
         return (*chain.from_iterable(self.past), *self.upcoming)
 
     def continued(self, instant: int, states: Iterable[S]) -> History[C, R, S]:
-        """Return the history in which, from ``instant`` on, these states follow instead."""
-        past = (*self.past, self.upcoming.until(instant))
-        while past and (not past[-1] or past[-1][-1].at > instant):  # what others would have done later
-            past = (*past[:-1], kept) if (kept := past[-1][: bisect_right(past[-1], instant, key=_at)]) else past[:-1]
-        return replace(self, upcoming=Upcoming(states), past=past[-MAX_OPERATIONS:])
+        """Return the history in which ``states`` follow from ``instant`` on."""
+        past = [*self.past, self.upcoming.until(instant)]
+        while past and (not past[-1] or past[-1][-1].at > instant):  # of others' operations, which may be later
+            span = past.pop()
+            if kept := span[: bisect_right(span, instant, key=_at)]:
+                past.append(kept)
+        return replace(self, upcoming=Upcoming(states), past=tuple(past[-MAX_OPERATIONS:]))
 
 
 def with_others(
@@ -333,7 +335,7 @@ def with_others(
     since: int,
     operate: Callable[[History[C, R, S], Any, int, int | None], History[C, R, S]],
 ) -> History[C, R, S]:
-    """Return a history with others' operations after an instant: when, which, of which part; some are refused."""
+    """Return a history with others' operations after ``since`` (instant, operation, part), except refused ones."""
     for at, operation, part in sorted(others, key=itemgetter(0)):
         if at > since:
             with suppress(CallerError):
@@ -342,7 +344,7 @@ def with_others(
 
 
 def view_at(history: History[C, R, S], instant: int) -> S:
-    """Return the state that shows at ``instant``; before the start, the first one."""
+    """Return the state at an instant; before the start, the first one."""
     upcoming = history.upcoming
     if instant >= upcoming.first.at or not history.past:
         return upcoming.at(instant)
@@ -351,18 +353,18 @@ def view_at(history: History[C, R, S], instant: int) -> S:
 
 
 def next_due(history: History[C, R, S], instant: int) -> int | None:
-    """Return the first instant after ``instant`` from which something else shows, or None."""
+    """Return the first instant after ``instant`` at which the state changes, or None."""
     if instant >= history.upcoming.first.at:
         following = history.upcoming.after(instant)
         return None if following is None else following.at
-    # A state that an operation replaced at the very instant it was due never shows.
+    # A state that an operation replaced at the instant at which it was due never shows.
     current = replace(view_at(history, instant), at=0)
     borders = (state.at for state in chain(chain.from_iterable(history.past), history.upcoming) if state.at > instant)
     return next((at for at in borders if replace(view_at(history, at), at=0) != current), None)
 
 
 def states_until(history: History[C, R, S], instant: int) -> tuple[S, ...]:
-    """Return the states that had begun by ``instant``; the first one at least."""
+    """Return the states that have begun by an instant, at least the first one."""
     states = [*chain.from_iterable(history.past), *history.upcoming.until(instant)]
     return tuple(states[: bisect_right(states, instant, key=_at)] or states[:1] or [history.upcoming.first])
 
@@ -374,9 +376,9 @@ def started(state: S) -> S:
 
 
 def changed(before: S, after: S, cause: str, *, target: Part | None = None) -> S:
-    """Return the later state with all changes so far: a new one for each part that differs.
+    """Return the later state with the changes of ``before`` and a new one for each part that differs.
 
-    An operation on a ``target`` begins them anew: first the target's, also where it stays the same.
+    An operation on a ``target`` begins a new list: first the change of the target, even if its label stays.
     """
     if after is before and target is None:
         return after
@@ -394,13 +396,13 @@ def next_tick(instant: int, period: int, phase: int) -> int:
     return instant + period - (instant - phase) % period
 
 
-LogLine = str | tuple[int, str]  # a line of a log, or how long after the start of its run it is written, and the line
+LogLine = str | tuple[int, str]  # a line of a log, maybe with the time after the start of its run
 
 
 def lines_logged(run: Any, instant: int) -> list[tuple[int, str]]:
-    """Return the lines a run has logged by an instant, each with its own, in their order.
+    """Return the lines that a run has logged by an instant, each with its instant, in order.
 
-    They fall evenly over the time that the run should take, but for those with a time of their own, and end with it.
+    Lines without a time of their own are spread evenly over the time that the run takes. None comes after its end.
     """
     by, lines = instant if run.ended is None else min(instant, run.ended), list[tuple[int, str]]()
     for number, line in enumerate(run.log):

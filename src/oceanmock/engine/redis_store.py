@@ -1,12 +1,12 @@
 """Keep sandboxes in Redis, so that any number of replicas serve them: the only module that imports redis.
 
 Each change is one Lua script, which Redis runs as a whole or not at all. A script first removes sandboxes whose leases
-have run out. An append compares the version, and refuses an entry that is older than the newest one. Before it
-evaluates a command, a replica claims the append. Versions are microseconds of Redis's own clock, and only grow, so that
-a replica's state is never taken for that of a store that was emptied or restored. A replica's time is its own monotonic
-clock, set by Redis's ``TIME``, and never before the newest entry that it has read. A request costs one round trip to
-compare versions, one for its journal entry, and more for each command or count. A store that does not respond within a
-second is left alone for half a second, in which every request is refused.
+have run out. Before a replica evaluates a command, it claims the append. An append compares the version, and refuses an
+entry that is older than the newest one. Versions are microseconds of Redis's own clock and only grow, so that they
+differ from those of a store that was emptied or restored. A replica's time is its own monotonic clock, set by Redis's
+``TIME``, and never before the newest entry that it has read. A request costs one round trip to compare versions, one
+for its journal entry, and more for each command or count. After a store has not responded within a second, every
+request is refused for half a second, without asking it.
 
 Redis 6.2 or newer, not a cluster, with a ``maxmemory-policy`` that evicts no key.
 """
@@ -37,16 +37,15 @@ from oceanmock.journal import MAX_JOURNAL_BYTES, MAX_JOURNAL_ENTRIES, MAX_STORE_
 from oceanmock.journal.entries import Entry, encode_headers
 from oceanmock.text import format_duration
 
-PREFIX: Final = "oceanmock:"  # what every key in Redis begins with
+PREFIX: Final = "oceanmock:"  # of every key in Redis
 STORE_FORMAT: Final = b"1"
 TIMEOUT_S: Final = 1.0
-PAUSE: Final = SECOND // 2  # how long a store that did not respond is left alone
-DRIFT: Final = 2000  # two clocks drift apart by at most one part in so many
+PAUSE: Final = SECOND // 2  # how long requests are refused after the store has not responded
+DRIFT: Final = 2000  # two clocks drift apart by at most a nanosecond in so many
 PAGE: Final = 100
-CLAIM_PAUSE: Final = MILLISECOND
-"""How long a replica waits before it claims an append again that another one has claimed."""
+CLAIM_PAUSE: Final = MILLISECOND  # before a replica claims an append again that another one has claimed
 _BIAS: Final = 2**63
-"""Added to an instant, so that 20 digits are in the order of the numbers; Lua has no integers of 64 bits."""
+"""Added to an instant, so that texts of 20 digits sort as numbers; Lua has no integers of 64 bits."""
 
 _BEGIN: Final = """
 local root, name = KEYS[1], ARGV[1]
@@ -200,12 +199,12 @@ return 1
 
 
 class RedisStore:
-    """The store of several replicas; ``wall`` is the time that they agree on, off by ``skew`` when it was last set."""
+    """The store of several replicas. ``skew`` is the error of the replica's time when it was last set."""
 
     def __init__(self, url: str, *, replica: str, decoder: log.Decoder) -> None:
         """Connect. Raises EnvironmentProblem if the store cannot be used, and says why."""
         self.replica = replica
-        self._sandboxes = self._journal_bytes = 0  # as `ping` last read them
+        self._sandboxes = self._journal_bytes = 0  # as the last ``ping`` read them
         self.skew = SECOND
         self._command, self._spec = lru_cache(1024)(decoder.command), lru_cache(128)(decoder.spec)
         self._offset = self._measured = self._latest = self._retry_at = 0
@@ -250,12 +249,12 @@ class RedisStore:
         self._redis.close()
 
     def ping(self) -> None:
-        """Write to the store, and read what it has. Raises StoreUnavailable."""
+        """Write to the store, and read the figures for its metrics. Raises StoreUnavailable."""
         self._sandboxes, journal_bytes, _ = self._run("ping", "")
         self._journal_bytes = int(journal_bytes)
 
     def wall(self) -> int:
-        """Return the time that the replicas agree on, which never goes back."""
+        """Return the common time of the replicas, which never goes back."""
         return self._not_before(machine_now() + self._offset)
 
     def _not_before(self, instant: int) -> int:
@@ -264,7 +263,7 @@ class RedisStore:
             return self._latest
 
     def clock_error(self) -> int:
-        """Return by how many nanoseconds the time may differ from Redis's."""
+        """Return how many nanoseconds the time may differ from Redis's."""
         return self.skew + (machine_now() - self._measured) // DRIFT
 
     def put(self, spec: SandboxSpec, *, replaces: int | None = None, if_untouched: bool = False) -> int | None:
@@ -321,10 +320,10 @@ class RedisStore:
     def keep(self, name: str, make: Callable[[], bytes], *, anew: bool = False) -> bytes:
         key = PREFIX + name
         if anew or self._ask(lambda: self._redis.get(key)) is None:
-            made = make()
-            self._ask(lambda: self._redis.set(key, made, nx=not anew))
-        kept: bytes = self._ask(lambda: self._redis.get(key))
-        return kept
+            new = make()
+            self._ask(lambda: self._redis.set(key, new, nx=not anew))
+        value: bytes = self._ask(lambda: self._redis.get(key))
+        return value
 
     def count(self, name: str, counter: Hashable, *, by: int = 1) -> int:
         return int(self._run_on(name, "count", log.encode(counter), by))
@@ -336,7 +335,7 @@ class RedisStore:
         return digest, dict(numbers)
 
     def record(self, name: str, key: Hashable, record: OperationRecord) -> None:
-        with suppress(StoreUnavailable):  # the operation itself is in the log already, or refused
+        with suppress(StoreUnavailable):  # a record that is lost changes no response
             self._run_on(name, "record", log.encode(key), log.encode((record,)), MAX_OPERATIONS)
 
     def records(self, name: str, key: Hashable) -> tuple[OperationRecord, ...]:
@@ -365,17 +364,17 @@ class RedisStore:
         return reply
 
     def _set_clock(self, before: int, after: int, seconds: int, micros: int) -> None:
-        """Take Redis's time, read in between, where it is more exact than the last one by now, or refutes it."""
+        """Set the offset by Redis's time, read between two own times, if it is more exact, or the last is wrong."""
         error = (after - before) // 2
         offset = seconds * SECOND + micros * MICROSECOND - (before + error)
         if error <= self.clock_error() or abs(offset - self._offset) > error + self.clock_error():
             self._offset, self.skew, self._measured = offset, error, after
 
     def _ask(self, command: Callable[[], Any]) -> Any:
-        """Return Redis's reply. Raises StoreUnavailable, at once where it did not respond just now."""
-        if stopwatch() < self._retry_at:
-            raise StoreUnavailable(self._problem)
+        """Return Redis's reply. Raises StoreUnavailable; without asking, if it has just not responded."""
         began = stopwatch()
+        if began < self._retry_at:
+            raise StoreUnavailable(self._problem)
         try:
             return command()
         except redis.RedisError as problem:
@@ -393,7 +392,6 @@ class RedisStore:
         return {"replica": self.replica, "clock_skew": format_duration(self.clock_error())}
 
     def metrics(self) -> dict[str, float]:
-        """Return also how often commands were evaluated again, and requests of the store with their seconds."""
         return {
             "sandboxes": max(self._sandboxes, 1),
             "journal_bytes": self._journal_bytes,
@@ -404,7 +402,7 @@ class RedisStore:
 
 
 class SharedJournal(Journal):
-    """The journal of a sandbox that was put at version ``base``, as last read; the store has only masked entries."""
+    """The journal of the sandbox that was put at version ``base``; the store has only masked entries."""
 
     def __init__(self, run: Callable[..., Any], name: str, base: int) -> None:
         super().__init__()

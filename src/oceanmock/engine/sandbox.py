@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from itertools import chain, repeat
+from itertools import chain
 from math import inf
 from random import Random
 from typing import Any, Final, TypeVar
@@ -25,7 +25,7 @@ from oceanmock.engine.world import FakeData, World
 from oceanmock.errors import CallerError, InputError, OceanmockError
 from oceanmock.scenario import MAX_STUBS, BaseScenario
 from oceanmock.scenario.faults import Fault
-from oceanmock.scenario.stubs import Stub, StubRequest
+from oceanmock.scenario.stubs import StartsOn, Stub, StubRequest
 from oceanmock.text import nanoseconds_of, plural
 
 RENEWALS: Final = 8  # how often a replica renews a lease in the store, in its span
@@ -34,7 +34,10 @@ W = TypeVar("W", bound=World[Any, Any, Any])
 
 @dataclass(frozen=True, slots=True)
 class FoundStub:
-    """A stub that responds to a request; ``views`` are the tasks or dags, or None, of the conditions up to its own."""
+    """A stub that responds to a request.
+
+    ``views`` has what the condition of each stub tried is on: a task or dag, or None; the last is this stub's.
+    """
 
     number: int
     name: str
@@ -127,67 +130,67 @@ class Sandbox:
         return f"{self._traces.getrandbits(64):016x}"
 
     def stub_paths(self, api: str) -> list[str]:
-        """Return the methods and paths of the stubs of an API."""
-        return [f"{stub.method} {stub.path}" for owner, _, stub in self._stubs if owner == api and not stub.is_refusal]
+        """Return the methods and paths of the stubs of an API, without refusals."""
+        stubs = (stub for owner, _, stub, starts_on in self._stubs if owner == api and starts_on is None)
+        return [f"{stub.method} {stub.path}" for stub in stubs]
 
-    def find_stub(self, request: Any, refusals: Sequence[Stub] | None = None) -> FoundStub | str:
+    def find_stub(self, request: Any, starts_on: StartsOn | None = None) -> FoundStub | str:
         """Return the first stub that responds to a request, else why none does; "" where none has its path.
 
-        ``refusals`` are those of the start that it requests, in place of the stubs of the scenarios.
+        With ``starts_on``, of the template that the request would start, only its refusals are looked at.
         """
         if not self._stubs:
             return ""
-        asked, reasons, views = StubRequest.of(request), list[str](), list[Any]()
-        for number, (api, name, stub) in enumerate(self._stubs):
-            is_asked = not stub.is_refusal if refusals is None else any(stub is each for each in refusals)
-            if api != request.service.name or not is_asked or not stub.fits(asked.method, asked.path):
+        received, reasons, views = StubRequest.of(request), list[str](), list[Any]()
+        for number, (api, name, stub, refuses) in enumerate(self._stubs):
+            if api != request.service.name or refuses is not starts_on or not stub.fits(received.method, received.path):
                 continue
             views.append(self._view_of(number))
-            why = stub.matches.difference(asked) or self._why_silent(number, views[-1])
+            why = stub.matches.difference(received) or self._why_unused(number, views[-1])
             if not why:
-                return FoundStub(number, name, stub, asked, tuple(views))
+                return FoundStub(number, name, stub, received, tuple(views))
             reasons.append(f"stub {name!r} {why}")
-        return f"{asked.method} {asked.path} has no response: {'; '.join(reasons)}." if reasons else ""
+        return f"{received.method} {received.path} has no response: {'; '.join(reasons)}." if reasons else ""
 
     def stubs_about(self, api: str, key: Hashable) -> list[str]:
         """Return a sentence about each stub whose condition is on a task or dag."""
         sentences = []
-        for number, (owner, name, stub) in enumerate(self._stubs):
+        for number, (owner, name, stub, _) in enumerate(self._stubs):
             view = self._view_of(number) if owner == api else None
             if view is not None and view.data.key == key:
-                why = self._why_silent(number, view) or "responds"
+                why = self._why_unused(number, view) or "responds"
                 sentences.append(f"stub {name!r} of {stub.method} {stub.path} {why}")
         return sentences
 
     def _view_of(self, number: int) -> Any:
         """Return the task or dag that the condition of a stub is on; None without one."""
-        api, _, stub = self._stubs[number]
+        api, _, stub, _ = self._stubs[number]
         of = None if stub.when is None else stub.when.of
         return None if of is None else self.worlds[api].newest(of)
 
-    def _why_silent(self, number: int, view: Any) -> str:
+    def _why_unused(self, number: int, view: Any) -> str:
         """Return why a stub responds to no request now, or ""."""
         stub = self._stubs[number][2]
         if stub.times is not None and self.store.count(self.name, ("stub", number), by=0) >= stub.times:
             return f"has answered {plural(stub.times, 'request')}"
         return "" if stub.when is None else str(stub.when.difference(view, self.started, self.clock.now()))
 
-    def execute(self, asked: Command | Callable[[], Command]) -> Any:
+    def execute(self, command: Command | Callable[[], Command]) -> Any:
         """Apply a command, log it, and return its result; a function returns the command for the current state.
 
-        Raises what the API's rules refuse it with, SandboxFull and SandboxDeleted; then nothing has changed.
+        Raises SandboxFull, SandboxDeleted, and the errors by which the API refuses it; then nothing has changed.
         """
         while True:
             self.refresh(claims=True)
             try:
-                entry, result = self._evaluate(asked() if callable(asked) else asked)
+                entry, result = self._evaluate(command() if callable(command) else command)
             except Exception:
                 self.store.release(self.name)
                 raise
             try:
                 version = self.store.append(self.name, entry, expected_version=self._version)
             except StoreUnavailable:
-                self._version = -1  # the command was applied here, and perhaps to the store
+                self._version = -1  # the command was applied here, and perhaps in the store
                 with suppress(StoreUnavailable):
                     self.refresh()
                 raise
@@ -196,10 +199,10 @@ class Sandbox:
                 if isinstance(entry.command, Operate):
                     self._record(entry.at, entry.command)
                 return result
-            self.refresh(since=-1)  # another process was faster: evaluate against its command, too
+            self.refresh(since=-1)  # another process was faster: evaluate the command again after its own
 
     def _evaluate(self, command: Command) -> tuple[LogEntry, Any]:
-        """Apply a command, and return the entry to append and the result. Raises as ``execute``."""
+        """Apply a command, and return the entry to append and the result. Raises the errors of ``execute``."""
         for kinds, limit, what in commands.MAX_ACCEPTED:
             if isinstance(command, kinds) and sum(self._accepted[kind] for kind in kinds) >= limit:
                 raise SandboxFull(f"sandbox {self.name!r} has accepted {limit:,} {what}. Reset it, or use another one.")
@@ -218,7 +221,7 @@ class Sandbox:
             raise
 
     def refresh(self, *, since: int | None = None, claims: bool = False) -> None:
-        """Apply what other processes have appended to the log; -1 folds all of it again. Raises SandboxDeleted."""
+        """Apply what other processes have appended to the log; -1 applies all of it anew. Raises SandboxDeleted."""
         changes = self.store.read(self.name, since=self._version if since is None else since, claims=claims)
         if changes.spec is not None:
             self._fold(changes.spec)
@@ -242,28 +245,28 @@ class Sandbox:
         self.execute(lambda: commands.MoveClock(min(self.clock.now() + by, LATEST)))
 
     def note_read(self, kind: type[World[Any, Any, Any]], keys: Iterable[Any] | None = None) -> None:
-        """Move a clock under ``polls``, after a read, to the first change of some tasks or dags, or of any."""
+        """Move a clock under ``polls`` to the next change of the tasks or dags that were read, by default of any."""
         if self.clock.progression == "polls":
             first = min(self.world(kind).due(self.clock.now(), keys), default=None)
             if first is not None:
                 self.execute(commands.MoveClock(first))
 
     def take_stub(self, found: FoundStub) -> bool:
-        """Count a response of a stub; return False if others had its last one in the meantime."""
+        """Count a response of a stub; return False if other requests have got its last one."""
         return self.store.count(self.name, ("stub", found.number)) <= (found.stub.times or inf)
 
     def delay_stub(self, found: FoundStub, fault: InjectedFault | None) -> InjectedFault | None:
-        """Note that a stub's response reads what it depends on; return the fault with the delay of both."""
-        api, _, stub = self._stubs[found.number]
+        """Note that a stub's response reads the tasks or dags of conditions; return the fault with both delays."""
         keys = {view.data.key for view in found.views if view is not None}
-        self.note_read(type(self.worlds[api]), keys)
-        if not stub.delay:
+        self.note_read(type(self.worlds[self._stubs[found.number][0]]), keys)
+        delay = found.stub.delay
+        if not delay:
             return fault
-        fault = fault or InjectedFault(Fault.model_construct(delay=stub.delay), "", 0, 0)
-        return replace(fault, delay=fault.delay + stub.delay)
+        fault = fault or InjectedFault(Fault.model_construct(delay=delay), "", 0, 0)
+        return replace(fault, delay=fault.delay + delay)
 
     def _fold(self, spec: SandboxSpec) -> None:
-        """Begin with the state of a specification."""
+        """Set the state that a specification begins with."""
         self.generation += 1
         self.server = FakeData(f"{spec.seed}").host
         self.pid = Random(f"{spec.seed}/pid").randrange(1000, 32768)  # noqa: S311 (no secret)
@@ -283,7 +286,8 @@ class Sandbox:
             own = _scenarios_of(api.name, scenarios)
             worlds[api.name] = api.module("world").new_world(self.clock, own, **options)
         self.worlds = worlds  # complete, as the faults below: the event loop may respond while a thread folds again
-        self._stubs = list[tuple[str, str, Stub]]()
+        # Each with its API and its name; a refusal also with the start that it refuses.
+        self._stubs = list[tuple[str, str, Stub, StartsOn | None]]()
         faults = Faults(self.name, self.store, seed=spec.seed)
         self._add(scenarios, self.started, faults=faults)
         self.faults = faults
@@ -319,10 +323,10 @@ class Sandbox:
         return None
 
     def _check_stubs(self, scenarios: Sequence[BaseScenario]) -> None:
-        """Raise InputError if more tasks or dags start on a request than a sandbox may have."""
+        """Raise InputError if there are more stubs, or more tasks or dags that start on a request, than allowed."""
         for api in self.apis:
-            scripts = chain.from_iterable(getattr(scenario, api.scripts_key, ()) for scenario in scenarios)
-            if sum(getattr(script, "starts_on", None) is not None for script in scripts) > MAX_STUBS:
+            scripts = chain.from_iterable([getattr(scenario, api.scripts_key, ()) for scenario in scenarios])
+            if len([script for script in scripts if script.starts_on]) > MAX_STUBS:
                 raise InputError(f"more than {MAX_STUBS} {api.scripts_key} start on a request. Serve them apart.")
         if sum(len(scenario.stubs) for scenario in scenarios) > MAX_STUBS:
             raise InputError(f"a sandbox has at most {MAX_STUBS} stubs. Serve them apart.")
@@ -330,16 +334,15 @@ class Sandbox:
     def _add(self, scenarios: Sequence[BaseScenario], start: int, *, faults: Faults) -> None:
         """Add the faults, stubs and refusals of scenarios, and their tasks or dags, which begin at ``start``."""
         keys = {api.name: api.scripts_key for api in self.apis}
-        for fault in (fault for scenario in scenarios for fault in scenario.faults):
-            faults.add(fault)
         for scenario in scenarios:
-            names = (stub.name or f"stub {number}" for number, stub in enumerate(scenario.stubs, start=1))
-            self._stubs += zip(repeat(scenario.api), names, scenario.stubs)
+            for fault in scenario.faults:
+                faults.add(fault)
+            for number, stub in enumerate(scenario.stubs, start=1):
+                self._stubs.append((scenario.api, stub.name or f"stub {number}", stub, None))
             for script in getattr(scenario, keys[scenario.api]):
-                refusals = script.starts_on.refusals if getattr(script, "starts_on", None) else ()
-                for number, stub in enumerate(refusals, start=1):
+                for number, stub in enumerate(script.starts_on.refusals if script.starts_on else (), start=1):
                     name = f"refusal {number} of {script.name or stub.path}"
-                    self._stubs.append((scenario.api, name, stub))
+                    self._stubs.append((scenario.api, name, stub, script.starts_on))
         for name, world in self.worlds.items():
             world.populate(_scenarios_of(name, scenarios), start=start)
 

@@ -49,7 +49,7 @@ class Sandboxes:
 
     @property
     def default(self) -> Sandbox:
-        """Return the sandbox that is always there."""
+        """Return the default sandbox."""
         return self.get(DEFAULT_SANDBOX)
 
     def __iter__(self) -> Iterator[Sandbox]:
@@ -77,11 +77,10 @@ class Sandboxes:
         return self.free_ports()
 
     def create(self, name: str | None, spec: SandboxSpec) -> Sandbox:
-        """Create a sandbox of a name, by default the next free one. Raises as ``build`` and ``add``."""
+        """Build and add a sandbox of a name, by default the next free one. Raises the errors of both."""
         return self.add(self.build(name, spec))
 
     def _restore(self, name: str) -> Sandbox:
-        """Add a sandbox that the store has already. Raises SandboxDeleted."""
         sandbox = self._by_name[name] = Sandbox.restored(name, self._apis, store=self.store, wall=self._wall)
         return sandbox
 
@@ -94,7 +93,7 @@ class Sandboxes:
         return sandbox
 
     def build(self, name: str | None, spec: SandboxSpec) -> Sandbox:
-        """Return a sandbox for ``add``, in any thread. Raises InputError, SandboxTaken, TooManySandboxes."""
+        """Return a sandbox for ``add``; any thread may. Raises InputError, SandboxTaken, TooManySandboxes."""
         if name is None:
             names = self._names()
             name = next(n for n in map("sandbox-{}".format, self._numbers) if n not in names)
@@ -117,7 +116,7 @@ class Sandboxes:
         return self._by_name
 
     def reset(self, name: str) -> Sandbox:
-        """Create a sandbox again by its specification. Raises NoSuchSandbox."""
+        """Create a sandbox anew from its specification. Raises NoSuchSandbox."""
         while (fresh := self.put(self.rebuild(name))) is None:
             pass  # another replica was faster
         return fresh
@@ -133,7 +132,7 @@ class Sandboxes:
         return self.free_ports([name])
 
     def free_ports(self, names: Iterable[str] = ()) -> list[int]:
-        """Take the ports of some sandboxes, and of those that other replicas have deleted, and return them."""
+        """Free the ports of some sandboxes and of deleted ones, and return them."""
         existing = set(self._names()) - {*names}
         freed = [port for port, owner in [*self.ports.items()] if owner not in existing]
         for port in freed:
@@ -143,9 +142,9 @@ class Sandboxes:
     def rebuild(
         self, name: str, scenarios: Sequence[BaseScenario] = (), *, replaces: bool = False, **changes: Any
     ) -> Sandbox:
-        """Return a sandbox for ``put``: of the same specification, with more or other scenarios, or changes.
+        """Return a sandbox for ``put``: of the same specification, with more or other scenarios, and changes.
 
-        Raises NoSuchSandbox, and InputError for scenarios that do not fit together.
+        Raises NoSuchSandbox, and InputError for scenarios that cannot be served together.
         """
         current = self.get(name)
         kept = () if replaces else current.spec.scenarios
@@ -154,9 +153,9 @@ class Sandboxes:
         return fresh
 
     def put(self, sandbox: Sandbox, *, if_untouched: bool = False) -> Sandbox | None:
-        """Put a sandbox in the place of the one that it was rebuilt of. Raises NoSuchSandbox.
+        """Put a sandbox in the place of the one that it was rebuilt from. Raises NoSuchSandbox.
 
-        Return None if that is another by now; with ``if_untouched``, also if it has had a command or a request.
+        Return None if that was replaced since; with ``if_untouched``, also if it has had a command or a request.
         """
         self.get(sandbox.name)
         if not sandbox.put(replaces=sandbox.base, if_untouched=if_untouched):
@@ -171,8 +170,8 @@ class Sandboxes:
 class SharedSandboxes(Sandboxes):
     """The sandboxes of a store that several replicas share.
 
-    A replica keeps the state of those that were requested of it, and compares it with the store when it is next
-    requested. Within ``request``, one thread at a time has a sandbox. ``ports`` are this replica's own.
+    A replica keeps the state of each sandbox that it has served, and brings it up to date at the next request. Within
+    ``request``, a thread has the sandboxes that it gets for itself. ``ports`` are this replica's own.
     """
 
     def __init__(self, default: Sandbox, *, limit: int = MAX_SANDBOXES) -> None:
@@ -185,7 +184,7 @@ class SharedSandboxes(Sandboxes):
 
     @contextmanager
     def request(self) -> Iterator[None]:
-        """Leave the sandboxes that a thread gets to the others in the end."""
+        """Lock the sandboxes that the thread gets, until the end."""
         self._forget_deleted()
         with ExitStack() as stack:
             self._thread.stack = stack
@@ -193,7 +192,7 @@ class SharedSandboxes(Sandboxes):
             yield
 
     def kept(self, name: str) -> Sandbox:
-        """Return a sandbox as it was last, or the default one, without the store."""
+        """Return a sandbox as this replica last read it, or else the default one."""
         return self._by_name.get(name) or self._by_name[DEFAULT_SANDBOX]
 
     def __iter__(self) -> Iterator[Sandbox]:
@@ -202,7 +201,7 @@ class SharedSandboxes(Sandboxes):
                 yield self._refreshed(name)
 
     def get(self, name: str) -> Sandbox:
-        """Return the sandbox of a name as it is now. Raises NoSuchSandbox, StoreUnavailable."""
+        """Return the sandbox of a name, up to date. Raises NoSuchSandbox, StoreUnavailable."""
         stack = getattr(self._thread, "stack", None)
         if stack is not None:
             stack.enter_context(self._lock_of(name))
@@ -234,7 +233,7 @@ class SharedSandboxes(Sandboxes):
         return sandbox
 
     def _forget_deleted(self) -> None:
-        """Forget sandboxes that other replicas have deleted, now and then."""
+        """Forget the sandboxes that other replicas have deleted, once many more are kept."""
         if len(self._by_name) > self._max_kept:
             for name in {*self._by_name} - {*self.store.names()}:
                 self._by_name.pop(name, None)

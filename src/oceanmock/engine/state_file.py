@@ -58,7 +58,7 @@ class StateFile(MemoryStore):
         return str(self.path)
 
     def wall(self) -> int:
-        """Return a time of the machine that is not before that of any entry, though the machine's was set back."""
+        """Return a time of the machine, never before that of an entry, even if its clock was set back."""
         return machine_now() + self._ahead
 
     def details(self, name: str) -> tuple[Mapping[Hashable, int], Mapping[Hashable, Iterable[OperationRecord]]]:
@@ -105,7 +105,7 @@ class StateFile(MemoryStore):
 
     def record(self, name: str, key: Hashable, record: OperationRecord) -> None:
         super().record(name, key, record)
-        # The operation itself is in the log already, or refused: its request is answered as if this were written.
+        # The operation is in the log already, or refused: a record that is lost changes no response.
         with suppress(StoreUnavailable), self._writing() as execute:
             records = log.encode(self.records(name, key))
             execute("INSERT OR REPLACE INTO record VALUES (?, ?, ?)", name, log.encode(key).decode(), records)
@@ -122,7 +122,7 @@ class StateFile(MemoryStore):
                 raise StoreUnavailable(f"the state file {self.path} cannot be written: {problem}.") from None
 
     def _restore(self, decoder: log.Decoder) -> int:
-        """Read every sandbox into memory, and return the latest time of the machine."""
+        """Read every sandbox into memory; return the latest time of the machine that the file has."""
         read, latest = self._connection.execute, 0
         for base, data in read("SELECT version, spec FROM sandbox ORDER BY rowid"):
             self._last_version = base - 1

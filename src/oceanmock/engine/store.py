@@ -1,8 +1,8 @@
 """Keep sandboxes: each one's specification, log, journal, records and counters of faults. This store is in memory.
 
-The state that a log leads to is not stored: a sandbox folds it, and reads only what it has not folded yet. A store that
-has these methods can be shared by several processes: an append names the version that the command was evaluated
-against, and fails if another command has taken that version. The loser reads the newer entries and evaluates its
+The state that a log leads to is not stored: a sandbox computes it from the log, of which it reads only new entries.
+Several processes can share a store with these methods. An append states the version that the command was evaluated
+against, and fails if another command was appended since. The process then reads the newer entries and evaluates its
 command again, so that the API's own rules accept or refuse it. Counting is atomic: no two requests get the same number.
 """
 
@@ -35,7 +35,7 @@ Attempt = tuple[str, Mapping[int, int]]
 
 @dataclass(frozen=True, slots=True)
 class LogChanges:
-    """The newer part of a sandbox; ``spec`` is set, and ``entries`` are the whole log, where it was put since."""
+    """The changes of a sandbox; if it was put since, ``spec`` is set, and ``entries`` are the whole log."""
 
     version: int
     entries: Sequence[LogEntry] = ()
@@ -46,7 +46,7 @@ class LogChanges:
 
 
 def quoted_name(name: str) -> str:
-    """Return a name in quotes, cut where it is long; it may be anything that was sent."""
+    """Return a name in quotes, shortened, since a client may send any text."""
     return repr(shorten(name, MAX_NAME_LENGTH))
 
 
@@ -74,7 +74,7 @@ class TooManySandboxes(CallerError):
 
 
 class SandboxFull(CallerError):
-    """The sandbox accepts nothing more of this kind until it is reset."""
+    """The sandbox accepts no more commands of this kind until it is reset."""
 
 
 class StoreUnavailable(OceanmockError):
@@ -86,7 +86,7 @@ _HEAD: Final = Struct("=qqq")  # an entry's version, ``at`` and ``wall``
 
 @dataclass(slots=True)
 class _Log:
-    """The entries of a log, which are never dropped: 24 bytes each. Equal operations are one object."""
+    """The entries of a log, which are never dropped: 24 bytes each. Equal operations share one object."""
 
     heads: bytearray = field(default_factory=bytearray)
     commands: list[Command] = field(default_factory=list)
@@ -103,11 +103,10 @@ class _Log:
 
     @property
     def ends_with_move(self) -> bool:
-        """Return whether the last entry moves the clock, which the next such entry replaces."""
+        """Return whether the last entry moves the clock; the next one that does replaces it."""
         return bool(self.commands) and isinstance(self.commands[-1], MoveClock)
 
     def since(self, version: int) -> list[LogEntry]:
-        """Return the entries that are newer than a version."""
         places, size = range(len(self.commands)), _HEAD.size
         start = bisect_right(places, version, key=lambda place: _HEAD.unpack_from(self.heads, place * size)[0])
         newer = zip(_HEAD.iter_unpack(self.heads[start * size :]), self.commands[start:], strict=True)
@@ -136,9 +135,8 @@ class _StoredByName(dict[str, StoredSandbox]):
 class MemoryStore:
     """The store of one process, whose requests run on one event loop; ``RedisStore`` has the same methods.
 
-    Versions only grow, also when a sandbox is put again. What reads or changes a sandbox raises SandboxDeleted for one
-    that was deleted. ``replica`` is the name of this process among those that share the store, "" where it is the only
-    one.
+    Versions only grow, also when a sandbox is put again. Each method on a sandbox raises SandboxDeleted if it was
+    deleted. ``replica`` names this process among those that share the store; it is "" for the only one.
     """
 
     replica = ""
@@ -150,10 +148,10 @@ class MemoryStore:
         self._journal_space: Final = JournalSpace()
 
     def put(self, spec: SandboxSpec, *, replaces: int | None = None, if_untouched: bool = False) -> int | None:
-        """Create or replace a sandbox, with nothing but its specification; return its version.
+        """Create or replace a sandbox by its specification alone; return its version, or None if it may not be put.
 
-        ``replaces`` is the first version of the one that it replaces, 0 for none, None for any; if that is another by
-        now, return None. So too, with ``if_untouched``, where it has had a command or a request.
+        It may if ``replaces`` is the first version of the stored one, 0 for none, or None for any, and, with
+        ``if_untouched``, if the stored one has had no command and no request.
         """
         if not self.may_put(spec.name, replaces, if_untouched=if_untouched):
             return None
@@ -165,7 +163,7 @@ class MemoryStore:
         return self._last_version
 
     def may_put(self, name: str, replaces: int | None, *, if_untouched: bool) -> bool:
-        """Return whether a sandbox is as ``put`` expects it."""
+        """Return whether the conditions of ``put`` hold."""
         stored = self._sandboxes.get(name)
         if if_untouched and (stored is None or stored.version != stored.base or stored.journal.last):
             return False
@@ -181,30 +179,30 @@ class MemoryStore:
         del self._sandboxes[name]
 
     def renew(self, name: str, span: int) -> None:
-        """Delete a leased sandbox after a span, if replicas share the store; the only process does so by itself."""
+        """Delete a leased sandbox after a span; only a store that replicas share does."""
 
     def close(self) -> None:
-        """Close files and connections, after the last use."""
+        """Close files and connections."""
 
     def ping(self) -> None:
-        """Raise StoreUnavailable where it cannot be read and written."""
+        """Raise StoreUnavailable if the store cannot be read and written."""
 
     def metrics(self) -> dict[str, float]:
-        """Return the numbers of sandboxes and of their journals' bytes, and others, by the names of metrics."""
+        """Return the values of metrics by their names."""
         return {"sandboxes": len(self._sandboxes), "journal_bytes": self._journal_space.bytes}
 
     def replica_details(self) -> dict[str, str]:
-        """Return this replica's name, and by how much its clock may differ from the store's, if several share one."""
+        """Return a replica's name, and how much its clock may differ from the store's; {} for the only process."""
         return {}
 
     def release(self, name: str) -> None:
-        """Give up a claim."""
+        """Give up the claim that ``read`` took."""
 
     def read(self, name: str, *, since: int, claims: bool = False) -> LogChanges:
         """Return what has changed since a version.
 
-        With ``claims`` other replicas that claim the next append wait for this one's, or for its release, up to a
-        second: it costs them less than to evaluate a command again on the whole log.
+        With ``claims`` this replica claims the next append: others that claim it wait, up to a second, for the append
+        or for ``release``. That costs them less than to evaluate a command again on the whole log.
         """
         stored = self._sandboxes[name]
         if since >= stored.version:
@@ -215,7 +213,7 @@ class MemoryStore:
     def append(self, name: str, entry: LogEntry, *, expected_version: int) -> int | None:
         """Append an entry and return the new version; None if the version is another one.
 
-        A ``MoveClock`` is replaced by the next one, where nothing lies between them.
+        A ``MoveClock`` replaces one that is the last entry.
         """
         stored = self._sandboxes[name]
         if stored.version != expected_version:
@@ -225,11 +223,11 @@ class MemoryStore:
         return stored.version
 
     def journal(self, name: str, base: int) -> Journal:
-        """Return the journal of a sandbox that was put at a version; it is trimmed to its last entries."""
+        """Return the journal of a sandbox that was put at a version."""
         return self._sandboxes[name].journal
 
     def keep(self, name: str, make: Callable[[], bytes], *, anew: bool = False) -> bytes:
-        """Return a value that all sandboxes and replicas share, which is made at first, or ``anew``."""
+        """Return a value that all sandboxes and replicas share; ``make`` makes it if it is missing, or ``anew``."""
         if anew or name not in self._kept:
             self._kept[name] = make()
         return self._kept[name]
@@ -242,10 +240,7 @@ class MemoryStore:
         return counters[counter]
 
     def swap_attempt(self, name: str, caller: str, attempt: Attempt | None = None) -> Attempt:
-        """Return a caller's last attempt, ("", {}) without one, and keep another, or none, in its place.
-
-        At most ``MAX_CALLERS`` are kept.
-        """
+        """Return a caller's last attempt, ("", {}) if there is none, and replace it, or remove it (None)."""
         attempts = self._sandboxes[name].attempts
         last = attempts.pop(caller, ("", {}))
         if attempt is not None:
@@ -255,7 +250,7 @@ class MemoryStore:
         return last
 
     def record(self, name: str, key: Hashable, record: OperationRecord) -> None:
-        """Record an operation of a task, refused or not; the last ``MAX_OPERATIONS`` are kept."""
+        """Record an operation of a task, accepted or refused; the last ``MAX_OPERATIONS`` are kept."""
         self._sandboxes[name].records.setdefault(key, deque(maxlen=MAX_OPERATIONS)).append(record)
 
     def records(self, name: str, key: Hashable) -> tuple[OperationRecord, ...]:

@@ -27,7 +27,7 @@ from oceanmock.obshell.bodies import agent_of, dag_json, dags_of, find, has_quir
 from oceanmock.obshell.errors import ObshellError, error_of, not_found, not_holding, panic, wrong_identity
 from oceanmock.obshell.submits import SubmitRules, is_needed, rules_at
 from oceanmock.obshell.world import CLUSTER, Dags, DagView, Store, Template, id_of
-from oceanmock.scenario.stubs import Stub, StubRequest
+from oceanmock.scenario.stubs import StubRequest
 
 OBPROXY_PREFIX: Final = f"{api.PREFIX}/obproxy"
 """The paths that require the agent's own password (ob/agent/api/obproxy_route.go:33)."""
@@ -260,13 +260,14 @@ class ServiceFactory:
             return other
         return partial(self._submit, rules=rules, templates=templates, why=stub)
 
-    def _stub(self, request: Request, refusals: Sequence[Stub] | None = None, null: str = "") -> Handler | str:
+    def _stub(self, request: Request, starts_on: Any = None, null: str = "") -> Handler | str:
         item = partial(dag_json, request, details=True)
 
         def envelope(request: Request, status: int) -> dict[str, Any]:
             return {**self._envelope(request, status), **({"data": None} if null else {})}
 
-        return stub_for(request, envelope=envelope, item=item, time=partial(bodies.time_of, request), refusals=refusals)
+        time = partial(bodies.time_of, request)
+        return stub_for(request, envelope=envelope, item=item, time=time, starts_on=starts_on)
 
     def _submit(
         self, request: Request, *, rules: SubmitRules | None, templates: Sequence[Template], why: str
@@ -283,7 +284,7 @@ class ServiceFactory:
         if template is None:  # here a real server would start a dag
             raise ApiError("unknown path", why) if why else unknown_start(templates, request)
         null: Literal["", "null"] = "" if rules and rules.get("bare") else "null"
-        refusal = self._stub(request, template.starts_on.refusals, null)
+        refusal = self._stub(request, template.starts_on, null)
         if not isinstance(refusal, str):
             return refusal(request)
         try:

@@ -34,7 +34,7 @@ from oceanmock.ocp.scenario import Cluster
 from oceanmock.ocp.states import SubtaskState, TaskState
 from oceanmock.ocp.world import SubtaskData, TaskData, Tasks, TaskView, Template
 from oceanmock.openapi import MANAGER_PERMISSION
-from oceanmock.scenario.stubs import Stub, StubRequest
+from oceanmock.scenario.stubs import StubRequest
 from oceanmock.text import format_instant, shorten
 
 CHINA: Final = timezone(timedelta(hours=8))  # every public sample is written at +08:00
@@ -146,9 +146,9 @@ class ServiceFactory:
             raise ApiError("forbidden", f"A call that is no read needs the permission {MANAGER_PERMISSION}.")
         return partial(self._submit, templates=templates, why=stub) if isinstance(stub, str) else stub
 
-    def _stub(self, request: Request, refusals: Sequence[Stub] | None = None) -> Handler | str:
+    def _stub(self, request: Request, starts_on: Any = None) -> Handler | str:
         item = partial(_task_json, form="full")
-        return base.stub_for(request, envelope=self._envelope, item=item, time=format_timestamp, refusals=refusals)
+        return base.stub_for(request, envelope=self._envelope, item=item, time=format_timestamp, starts_on=starts_on)
 
     def _other_response(self, request: Request) -> Response | None:
         path = request.path.removesuffix("/")
@@ -171,7 +171,7 @@ class ServiceFactory:
         template: Template | None = base.template_for(templates, body)
         if template is None:
             raise ApiError("unknown path", why) if why and not templates else base.unknown_start(templates, request)
-        refusal = self._stub(request, template.starts_on.refusals)
+        refusal = self._stub(request, template.starts_on)
         if not isinstance(refusal, str):
             return refusal(request)
         task = _task_json(world.start(request.sandbox, template, StubRequest.of(request)), "submitted")

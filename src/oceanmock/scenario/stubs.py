@@ -232,8 +232,6 @@ class Stub(Model):
     body: JsonValue = None
     """The response's body without an envelope: a text, or JSON."""
 
-    is_refusal: ClassVar[bool] = False
-
     @property
     def is_raw(self) -> bool:
         """Return whether the response has no envelope."""
@@ -304,12 +302,6 @@ def conditions_on(scenario: Any, script: Any, name: str) -> list[tuple[str, Call
     return conditions
 
 
-class RefusalStub(Stub):
-    """The response of a refused start, which comes after the checks of its call."""
-
-    is_refusal: ClassVar = True
-
-
 class StartRefusal(Model):
     """A refusal of the request that starts it, once its body and credentials are accepted."""
 
@@ -331,7 +323,7 @@ class StartRefusal(Model):
         """Return the stub that refuses a start."""
         error = {self.code_key: self.code, "message": self.message}
         keys = {"matches": self.matches, "when": self.when, "times": self.times, "status": self.status}
-        return RefusalStub(method=starts_on.method, path=starts_on.path, error=error, **keys)
+        return Stub(method=starts_on.method, path=starts_on.path, error=error, **keys)
 
 
 class StartsOn(Model):
