@@ -1,8 +1,8 @@
 """Page through many tasks without building them.
 
-A ``Group`` has the tasks that one template repeats: alike but for number, id and start, so that their states at an
-instant are a few spans of consecutive numbers. A page merges sorted sequences, one for each span and one of the tasks
-that are kept one by one. It reads each at a few places, and its cost does not depend on how many tasks there are.
+A ``Group`` has the tasks that one template repeats. They differ only in number, id and start, so at an instant the
+tasks in one state have consecutive numbers: a span. A page merges sorted sequences, one for each span and one of the
+tasks that are kept one by one. It reads each at a few places, so its cost does not depend on the number of tasks.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from typing import Any, Final, Literal
 from oceanmock.engine.world import PLACEHOLDER, Group, Row, Stage
 
 Entry = tuple[Any, int]
-"""A sort key, and the id; negative where the largest key comes first, since equal tasks are sorted by ascending id."""
+"""A sort key and the id, which is negative in a descending order: tasks with equal keys are sorted by ascending id."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sort:
-    """What rows are sorted by; ``by`` says whether states matter, or the order of names.
+    """A sort key of rows; ``by`` tells keys that depend on states, and names, from others.
 
-    Where the keys of a group's tasks in one stage grow with their numbers, ``value`` returns the key of a number, and
-    ``count`` how many numbers have a smaller key than a value; without these, the keys are the same.
+    If the keys of a group's tasks in one stage grow with their numbers, ``value`` returns the key of a number, and
+    ``count`` how many numbers have a key below a value. Without these, all have the same key.
     """
 
     key: Callable[[Row], Any]
@@ -37,7 +37,7 @@ class Sort:
 
 
 def by_start(unit: int = 1) -> Sort:
-    """Return the sort by start, in units of so many nanoseconds."""
+    """Return the sort by start, in units of ``unit`` nanoseconds."""
     return Sort(
         lambda row: row.started // unit,
         value=lambda group, _, number: group.start_of(number) // unit,
@@ -59,7 +59,7 @@ BY_FINISH: Final = Sort(attrgetter("finished"), by="state", value=Group.finished
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """The filters and the order of a list: ``tests`` of the data, each with its value; ``part`` is one of a name."""
+    """The filters and the order of a list. ``tests`` check data against a value; names contain ``part``."""
 
     tests: tuple[tuple[Callable[[Any, Any], bool], Any], ...] = ()
     statuses: frozenset[str] | None = None
@@ -88,12 +88,12 @@ class Query:
         ]
 
 
-MAX_LISTS: Final = 8  # how many sorted lists are kept: those made last
-MAX_MOVES: Final = 100  # how many rows change at most for the lists to be changed, and not made anew
+MAX_LISTS: Final = 8  # how many sorted lists are kept: the newest
+MAX_MOVES: Final = 100  # if more rows change at once, the lists are sorted anew
 
 
 class Index:
-    """The rows of tasks that are kept one by one, and lists of them; ``repeated`` are those that a template repeats."""
+    """The rows of the tasks that are kept one by one, and sorted lists of them."""
 
     def __init__(self) -> None:
         self.rows: dict[int, Row] = {}
@@ -101,7 +101,7 @@ class Index:
         self._lists: dict[Query, _Kept] = {}
 
     def update(self, rows: Mapping[int, Row], repeated: Collection[int]) -> None:
-        """Replace rows, or add them."""
+        """Replace or add rows; ``repeated`` are the ids of those that a template repeats."""
         if len(rows) > MAX_MOVES:
             self._lists.clear()
         old = {id: self.rows[id] for id in rows if id in self.rows}
@@ -114,7 +114,7 @@ class Index:
         self.rows.update(rows)
 
     def entries(self, query: Query) -> _Kept:
-        """Return the entries that match, without those of repeated tasks where their states do not matter."""
+        """Return the entries that match, without repeated tasks if states do not matter: ``select`` has these."""
         if query not in self._lists:
             if len(self._lists) >= MAX_LISTS:
                 del self._lists[next(iter(self._lists))]
@@ -161,10 +161,10 @@ _State = str | None
 
 
 class _Pattern:
-    """The numbers that complete the text around them to one that contains a part.
+    """The numbers that, between ``head`` and ``tail``, make a text that contains ``part``.
 
-    A state is the longest end of the text so far with which the part begins, or all of it once the text contains it;
-    before the first digit of a number, which leading zeros do not count as, it is None.
+    An automaton reads the digits. Its state is the longest prefix of the part that the text so far ends with, or the
+    whole part once the text contains it. It is None before the first digit, for which leading zeros do not count.
     """
 
     def __init__(self, head: str, part: str, tail: str) -> None:
@@ -183,7 +183,7 @@ class _Pattern:
         return [self._after(state, str(digit)) for digit in range(10)]
 
     def _count(self, state: _State, digits: int) -> list[int]:
-        """Return in how many ways so many digits complete the text after a state, with a first one below 0 to 10."""
+        """Return for n from 0 to 10 how many numbers of so many digits, the first one below n, fit after a state."""
         if not digits:
             return [0] * 10 + [int(state is not None and self._after(state, self._tail) == self._part)]
         return [*accumulate((self.ways(after, digits - 1) for after in self.steps(state)), initial=0)]
@@ -195,7 +195,7 @@ class _Pattern:
         return bool(self.ways(self._after(self.start, str(number)), 0))
 
     def below(self, number: int) -> int:
-        """Return how many smaller numbers, from 1, complete the text."""
+        """Return how many numbers from 1 up to, but without, a number fit."""
         state: _State = None
         count, text = 0, str(number)
         for digits, digit in zip(range(len(text), 0, -1), map(int, text), strict=True):
@@ -204,7 +204,7 @@ class _Pattern:
         return count
 
     def at(self, place: int, digits: int) -> int:
-        """Return the number of at most so many digits that has so many smaller ones which complete the text."""
+        """Return the fitting number at a place, counted from 0, of those with at most so many digits."""
         state: _State = None
         number = 0
         for left in range(digits, 0, -1):
@@ -217,13 +217,13 @@ class _Pattern:
 _pattern: Final = lru_cache(maxsize=64)(_Pattern)
 
 _Branch = tuple[int, int, int, _State]
-"""The numbers that begin with a prefix: how many digits follow, at least and at most, and the state of the pattern."""
+"""The numbers that begin with a prefix: the least and the most digits that follow, and the state of the pattern."""
 
 
 class _Numbers:
-    """The numbers, from 1, of a group's tasks in a stage, which are a range, without those that have changed.
+    """The numbers, from 1, of a group's tasks in a stage: a range from ``low`` up to, but without, ``high``.
 
-    With a pattern, only those that fit. ``low`` is the first of the range, and ``high`` the one after it.
+    Changed tasks are left out and, with a pattern, numbers that do not fit it.
     """
 
     def __init__(
@@ -243,7 +243,7 @@ class _Numbers:
         return self.rank(self.high)
 
     def rank(self, number: int) -> int:
-        """Return how many are smaller than a number."""
+        """Return how many are below a number."""
         number = self.low if number < self.low else self.high if number > self.high else number
         return self._below(number) - self._first - (self._changed_below(number) if self._places else 0)
 
@@ -262,7 +262,7 @@ class _Numbers:
         return place if self.pattern is None else self.pattern.at(place, self._digits)
 
     def count(self, branch: _Branch) -> int:
-        """Return how many there are in a branch of the tree of their decimals."""
+        """Return how many there are in a branch."""
         prefix, least, most, state = branch
         count = 0
         for digits in range(least, most + 1):
@@ -297,14 +297,14 @@ class _Span:
         number, key = self._numbers.at(self._len - 1 - place if self._falls else place), self._key
         if self._value is not None:
             key = self._value(self._group, self._stage, number - 1)
-            if self._falls and self._shares_keys:  # equal ones are by ascending id all the same
+            if self._falls and self._shares_keys:  # those with equal keys ascend all the same
                 low, high = self._equal(key)
                 number = self._numbers.at(low + high - self._len + place)
         id = self._group.ids[number - 1]
         return key, -id if self._descending else id
 
     def _equal(self, key: int) -> tuple[int, int]:
-        """Return the places of the first number with a key and of the first after them, in ascending order."""
+        """Return the ascending places of the first number with a key, and of the first one with a larger key."""
         assert self._count is not None
         low, high = [self._count(self._group, self._stage, value) for value in (key, key + 1)]
         return self._numbers.rank(low + 1), self._numbers.rank(high + 1)
@@ -325,9 +325,10 @@ class _Span:
 
 
 class _Named:
-    """The entries of tasks in some stages by their name, which has their number; one with the same name may have many.
+    """The entries of groups' tasks by name, which has their number; tasks of several groups may share a name.
 
-    Their decimals are a tree, in the order of texts: "1" is before "10", and "1," before "10,", but "10x" before "1x".
+    The decimals of the numbers are a tree, whose branches are in the order of texts: "1" is before "10", and "1,"
+    before "10,", but "10x" before "1x".
     """
 
     def __init__(self, members: Sequence[_Numbers], query: Query) -> None:
@@ -382,7 +383,7 @@ class _Named:
         return [(name, -id if self._descending else id) for id in ids]
 
     def _children(self, branch: _Branch) -> list[_Branch]:
-        """Return the branches of a branch, in the ascending order of their texts."""
+        """Return the branches below a branch, by ascending text."""
         prefix, least, most, state = branch
         steps = [None] * 10 if self._pattern is None else self._pattern.steps(state)
         fewest = max(least - 1, 0)
@@ -406,13 +407,13 @@ class _Kept(list[Entry]):
         return islice(self, place, None)
 
 
-MAX_GUESSES: Final = 4  # how often the place of an entry is guessed from the sizes, until a sequence is halved
+MAX_GUESSES: Final = 4  # every so many guesses by size, the largest sequence is halved instead
 Entries = _Span | _Named | _Kept
 
 
 def page_of(sequences: Sequence[Entries], skip: int, size: int, *, descending: bool) -> list[int]:
-    """Return the ids at some places of merged sequences: so many after the first ones, few of which are read."""
-    # Of each sequence, the first `low` entries are to skip, and none from `high` on.
+    """Return ``size`` ids of the merged sequences, after the first ``skip``, of which it reads few."""
+    # Of each sequence, the entries before `low` are skipped, and those from `high` on are not.
     low, high = [0] * len(sequences), [len(entries) for entries in sequences]
     filled = [number for number, most in enumerate(high) if most] if skip else []
     filled.sort(key=lambda number: sequences[number][0], reverse=descending)

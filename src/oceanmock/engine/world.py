@@ -1,7 +1,7 @@
 """The state of one API in a sandbox: its tasks or dags, and the templates of further ones.
 
-A task or dag joins the data that its scenario states (names, ids, users), or that ``FakeData`` generates from a seed,
-with the history that its machine computes on the clock of its sandbox. Reading changes nothing.
+A task or dag has data and a history. The data (names, ids, users) come from its scenario, or from ``FakeData``, which
+generates them from a seed; its machine computes the history. Reading changes nothing.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from oceanmock.scenario import BaseScenario
 
 @dataclass(frozen=True, slots=True)
 class TaskItem:
-    """A task or dag, or a part, as the admin API lists it; with ``parts`` it has ``started``, and maybe ``stage``."""
+    """A task or dag, or a part of one, as the admin API lists it; one with ``parts`` has ``started`` as well."""
 
     id: str
     number: int  # that of the scenario file
@@ -41,19 +41,19 @@ PLACEHOLDER: Final = "{n}"  # stands for its number in the name of a repeated ta
 
 
 class Row(NamedTuple):
-    """What a list is filtered and sorted by; ``finished`` is -1 before the end, as MySQL sorts NULL."""
+    """The values that lists are filtered and sorted by; ``finished`` is -1 before the end, as MySQL sorts NULL."""
 
     id: int
     name: str
     started: int
     finished: int
-    state: Any  # of which only what is no instant counts
-    data: Any  # of which only what a template's tasks have in common counts
+    state: Any  # whose instants do not count
+    data: Any  # of which only the values count that all tasks of a template share
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """What a list shows of a task from a span after its first tick on; the first one from its start."""
+    """The values of a task in lists from ``since`` after its first tick on; the first stage begins with the task."""
 
     since: int
     state: Any
@@ -62,11 +62,11 @@ class Stage:
 
 @dataclass(slots=True)
 class Group:
-    """The tasks of a template that repeats, with numbers from 0; ``changed`` ones are kept apart, in their order.
+    """The tasks of a template that repeats, numbered from 0; ``changed`` has the sorted numbers of operated ones.
 
-    ``history`` is that of a task whose first tick comes at ``tick``. From there on all is the same for every task; the
-    ticks of the server are ``tick`` apart, and ``phase`` is one of them. ``data`` is the first task's. ``formats`` are
-    encoded rows, by the instant of the state in ``history``, with places for what differs between tasks.
+    The ticks of the server are ``tick`` apart, and ``phase`` is one of them. ``history`` is that of a task whose first
+    tick comes at ``tick``; from its first tick on, every task has the same. ``data`` is the first task's. ``formats``
+    has encoded rows with placeholders, by the instant of their state in ``history``.
     """
 
     template: Any
@@ -84,12 +84,13 @@ class Group:
     formats: dict[int, bytes] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
-        self.stages, shown = [], None
+        self.stages, previous = [], None
         for state in self.history.upcoming:
-            previous, shown = shown, (state.status, state.operation, state.finish_time, state.prohibit_rollback)
-            if shown != previous:
+            values = (state.status, state.operation, state.finish_time, state.prohibit_rollback)
+            if values != previous:
                 finished = None if state.finish_time is None else state.finish_time - self.tick
                 self.stages.append(Stage(state.at - self.tick, state, finished))
+            previous = values
 
     def start_of(self, number: int) -> int:
         """Return the instant at which a task starts."""
@@ -110,13 +111,13 @@ class Group:
         return self.started_before(instant - (instant - self.phase) % self.tick)
 
     def state_of(self, number: int, now: int) -> tuple[Any, int | None]:
-        """Return a task's state, with ``history``'s instants, and the instant at which it finished."""
+        """Return a task's state, whose instants are those of ``history``, and the instant at which it finished."""
         shift = self.first_tick(number) - self.tick
         state = view_at(self.history, now - shift)
         return state, None if state.finish_time is None else state.finish_time + shift
 
     def next_due(self, now: int, number: int | None = None) -> int | None:
-        """Return the first instant after ``now`` at which a task, or the first that is not changed, changes."""
+        """Return the first instant after ``now`` at which a task changes, by default any that was not operated."""
         dues = []
         for state in self.history.states[1:]:
             offset = state.at - self.tick
@@ -127,7 +128,7 @@ class Group:
         return min((due for due in dues if due > now), default=None)
 
     def end(self) -> int | None:
-        """Return the instant after which nothing of the unchanged ones is due."""
+        """Return the last instant at which a task that was not operated changes."""
         last = self._unchanged(len(self.ids) - 1, -1)
         return None if last < 0 else self.first_tick(last) + self.history.upcoming.last.at - self.tick
 
@@ -147,13 +148,13 @@ class Group:
         return -1 if stage.finished is None else self.first_tick(number) + stage.finished
 
     def rows(self, now: int, *, with_changed: bool = False) -> Iterator[Row]:
-        """Yield the rows of tasks by ascending id; of those that changed they would have another state."""
+        """Yield the rows of tasks by ascending id, those of operated ones only if asked: their states are others."""
         changed = set(() if with_changed else self.changed)
         for stage, numbers in self.spans(now):
             yield from (self.row(number, stage) for number in numbers if number not in changed)
 
     def spans(self, now: int) -> Iterator[tuple[Stage, range]]:
-        """Yield the stages at an instant, each with the numbers of its tasks, in their order."""
+        """Yield the stages at an instant, each with the numbers of its tasks, which ascend."""
         low = 0
         for stage in reversed(self.stages[1:]):
             high = self.ticked_by(now - stage.since)
@@ -162,7 +163,7 @@ class Group:
         yield self.stages[0], range(low, len(self.ids))
 
 
-MAX_BUILT: Final = 500  # how many tasks of groups are kept built: those read last by themselves
+MAX_BUILT: Final = 500  # how many built tasks of groups are kept: those read last by themselves
 
 Key = TypeVar("Key", bound=Hashable)
 Data = TypeVar("Data")
@@ -190,7 +191,7 @@ class World(ABC, Generic[Key, Data, State]):
     api: ClassVar[str]
     machine: ClassVar[Any]
     switches: Any = None
-    listens_on: Sequence[int] = ()  # the port of each of several servers that a sandbox stands for; 0 for any free one
+    listens_on: Sequence[int] = ()  # the ports of the servers that a sandbox stands for, if several; 0 for any free one
 
     def __init__(
         self,
@@ -203,7 +204,7 @@ class World(ABC, Generic[Key, Data, State]):
     ) -> None:
         """Raise InputError if the scenarios differ in a switch. ``switches`` outrank theirs.
 
-        ``ports`` are those that the server has opened for its servers, see ``listens_on``.
+        ``ports`` are those that were opened for ``listens_on``.
         """
         agreed = agreed_setting(scenarios, "switches", self.switches, "switches")
         self.switches = type(agreed).model_validate({**agreed.model_dump(), **switches}) if switches else agreed
@@ -214,7 +215,7 @@ class World(ABC, Generic[Key, Data, State]):
         self._data: dict[Any, Any] = {}
         self._histories: dict[Any, History[Any, Any, Any]] = {}
         self._groups: list[Group] = []
-        self._changed: set[Any] = set()  # the keys of those of groups
+        self._changed: set[Any] = set()  # the keys of operated tasks of groups
         self._starts = Counter[int]()  # of each template
         self._built: dict[Any, tuple[Any, History[Any, Any, Any]]] = {}
 
@@ -230,7 +231,7 @@ class World(ABC, Generic[Key, Data, State]):
         return self._find(key)[0]
 
     def _find(self, key: Any) -> tuple[Any, History[Any, Any, Any]]:
-        """Return the data and the history of a task or dag; what is built for one of a group is kept for a while."""
+        """Return the data and the history of a task or dag. Those of a group are built, and kept for a while."""
         if key in self._data:
             return self._data[key], self._histories[key]
         if key not in self._built:
@@ -242,14 +243,14 @@ class World(ABC, Generic[Key, Data, State]):
         return self._built[key]
 
     def group_of(self, key: Any) -> Group | None:
-        """Return the group of a task, built or not, that stays as the template has it; None for any other."""
+        """Return the group of a task that was not operated; None for a task or dag that is in no group, or was."""
         if key in self._data:
             return None
         place = bisect_right(self._groups, key, key=FIRST_ID) if self._groups else 0
         return self._groups[place - 1] if place and key in self._groups[place - 1].ids else None
 
     def _build(self, group: Group, number: int) -> tuple[Any, History[Any, Any, Any]]:
-        """Return the data and the history of a task of a group; not for an API whose templates do not repeat."""
+        """Return the data and the history of a task of a group, for an API whose templates may repeat."""
         raise NotImplementedError
 
     def view(self, key: Key, now: int | None = None) -> View[Data, State]:
@@ -259,30 +260,30 @@ class World(ABC, Generic[Key, Data, State]):
         return View(data, view_at(history, now - data.created), now)
 
     def newest(self, reference: int | str) -> View[Data, State] | None:
-        """Return the last started task or dag of an id or a name, its own or that with placeholders, if any."""
+        """Return the last started task or dag of an id or a name, its own or its template's; None if there is none."""
         matching = [it for it in self.all_data() if reference in (it.name, it.model.name, _number_of(it.key))]
-        # A template that repeats is there as its first task; by the name of all it stands for the last one.
+        # Of a group, ``all_data`` has only the first task; the template's name stands for the last one.
         matching += [self._find(it.ids[-1])[0] for it in self._groups if it.name == reference]
         newest = max(matching, key=lambda data: (data.created, _number_of(data.key)), default=None)
         return None if newest is None else self.view(newest.key)
 
     def view_named(self, ids: Mapping[str, str]) -> View[Data, State]:
-        """Return the task or dag of a path's ids, with the state of the part that they name. Raises NoSuchTask."""
+        """Return the task or dag of a path's ids by kind, with the state of the part named. Raises NoSuchTask."""
         raise NotImplementedError
 
     def all_data(self) -> Iterator[Any]:
-        """Yield the constant data of every task or dag, of a group that of the first."""
+        """Yield the constant data of every task or dag; of a group, those of the first."""
         yield from (group.data for group in self._groups)
         yield from self._data.values()
 
     def history_of(self, key: Key) -> History[Any, Any, Any]:
-        """Return a history, as it goes without further requests. Raises NoSuchTask."""
+        """Return the history of a task or dag without further operations. Raises NoSuchTask."""
         return self._find(key)[1]
 
     def due(self, now: int, keys: Iterable[Any] | None = None) -> Iterator[int]:
-        """Yield the next instant after ``now`` at which each task or dag, or each of some keys, changes.
+        """Yield the next instant after ``now`` at which each task or dag, of all or some keys, changes.
 
-        Of the tasks of a group that stay as the template has them, it is the first such instant.
+        For the tasks of a group that were not operated, it yields the first such instant of all.
         """
         for key in self._data if keys is None else keys:
             if (group := self.group_of(key)) is not None:
@@ -296,22 +297,22 @@ class World(ABC, Generic[Key, Data, State]):
                 yield due
 
     def ends(self) -> Iterator[int]:
-        """Yield the last instant at which each task or dag, or a group, changes."""
+        """Yield the last instant at which each task, dag or group changes."""
         for key, history in self._histories.items():
             yield self._data[key].created + history.upcoming.last.at
         yield from (end for group in self._groups if (end := group.end()) is not None)
 
     def templates_for(self, method: str, path: str) -> list[Any]:
-        """Return the templates that a request with this method and path may start, without those used up."""
+        """Return the templates that a request with this method and path may start."""
         templates = [item for item in self.templates if item.starts_on.fits(method, path)]
         return [item for item in templates if self._starts[item.number] != item.starts_on.times]
 
     def settings(self) -> dict[str, Any]:
-        """Return the keys by which a scenario file fits this sandbox."""
+        """Return the keys that a scenario file must have to be loaded into this sandbox."""
         return {}
 
     def details(self) -> dict[str, Any]:
-        """Return what else the admin API shows of the sandbox for this API."""
+        """Return further fields of the sandbox in the admin API."""
         return {}
 
     @abstractmethod
@@ -347,7 +348,7 @@ class World(ABC, Generic[Key, Data, State]):
         return self.view(key, at)
 
     def _check_operation(self, data: Any, state: Any, operation: str, part: int | None) -> None:
-        """Raise what other tasks or dags refuse an operation with that the state allows; else note that it happens."""
+        """Raise an API's error if other tasks or dags prevent an operation that the state allows; else note it."""
 
     @abstractmethod
     def start(self, template: int, at: int, values: Mapping[str, Any]) -> View[Data, State]:
@@ -366,7 +367,6 @@ class World(ABC, Generic[Key, Data, State]):
 
 
 def _number_of(key: Any) -> Any:
-    """Return the number in a key, which is one or ends in one."""
     return key[-1] if isinstance(key, tuple) else key
 
 
@@ -374,7 +374,7 @@ FIRST_ID: Final = attrgetter("ids.start")
 
 
 def agreed_setting(scenarios: Iterable[BaseScenario], plural: str, default: Setting, key: str) -> Setting:
-    """Return the one setting of the scenarios that set any. Raises InputError if they differ."""
+    """Return the setting that scenarios have in common, or the default. Raises InputError if two set it differently."""
     settings = {item.name: setting for item in scenarios if (setting := getattr(item, key)) != default}
     first, *others = settings.values() or (default,)
     if others.count(first) < len(others):
@@ -387,8 +387,8 @@ FIRST_FREE_ID: Final = 1_000_000
 LAST_FREE_ID: Final = 2**31  # OCP's ids that a scenario leaves out are drawn between these
 MAX_DRAWS: Final = 1000
 MAX_UNDRAWN: Final = 500
-"""How many users are drawn when one is read; where there are more, a thread of its own reads the scenario."""
-_drawing: Final = Lock()  # held while faker, which a process has once, draws from one random source
+"""If a scenario has more users, they are drawn when it is loaded, in a thread of its own, and not when one is read."""
+_drawing: Final = Lock()  # held while the process's only faker draws from one of several random sources
 
 
 @cache
@@ -400,7 +400,7 @@ def load_faker() -> Any:
 
 
 class TakenIds:
-    """Ids in use: single ones, and ranges that have none in common."""
+    """Ids in use: single ones, and disjoint ranges."""
 
     def __init__(self) -> None:
         self._single: set[int] = set()
@@ -408,7 +408,7 @@ class TakenIds:
         self.last = 0
 
     def add(self, ids: range) -> None:
-        """Take an id, or a range of them."""
+        """Add an id, or a range of several."""
         self.last = max(self.last, ids.stop - 1)
         if len(ids) == 1:
             self._single.add(ids.start)
@@ -416,7 +416,7 @@ class TakenIds:
             insort(self._ranges, ids, key=_start)
 
     def first_in(self, ids: range) -> int | None:
-        """Return the lowest id in a range that is taken, if any."""
+        """Return the lowest id of a range that is taken; None if all are free."""
         single: Collection[int] = self._single
         fewer, more = (ids, single) if len(ids) < len(single) else (single, ids)
         taken = [id for id in fewer if id in more]
@@ -427,7 +427,7 @@ class TakenIds:
 
 
 class FakeData:
-    """Generate what a scenario leaves out, from its seed; phrases and users are drawn in the order of the requests."""
+    """Generate from a seed, in the order of the calls, the names, users and ids that a scenario leaves out."""
 
     def __init__(self, seed: str, taken: TakenIds | None = None) -> None:
         self.seed: Final = seed
@@ -438,25 +438,25 @@ class FakeData:
         self.host: Final = f"192.0.2.{self._random.randint(1, 254)}"  # for documents: RFC 5737
 
     def _faker(self) -> Any:
-        """Return the process's faker, set to draw from a random source of this object's."""
+        """Return the process's faker, after setting its random source to this object's."""
         self._words = self._words or Random(self.seed)  # noqa: S311 (reproducible, not secret)
         faker = load_faker()
         faker.random = self._words
         return faker
 
     def phrase(self) -> str:
-        """Return a name."""
+        """Return a name of a task or a part."""
         self.drawn_user(self._requested - 1)
         with _drawing:
             return str(self._faker().bs()).capitalize()
 
     def user(self) -> FakeUser:
-        """Return a user; an id and a name are drawn when one is read, or a phrase is drawn."""
+        """Return a user, whose id and name are drawn when they are read, or the next phrase is drawn."""
         self._requested += 1
         return FakeUser(self._requested - 1, self.seed, self)
 
     def draw_users(self) -> None:
-        """Draw the users now, where there are so many that the first to be read would take long."""
+        """Draw the users now if there are many, so that no request waits for it."""
         if self._requested > MAX_UNDRAWN:
             self.drawn_user(self._requested - 1)
 
@@ -469,7 +469,7 @@ class FakeData:
         return self._users[number] if self._users else (0, "")
 
     def ids(self, count: int) -> range:
-        """Return ids, one after another, that are not taken yet. Raises InputError if none are found."""
+        """Take so many free ids in a row, and return them. Raises InputError if none are found."""
         for _ in range(MAX_DRAWS if FIRST_FREE_ID + count < LAST_FREE_ID else 0):
             first = self._random.randrange(FIRST_FREE_ID, LAST_FREE_ID - count + 1)
             drawn = range(first, first + count)
