@@ -1,7 +1,7 @@
-"""Define what all formats of scenario files share: durations, instants, the first keys, strictness.
+"""Define what all formats of scenario files share: types of values, base models, and the JSON Schema.
 
-Models are frozen and refuse unknown keys; the docstring under a key is what an editor shows of it. Types are as strict
-as their JSON Schema: no text stands for a number or for true and false.
+Models are frozen and refuse unknown keys; editors show the docstring under a key. Types are as strict as their JSON
+Schema: a text is never read as a number, or as true or false.
 """
 
 from __future__ import annotations
@@ -43,18 +43,18 @@ from oceanmock.scenario.document import contradiction
 from oceanmock.text import DURATION_PATTERN, format_instant, nanoseconds_of, parse_duration
 
 OUT_OF_TIME: Final = f"is not between {format_instant(clock.EARLIEST)} and {format_instant(clock.LATEST)}"
-MAX_STUBS: Final = 200  # the most stubs of a sandbox, and of what starts on a request, which is compared with all
+MAX_STUBS: Final = 200  # the most stubs of a sandbox, and the most templates: a request is compared with each
 MAX_REFUSALS: Final = 20
 MAX_OTHERS: Final = 100
 MAX_PATH_LENGTH: Final = 1000
 MAX_STORY_STEPS: Final = 1000
 MAX_COPIES: Final = 1_000_000  # the most tasks of one that repeats
-MAX_ID: Final = 2**53 - 1  # ids stay within what every JSON reader keeps exact; beyond it OCP writes strings
+MAX_ID: Final = 2**53 - 1  # the largest whole number that every JSON reader keeps exact; OCP writes larger ids as texts
 
 
 @dataclass(frozen=True, slots=True)
 class Refuse:
-    """Replace the errors of a type by one error of the file format: its rule and its message."""
+    """Replace all errors of a type by one, with a rule and a message."""
 
     rule: str
     message: str
@@ -64,7 +64,7 @@ class Refuse:
 
 
 def must(condition: Callable[[Any], object], rule: str, message: str) -> AfterValidator:
-    """Refuse values of a type that do not meet a condition."""
+    """Refuse values that do not meet a condition."""
 
     def check(value: Any) -> Any:
         if not condition(value):
@@ -101,7 +101,7 @@ def _duration_schema(also: str = "") -> WithJsonSchema:
 
 
 def _check_instant(value: object) -> object:
-    """Refuse a number, as a text too, which would silently mean 1970."""
+    """Refuse a number, also as a text: pydantic would read it as seconds since 1970."""
     if not isinstance(value, str | datetime) or (isinstance(value, str) and ":" not in value):
         raise PydanticCustomError("bad_instant", "is no instant")
     return value
@@ -129,7 +129,7 @@ def _check_whole(value: object) -> object:
 
 
 def _check_json(data: Any, *, bits: int = 53) -> Any:
-    """Refuse whole numbers that not every JSON reader keeps exact, and numbers and keys that JSON does not have."""
+    """Refuse whole numbers of more bits, and numbers and keys that JSON does not have."""
     waiting: list[Any] = [data]
     while waiting:
         value = waiting.pop()
@@ -149,7 +149,7 @@ def _check_json(data: Any, *, bits: int = 53) -> Any:
 Id = Annotated[int, Field(strict=True, ge=1, le=MAX_ID)]
 Name = Annotated[str, Field(min_length=1, max_length=500)]
 WHOLE: Final = BeforeValidator(_check_whole)
-"""Mark a whole number, which may be written as `5.0`, as JSON Schema has it; its bounds come before this."""
+"""Mark a whole number, also written as `5.0`, as in JSON Schema; its bounds come before this."""
 Int32 = Annotated[int, Field(ge=-(2**31), lt=2**31), WHOLE]
 Reference = Annotated[StrictInt | StrictStr, Refuse("bad_reference", "should be an id or a name")]
 PathTemplate = Annotated[
@@ -160,7 +160,7 @@ PathTemplate = Annotated[
 """A request's path, in which `{id}` stands for any segment."""
 IS_JSON: Final = AfterValidator(partial(_check_json, bits=63))
 JsonValue = Annotated[Any, IS_JSON]
-"""Any JSON; a server sends whole numbers of 64 bits."""
+"""Any JSON, with whole numbers of 64 bits, which servers send."""
 JsonObject = Annotated[dict[str, Any], AfterValidator(_check_json)]
 _OWN_HEADERS: Final = frozenset(("connection", "content-length", "transfer-encoding"))
 HeaderName = Annotated[
@@ -172,28 +172,28 @@ SentHeaders = Mapping[HeaderName, Annotated[StrictStr, Field(pattern="^[ -~]*$")
 
 
 class FileSchema(GenerateJsonSchema):
-    """Write a JSON Schema that reads like the file: no titles, no nulls, only useful defaults."""
+    """Write a JSON Schema that editors show well: without titles and nulls, and only with useful defaults."""
 
     def model_schema(self, schema: ModelSchema) -> JsonSchemaValue:
-        """Describe each key by the docstring under it; pydantic would read them all at every import."""
+        """Describe each key by the docstring under it; pydantic would read these at every import."""
         result = super().model_schema(schema)
         for ancestor in reversed(schema["cls"].__mro__):
             for name, text in _docstrings_of_keys(ancestor) if issubclass(ancestor, Model) else ():
-                key = name.rstrip("_")  # that of a key which is a word of Python
+                key = name.rstrip("_")  # a keyword of Python is a key without "_"
                 if key in result["properties"]:
                     result["properties"][key]["description"] = text
         return result
 
     def field_title_should_be_set(self, schema: Any) -> bool:
-        """Return False: the key is the title."""
+        """Return False: a key needs no title."""
         return False
 
     def nullable_schema(self, schema: NullableSchema) -> JsonSchemaValue:
-        """Return the schema without null: an optional key is left out."""
+        """Return the schema without null: authors leave an optional key out."""
         return self.generate_inner(schema["schema"])
 
     def default_schema(self, schema: WithDefaultSchema) -> JsonSchemaValue:
-        """Keep defaults that a reader would write; a duration's is given with its field."""
+        """Keep numbers and texts as defaults; that of a duration is stated with its field."""
         result = super().default_schema(schema)
         kinds = str if "pattern" in result else str | int
         if not isinstance(result.get("default"), kinds):
@@ -210,7 +210,7 @@ def _docstrings_of_keys(model: type[Model]) -> Iterator[tuple[str, str]]:
 
 
 class Model(BaseModel):
-    """A mapping of the file: frozen, and strict about its keys. It is built when it is first used."""
+    """A mapping of the file: frozen, and without unknown keys. pydantic builds it at its first use."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
@@ -234,12 +234,12 @@ Lines = Annotated[
 
 
 def lines_of(lines: Iterable[Line | str]) -> tuple[Any, ...]:
-    """Return the lines of a log as the machine reads them."""
+    """Return the lines of a log in the form that machines read."""
     return tuple(line if isinstance(line, str) else (line.at, line.text) for line in lines)
 
 
 class NamedModel(Model):
-    """A mapping for which its name alone may stand."""
+    """A mapping that may be written as its name alone."""
 
     @model_validator(mode="before")
     @classmethod
@@ -253,10 +253,10 @@ class NamedModel(Model):
 
 
 class BaseStep(Model):
-    """One step of a story; each format adds what its calls name, and the values of ``answers``.
+    """One step of a story; each format adds the keys of its calls, and the values of ``answers``.
 
-    ``keys_of_calls`` has the keys that each call requires, ``operations`` the operation of each that does not name it
-    itself; ``allowed_at_start`` is the key that a start may have too.
+    ``keys_of_calls`` has the keys that each call requires, ``operations`` the operation of each call without a key for
+    it; ``allowed_at_start`` is the key that a start may have, too.
     """
 
     keys_of_calls: ClassVar[Mapping[str, tuple[str, ...]]] = {}
@@ -273,9 +273,9 @@ class BaseStep(Model):
     def _one_thing(self) -> Self:
         if (self.until, self.wait, self.start, self.call).count(None) != 3:
             raise contradiction("bad_step", "must be one of until, wait, start and call")
-        of_a_call = {"answers"}.union(*self.keys_of_calls.values())
+        call_keys = {"answers"}.union(*self.keys_of_calls.values())
         if self.call is None:
-            if stray := of_a_call & self.model_fields_set - ({self.allowed_at_start} if self.start else set()):
+            if stray := call_keys & self.model_fields_set - ({self.allowed_at_start} if self.start else set()):
                 step = "start" if self.start else "wait" if self.until is None else "until"
                 message = "has `{stray}` beside `{step}`, where only a call has it"
                 raise contradiction("bad_step", message, stray=min(stray), step=step)
@@ -284,14 +284,14 @@ class BaseStep(Model):
         for key in required:
             if getattr(self, key) is None:
                 raise contradiction("bad_step", "calls {call} without `{key}`", call=self.call, key=key)
-        for key in of_a_call - {"answers", *required}:
+        for key in call_keys - {"answers", *required}:
             if getattr(self, key) is not None:
                 raise contradiction("bad_step", "has a `{key}`, which {call} does not take", key=key, call=self.call)
         return self
 
 
 class BaseScenario(Model):
-    """The keys that every scenario begins with."""
+    """The keys of every scenario."""
 
     model_config = ConfigDict(title="oceanmock scenario")
 
@@ -315,19 +315,19 @@ class BaseScenario(Model):
     _source: bytes = PrivateAttr(b"")
     _files: tuple[Path, ...] = PrivateAttr(())
 
-    if TYPE_CHECKING:  # each format declares these as its last keys
+    if TYPE_CHECKING:  # each format declares these, as its last keys
         switches: Any
         faults: Any
         story: Any
 
     @property
     def stands_alone(self) -> bool:
-        """Return whether it cannot be served together with other scenarios."""
+        """Return whether it must be served without other scenarios."""
         return False
 
     @property
     def responses(self) -> list[tuple[str, Any]]:
-        """Return each stub and each fault, with its name."""
+        """Return each stub and each fault with its name."""
         responses = (("stub", self.stubs), ("fault", self.faults))
         return [(item.name or f"{noun} {at}", item) for noun, items in responses for at, item in enumerate(items, 1)]
 

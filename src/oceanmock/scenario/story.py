@@ -1,9 +1,9 @@
-"""Refer to the tasks or dags of a scenario, and simulate its story: the steps in which a client uses them.
+"""Check the references of a scenario to its tasks or dags, and simulate its story: the steps of a client.
 
-References are checked in the file's data as it was written, so that an author sees a wrong reference and a wrong
-value together. Where an id or a name is itself wrong, references to that list are not checked. An actor is a task or
-a dag with the history that its machine computes. A simulation is pure: without clock, files and HTTP. Instants are
-nanoseconds since the sandbox's start.
+References are checked in the data of the file, before its model, so that an author sees wrong references and wrong
+values together. References to a list in which an id or a name has a wrong type are not checked. An actor is a task or
+dag with the history that its machine computes. A simulation uses no clock, files or HTTP. Instants are nanoseconds
+since the sandbox's start.
 """
 
 from __future__ import annotations
@@ -13,23 +13,23 @@ from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import chain, count, groupby, islice, repeat
+from itertools import chain, count, groupby, islice
 from operator import attrgetter
 from typing import Any, ClassVar, Literal, Self
 
 from oceanmock.clock import SECOND
 from oceanmock.errors import CallerError, InputError, Issue, Loc
 from oceanmock.scenario import MAX_COPIES, BaseScenario
-from oceanmock.scenario.document import Wording
+from oceanmock.scenario.document import Wording, value_at
 from oceanmock.scenario.faults import Fault
 from oceanmock.text import did_you_mean
 
 
 @dataclass(frozen=True, slots=True)
 class NamedPart:
-    """A thing that the file names, of one of an API's kinds: a task, a subtask, a dag, a node or a sub task.
+    """A thing of one of an API's kinds in the file: a task, a subtask, a dag, a node or a sub task.
 
-    ``ids`` are those of the file, several if it repeats; ``number`` is the first, or the one it gets without.
+    ``ids`` are those of the file, several if it repeats; ``number`` is the first, or the one that it gets.
     """
 
     kind: Any
@@ -43,16 +43,22 @@ class NamedPart:
 
 @dataclass(slots=True)
 class NamedParts:
-    """The things of one list, and those that a number or a name refers to."""
+    """The things of one list, also by number and name; ``are_sound`` if these have the right types."""
 
     kind: Any
     things: list[NamedPart] = field(default_factory=list)
     by_label: dict[int | str, list[NamedPart]] = field(default_factory=dict)
     are_sound: bool = True
 
+    def descendants(self) -> Iterator[tuple[NamedParts, NamedPart]]:
+        """Yield each thing, followed by the parts below it, each with its list."""
+        for thing in self.things:
+            yield self, thing
+            yield from thing.parts.descendants()
+
 
 def label_of(thing: Any, place: int) -> str:
-    """Return what messages call a task, a dag or a part of one: its name, id or number."""
+    """Return the name, id or number by which messages name a task, a dag or a part of one."""
     return thing.name or str(thing.id or place + 1)
 
 
@@ -62,17 +68,15 @@ def items_of(value: Any) -> Sequence[Any]:
 
 
 def _check_ids(group: Sequence[tuple[NamedPart, NamedPart]], *, may_repeat: bool) -> Iterator[Issue]:
-    """Yield the ids that an earlier thing of the kind has, counts up to, or gets; its task or dag is beside it."""
+    """Yield an issue for each id that two things of a kind have; ``group`` has pairs of a task or dag and a thing."""
     single, ranges, by_id = set[int](), list[range](), dict[int | None, NamedPart]()
     for root, thing in group:
         ids = thing.ids
         if ids:
             by_id.setdefault(thing.number, thing)
         fewer, more = (ids, single) if len(ids) < len(single) else (single, ids)
-        is_taken = any(id in more for id in fewer)
-        for other in ranges:
-            is_taken |= max(ids.start, other.start) < min(ids.stop, other.stop)
-        if is_taken:
+        overlaps = (max(ids.start, other.start) < min(ids.stop, other.stop) for other in ranges)
+        if any(id in more for id in fewer) or any(overlaps):
             also = ", or counts up to it" if may_repeat and thing is root else ""
             what = f"another {thing.kind.title} of this file already has id {ids[0]}{also}"
             yield Issue((*thing.loc, "id"), "duplicate-id", what)
@@ -88,11 +92,11 @@ def _check_ids(group: Sequence[tuple[NamedPart, NamedPart]], *, may_repeat: bool
             yield Issue((*owner.loc, "id"), "duplicate-id", f"{what}, having no id itself")
 
 
-_Reference = tuple[Any, NamedParts, Loc]  # a number or a name, the things of which it may mean one, and the way to it
+_Reference = tuple[Any, NamedParts, Loc]  # a number or a name, the things that it may refer to, and its location
 
 
 def _check_references(references: Iterable[_Reference], *, may_repeat: bool) -> Iterator[Issue]:
-    """Yield what is wrong with references to one of the things, where those are soundly named."""
+    """Yield an issue for each reference to no thing, or to several."""
     for reference, named, loc in references:
         if type(reference) not in (int, str) or not named.are_sound or not named.things:
             continue
@@ -109,7 +113,7 @@ def _check_references(references: Iterable[_Reference], *, may_repeat: bool) -> 
 
 
 def _choices(reference: int | str, labels: Iterable[int | str | None]) -> str:
-    """Return the name that is most similar to an unknown one, or else the first names."""
+    """Return a hint with the name most similar to an unknown one, or else with the first names."""
     names = [str(label) for label in islice(labels, 1000) if label]
     return did_you_mean(reference, names) or f"There are: {', '.join(names[:8])}."
 
@@ -119,7 +123,7 @@ PartPath = tuple[int, ...]  # the positions that lead from an actor to a part of
 
 @dataclass(frozen=True, slots=True)
 class Display:
-    """The words an API shows from an instant on, counted from the actor's start: a state, an operation, maybe more."""
+    """The words that an API shows from an instant on, counted from the actor's start: state, operation, maybe stage."""
 
     at: int
     words: tuple[str, ...]
@@ -127,7 +131,7 @@ class Display:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """The HTTP status with which an operation is refused, and why."""
+    """The HTTP status of a refused operation, and the reason."""
 
     status: int
     reason: str
@@ -135,7 +139,7 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Actor(ABC):
-    """A task or dag of a story: when it started, what messages call it and its parts, and its history.
+    """A task or dag of a story with its history; ``names`` are those of its parts in messages.
 
     ``script`` is the task or dag of the ``scenario``; ``markers`` are the story's operations on it, each with the time
     since its start. A subclass sets its API and the ``machine`` that operates.
@@ -158,11 +162,11 @@ class Actor(ABC):
         """Return the history of a task or dag of a scenario that is created at an instant."""
 
     def start(self, instant: int, others: Sequence[Self]) -> Self | Refusal:
-        """Return the actor started at an instant, beside the others that have started."""
+        """Return the actor started at an instant; ``others`` have started before."""
         return replace(self, created=instant, history=self.begin(self.scenario, self.script, instant))
 
     def operate(self, operation: str, part: PartPath, instant: int, others: Sequence[Self]) -> Self | Refusal:
-        """Return the actor after an operation on it or a part at an instant, beside the others that have started."""
+        """Return the actor after an operation on it or a part at an instant; ``others`` have started before."""
         age = instant - self.created
         try:
             history = self.machine.operate(self.history, operation, age, part[0] if part else None)
@@ -175,7 +179,7 @@ class Actor(ABC):
         return Refusal(400, str(error))
 
     def shows(self, part: PartPath) -> list[Display]:
-        """Return what the actor, or a part of it, shows in each state; at least one."""
+        """Return the display of the actor, or of a part of it, in each state."""
         displays = list[Display]()
         for state in self.history.states:
             words = state.label_of(part)
@@ -184,18 +188,18 @@ class Actor(ABC):
         return displays
 
     def called(self, part: PartPath) -> str:
-        """Return what messages call the actor, or a part of it; a part of a part has seldom a name of its own."""
+        """Return the words by which messages name the actor or a part of it; parts of parts seldom have names."""
         name = f"{self.names[part[0]]!r} of {self.name!r}" if part else repr(self.name)
         return f"{self.api.kinds[2].title} {part[1] + 1} of {name}" if len(part) > 1 else name
 
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """A step of a story, of the kind of its key in the file.
+    """A step of a story; ``kind`` is its key in the file.
 
-    ``wait`` lets a span pass; ``until`` waits until the actor, or a part of it, shows the words, None for any word.
-    ``start`` sends the request that the actor starts on, ``call`` performs an operation; the response has the HTTP
-    status: 200, or it is refused.
+    ``wait`` lets a span pass. ``until`` waits for the words of the actor or a part of it, None for any word. ``start``
+    sends the request that the actor starts on, ``call`` an operation; ``status`` is that of the response, where another
+    than 200 is a refusal.
     """
 
     kind: Literal["until", "wait", "start", "call"]
@@ -224,7 +228,7 @@ class StoryDivergesError(InputError):
 
 
 def simulate(actors: Sequence[Actor], steps: Sequence[Action]) -> StoryRun:
-    """Run a story to its end. Raises StoryDivergesError at the first step that cannot happen."""
+    """Run a story to its end. Raises StoryDivergesError for the first step that cannot happen."""
     cast, now = list(actors), 0
     absent = {place for place, actor in enumerate(actors) if actor.script is not None and actor.script.starts_on}
     for number, step in enumerate(steps):
@@ -261,7 +265,7 @@ def simulate(actors: Sequence[Actor], steps: Sequence[Action]) -> StoryRun:
 
 
 def _wait_until(actor: Actor, step: Action, now: int, number: int) -> int:
-    """Return the first instant from ``now`` on at which the words of a step show."""
+    """Return the first instant from ``now`` on at which the actor shows the words of a step."""
     displays = actor.shows(step.part)
     past = bisect_right(displays, now - actor.created, key=attrgetter("at"))
     coming = displays[max(past - 1, 0) :]
@@ -279,12 +283,12 @@ def _wait_until(actor: Actor, step: Action, now: int, number: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """The scenario files of one API, whose record (``oceanmock.api.Api``) has its words and kinds.
+    """The format of the scenario files of one API (``oceanmock.api.Api``).
 
-    ``rules`` check what a scenario of sound structure means. ``numbered`` gives the number of a part without an id from
-    its owner's number and its place. A list of the ``implicit_kind`` has one thing where it is left out, and its things
-    have their owner's name where they have none. Things of the ``needing_kind`` refer to others of their list. Where
-    names ``may_repeat``, a reference to a task or dag means the first of the name.
+    ``rules`` check the meaning of a scenario whose structure is valid. ``numbered`` returns the number of a part that
+    has no id from its owner's number and its place. If the list of the ``implicit_kind`` is left out, it has one thing;
+    its things have their owner's name if they have none. Things of the ``needing_kind`` refer to others of their list.
+    If names ``may_repeat``, a reference means the first task or dag of a name.
     """
 
     api: Any
@@ -307,7 +311,7 @@ class Format:
         loc: Loc = (),
         owner: tuple[int | None, str | None] = (None, None),
     ) -> NamedParts:
-        """Return what a mapping lists of the kind at a depth, with their parts."""
+        """Return the things of the kind at a depth that a mapping lists, with their parts."""
         kind = self.api.kinds[depth]
         named = NamedParts(kind)
         key, is_implicit = f"{kind.name}s", kind.name == self.implicit_kind
@@ -338,48 +342,39 @@ class Format:
         return named
 
     def check_names(self, data: Mapping[Any, Any]) -> Iterator[Issue]:
-        """Yield wrong ids and references in a file's data; each kind, and each ``scope`` of obshell's, counts apart."""
+        """Yield wrong ids and references in a file's data; ids are unique in a kind, of obshell's in a ``scope``."""
         named = self.outline(data)
-        groups: defaultdict[tuple[str, int], list[tuple[NamedPart, NamedPart]]] = defaultdict(list)
+        groups: defaultdict[tuple[str, str], list[tuple[NamedPart, NamedPart]]] = defaultdict(list)
         references = list[_Reference]()
         for root in named.things:
-            scope, level = str(root.data.get("scope", "agent")), [(named, root)]
-            for depth, kind in enumerate(self.api.kinds):
-                below = list[tuple[NamedParts, NamedPart]]()
-                for owner, thing in level:
-                    groups[scope, depth].append((root, thing))
-                    below += zip(repeat(thing.parts), thing.parts.things)
-                    needs = items_of(thing.data.get("needs")) if kind.name == self.needing_kind else ()
-                    for place, reference in enumerate(needs):
-                        references.append((reference, owner, (*thing.loc, "needs", place)))
-                level = below
+            scope = str(root.data.get("scope", "agent"))
+            for owner, thing in [(named, root), *root.parts.descendants()]:
+                groups[scope, thing.kind.name].append((root, thing))
+                needs = items_of(thing.data.get("needs")) if thing.kind.name == self.needing_kind else ()
+                references += [(it, owner, (*thing.loc, "needs", place)) for place, it in enumerate(needs)]
         for group in groups.values():
             yield from _check_ids(group, may_repeat=self.may_repeat)
         for number, step in enumerate(items_of(data.get("story"))):
             if isinstance(step, dict):
                 references += self._references_of(step, named, ("story", number))
-        root = self.api.root.name
-        waiting: list[tuple[Loc, Any]] = [((key,), data.get(key)) for key in ("stubs", "faults")]
-        starts = ((thing.loc, thing.data.get("starts_on")) for thing in named.things)
-        waiting += [((*loc, "starts_on", "refuses"), it.get("refuses")) for loc, it in starts if isinstance(it, dict)]
-        for loc, items in waiting:
-            whens = (item.get("when") if isinstance(item, dict) else None for item in items_of(items))
-            found = [(number, when) for number, when in enumerate(whens) if isinstance(when, dict)]
-            references += [(when.get(root), named, (*loc, number, "when", root)) for number, when in found]
+        condition: Loc = ("when", self.api.root.name)
+        holders: list[tuple[Loc, Any, Loc]] = [((), data, ("stubs",)), ((), data, ("faults",))]
+        holders += [(thing.loc, thing.data, ("starts_on", "refuses")) for thing in named.things]
+        for loc, holder, way in holders:
+            for place, item in enumerate(items_of(value_at(holder, way))):
+                references.append((value_at(item, condition), named, (*loc, *way, place, *condition)))
         yield from _check_references(references, may_repeat=self.may_repeat)
-        faults = enumerate(items_of(data.get("faults"))) if self.checks_fault_ids else ()
-        for place, fault in faults:
-            for (_, depth), group in groups.items():
-                key, ids = self.api.kinds[depth].name, [thing.ids for _, thing in group]
-                id = fault.get(key) if isinstance(fault, dict) else None
-                # Where a thing has no id of its own, its id is not known here.
+        for place, fault in enumerate(items_of(data.get("faults")) if self.checks_fault_ids else ()):
+            for (_, key), group in groups.items():
+                id = value_at(fault, (key,))
+                ids = [thing.ids for _, thing in group]
+                # The ids of things that have none in the file are drawn later.
                 if type(id) is int and all(ids) and not any(id in numbers for numbers in ids):
-                    what = f"there is no {self.api.kinds[depth].title} {id} in this file"
-                    hint = _choices(id, chain(*ids))
-                    yield Issue(("faults", place, key), "unknown-reference", what, hint)
+                    what = f"there is no {group[0][1].kind.title} {id} in this file"
+                    yield Issue(("faults", place, key), "unknown-reference", what, _choices(id, chain(*ids)))
 
     def _references_of(self, step: Mapping[Any, Any], named: NamedParts, loc: Loc) -> list[_Reference]:
-        """Return the references of a step, each with the things that it may mean and the way to it."""
+        """Return the references of a step, each with the things that it may refer to and its location."""
         references: list[_Reference] = [(step.get("start"), named, (*loc, "start"))]
         until = step.get("until")
         holder, way = (until, (*loc, "until")) if isinstance(until, dict) else (step, loc)
@@ -392,7 +387,7 @@ class Format:
         return references
 
     def steps_of(self, scenario: BaseScenario) -> list[Action]:
-        """Return the story's steps, with positions for references, which have been checked."""
+        """Return the steps of a story, whose references have been checked, with positions in place of these."""
         api, steps = self.api, list[Action]()
         if not scenario.story:
             return steps

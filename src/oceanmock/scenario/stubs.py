@@ -1,8 +1,8 @@
 """Model a stub: a call beside the task routes, and the response that a scenario gives it.
 
-A stub selects requests by method, path, query, headers and body, perhaps only while a task or dag is in a state, or for
-a part of the clock. In its response `{path.name}` and other placeholders stand for values of the request and of that
-task or dag. Each format adds the words of its API to the condition; what a sandbox counts is ``engine.sandbox``'s.
+A stub selects requests by method, path, query, headers and body, perhaps only while a task or dag is in a state, or in
+an interval of the clock. In its response `{path.name}` and other placeholders stand for values of the request and of
+that task or dag. Each format adds the words of its API to the condition. ``engine.sandbox`` counts the responses.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from oceanmock.scenario.faults import Span, span_of
 from oceanmock.text import format_duration, shorten, suggest
 
 MAX_REGEX_LENGTH: Final = 200
-MAX_MATCHED_LENGTH: Final = 4096  # a regular expression matches no longer text, so that its time is bounded
+MAX_MATCHED_LENGTH: Final = 4096  # regular expressions match no longer texts, so that their time is bounded
 _STEP: Final = re.compile(r"\[([0-9]{1,6})\]|([^.\[\]{}\s]+)")
 _PATH_TO_VALUE: Final = r"^(?:[^.\[\]{}\s]+|\[[0-9]{1,6}\])(?:\.[^.\[\]{}\s]+|\[[0-9]{1,6}\])*$"
 _PLACEHOLDER: Final = re.compile(
     r"\{(?P<text>\{[\w.\[\]-]+\})\}|\{(?P<path>[A-Za-z_]\w*(?:\.[\w-]+|\[[0-9]{1,6}\])*)\}"
 )
-"""A placeholder in braces; in two pairs of them, text that stays without the outer pair."""
+"""A placeholder in braces; in two pairs of braces, a text that stays, without the outer pair."""
 
 
 @lru_cache(maxsize=1024)
@@ -60,7 +60,7 @@ def _is_regex(value: Any) -> bool:
 
 
 def _has_value(actual: Any, expected: Any) -> bool:
-    """Return whether a value is, or has, the expected one; None is no value."""
+    """Return whether a value, or None for none, has or matches the expected one."""
     if not _is_regex(expected):
         return has_values(actual, expected)
     text = _plain_text(actual)
@@ -150,7 +150,7 @@ class BaseWhen(Model):
         return self
 
     def difference(self, view: Any, started: int, now: int) -> str:
-        """Return why it does not hold at an instant, or ""; ``view`` is the task's or dag's, if there is one."""
+        """Return why it does not hold at an instant, or ""; ``view`` is that of its task or dag, if there is one."""
         if self.of is not None or self.of_request:
             who = f"{self.api.root.title} {self.of!r}"
             if view is None:
@@ -173,7 +173,7 @@ class BaseWhen(Model):
 
 @dataclass(frozen=True, slots=True)
 class StubRequest:
-    """A request as stubs compare it; ``body`` is its JSON, None without any. The first of equal names counts."""
+    """A request as stubs read it; ``body`` is its JSON or None. Of equal names, the first counts."""
 
     method: str
     path: str
@@ -183,7 +183,7 @@ class StubRequest:
 
     @classmethod
     def of(cls, request: Any) -> StubRequest:
-        """Read a request of ``oceanmock.api``; one that is served leniently may end in a slash, or be HEAD."""
+        """Read a request (``oceanmock.api``). A lenient service also takes HEAD for GET, and a slash at the end."""
         method, path = request.method, request.path
         if request.service.is_lenient:
             method, path = "GET" if method == "HEAD" else method, path.removesuffix("/")
@@ -193,16 +193,15 @@ class StubRequest:
         return cls(method, path, dict(reversed(query)), dict(reversed(headers)), body if kind == "json" else None)
 
     def values(self, template: str) -> dict[str, Any]:
-        """Return what placeholders may stand for, by their first words; ``template`` is that of the path."""
+        """Return the values of placeholders by their first words; ``template`` is the template of the path."""
         pairs = zip(template.split("/"), self.path.split("/"), strict=True)
         path = {part[1:-1]: value for part, value in pairs if part[:1] == "{"}
         return {"path": path, "query": self.query, "headers": self.headers, "body": self.body}
 
     def fill(self, text: str, template: str) -> str:
-        """Return a text with values of the request in the place of placeholders; `{n}` stays, a number's place."""
+        """Return a text with values of the request in place of placeholders; `{n}` stays, for a number."""
         values = {**self.values(template), "n": "{n}"}
-        filled = _render(text, lambda found: value_at(values[str(_steps(found)[0])], _steps(found)[1:]))
-        return _plain_text(filled)
+        return _plain_text(_render(text, lambda found: value_at(values, _steps(found))))
 
 
 class Stub(Model):
@@ -234,7 +233,7 @@ class Stub(Model):
 
     @property
     def is_raw(self) -> bool:
-        """Return whether the response has no envelope."""
+        """Return whether the response is sent without an envelope."""
         return "body" in self.model_fields_set or self.status in BODILESS
 
     @model_validator(mode="after")
@@ -260,12 +259,12 @@ class Stub(Model):
         return method == self.method and path_matches(self.path, path)
 
     def covers(self, method: str, path: str, matches: Matches) -> bool:
-        """Return whether it always answers every request with this method, path template and more."""
+        """Return whether it answers every request with this method, path template and ``matches``, at any time."""
         is_constant = self.when is None and self.times is None and self.fits(method, path)
         return is_constant and has_values(matches.model_dump(), self.matches.model_dump(exclude_defaults=True))
 
     def render(self, request: StubRequest, now: str, item: Callable[[], Any]) -> dict[str, Any]:
-        """Return what it sends, placeholders replaced; ``item`` returns the JSON of its condition's task or dag."""
+        """Return its response with placeholders replaced; ``item`` returns the JSON of its condition's task or dag."""
         values, of_item = {**request.values(self.path), "now": now}, cache(item)
 
         def value_of(found: str) -> Any:
@@ -284,21 +283,21 @@ def is_in_time(item: Any, age: int) -> bool:
 
 
 def _applies_at(item: Any, age: int, state: Any, at: int) -> bool:
-    """Return whether a stub or fault applies in a state, at an instant of a task or dag with an age at the start."""
+    """Return whether a stub or fault applies at an instant of a task or dag, of some age at the start, in a state."""
     view = SimpleNamespace(state=state, data=SimpleNamespace(created=0))
     return is_in_time(item, at - age) and (item.when is None or not item.when.difference(view, age, at))
 
 
 def conditions_on(scenario: Any, script: Any, name: str) -> list[tuple[str, Callable[[Any, int], bool]]]:
-    """Return the stubs and faults that apply to a part of a task's or dag's life, each with its name and condition."""
+    """Return the name and the condition of each stub and fault that applies only in some states of a task or dag."""
     conditions = list[tuple[str, Callable[[Any, int], bool]]]()
-    for own, item in scenario.responses:
+    for label, item in scenario.responses:
         if item.when is not None and (item.when.of is not None or item.when.of_request):
             is_about = item.when.of is not None and item.when.of in (script.id, script.name, name)
         else:
             is_about = script.starts_on is None and getattr(item, "is_conditional", item.when is not None)
         if is_about:
-            conditions.append((own, partial(_applies_at, item, script.age)))
+            conditions.append((label, partial(_applies_at, item, script.age)))
     return conditions
 
 
@@ -329,9 +328,9 @@ class StartRefusal(Model):
 class StartsOn(Model):
     """The request that starts it, outside the task API; each matching request starts one more."""
 
-    # A client of a real server gets its task's id from a call outside the task API: it creates a tenant, or joins an
-    # agent. A task or dag with this key is a template: it is not there from the start. A request starts a template
-    # only where no task operation of the contract has such a path.
+    # A client of a real server gets a task's id from a call outside the task API, which creates a tenant, or joins an
+    # agent. A task or dag with this key is a template: it does not exist from the start. A request starts it only if
+    # no task operation of the contract has its path.
 
     api: ClassVar[Any] = None
 
@@ -394,31 +393,31 @@ class StartsOn(Model):
         return self.body is None or has_values(body, self.body)
 
     def asks(self, name: str) -> str:
-        """Return what a request lacks that has the path and does not match."""
+        """Return the sentence for a request to its path whose body does not match."""
         return f"{self.method} {self.path} starts {name!r} only with a body that has {_text(self.body)}."
 
 
 def unknown_placeholders(value: Any, path: str, **more: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Yield each placeholder that stands for nothing in a request with this path, and a hint.
 
-    ``more`` has further first words, each with the words that may follow; none if any may.
+    ``more`` has further first words of placeholders, each with the possible second words, or () for any.
     """
-    found, variables = list[str](), re.findall(r"\{(\w+)\}", path)
-    _render(value, found.append)
+    placeholders, variables = list[str](), re.findall(r"\{(\w+)\}", path)
+    _render(value, placeholders.append)
     choices: dict[str, Sequence[str]] = {"query": (), "headers": (), "body": (), **more}
     if variables:
         choices["path"] = variables
-    for each in found:
-        first, *steps = map(str, _steps(each))
+    for placeholder in placeholders:
+        first, *steps = map(str, _steps(placeholder))
         words = choices.get(first, ())
         if first not in choices:
-            yield f"{{{each}}}", suggest(first, list(choices))
+            yield f"{{{placeholder}}}", suggest(first, list(choices))
         elif words and (not steps or steps[0] not in words):
-            yield f"{{{each}}}", suggest(steps[0] if steps else "", words)
+            yield f"{{{placeholder}}}", suggest(steps[0] if steps else "", words)
 
 
 def _render(value: Any, value_of: Callable[[str], Any]) -> Any:
-    """Return a value with its placeholders replaced; one that is the whole text keeps its type."""
+    """Return a value with its placeholders replaced; a value in place of a whole text keeps its type."""
     if isinstance(value, dict):
         return {key: _render(item, value_of) for key, item in value.items()}
     if isinstance(value, list):
