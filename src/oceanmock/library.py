@@ -1,9 +1,9 @@
-"""Find scenarios by name or by path, and turn a text into a scenario, or into all that is wrong with it.
+"""Find scenarios by name or path, and read them; raise all issues of a file at once.
 
 The library is the ``scenarios/`` folder that comes with oceanmock. A file's ``api`` says which format it is in. First
-come all issues of structure together: repeated and unknown keys, missing and wrong values, ids and references. Only
-where there are none, the format's rules ask what the whole means, and its story is simulated. A key that is nearly a
-known one is read as that one, so that what is below it is checked as well.
+all issues of structure are reported: repeated and unknown keys, missing and wrong values, ids and references. If there
+are none, the rules of the format check the meaning, and the story is simulated. A misspelt key is read as the known one
+that is most similar, so that its value is checked as well.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from oceanmock.scenario.document import (
     value_at,
 )
 from oceanmock.scenario.faults import Fault, check_faults, name_each, read_bodies, span_of
-from oceanmock.scenario.story import Format, StoryDivergesError
+from oceanmock.scenario.story import Format, StoryDivergesError, items_of
 from oceanmock.scenario.stubs import Matches, StartsOn, Stub, unknown_placeholders
 from oceanmock.text import closest, did_you_mean, suggest
 
@@ -50,26 +50,26 @@ def library_names() -> list[str]:
 
 
 def load_library() -> list[BaseScenario]:
-    """Return all scenarios that come with oceanmock, without those that are served alone since their agent differs."""
+    """Return all scenarios that come with oceanmock and can be served together."""
     return [scenario for scenario in map(load_scenario, library_names()) if not scenario.stands_alone]
 
 
 def load_all(references: Sequence[str]) -> list[BaseScenario]:
-    """Return the scenarios of names, files and folders, each once; without any the library. Raises InputError."""
+    """Return the scenarios of names, files and folders, each once, by default the library's. Raises InputError."""
     return [load_scenario(reference) for reference in expand(references)] or load_library()
 
 
 def expand(references: Iterable[str]) -> list[str]:
     """Return names and files, each once, and for a folder the YAML files in it and below. Raises InputError.
 
-    Files whose names begin with `_` are there to be included.
+    Files whose names begin with `_` are only included by others.
     """
     expanded = list[str]()
     for reference in references:
         files = [reference]
         if reference and Path(reference).is_dir() and reference not in library_names():
-            found = (path for path in Path(reference).rglob("[!_]*") if path.suffix in SUFFIXES and path.is_file())
-            files = [str(path) for path in sorted(found)]
+            paths = (path for path in Path(reference).rglob("[!_]*") if path.suffix in SUFFIXES and path.is_file())
+            files = [str(path) for path in sorted(paths)]
         if not files:
             raise InputError(f"the folder {reference} has no scenario file, such as one.yaml")
         expanded += files
@@ -91,9 +91,9 @@ def find_scenario(reference: str) -> Path:
 
 
 def load_scenario(reference: str | Path) -> BaseScenario:
-    """Return the scenario of a library name or a path. Raises InputError for none, ScenarioError with all its issues.
+    """Return the scenario of a library name or a path. Raises InputError if there is none, ScenarioError with issues.
 
-    What a packaged file refers to and means is checked by `oceanmock check` and by the tests, not at every load.
+    The references and the meaning of packaged files are checked by `oceanmock check` and the tests, not at each load.
     """
     path = reference if isinstance(reference, Path) else find_scenario(reference)
     try:
@@ -115,20 +115,23 @@ def load_scenario(reference: str | Path) -> BaseScenario:
 def read_scenario(
     text: str, *, path: str = "scenario.yaml", max_values: int = MAX_VALUES, folder: Path | None = None
 ) -> BaseScenario:
-    """Return the scenario of a text, which messages call ``path``; its files are in a folder. Raises ScenarioError."""
+    """Return the scenario of a text, whose name in messages is ``path``. Raises ScenarioError.
+
+    It may name files in ``folder``.
+    """
     document = Document(text, path, max_values=max_values, folder=folder)
-    unread = [*read_bodies(document, folder)] if folder else []
+    unreadable = [*read_bodies(document, folder)] if folder else []
     issues, scenario = _parse(document.data, document.text_at, checks_meaning=not document.duplicates)
-    if unread or document.duplicates or scenario is None:
-        raise ScenarioError([*document.duplicates, *map(document.locate, unread + issues)])
+    if unreadable or document.duplicates or scenario is None:
+        raise ScenarioError([*document.duplicates, *map(document.locate, unreadable + issues)])
     scenario._name, scenario._size, scenario._files = Path(path).stem, document.size, tuple(document.files)
     return scenario
 
 
 def scenario_of(data: Mapping[str, Any], *, path: str) -> BaseScenario:
-    """Return the scenario of a mapping as JSON has it. Raises InputError with all its issues.
+    """Return the scenario of a mapping of JSON. Raises InputError with all its issues.
 
-    Places are ``path`` and the way from there: `scenarios[0].tasks[0].name`.
+    Their places begin with ``path``: `scenarios[0].tasks[0].name`.
     """
     issues, scenario = _parse(data)
     if scenario is None:
@@ -144,8 +147,8 @@ def scenario_of(data: Mapping[str, Any], *, path: str) -> BaseScenario:
 def read_fault(data: object) -> Fault:
     """Return the fault that a mapping describes. Raises InputError with all its issues.
 
-    Its API is the one in ``api``, or else the one whose operation or thing it names; a fault that
-    names none applies to the requests of every API.
+    Its API is the one in ``api``, or else that of the operation, task or dag it names; a fault that names none applies
+    to the requests of every API.
     """
     fields, api = data, None
     if isinstance(data, dict):
@@ -164,18 +167,17 @@ def read_fault(data: object) -> Fault:
     return parsed.value if api or parsed.value.when else Fault.model_validate(parsed.data)
 
 
-DECODER: Final = Decoder(scenario_of, read_fault)  # of what stores keep
+DECODER: Final = Decoder(scenario_of, read_fault)  # of the data in stores
 
 
 def _api_named(fault: Mapping[Any, Any]) -> str | None:
-    """Return the API whose operation or thing a fault names, perhaps not quite rightly."""
+    """Return the API whose operation, task or dag a fault names, perhaps misspelt."""
     condition = fault["when"] if isinstance(fault.get("when"), dict) else {}
     for format in FORMATS:
         kinds = {kind for ids in format.fault.ids_by_operation.values() for kind in ids}
         if kinds.intersection(fault) or condition.keys() & {*kinds, format.api.state_key}:
             return str(format.api.name)
-    named = fault.get("operation")
-    words = [word for word in (named if isinstance(named, list) else [named]) if word]
+    words = [word for word in items_of(fault.get("operation")) if word]
     api_of = {id: format.api.name for format in FORMATS for id in format.fault.ids_by_operation}
     if words and not any(word in [*api_of] for word in words):
         api_of = {name: format.api.name for format in FORMATS for name in format.api.operation_names}
@@ -183,7 +185,7 @@ def _api_named(fault: Mapping[Any, Any]) -> str | None:
 
 
 def scenario_schema() -> dict[str, Any]:
-    """Return the JSON Schema of scenario files, by which editors complete and check them; ``api`` chooses its part."""
+    """Return the JSON Schema by which editors complete and check scenario files; ``api`` chooses a part of it."""
     definitions: dict[str, Any] = {}
     for api, format in zip(_API_NAMES, FORMATS, strict=True):
         template = f"#/$defs/{api}.{{model}}"
@@ -214,7 +216,7 @@ def scenario_schema() -> dict[str, Any]:
 def _parse(
     data: Any, text_at: Callable[[Loc], str] = lambda _: "", *, checks_names: bool = True, checks_meaning: bool = True
 ) -> tuple[list[Issue], BaseScenario | None]:
-    """Return all issues of structure or, where there are none, of meaning, and the scenario."""
+    """Return all issues of structure, or else of meaning, and the scenario if there are none."""
     if not isinstance(data, dict):
         what = "a scenario is a mapping: `summary: …`, `api: ocp`, `tasks: …`"
         return [Issue((), "wrong-type", what)], None
@@ -237,10 +239,10 @@ def _parse(
 
 @dataclass(slots=True)
 class _Parsed:
-    """Data, with its misspelt keys put right, what the model makes of it, and the issues.
+    """Data with corrected keys, the value that the model reads from them, and the issues.
 
-    ``renamed`` has the author's spelling of each key that was put right, by the way to it. ``unknown`` has the way to
-    each unknown key, the keys that are possible there, and the required key that it was read as, "" if it was not.
+    ``renamed`` has the author's spelling of each corrected key, by its location. ``unknown`` has the location of each
+    unknown key, the keys that are possible there, and the required key that it was read as, or "".
     """
 
     data: Any
@@ -250,11 +252,11 @@ class _Parsed:
     unknown: list[tuple[Loc, tuple[str, ...], str]] = field(default_factory=list)
 
     def as_written(self, loc: Loc) -> Loc:
-        """Return a way with the author's own keys."""
+        """Return a location with the author's own keys."""
         return tuple(self.renamed.get(loc[: depth + 1], step) for depth, step in enumerate(loc))
 
     def correct(self, value: Any, model: type[BaseModel] | None, loc: Loc) -> Any:
-        """Return a value whose mappings have known keys only."""
+        """Return a value whose mappings have only known keys; note the unknown ones."""
         if model is not None and isinstance(value, list):
             return [
                 self.correct(item, model, (*loc, place)) if isinstance(item, dict) else item
@@ -280,7 +282,7 @@ class _Parsed:
 
 
 def _validate(data: Any, model: type[BaseModel], wording: Wording, *, prefix: Loc = ()) -> _Parsed:
-    """Return what a model makes of data, or all that is wrong with it; ``prefix`` is the way to the only fault."""
+    """Return the value that a model reads from data, or all issues; ``prefix`` is the location of a single fault."""
     try:
         return _Parsed(data, model.model_validate(data))
     except ValidationError:
@@ -306,7 +308,7 @@ def _validate(data: Any, model: type[BaseModel], wording: Wording, *, prefix: Lo
         parsed.value = model.model_validate(clean)
     except ValidationError as refused:
         for error in refused.errors()[: MAX_ISSUES + 1]:
-            # A list may be called too short only because its items were refused.
+            # A list may seem too short because its items were refused.
             is_echo = error["type"] == "too_short" and len(error["input"]) >= error["ctx"]["min_length"]
             if not is_echo:
                 issue = explain(error, _way_in(whole, (*prefix, *error["loc"])), whole, wording)
@@ -316,7 +318,7 @@ def _validate(data: Any, model: type[BaseModel], wording: Wording, *, prefix: Lo
 
 @lru_cache(maxsize=1024)
 def _keys_of(model: type[BaseModel]) -> dict[str, tuple[bool, type[BaseModel] | None]]:
-    """Return for each key whether it is required, and the model of the mappings at it; none has more than one."""
+    """Return for each key whether it is required, and the model of its mappings; no key has more than one."""
     return {
         field.alias or name: (field.is_required(), next(_models_in(field.annotation), None))
         for name, field in model.model_fields.items()
@@ -331,7 +333,7 @@ def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
 
 
 def _way_in(data: Any, loc: Loc) -> Loc:
-    """Return pydantic's way to a value without a union's tags (`<…>` for a mapping) and the place of an only item."""
+    """Return pydantic's location of a value without tags of unions (`<…>` in a mapping) and places of only items."""
     way: list[int | str] = []
     for step in loc:
         holder = value_at(data, tuple(way))
@@ -342,7 +344,7 @@ def _way_in(data: Any, loc: Loc) -> Loc:
 
 
 def _check_meaning(scenario: BaseScenario, format: Format) -> list[Issue]:
-    """Return what the rules find or, where that is nothing, whether the story cannot happen."""
+    """Return the issues of the rules or, if there are none, of the story."""
     scripts = getattr(scenario, format.api.scripts_key)
     issues = [issue for rule in format.rules for issue in rule(scenario)]
     issues += check_faults(scenario.faults)
@@ -362,7 +364,7 @@ def _check_meaning(scenario: BaseScenario, format: Format) -> list[Issue]:
 
 
 def _check_path(path: str, loc: Loc, format: Format) -> Iterator[Issue]:
-    """Yield what is wrong with the path of a request beside the operations."""
+    """Yield an issue for a path that is not the API's, or that is an operation's."""
     prefix, steps = f"{format.api.prefix.rstrip('/')}/", path.split("/")
     if not path.startswith(prefix):
         yield Issue(loc, "wrong-path", f"{path} is no path of this API", f"They begin with {prefix}.")
@@ -375,7 +377,7 @@ def _check_path(path: str, loc: Loc, format: Format) -> Iterator[Issue]:
 
 
 def _check_stubs(scenario: BaseScenario, scripts: Sequence[Any], format: Format) -> Iterator[Issue]:
-    """Yield names that two stubs have, or none, and stubs that can never answer."""
+    """Yield duplicate and unknown names of stubs, wrong paths, and stubs that can never answer."""
     stubs = scenario.stubs
     names, taken = name_each("stub", stubs)
     yield from taken
@@ -399,21 +401,21 @@ def _check_stubs(scenario: BaseScenario, scripts: Sequence[Any], format: Format)
 
 
 def _check_starts(scripts: Sequence[Any], stubs: Sequence[Stub], format: Format) -> Iterator[Issue]:
-    """Yield what is wrong with a file's templates and the requests that start them."""
-    before = list[tuple[object, StartsOn]]()
+    """Yield the issues of a file's templates and the requests that start them."""
+    earlier = list[tuple[object, StartsOn]]()
     for place, script in enumerate(scripts):
         starts_on: StartsOn | None = script.starts_on
         if starts_on is None:
             continue
-        if len(before) == MAX_STUBS:
+        if len(earlier) == MAX_STUBS:
             what = f"more than {MAX_STUBS} start on a request"
             yield Issue((format.api.scripts_key, place, "starts_on"), "too-many", what, "Serve them apart.")
             return
         loc, path = (format.api.scripts_key, place), starts_on.path
         yield from _check_path(path, (*loc, "starts_on", "path"), format)
-        # Each request that starts this one starts an earlier one as well, unless that is for another server.
+        # An earlier template takes all requests of this one, unless it is for another server.
         agent = getattr(script, "agent", None)
-        rivals = (other for owner, other in before if owner in (None, agent))
+        rivals = (other for owner, other in earlier if owner in (None, agent))
         others = (other for other in rivals if other.times is None and other.fits(starts_on.method, path))
         if any(other.fits_body(starts_on.body) for other in others):
             what = f"another starts on all that {starts_on.method} {path} could mean"
@@ -426,7 +428,7 @@ def _check_starts(scripts: Sequence[Any], stubs: Sequence[Stub], format: Format)
             for unknown, hint in unknown_placeholders(getattr(text, "tenant", text), path, n=()):
                 what = f"{unknown} of `{key}` stands for nothing of the request"
                 yield Issue((*loc, key), "bad-placeholder", what, hint)
-        before.append((agent, starts_on))
+        earlier.append((agent, starts_on))
         for way in _own_keys(script, [f"{kind.name}s" for kind in format.api.kinds[1:]], loc):
             what = f"`{way[-1]}` is said of what `starts_on` a request"
             why = "starts when its request comes" if way[-1] in ("age", "repeat") else "that is started gets its own"
@@ -434,7 +436,7 @@ def _check_starts(scripts: Sequence[Any], stubs: Sequence[Stub], format: Format)
 
 
 def _own_keys(thing: Any, part_keys: Sequence[str], loc: Loc) -> Iterator[Loc]:
-    """Yield the ways to ids and keys of its start that a thing or a part of it has."""
+    """Yield the locations of ids and of keys of the start that a thing or a part of it has."""
     for key in ("id", "age", "repeat"):
         if getattr(thing, key, None):
             yield (*loc, key)

@@ -1,10 +1,10 @@
-"""Read YAML 1.2 with its core schema, find the place of any value, and say what is wrong with it.
+"""Read YAML 1.2 with its core schema, find the place of a value in the text, and explain errors of validation.
 
-Editors read scenario files by the same schema, so both agree on what a word is: `no`, `on` and `1:30` are texts
+Editors read scenario files by the same schema, so both agree on scalars: `no`, `on` and `1:30` are texts
 (https://yaml.org/spec/1.2.2/#103-core-schema). Merge keys (`<<`) are kept from YAML 1.1. The text becomes data in one
 pass over PyYAML's events; PyYAML's own resolver and constructors, which follow YAML 1.1, are not used. Depth, numbers
-and the size of what aliases stand for are bounded. An ``Issue`` has the way to a value; ``Document.locate`` adds its
-line and column. ``explain`` puts pydantic's errors in the words of the file format, and quotes the author's own text.
+and the size of aliased values are bounded. An ``Issue`` has the location of a value; ``Document.locate`` adds its line
+and column. ``explain`` puts pydantic's errors in the words of the file format, and quotes the author's own text.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 from oceanmock.errors import Issue, Loc, ScenarioError, TooManyValues
 from oceanmock.text import shorten, suggest
 
-MAX_DEPTH: Final = 100  # so many levels may be nested; deeper ones would break the stack of code that follows them
-MAX_ISSUES: Final = 50  # how many issues of a scenario are looked for, and listed
-MAX_VALUES: Final = 1_000_000  # so many values may a text have, each alias counted as what it stands for
+MAX_DEPTH: Final = 100  # how many levels may be nested, so that recursive code has enough stack
+MAX_ISSUES: Final = 50  # how many issues of a scenario are searched for, and listed
+MAX_VALUES: Final = 1_000_000  # how many values a text may have; an alias counts as its value does
 MAX_INCLUDED_FILES: Final = 20
 MAX_PART_BYTES: Final = 2**18  # the most bytes of a file that a scenario includes, or that a fault sends
 INCLUDE: Final = "include"
@@ -34,7 +34,7 @@ INCLUDED: Final = re.compile(r"([^#]+\.ya?ml)(?:#(.+))?")
 
 
 class _Node(NamedTuple):
-    """A value with the event that it begins with, its size, and the levels below it."""
+    """A value with its first event, its size, and the number of levels below it."""
 
     event: Any
     data: Any
@@ -43,11 +43,11 @@ class _Node(NamedTuple):
 
 
 class Document:
-    """A YAML text as data. The place of a value is found from the events, once it is needed.
+    """A YAML text as data. The place of a value in the text is found only when it is needed.
 
-    ``duplicates`` are the keys that a mapping has twice, of which YAML readers keep the last. A mapping with
-    `include: FILE` or `include: FILE#KEY` has the keys of that file's mapping too, or of the one at that key there, as
-    by a merge key: its own outrank them. FILE is in ``folder`` or below; ``files`` are those that were read.
+    ``duplicates`` are issues of keys that a mapping has twice; YAML readers keep the last. A mapping with
+    `include: FILE` or `include: FILE#KEY` also has the keys of that file's mapping, or of the mapping at that key
+    there, as by a merge key: its own outrank them. FILE is in ``folder`` or below; ``files`` are those that were read.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Document:
         folder: Path | None = None,
         root: Document | None = None,
     ) -> None:
-        """Raise ScenarioError for a text that is not YAML, or empty, and TooManyValues; ``root`` includes this one."""
+        """Raise ScenarioError for a text that is empty or not YAML, and TooManyValues; ``root`` includes this one."""
         self.path = path
         self._root, self._folder, self._max_values = root, folder, max_values
         stream = StringIO(text)
@@ -68,7 +68,7 @@ class Document:
         self._anchors: dict[str | None, _Node | None] = {}
         self.files: dict[Path, _Node | None] = root.files if root else {}
         self.duplicates: list[Issue] = root.duplicates if root else []
-        # By the id of a list, or of a mapping: in pairs.
+        # The items of each list, or the keys and values of each mapping, by its ``id()``.
         self._nodes: dict[int, list[_Node]] = root._nodes if root else {}
         try:
             next(self._events)  # the start of the stream
@@ -87,7 +87,7 @@ class Document:
         (self.data,), self.size = self._document.data, self._document.size
 
     def locate(self, issue: Issue) -> Issue:
-        """Return an issue with its line and column: the value's, or the nearest one's above."""
+        """Return an issue with the line and column of its value, or of the nearest value above."""
         return self._at(self._event(issue.loc, at_key=issue.at_key), issue)
 
     def _at(self, event: Any, issue: Issue) -> Issue:
@@ -106,11 +106,11 @@ class Document:
             if pair is not None:
                 node = pair[0 if at_key and depth == len(loc) - 1 else 1]
             elif not (isinstance(node.data, dict) and isinstance(step, int)):
-                break  # an int in a mapping: a list written as its only item
+                break  # an int in a mapping is the place of an only item, written without its list
         return node.event
 
     def _find(self, node: _Node, step: int | str) -> tuple[_Node, _Node] | None:
-        """Return the key and the value at a step, perhaps merged; None without one."""
+        """Return the key and the value at a step, maybe merged; None if there are none."""
         nodes = self._nodes.get(id(node.data), [])
         if isinstance(node.data, list):
             is_place = isinstance(step, int) and step < len(nodes)
@@ -166,7 +166,7 @@ class Document:
         return _Node(event, data, size, below + 1)
 
     def _include(self, nodes: list[_Node], depth: int) -> _Node:
-        """Let `include` merge the mapping that it names, which is returned; free data may have another such key."""
+        """Replace an `include` by a merge of the mapping it names, and return that; an `include` of free data stays."""
         place = next(place for place, node in enumerate(nodes[::2]) if node.data == INCLUDE)
         key, value = nodes[2 * place : 2 * place + 2]
         named = INCLUDED.fullmatch(value.data) if isinstance(value.data, str) else None
@@ -190,7 +190,7 @@ class Document:
         return part
 
     def _read(self, file: str) -> _Node:
-        """Return what an included file holds, which is read once. Raises OSError, ValueError, ScenarioError."""
+        """Return the content of an included file, which is read once. Raises OSError, ValueError, ScenarioError."""
         if self._folder is None:
             raise ValueError("only a file includes others, and this text is none; send the scenario in full")
         path = (self._folder / file).resolve()
@@ -218,7 +218,7 @@ class Document:
         return node
 
     def _mapping(self, nodes: list[_Node]) -> dict[Any, Any]:
-        """Return a mapping that has merge keys, or keys twice, or keys that are none."""
+        """Return a mapping that may have merge keys, duplicate keys, or lists and mappings as keys."""
         own, merged, keys = dict[Any, Any](), dict[Any, Any](), dict[Any, Any]()
         for key, value in zip(nodes[::2], nodes[1::2], strict=True):
             if _is_merge_key(key):
@@ -274,7 +274,7 @@ _TYPED: Final = re.compile(
     rf"|{'|'.join(map(re.escape, _SCALAR_WORDS))}",
     re.ASCII,
 )
-"""The plain scalars that are no texts."""
+"""The plain scalars that are not texts."""
 _MAX_DIGITS: Final = 400
 _MAX_NUMBER: Final = 10**100
 _TAGS: Final = {
@@ -286,9 +286,9 @@ _TAGS: Final = {
 
 
 def parse_scalar(text: str, tag: str | None = None) -> Any:
-    """Return the value of a scalar by its tag or, without one, by its form: the text itself if that has no type.
+    """Return the value of a scalar by its tag or, without one, by its form; the text itself if it has no type.
 
-    Raises ValueError for a number that is too long to be read, and for what the tag does not allow.
+    Raises ValueError for an unknown tag, and for a text that the tag does not allow.
     """
     kind: str = "" if tag is None else tag.removeprefix(_PREFIX)
     value: Any = text
@@ -338,12 +338,12 @@ def _syntax_error(path: str, text: str, error: yaml.MarkedYAMLError) -> Issue:
 
 
 def contradiction(rule: str, message: str, **context: Any) -> PydanticCustomError:
-    """Return a validator's error about a mapping as a whole: ``message`` follows its name; ``fix`` is its hint."""
+    """Return a validator's error about a mapping; ``message`` continues its name, ``fix`` is a hint."""
     return PydanticCustomError(rule, message, {"about": "mapping", **context})
 
 
 def wrong_value(key: str, message: str, hint: str = "") -> PydanticCustomError:
-    """Return a validator's error about the value of a key, in a sentence of its own."""
+    """Return a validator's error about the value of a key; ``message`` is a whole sentence."""
     return PydanticCustomError("unknown_value", "{text}", {"text": message, "key": key, "hint": hint})
 
 
@@ -374,10 +374,10 @@ _EXPECTED: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Wording:
-    """The words of one format that messages need.
+    """The words of one format in messages.
 
-    ``server_words`` are the keys whose words are the server's own, ``choices`` lists what may stand at a key where
-    pydantic lists only a part. Items of the list ``unnamed`` seldom have a name, so messages name one more owner.
+    ``server_words`` are the keys whose values are the server's words. ``choices`` has all values of the keys of which
+    pydantic lists only some. Items of the list ``unnamed`` seldom have a name, so messages name one more owner.
     ``text_at`` returns the author's text of a value, "" if unknown.
     """
 
@@ -389,7 +389,7 @@ class Wording:
 
 
 def explain(error: ErrorDetails, loc: Loc, data: Any, wording: Wording) -> Issue:
-    """Return one of pydantic's errors, found at ``loc`` of ``data``, as an issue."""
+    """Return an error of pydantic at ``loc`` of ``data`` as an issue."""
     kind, context, value = error["type"], error.get("ctx", {}), error["input"]
     if kind == "missing":
         return Issue(loc[:-1], "missing-key", f"{subject_of(loc[:-1], data, wording)} has no `{loc[-1]}`")
@@ -427,7 +427,7 @@ def explain(error: ErrorDetails, loc: Loc, data: Any, wording: Wording) -> Issue
 
 
 def _quote(value: Any, text: str) -> str:
-    """Return a value as its author wrote it, or what it is where that is too much to show."""
+    """Return a value as its author wrote it, or its kind if it is a list or a mapping."""
     if value is None or value == []:
         return "empty"
     if isinstance(value, dict | list | tuple):
@@ -447,11 +447,11 @@ _NOUNS: Final = {
     "known": "entry",
     "change_type": "path",
 }
-"""What an item of a list is called where that is not the key's singular."""
+"""The nouns for items of lists, where they are not the singular of the key."""
 
 
 def subject_of(loc: Loc, data: Any, wording: Wording) -> str:
-    """Return what messages call a value: “`takes` of attempt 1 of subtask 'install'”."""
+    """Return the words by which messages name a value: “`takes` of attempt 1 of subtask 'install'”."""
     parts: list[str] = []
     for depth, step in enumerate(loc):
         if isinstance(step, str):
@@ -470,7 +470,7 @@ def subject_of(loc: Loc, data: Any, wording: Wording) -> str:
 
 
 def value_at(data: Any, loc: Loc) -> Any:
-    """Return the value at the end of a way, or None."""
+    """Return the value at a location, or None."""
     for step in loc:
         try:
             data = data[step]

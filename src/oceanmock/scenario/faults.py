@@ -1,8 +1,8 @@
 """Model an injected fault, as a scenario file or the admin API has it, and check a file's faults.
 
-A fault selects requests (operation, ids, caller), counts them (which calls, how probably) and has effects. Each format
-adds the operations of its API and the things they are about; what becomes of a response is for ``engine.faults``. Of a
-file's faults, the first that applies to a request is injected.
+A fault selects requests (operation, ids, caller), counts them (calls, probability) and has effects, which
+``engine.faults`` applies. Each format adds the operations of its API and the kinds that their paths name. Of a file's
+faults, the first that applies to a request is injected.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ Span = Annotated[DurationText, PlainSerializer(format_duration, return_type=str)
 
 @dataclass(frozen=True, slots=True)
 class OperationName:
-    """Read an operation of an API by either of its names, or a submit, for which the contract is read."""
+    """Read the id of an operation from either of its names, or of a submit."""
 
     api: Any
 
@@ -281,7 +281,7 @@ def read_bodies(document: Document, folder: Path) -> Iterator[Issue]:
 
 
 def name_each(noun: str, items: Iterable[Any]) -> tuple[list[str], list[Issue]]:
-    """Return the names of a file's faults or stubs, by default their numbers, and an issue for each that is taken."""
+    """Return the names of a file's faults or stubs, by default numbers, and an issue for each duplicate."""
     names, issues = list[str](), list[Issue]()
     for place, item in enumerate(items):
         name = item.name or f"{noun} {place + 1}"
@@ -293,12 +293,12 @@ def name_each(noun: str, items: Iterable[Any]) -> tuple[list[str], list[Issue]]:
 
 
 def check_faults(faults: Sequence[Fault]) -> Iterator[Issue]:
-    """Yield all issues of a file's faults: names, unstated changes, and faults without effect."""
+    """Yield the issues of a file's faults: duplicate names, changes it does not state, and faults without effect."""
     constant = list[tuple[int, Fault]]()
     yield from name_each("fault", faults)[1]
     for place, fault in enumerate(faults):
         loc: Loc = ("faults", place)
-        # A fault of no operation applies to those that change something as well; a submit does, too.
+        # A fault without an operation applies to all, also to those that change something, as a submit does.
         ids = fault.operation or fault.changing_operations
         changing = {id for id in ids if id in fault.changing_operations or id not in fault.ids_by_operation}
         if fault.mangles and changing and not (fault.still_executes or fault.stub):
@@ -317,7 +317,7 @@ def check_faults(faults: Sequence[Fault]) -> Iterator[Issue]:
 
 
 def _reasons(fault: Fault, constant: Sequence[tuple[int, Fault]]) -> Iterator[tuple[str, str, str]]:
-    """Yield the key for which a fault is never injected, why, and a hint; ``constant`` precede it and always are."""
+    """Yield each reason why a fault is never injected: key, reason, hint; the faults ``constant`` always precede it."""
     if not fault.probability:
         yield "probability", "its probability is 0", "Give it one above 0, or remove the fault."
     targets = fault.targets
