@@ -1,7 +1,7 @@
 """Define the virtual clock of a sandbox.
 
 Instants are integer nanoseconds since the epoch; spans are integer nanoseconds. No other module reads the machine's
-clock, so this one decides every timestamp, duration and transition.
+clock, so every timestamp, duration and transition depends on this one.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ stopwatch: Final = partial(time.perf_counter_ns)  # the machine's performance co
 
 
 def machine_now() -> int:
-    """Return a time of the machine that never goes back: the time of day at the import, and what has passed since."""
+    """Return a time of the machine that never goes back: the time of day at the import plus the time since."""
     return _OFFSET + _monotonic()
 
 
@@ -54,10 +54,10 @@ def pause(span: int) -> None:
 
 
 def patch_time(monkeypatch: Any, advance: Callable[[float], object]) -> None:
-    """Let ``time.sleep`` and ``asyncio.sleep`` call ``advance``; ``time.monotonic`` and ``time.time`` go on by as much.
+    """Let ``time.sleep`` and ``asyncio.sleep`` call ``advance``, and add the time slept to the clocks of ``time``.
 
-    Of a module that has imported these functions by name, such as ``from time import sleep``, nothing changes, nor in a
-    mock's own threads: its server sleeps, too.
+    This does not reach modules that have imported these functions by name, such as ``from time import sleep``, nor a
+    mock's own threads, since its server sleeps, too.
     """
     import asyncio  # noqa: PLC0415 (slow)
     import threading  # noqa: PLC0415
@@ -90,7 +90,7 @@ def patch_time(monkeypatch: Any, advance: Callable[[float], object]) -> None:
 
 
 class Clock:
-    """The clock of one sandbox; ``origin`` is the instant at which it was last moved or set, or started.
+    """The clock of one sandbox; ``origin`` is its instant when it was last moved or set, or started.
 
     Under ``time`` it runs ``speed`` times as fast as the machine's monotonic clock; under the other progressions it
     stands until moved. A move to an earlier instant changes nothing.
@@ -114,18 +114,18 @@ class Clock:
     def set(
         self, *, progression: Progression | None = None, speed: float | None = None, wall: int | None = None
     ) -> None:
-        """Change how time passes from a time of the machine on, by default now; what is left out stays."""
+        """Change how time passes from a time of the machine on, by default now; None keeps a setting."""
         wall = self._wall() if wall is None else wall
         self.origin, self._wall_origin = self.at(wall), wall
         self.progression = self.progression if progression is None else progression
         self.speed = self.speed if speed is None else speed
 
     def now(self) -> int:
-        """Return the instant it is in this sandbox."""
+        """Return the current instant of the sandbox."""
         return self.at(self._wall()) if self.progression == "time" else self.origin
 
     def at(self, wall: int) -> int:
-        """Return the instant it is in this sandbox at a time of the machine."""
+        """Return the instant of the sandbox at a time of the machine."""
         if self.progression != "time":
             return self.origin
         return min(self.origin + int((wall - self._wall_origin) * self.speed), LATEST)

@@ -22,7 +22,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from operator import attrgetter
 
-Loc = tuple[int | str, ...]  # the way to a value: keys and positions from the root
+Loc = tuple[int | str, ...]  # the location of a value: keys and positions from the root
 
 
 class OceanmockError(Exception):
@@ -35,9 +35,9 @@ class InputError(OceanmockError):
 
 @dataclass(frozen=True, slots=True)
 class Issue:
-    """One issue by the way to its value, or to the key itself. ``rule`` is stable, for tools.
+    """An issue of the value at ``loc``, or of its key. ``rule`` is a stable name, for tools.
 
-    Once it is located it has the file, and a line and a column, which count from 1.
+    ``path``, ``line`` and ``column``, which count from 1, are set once it is located.
     """
 
     loc: Loc
@@ -89,7 +89,7 @@ class NoSuchTask(CallerError):
 
 
 class NoSuchSubtask(CallerError):
-    """No subtask has this id (or not in this task, where that is checked)."""
+    """No subtask has this id, or none of the task, if that is checked."""
 
     def __init__(self, subtask_id: int) -> None:
         super().__init__(f"there is no subtask {subtask_id}")
@@ -98,8 +98,8 @@ class NoSuchSubtask(CallerError):
 class IllegalOperation(CallerError):
     """The state of a task or subtask does not allow the operation; nothing has changed.
 
-    ``state`` is the word that the API names as the reason (OCP: the status, or the operation ROLLBACK); ``allowed``
-    holds the operations that the same state accepts.
+    ``state`` is the word that the API gives as the reason (OCP: the status, or the operation ROLLBACK); ``allowed``
+    has the operations that the state accepts.
     """
 
     def __init__(self, operation: str, *, state: str, allowed: tuple[str, ...]) -> None:
@@ -110,8 +110,8 @@ class IllegalOperation(CallerError):
 class IllegalOperator(CallerError):
     """The state or a flag of an obshell dag or node does not allow the operator.
 
-    ``reason`` is the tail of the API's errCode (``Dag.Operator.RetryNotAllowed``), or NoNodeFailed; ``node`` the
-    position of the node that is the reason.
+    ``reason`` is the end of the API's errCode (``Dag.Operator.RetryNotAllowed``), or NoNodeFailed; ``node`` the
+    position of the node that prevents it.
     """
 
     def __init__(self, reason: str, *, node: int | None = None) -> None:
@@ -120,7 +120,7 @@ class IllegalOperator(CallerError):
 
 
 class RollbackProhibited(CallerError):
-    """The task, or one of its subtasks that has already run, forbids rollback."""
+    """The task, or one of its subtasks that has run, forbids rollback."""
 
 
 class IdTaken(CallerError):

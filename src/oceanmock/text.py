@@ -1,7 +1,7 @@
-"""Read and write what people read: instants, durations, counts, colours, shortened texts and suggestions.
+"""Read and format texts for people: instants, durations, counts, colours, shortened texts and suggestions.
 
-Instants are nanoseconds since the epoch, written in RFC 3339; spans are nanoseconds, written as scenario files have
-them. No other module formats either.
+Instants are nanoseconds since the epoch, written in RFC 3339; spans are nanoseconds, written as in scenario files. No
+other module formats either.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ COLOURS: Final = {
     "cyan": "#008484",
     "dim": "#767676",
 }
-"""What the names of colours stand for: a contrast of 4.5 on black and on white (WCAG 2.2, 1.4.3)."""
-NANOSECOND_DIGITS: Final = 9  # of a fraction that Go writes; Java's Jackson writes three
+"""The values of named colours, which have a contrast of 4.5 on black and on white (WCAG 2.2, 1.4.3)."""
+NANOSECOND_DIGITS: Final = 9  # of the fractions that Go writes; Java's Jackson writes three
 _INSTANT: Final = re.compile(
     r"([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt]([0-9]{2}:[0-9]{2}:[0-9]{2})(?:\.([0-9]{1,9}))?([Zz]|[+-][0-9]{2}:[0-9]{2})"
 )
@@ -81,7 +81,7 @@ MAX_DURATION: Final = 3650 * _UNITS["d"]
 def parse_duration(text: object) -> int:
     """Return the nanoseconds in a duration such as ``400ms``, ``1.9s``, ``2m`` or ``1h30m``.
 
-    Raises ValueError for anything else, and for more than ten years; its message continues a sentence with the value.
+    Raises ValueError for anything else, and for more than ten years; its message continues the name of the value.
     """
     if isinstance(text, str) and len(text) <= MAX_DURATION_LENGTH and re.fullmatch(DURATION_PATTERN, text):
         span = 0
@@ -160,7 +160,7 @@ def new_console(file: TextIO, **settings: Any) -> Console:
 
 
 SUCCESS_WORDS: Final = frozenset({"succeed", "succeeded", "successful", "success"})  # of several APIs and their users
-MAX_WORD_LENGTH: Final = 500  # that is compared for a suggestion
+MAX_WORD_LENGTH: Final = 500  # of a word that is compared for a suggestion
 
 
 def wrap_line(line: str, *, width: int, indent: int = 2) -> str:
@@ -169,7 +169,7 @@ def wrap_line(line: str, *, width: int, indent: int = 2) -> str:
 
 
 def runs_text(runs: Sequence[tuple[bool, int | None]], timeout: int) -> str:
-    """Return what runs do, in a few words: whether each fails, and how long it takes."""
+    """Return a few words on runs: whether each fails, and how long it takes."""
     texts = []
     for fails, takes in runs:
         is_late = takes is not None and takes > timeout
@@ -184,7 +184,7 @@ def ends_with(lines: Sequence[str]) -> str:
 
 
 def timeout_text(runs: Sequence[tuple[bool, int | None]], timeout: int, *, is_set: bool) -> str:
-    """Return the timeout of such runs, where the file has it or a run takes longer; "" otherwise."""
+    """Return the timeout of runs if the file sets it or a run takes longer; "" otherwise."""
     is_reached = any(takes is None or takes > timeout for _, takes in runs)
     return f"  timeout {format_duration(timeout)}" if is_set or is_reached else ""
 
@@ -195,13 +195,13 @@ def plural(number: int, noun: str, nouns: str = "") -> str:
 
 
 def first_few(texts: Sequence[str], limit: int = 5, total: int = 0) -> str:
-    """Return the first texts with commas, and how many more of them, or of a larger ``total``, there are."""
+    """Return the first texts, and how many more there are of these, or of a larger ``total``."""
     rest = max(total, len(texts)) - limit
     return ", ".join(texts[:limit]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def list_existing(names: Iterable[object], total: int = 0) -> str:
-    """Return “There are: …” after the message that some name or id does not exist."""
+    """Return “There are: …”, which follows the message that a name or id does not exist."""
     texts = [one_line(str(name)) for name in names]
     return f"There are: {first_few(texts, total=total)}." if texts else "There are none."
 
@@ -225,7 +225,7 @@ def escape_unprintable(text: str) -> str:
 
 
 def exchange_text(entry: Any) -> str:
-    """Return an exchange of a journal as messages have it, as the server or a client has read it."""
+    """Return an exchange of a journal as one line; ``entry`` is the server's or a client's."""
     query, by = entry.query and f"?{entry.query}", entry.caller and f" by {entry.caller}"
     answered = "cut off" if entry.status is None else f"answered {entry.status}"
     stub, fault = entry.stub and f", stub: {entry.stub}", entry.fault and f", fault injected: {entry.fault}"
@@ -250,9 +250,9 @@ def did_you_mean(word: object, choices: Sequence[str]) -> str:
 
 
 def closest(word: object, choices: Sequence[str], *, cutoff: float = 0.6) -> str | None:
-    """Return the choice most similar to a word in any case, or None when none is similar.
+    """Return the choice most similar to a word, ignoring case, or None if none is similar.
 
-    One that means the same or begins with the word, if that is no path, is more similar than any other.
+    A choice with the same meaning, or one that begins with the word (unless that is a path), comes before all others.
     """
     by_lower = {choice.lower(): choice for choice in choices}
     lower = str(word)[:MAX_WORD_LENGTH].lower()

@@ -1,15 +1,14 @@
-"""Reports of sandboxes, and the transitions that the clients of a suite have seen.
+"""Reports of sandboxes, and coverage of the transitions by the clients of a suite.
 
-A report shows what a failed test needs, and is bounded: the last exchanges, without headers, and a few tasks, first
-those that requests were about. Unexpected are requests that match no operation, and faults that affect no request; one
-with a probability only has to count a request. Attempts of a task that a client never starts are not.
+A report is for a failed test. It is bounded: the last exchanges, without headers, and a few tasks, first those that
+requests named. It lists requests that match no operation, and faults that affected no request; a fault with a
+probability is listed only if it counted none. It does not list attempts that no client started.
 
-Transition coverage counts for each kind a *state*, seen when a response showed it; a *transition* under an operation
-(FAILED → RUNNING/ROLLBACK), seen when two responses in one sandbox showed its ends one after the other; and an
-*operator*, seen when one was accepted. What happened unseen is named, as explanations have it. The percentage is of all
-transitions of the APIs used; what needs an opt-in (ABORTED) counts once it has happened. It shows what was never seen,
-not that what was seen was checked. An exchange that the journal has lost, or keeps only in part (over 64 KiB), is not
-counted.
+Transition coverage counts for each kind the *states* that responses showed; the *transitions* under an operation
+(FAILED → RUNNING/ROLLBACK) whose ends two successive responses in one sandbox showed; and the *operators* that were
+accepted. It names what happened unseen, according to the explanations. The percentage is of all states, transitions and
+operators of the APIs used; those that need an opt-in (ABORTED) count once they have happened. It does not show that a
+client checked what it saw. Exchanges that the journal has lost, or keeps only in part (over 64 KiB), are not counted.
 """
 
 from __future__ import annotations
@@ -36,18 +35,18 @@ from oceanmock.text import escape_unprintable, plural
 MAX_REPORTED_ENTRIES: Final = 20
 MAX_REPORTED_TASKS: Final = 10_000
 MAX_BODY_LENGTH: Final = 200
-MAX_EXPLAINED_PARTS: Final = 200  # the parts of all tasks that are explained, but for the first task's
+MAX_EXPLAINED_PARTS: Final = 200  # the most parts of all explained tasks; the first task may have more
 
 
 def report_of(sandbox: Sandbox, *, max_tasks: int) -> dict[str, Any]:
-    """Return the report as JSON, with the explanations and timelines of so many tasks."""
+    """Return the report as JSON, with explanations and timelines of at most ``max_tasks`` tasks."""
     journal = sandbox.journal
     apis: dict[str, Any] = {api.name: api for api in sandbox.apis}
     ids = journal.ids()
     items = ((api, item) for api in apis.values() for item in sandbox.worlds[api.name].items())
     tasks = [*islice(items, MAX_REPORTED_TASKS)]
     tasks.sort(key=lambda task: task[1].id not in ids)
-    # As many, and at least one, as have together no more parts than are explained.
+    # At least one, and no more than have MAX_EXPLAINED_PARTS together.
     sizes = (len(sandbox.worlds[api.name].item(item.id).parts or ()) for api, item in tasks[:max_tasks])
     max_tasks = min(max_tasks, max(1, sum(size <= MAX_EXPLAINED_PARTS for size in accumulate(sizes))))
     return {
@@ -81,7 +80,7 @@ def _task_json(api: Api, item: TaskItem, explainer: Any) -> dict[str, Any]:
 
 
 def report_text(report: dict[str, Any]) -> str:
-    """Return a report for people."""
+    """Return a report as text."""
     parts = [f"{plural(report['requests'], 'request')}\n{report['journal']}".rstrip()]
     parts += [f"{task['explanation']}\n{task['timeline']}".rstrip() for task in report["tasks"]]
     for key in ("other_tasks", "unexpected_requests", "unused_faults"):
@@ -91,7 +90,7 @@ def report_text(report: dict[str, Any]) -> str:
 
 
 def _journal_lines(journal: Journal, apis: dict[str, Any], *, since: int) -> Iterator[str]:
-    """Yield the last exchanges, at the seconds since the sandbox started."""
+    """Yield the last exchanges, with the seconds since the sandbox started."""
     earlier = journal.count() - MAX_REPORTED_ENTRIES
     if earlier > 0:
         yield f"  … {earlier} earlier"
@@ -108,7 +107,7 @@ def _journal_lines(journal: Journal, apis: dict[str, Any], *, since: int) -> Ite
 
 
 def shown_state(api: Api, entry: Entry) -> str:
-    """Return the state of the first task or dag that a response shows, and how many more it shows; "" without any."""
+    """Return the state of the first task or dag in a response, and the number of others; "" if there are none."""
     body = body_value(entry.response_body)[1]
     wholes = [item for item in observations(api, entry.operation, body) if not item.parent]
     if not wholes:
@@ -118,7 +117,7 @@ def shown_state(api: Api, entry: Entry) -> str:
 
 
 def _fault_text(statistics: FaultStatistics) -> str:
-    """Return a fault with its keys, for people."""
+    """Return a fault with its keys as text."""
     keys = []
     for key, value in statistics.fault.to_json().items():
         text = " or ".join(map(str, value)) if isinstance(value, list) else str(value)
@@ -138,7 +137,7 @@ _RANKS: Final[tuple[Standing, ...]] = ("never", "requested", "happened", "seen")
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A state, a transition or an operator of a kind: what counts one."""
+    """A state, a transition or an operator of a kind."""
 
     kind: str
     sort: Sort
@@ -150,17 +149,15 @@ class Item:
 
 def items_of(api: Api) -> Mapping[Item, str]:
     """Return all items of an API in order, with the opt-in that each needs, or ""."""
-    several, kinds = list[tuple[Item, str]](), list(api.states.MACHINES)
+    items, kinds = dict[Item, str](), list(api.states.MACHINES)
     for kind, machine in api.states.MACHINES.items():
-        several += [(Item(kind, "state", state), "") for state, _ in machine.initial]
+        for state, _ in machine.initial:
+            items[Item(kind, "state", state)] = ""
         for entry in machine.transitions:
-            several.append((Item(kind, "state", entry.after[0]), entry.only))
-            several.append((_transition(kind, entry.before, entry.after), entry.only))
-            if entry.trigger != TIME:  # it may be an operator of another kind
-                several.append((_operator(entry.trigger), entry.only))
-    items = dict[Item, str]()
-    for item, only in several:
-        items[item] = items.get(item, only) and only
+            found = [Item(kind, "state", entry.after[0]), _transition(kind, entry.before, entry.after)]
+            found += [_operator(entry.trigger)] if entry.trigger != TIME else []  # perhaps one of another kind
+            for item in found:
+                items[item] = items.get(item, entry.only) and entry.only
     return dict(sorted(items.items(), key=lambda pair: (kinds.index(pair[0].kind), SORTS.index(pair[0].sort))))
 
 
@@ -174,7 +171,7 @@ def _operator(trigger: str) -> Item:
 
 
 class Coverage:
-    """Transition coverage of some APIs; those of several processes can be added up."""
+    """Transition coverage of some APIs; that of other processes can be added."""
 
     def __init__(self, apis: Sequence[Api]) -> None:
         self._apis: Final = {api.name: api for api in apis}
@@ -184,7 +181,7 @@ class Coverage:
         self._standings = defaultdict[str, dict[Item, Standing]](dict)
 
     def add(self, api: str, scenarios: Iterable[str], entries: Iterable[Mapping[str, Any]]) -> None:
-        """Add a sandbox that is done: its scenarios, and its journal as the admin API has it."""
+        """Add a sandbox after its last request: its scenarios, and its journal in the form of the admin API."""
         record, machines, items = self._apis[api], self._apis[api].states.MACHINES, self._items[api]
         self._sandboxes[api] += 1
         self._scenarios[api].update(scenarios)
@@ -193,7 +190,7 @@ class Coverage:
             operation, status = entry["operation"], entry["status"]
             is_good = status is not None and status < 300
             operator = _operator(requested_operation(record, operation, entry["request_body"]))
-            if operator in items:  # one whose response was lost was not seen to be accepted
+            if operator in items:  # if its response was lost, the client has not seen it accepted
                 self._note(api, operator, "seen" if is_good else "requested")
             if not is_good:
                 continue
@@ -208,7 +205,7 @@ class Coverage:
                     previous[element.kind, element.id] = label
 
     def add_explanation(self, api: str, explanation: Mapping[str, Any]) -> None:
-        """Add what happened to a task or dag: its explanation as the admin API has it."""
+        """Add the events of a task or dag: its explanation in the form of the admin API."""
         machines = self._apis[api].states.MACHINES
         for event in explanation["events"]:
             kind, texts = event["kind"], [text for text in (event["from"], event["to"]) if text]
@@ -246,12 +243,12 @@ class Coverage:
 
     @property
     def percent(self) -> float:
-        """Return the percentage that was seen, never rounded up; 0 where no API was used."""
+        """Return the percentage that was seen, never rounded up; 0 if no API was used."""
         counts = self.counts
         return _percent(counts["seen"], counts.total())
 
     def to_json(self) -> dict[str, Any]:
-        """Return a plain dict with all figures, which ``add_json`` reads."""
+        """Return all figures as a plain dict, which ``add_json`` reads."""
         apis = {}
         for api in self.apis:
             standings = self.standings(api)
@@ -271,7 +268,7 @@ class Coverage:
         return {"percent": self.percent, **figures, "apis": apis}
 
     def add_json(self, data: Mapping[str, Any]) -> None:
-        """Add what another coverage's ``to_json`` has written, a worker's for instance; unknown items are left out."""
+        """Add the ``to_json`` of another coverage, such as that of a worker, without unknown items."""
         for api, figures in data["apis"].items():
             self._sandboxes[api] += figures["sandboxes"]
             self._scenarios[api].update(figures["scenarios"])
@@ -280,7 +277,7 @@ class Coverage:
                 self._note(api, item, of_kind.get(f"{item.sort}s", {}).get(item.word, "never"))
 
     def lines(self) -> Iterator[tuple[str, str]]:
-        """Yield the lines for a terminal, each with its colour or "": a table, then what is missing, by name."""
+        """Yield the lines for a terminal, each with its colour or "": a table, then the missing items by name."""
         if not self.apis:
             yield "Transition coverage: no sandbox was used.", ""
             return
@@ -314,7 +311,7 @@ class Coverage:
 
 
 def _texts(standings: Mapping[Item, Standing], standing: str, phrase: str) -> Iterator[str]:
-    """Yield a line for each item with a standing; transitions are counted with what explains all of them."""
+    """Yield a line for each item with a standing; transitions with the same explanation are counted in one."""
     heads = {item: _head(item, standings) for item, other in standings.items() if other == standing}
     counts = Counter(head for item, head in heads.items() if item.sort == "transition")
     operators = {str(item) for item in heads if item.sort == "operator"}

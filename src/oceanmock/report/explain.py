@@ -1,11 +1,11 @@
-"""Explanations and timelines: why a task or dag is in its state, what led there, and what moves it next and when.
+"""Explanations and timelines: why a task or dag is in its state, and what happens next and when.
 
-An explanation is made of the changes in a history and of the operations that were refused. A timeline draws a history
-over time: a track for the whole and each part under the operations, then every change. Every state gets at least one
-column; the rest of the width is shared out by duration. A scenario is drawn with its steps, where its story leads, and
-when its stubs and faults apply; a task or dag of a sandbox up to now, cut to what fits a report.
+An explanation uses the changes in a history and the refused operations. A timeline draws a history over time: the
+operations, a track for the whole and each part, then every change. Every state has at least one column; the rest of the
+width is divided by duration. The picture of a scenario shows the end of its story, and when its stubs and faults apply;
+the timeline of a task or dag in a sandbox ends now, and is cut to fit a report.
 
-Neither is a read: they do not move a clock under `polls`. An API's ``Explainer`` has the sentences, in the present
+Neither counts as a read, which moves a clock under `polls`. An API's ``Explainer`` has the sentences, in the present
 tense. Instants are nanoseconds since the epoch; those of a history and a timeline count from the start of the whole.
 """
 
@@ -40,20 +40,20 @@ from oceanmock.text import (
     wrap_line,
 )
 
-MAX_EXPLAINED: Final = 5  # how many things of one kind a sentence or a list names; the rest is counted
+MAX_EXPLAINED: Final = 5  # how many things of one kind a sentence or a list names; it counts the rest
 REPORT_WIDTH: Final = 100
 NAME_WIDTH: Final = 32
 MAX_DRAWN_STATES: Final = 60
 MAX_TRACKS: Final = 20
 MAX_CHANGES: Final = 30
 MAX_PICTURES: Final = 12
-MAX_EVENTS: Final = 500  # how many events an explanation has, the last ones; more only where one instant has more
+MAX_EVENTS: Final = 500  # the last events that an explanation has; more only if they are of one instant
 
 HistoryState = TypeVar("HistoryState", bound=Moment)
 
 
 class Event(NamedTuple):
-    """A change between labels, or a refused operation; ``before`` is None at the start, and as ``after`` if refused."""
+    """A change between labels, None before the start, or a refused operation, which leaves the label."""
 
     at: int
     part: Part
@@ -65,25 +65,26 @@ class Event(NamedTuple):
 
 
 Tracks = Mapping[Part, tuple[str, str | None]]
-"""By part, its name in the list of changes and the label of its track, if it has one of its own."""
+"""By part, its name in the list of changes and the label of its track; None if it has no track of its own."""
 Markers = Sequence[tuple[int, str]]  # instant and text of each operation on a task or dag
 Lines = Sequence[tuple[str, Callable[[Any, int], bool]]]
-"""Names of stubs and faults below the tracks, and in which states at which instants each applies."""
-Labels = Sequence[Sequence[str]]  # what tracks call the parts of each part; empty where parts have none
+"""The names of stubs and faults, drawn below the tracks, each with a test of a state and an instant."""
+Labels = Sequence[Sequence[str]]  # the labels of the parts of each part; empty if parts have none
 
 
 @dataclass(eq=False)
 class Explainer(ABC, Generic[HistoryState]):
-    """Why a task or dag is in its state, and its timeline; the sentences are an API's own.
+    """Explain a task or dag and draw its timeline; each API has its own sentences.
 
-    ``item`` has its constant data: ``name``, ``created`` and its parts; ``records`` add the refused operations,
-    ``stubs`` what waits for it. ``age`` is how old it is now; ``past`` are its states so far, ``state`` the last one.
+    ``item`` has its constant data: ``name``, ``created`` and its parts; ``records`` the operations on it, also refused
+    ones, ``stubs`` sentences on stubs that depend on it. ``age`` is the time since its start; ``past`` are its states
+    so far, ``state`` the last one.
     """
 
     api: ClassVar[Api]
     number_key: ClassVar[str]
     styles: ClassVar[Mapping[str, tuple[str, str]]]
-    """A glyph and a colour by state, or by state and operation where that makes a difference."""
+    """The glyph and the colour of a state, or of a state and an operation if that differs."""
 
     item: Any
     history: History[Any, Any, HistoryState]
@@ -108,29 +109,29 @@ class Explainer(ABC, Generic[HistoryState]):
 
     @abstractmethod
     def why(self, before: HistoryState, after: HistoryState, change: Change) -> str:
-        """Return the sentence for a change; "" where it goes without saying."""
+        """Return the sentence for a change; "" if it needs none."""
 
     @abstractmethod
     def leading(self) -> Iterable[Event]:
-        """Return the events that explain the state best, beside the last operation."""
+        """Return the events that best explain the state, besides the last operation."""
 
     @abstractmethod
     def holding(self) -> Iterator[str]:
-        """Yield the sentences that hold now."""
+        """Yield the sentences on present reasons for the state."""
 
     @abstractmethod
     def offers(self) -> Iterator[tuple[str, str]]:
-        """Yield each operation that would be accepted now, and on what."""
+        """Yield each operation that would be accepted now, and the name of its target."""
 
     @staticmethod
     @abstractmethod
     def describe(state: HistoryState, part: Part, changes: Sequence[Change]) -> str:
-        """Return in markup what has come of a part by some changes, "" for nothing; without any, what shows first."""
+        """Return in markup the state of a part after some changes, "" for none; without changes, its first state."""
 
     @classmethod
     @abstractmethod
     def picture(cls, scenario: Any, script: Any, actor: Actor) -> tuple[list[str], Iterable[str], Labels]:
-        """Return what a task or dag of a scenario has beside its name, its steps in markup, and its parts' labels."""
+        """Return further facts on a task or dag of a scenario, its steps in markup, and the labels of parts."""
 
     def labels(self) -> Labels:
         """Return the labels of each part's own parts."""
@@ -144,21 +145,21 @@ class Explainer(ABC, Generic[HistoryState]):
         return item
 
     def name(self, part: Part = ()) -> str:
-        """Return what sentences call the whole or a part: `subtask 71 “Install”`."""
+        """Return the words for the whole or a part in sentences: `subtask 71 “Install”`."""
         item = self.item_at(part)
         return f"{self.api.kinds[len(part)].title} {getattr(item, self.number_key)} “{one_line(item.name)}”"
 
     def names(self, parts: Iterable[Part]) -> str:
-        """Return what sentences call several parts."""
+        """Return the words for several parts in sentences."""
         return first_few([self.name(part) for part in parts])
 
     def label_text(self, state: HistoryState, part: Part, label: Label) -> str:
-        """Return a label as events show it: of a dag with its stage."""
+        """Return a label as text, that of a dag with its stage."""
         stage = None if part else getattr(state, "stage", None)
         return format_label(label) + ("" if stage is None else f" at stage {stage}")
 
     def last_of(self, part: Part, *, number: int = 1) -> list[Event]:
-        """Return the last changes of a part, if there are any."""
+        """Return the last changes of a part, at most ``number``."""
         return [event for event in self.events if event.part == part and not event.is_refusal][-number:]
 
     @cached_property
@@ -169,14 +170,14 @@ class Explainer(ABC, Generic[HistoryState]):
 
     @cached_property
     def because(self) -> list[tuple[int | None, str]]:
-        """Return the sentences about what led to the state, with their instants, then those that hold now."""
+        """Return the sentences on events that led to the state, with their instants, then those on present reasons."""
         chosen = {*[event for event in self.events if event.is_operation][-1:], *self.leading()}
         led = _without_beginnings((event.at, event.why) for event in self.events if event in chosen)
         return [*led, *((None, sentence) for sentence in self.holding())]
 
     @cached_property
     def next(self) -> tuple[int, str] | None:
-        """Return the instant at which something is due next, and what that is; None if nothing is."""
+        """Return the instant of the next change without a request, and a sentence on it; None if there is none."""
         due = next_due(self.history, self.age)
         if due is None:
             return None
@@ -189,12 +190,11 @@ class Explainer(ABC, Generic[HistoryState]):
 
     @cached_property
     def events(self) -> tuple[Event, ...]:
-        """Return the last changes and refused operations in their order.
+        """Return the last changes and refused operations in order.
 
-        Of one instant, states come in the order of the operations that led to them, after what time did; those of
-        operations whose records are gone come first.
+        Of one instant, changes by time come first, also those by operations whose records are gone, then operations.
         """
-        # Of the last states that have no more than so many events, and the one before them.
+        # The last states with at most MAX_EVENTS changes, and the state before them.
         count = bisect([*accumulate(len(state.changes) for state in reversed(self.past))], MAX_EVENTS)
         past = self.past[-max(count, 1) - 1 :]
         return tuple(self._events(past))
@@ -219,7 +219,7 @@ class Explainer(ABC, Generic[HistoryState]):
                     after = waiting.popleft()
                     for change in after.changes:
                         if after is before and change.before is not None:
-                            continue  # the state before the first one of a long history is not kept
+                            continue  # in a cut history, the state before the first one is unknown
                         if why := self.why(before, after, change):
                             part, old = change.part, change.before
                             label = self.label_text(after, part, change.after)
@@ -261,7 +261,7 @@ class Explainer(ABC, Generic[HistoryState]):
         }
 
     def text(self, width: int = REPORT_WIDTH) -> str:
-        """Return a few lines to read, the last one ending in a line feed."""
+        """Return the explanation as a few lines of text, which end in a line feed."""
         wrapped = partial(wrap_line, width=width)
         who, (state, operation) = self.name(), self.state.label_of(())
         after = self.since - self.created
@@ -296,7 +296,7 @@ class Explainer(ABC, Generic[HistoryState]):
         return "\n".join(lines) + "\n"
 
     def timeline(self) -> str:
-        """Return a timeline up to now without markup; the last line ends in a line feed."""
+        """Return a timeline up to now without markup, which ends in a line feed."""
         item, name = self.item, one_line(self.item.name)
         recent = self.past[-MAX_DRAWN_STATES:]
         names = [one_line(part.name) for part in getattr(item, f"{self.api.kinds[1].name}s")]
@@ -309,7 +309,7 @@ class Explainer(ABC, Generic[HistoryState]):
             refused = f", refused: {record.refused}" if record.refused else ""
             if at >= recent[0].at:
                 markers.append((at, one_line(f"{record.operation} {target}{refused}")))
-        if len(tracks) > MAX_TRACKS:  # the last of those that change
+        if len(tracks) > MAX_TRACKS:  # only the last parts that change
             changing = {change.part for state in recent[1:] for change in state.changes}
             parts = [part for part in tracks if part in changing - {()}][1 - MAX_TRACKS :]
             shown = {part: tracks[part] for part in ((), *parts)}
@@ -361,7 +361,7 @@ class Explainer(ABC, Generic[HistoryState]):
 
     @classmethod
     def _tracks(cls, names: Iterable[str], labels: Labels) -> Tracks:
-        """Return the tracks of the whole and its parts; the only part of a part is drawn with it."""
+        """Return the tracks of the whole and its parts; an only part of a part has no track."""
         tracks: dict[Part, tuple[str, str | None]] = {(): (cls.api.root.name, cls.api.root.name)}
         for place, name in enumerate(names):
             below = labels[place] if labels else ()
@@ -376,7 +376,7 @@ class Explainer(ABC, Generic[HistoryState]):
     def _draw_tracks(
         cls, states: Sequence[Any], tracks: Tracks, markers: Markers, *, width: int, until: int, lines: Lines = ()
     ) -> Iterator[str]:
-        """Yield the tracks of some states under the markers, in markup, up to an instant after the last state."""
+        """Yield the markers, and below them the tracks of some states in markup, up to ``until``."""
         spans = [*pairwise([*(state.at for state in states), until])]
         spare, total = max(width - NAME_WIDTH - 4 - len(states), 0), max(until - states[0].at, 1)
         widths = [1 + (end - at) * spare // total for at, end in spans]
@@ -404,7 +404,7 @@ class Explainer(ABC, Generic[HistoryState]):
 
     @classmethod
     def _draw_changes(cls, states: Sequence[Any], tracks: Tracks, markers: Markers) -> Iterator[str]:
-        """Yield each instant at which something changes, and what, in markup; operations where they came."""
+        """Yield each instant of changes with its changes, in markup, and the operations between them."""
         lines = [(instant, f"  [yellow]▼ {_at(instant)}  {escape(text)}[/]") for instant, text in markers]
         for number, state in enumerate(states):
             is_operated = any(change.target is not None or change.before is None for change in state.changes)
@@ -425,7 +425,7 @@ class Explainer(ABC, Generic[HistoryState]):
 
 
 def _without_beginnings(sentences: Iterable[tuple[int, str]]) -> list[tuple[int, str]]:
-    """Return dated sentences, each once, without those that another one of the same instant only continues."""
+    """Return dated sentences without duplicates, and without one that another of its instant begins with."""
     unique = dict.fromkeys(sentences)
     return [it for it in unique if not any(at == it[0] and more.startswith(f"{it[1]}: ") for at, more in unique)]
 
