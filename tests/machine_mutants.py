@@ -244,7 +244,7 @@ _RETRY: Final = obshell._retry
 def _retries_its_first_node(plan: Any, dag: Any, instant: int) -> Any:
     after = _RETRY(plan, dag, instant)
     first = replace(after.nodes[0], state="PENDING", operator="RETRY")
-    return replace(after, nodes=Parts((first, *dag.nodes[1:])), stage=1)
+    return replace(after, nodes=Parts((first, *tuple(dag.nodes)[1:])), stage=1)
 
 
 def _obshell(name: str, says: str, rule: str, *broken: Any) -> Mutant:

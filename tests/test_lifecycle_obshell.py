@@ -446,8 +446,8 @@ def test_a_rollback_marks_every_node_up_to_the_failed_one_and_keeps_the_stage() 
         "PENDING/RUN: PENDING/RUN x0",
     ]
     assert (now.start_time, now.end_time, now.is_finished) == (None, None, False)
-    assert {each.start_time for each in now.nodes[:2]} == {None}
-    assert {each.end_time for each in now.nodes[:2]} == {None}
+    assert {each.start_time for each in tuple(now.nodes)[:2]} == {None}
+    assert {each.end_time for each in tuple(now.nodes)[:2]} == {None}
 
 
 def test_a_rollback_goes_down_one_stage_every_two_ticks() -> None:

@@ -17,7 +17,7 @@ from functools import lru_cache
 from itertools import chain, repeat
 from operator import attrgetter, itemgetter
 from threading import Lock
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, NamedTuple, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, NamedTuple, TypeVar
 
 from oceanmock.errors import CallerError
 
@@ -194,7 +194,7 @@ _at = attrgetter("at")
 _BLOCK: Final = 64
 
 
-class Parts(Sequence[T]):
+class Parts(Generic[T]):
     """The parts of a state, a few of which later states replace.
 
     They are stored in blocks. A copy shares the blocks in which nothing was replaced, so a replacement costs only one
@@ -219,13 +219,7 @@ class Parts(Sequence[T]):
         parts._length, parts._blocks = self._length, blocks
         return parts
 
-    @overload
-    def __getitem__(self, place: int) -> T: ...
-    @overload
-    def __getitem__(self, place: slice) -> tuple[T, ...]: ...
-    def __getitem__(self, place: int | slice) -> T | tuple[T, ...]:
-        if isinstance(place, slice):
-            return tuple(self)[place]
+    def __getitem__(self, place: int) -> T:
         number, rest = divmod(range(self._length)[place], _BLOCK)
         return self._blocks[number][rest]
 
@@ -240,9 +234,6 @@ class Parts(Sequence[T]):
 
     def __hash__(self) -> int:
         return hash(tuple(self._blocks))
-
-    def __repr__(self) -> str:
-        return f"Parts({tuple(self)!r})"
 
 
 class Upcoming(Generic[S]):
