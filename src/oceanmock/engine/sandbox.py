@@ -326,7 +326,7 @@ class Sandbox:
         """Raise InputError if there are more stubs, or more tasks or dags that start on a request, than allowed."""
         for api in self.apis:
             scripts = chain.from_iterable([getattr(scenario, api.scripts_key, ()) for scenario in scenarios])
-            if len([script for script in scripts if script.starts_on]) > MAX_STUBS:
+            if len([script for script in scripts if getattr(script, "starts_on", None)]) > MAX_STUBS:
                 raise InputError(f"more than {MAX_STUBS} {api.scripts_key} start on a request. Serve them apart.")
         if sum(len(scenario.stubs) for scenario in scenarios) > MAX_STUBS:
             raise InputError(f"a sandbox has at most {MAX_STUBS} stubs. Serve them apart.")
@@ -340,9 +340,10 @@ class Sandbox:
             for number, stub in enumerate(scenario.stubs, start=1):
                 self._stubs.append((scenario.api, stub.name or f"stub {number}", stub, None))
             for script in getattr(scenario, keys[scenario.api]):
-                for number, stub in enumerate(script.starts_on.refusals if script.starts_on else (), start=1):
+                starts_on = getattr(script, "starts_on", None)
+                for number, stub in enumerate(starts_on.refusals if starts_on else (), start=1):
                     name = f"refusal {number} of {script.name or stub.path}"
-                    self._stubs.append((scenario.api, name, stub, script.starts_on))
+                    self._stubs.append((scenario.api, name, stub, starts_on))
         for name, world in self.worlds.items():
             world.populate(_scenarios_of(name, scenarios), start=start)
 
