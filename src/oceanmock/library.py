@@ -115,9 +115,9 @@ def load_scenario(reference: str | Path) -> BaseScenario:
 def read_scenario(
     text: str, *, path: str = "scenario.yaml", max_values: int = MAX_VALUES, folder: Path | None = None
 ) -> BaseScenario:
-    """Return the scenario of a text, whose name in messages is ``path``. Raises ScenarioError.
+    """Return the scenario of a text, which may name files in ``folder``; messages have its ``path``.
 
-    It may name files in ``folder``.
+    Raises ScenarioError.
     """
     document = Document(text, path, max_values=max_values, folder=folder)
     unreadable = [*read_bodies(document, folder)] if folder else []

@@ -183,7 +183,7 @@ class _Pattern:
         return [self._after(state, str(digit)) for digit in range(10)]
 
     def _count(self, state: _State, digits: int) -> list[int]:
-        """Return for n from 0 to 10 how many numbers of so many digits, the first one below n, fit after a state."""
+        """Return, for n from 0 to 10, how many texts of ``digits`` digits, the first below n, fit after a state."""
         if not digits:
             return [0] * 10 + [int(state is not None and self._after(state, self._tail) == self._part)]
         return [*accumulate((self.ways(after, digits - 1) for after in self.steps(state)), initial=0)]
@@ -204,7 +204,7 @@ class _Pattern:
         return count
 
     def at(self, place: int, digits: int) -> int:
-        """Return the fitting number at a place, counted from 0, of those with at most so many digits."""
+        """Return the number at a place, from 0, among the fitting ones of at most ``digits`` digits."""
         state: _State = None
         number = 0
         for left in range(digits, 0, -1):
@@ -407,7 +407,7 @@ class _Kept(list[Entry]):
         return islice(self, place, None)
 
 
-MAX_GUESSES: Final = 4  # every so many guesses by size, the largest sequence is halved instead
+MAX_GUESSES: Final = 4  # every fourth guess halves the largest sequence, instead of estimating the place by size
 Entries = _Span | _Named | _Kept
 
 

@@ -36,7 +36,7 @@ W = TypeVar("W", bound=World[Any, Any, Any])
 class FoundStub:
     """A stub that responds to a request.
 
-    ``views`` has what the condition of each stub tried is on: a task or dag, or None; the last is this stub's.
+    ``views`` has the task or dag, or None, of the condition of each stub that was tried; the last is this stub's.
     """
 
     number: int
@@ -112,7 +112,7 @@ class Sandbox:
         return None if self.spec.ttl is None else self._leased_until - self.wall()
 
     def renew(self) -> None:
-        """Renew the lease; a replica, for so much longer that not every request has to."""
+        """Renew the lease; a replica renews it for longer, so that it need not at every request."""
         left, ttl = self.lease_left(), self.spec.ttl
         if left is not None and ttl is not None and left < ttl:
             span = ttl + (ttl // RENEWALS if self.store.replica else 0)
@@ -241,7 +241,7 @@ class Sandbox:
         self.store.record(self.name, (command.api, command.key), record)
 
     def advance(self, by: int) -> None:
-        """Move the clock on by so many nanoseconds."""
+        """Move the clock on by a span."""
         self.execute(lambda: commands.MoveClock(min(self.clock.now() + by, LATEST)))
 
     def note_read(self, kind: type[World[Any, Any, Any]], keys: Iterable[Any] | None = None) -> None:

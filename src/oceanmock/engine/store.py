@@ -199,7 +199,7 @@ class MemoryStore:
         """Give up the claim that ``read`` took."""
 
     def read(self, name: str, *, since: int, claims: bool = False) -> LogChanges:
-        """Return what has changed since a version.
+        """Return the changes since a version.
 
         With ``claims`` this replica claims the next append: others that claim it wait, up to a second, for the append
         or for ``release``. That costs them less than to evaluate a command again on the whole log.

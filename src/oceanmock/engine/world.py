@@ -337,7 +337,7 @@ class World(ABC, Generic[Key, Data, State]):
         """Add the tasks and templates of scenarios that begin at an instant. Raises InputError."""
 
     def operate(self, key: Key, operation: str, part: int | None, at: int) -> View[Data, State]:
-        """Operate a task or dag, or its part. Raises what the machine refuses it with; then nothing has changed."""
+        """Operate a task or dag, or its part. Raises the error of the machine's refusal; then nothing has changed."""
         data, before = self._find(key)
         history = self.machine.operate(before, operation, at - data.created, part)
         self._check_operation(data, view_at(before, at - data.created), operation, part)
@@ -469,7 +469,7 @@ class FakeData:
         return self._users[number] if self._users else (0, "")
 
     def ids(self, count: int) -> range:
-        """Take so many free ids in a row, and return them. Raises InputError if none are found."""
+        """Take ``count`` consecutive free ids, and return them. Raises InputError if none are found."""
         for _ in range(MAX_DRAWS if FIRST_FREE_ID + count < LAST_FREE_ID else 0):
             first = self._random.randrange(FIRST_FREE_ID, LAST_FREE_ID - count + 1)
             drawn = range(first, first + count)

@@ -136,7 +136,7 @@ class Fault(Model):
     """The caller: a user, an access key, `root` or `agent`. Any, if left out."""
     calls: Annotated[tuple[Calls, ...], Field(min_length=1, max_length=MAX_ITEMS), OrOne()] = ("1-",)
     """Which of the matching calls get the fault: `3`, `[1, 3]`, `2-4`, `1-`. Every one, if left
-    out. Each fault counts its own, from 1, also those that got another fault."""
+    out. Each fault counts its matching calls from 1, also those that got another fault."""
     counts: Literal["calls", "attempts"] = "calls"
     """What `calls` and `probability` count. A request that directly follows one with a fault, from
     the same caller and equal to it, is another call, but the same attempt: obshell's Python SDK
@@ -144,11 +144,11 @@ class Fault(Model):
     probability: Annotated[float, Field(strict=True, ge=0, le=1)] = 1.0
     """The probability for each of these calls: 0 to 1, drawn from the sandbox's seed."""
     from_: Annotated[Span | None, Field(alias="from")] = None
-    """How long after the sandbox's start, by its clock, it begins to apply; requests before count for nothing."""
+    """How long after the sandbox's start, by its clock, it begins to apply; earlier requests are not counted."""
     until: Span | None = None
-    """How long after that start it applies no more."""
+    """How long after the sandbox's start it stops applying."""
     when: Any = None
-    """What must hold when the request comes; requests for which it does not hold count for nothing."""
+    """A condition that must hold when the request comes; other requests are not counted."""
 
     delay: Span | None = None
     """How much later the response is sent, in real time."""
@@ -177,7 +177,7 @@ class Fault(Model):
     empty: StrictBool = False
     """Send a status and headers, and no body."""
     truncate: Annotated[int, Field(strict=True, ge=0, le=2**31 - 1)] | None = None
-    """Send so many bytes of the body, although the headers announce all, and close."""
+    """Send only this many bytes of the body, although the headers announce all, and close the connection."""
     malformed: StrictBool = False
     """Send a body that is not valid JSON."""
     content_type: MediaType | None = None

@@ -75,13 +75,13 @@ ValuePath = Annotated[
 
 
 class Matches(Model):
-    """What a request must have beside its method and path. Each value but the `body` stands as it is, or
-    as `{regex: …}`: a regular expression (Rust's) found in a text of at most 4,096 characters."""
+    """What a request must have besides its method and path. Each value but the `body` is the value itself, or
+    `{regex: …}`: a regular expression (Rust's) found in a text of at most 4,096 characters."""
 
     query: Mapping[Name, Expected] = Field(default_factory=dict)
-    """Parameters of the query, of which the first counts; null for one that is not there."""
+    """Parameters of the query, of equal ones the first; null for one that must be missing."""
     headers: Mapping[Name, Expected] = Field(default_factory=dict)
-    """Headers, in any case; null for one that is not there."""
+    """Headers, in any case; null for one that must be missing."""
     body: JsonValue = None
     """What the request's JSON must have: of an object these keys, of a list all items."""
     values: Mapping[ValuePath, Expected] = Field(default_factory=dict)
@@ -96,7 +96,7 @@ class Matches(Model):
         return self
 
     def difference(self, request: StubRequest) -> str:
-        """Return what a request lacks, or ""."""
+        """Return the first requirement that a request does not meet, or ""."""
         headers = {name.lower(): value for name, value in self.headers.items()}
         for noun, actual, expected in (("query", request.query, self.query), ("header", request.headers, headers)):
             for name, value in expected.items():
