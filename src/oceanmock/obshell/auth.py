@@ -334,7 +334,7 @@ def seal_header(public_key: str, fields: Mapping[str, Any]) -> str:
 
 
 def seal_body(body: bytes, keys: bytes) -> bytes:
-    """Encrypt a body with an AES key and the IV after it; an empty body stays empty. Raises ObshellError."""
+    """Encrypt a body; ``keys`` is an AES key and the IV. An empty body stays empty. Raises ObshellError."""
     from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
     from cryptography.hazmat.primitives.padding import PKCS7
 

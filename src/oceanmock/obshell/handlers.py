@@ -117,7 +117,7 @@ class ServiceFactory:
         if chosen is not None:
             name, sealed = chosen
             request.credentials = auth.open_header(self.key_of(request), sealed, name)
-            # A body that opens to nothing is not taken for {} (PaddingBody in middleware.go).
+            # A body that decrypts to an empty one is not read as {} (PaddingBody in middleware.go).
             request.body = auth.open_body(request.body, request.credentials.keys) or (request.body and b" ")
 
     def verify(self, request: Request) -> frozenset[str]:
@@ -394,7 +394,7 @@ class ServiceFactory:
 
     @staticmethod
     def _session_end(request: Request, id: str, *, at_s: int | None = None) -> int:
-        """Let an agent's session end at a second, if one is given, and return its end; 0 is that of none."""
+        """Return the second at which an agent's session ends, 0 without one, after setting it to ``at_s`` if given."""
         count = partial(request.sandbox.store.count, request.sandbox.name, ("session", place_of(request), id))
         end_s: int = count(by=0)
         return end_s if at_s is None else count(by=at_s - end_s)

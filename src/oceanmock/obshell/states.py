@@ -49,14 +49,13 @@ class NodeScript:
     """A stage: its sub tasks, one per agent, and the operators that it allows.
 
     The server keeps the flags of each sub task and requires all of them (engine/task/node.go:105-148); here they are
-    the node's. `continue` only matters to a restarted agent, which no scenario has. With ``failure_exit`` a maintenance
-    dag releases its lock when it fails here, and needs it again to go on (service/task/dag.go:429, 462, 580).
+    the node's. `continue` only matters to a restarted agent, which no scenario has.
     """
 
     sub_tasks: tuple[SubTaskScript, ...]
     can: frozenset[NodeFlag] = frozenset()
     timeout: int = 3600 * SECOND
-    failure_exit: bool = False
+    failure_exit: bool = False  # a dag that fails here releases its lock, until it goes on (dag.go:429, 462, 580)
 
 
 @dataclass(frozen=True, slots=True)

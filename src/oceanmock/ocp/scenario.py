@@ -303,7 +303,6 @@ class OcpRefusal(StartRefusal):
     """A refusal of the request that starts it, once its body and credentials are accepted."""
 
     when: When | None = None
-    """What must hold when the request comes; nothing, if left out."""
     code: base.Int32 = 0
     """The error's code."""
 

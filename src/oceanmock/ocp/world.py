@@ -246,7 +246,7 @@ class Tasks(base.World[int, TaskData, ocp_states.TaskState]):
         return self._make(group.template, group.ids[number], ids, number=number, created=group.start_of(number))
 
     def _newest_id(self, fake_data: base.FakeData) -> int:
-        """Return an id above those of all tasks, whose ids a server counts up, if there is one."""
+        """Return an id above those of all tasks, if one is free, as a server counts its ids up."""
         last = self._task_ids.last
         for id in range(last + 1, MAX_ID)[: base.MAX_DRAWS if last > base.FIRST_FREE_ID else 0]:
             if self._taken.first_in(range(id, id + 1)) is None:
