@@ -180,10 +180,11 @@ def _moves(before: Any, after: Any, part: Part) -> Iterator[tuple[Part, Label | 
     previous = None if before is None else before.label
     if previous != after.label:
         yield part, previous, after.label
-    parts = getattr(after, "parts", ())
-    for place, (old, new) in enumerate(zip(getattr(before, "parts", repeat(None)), parts, strict=False)):
-        if old is not new:
-            yield from _moves(old, new, (*part, place))
+    parts = getattr(after, "parts", None)
+    if parts is not None:
+        for place, (old, new) in enumerate(zip(repeat(None) if before is None else before.parts, parts, strict=False)):
+            if old is not new:
+                yield from _moves(old, new, (*part, place))
 
 
 T = TypeVar("T")
