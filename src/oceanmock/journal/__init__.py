@@ -1,9 +1,9 @@
 """The journal: every exchange of a sandbox, bounded and without secrets, and the verification of queries.
 
-Every request pays for recording: only the query and the request's body are masked then, and bodies are cut; the rest is
-masked and parsed when an entry is read. The oldest entry is dropped when a journal has too many, or too many bytes; and
-where all those of a store have too many bytes, the largest loses half of its entries. Where too few entries match, the
-nearest is shown beside what was expected, as WireMock's near misses are. Nothing here depends on ASGI or on one API.
+Recording has to be fast: it masks only the query and the request's body, and cuts bodies. The rest is masked and
+parsed when an entry is read. A journal with too many entries or bytes drops the oldest; when all journals of a store
+have too many bytes, the largest drops half of its entries. A verification that fails shows the nearest entry, as
+WireMock does with near misses. Nothing here depends on ASGI or on one API.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ from oceanmock.masking import mask_body, mask_query
 
 MAX_JOURNAL_ENTRIES: Final = 1000
 MAX_JOURNAL_BYTES: Final = 16 * 2**20
-MAX_STORE_BYTES: Final = 256 * 2**20  # what the journals of one store, that is of one server, may take together
-MAX_PAGE_BYTES: Final = 2**19  # of the entries that one reading returns, but for the last; to make JSON takes 20 ms
-MAX_COMPARED_ENTRIES: Final = 50  # how many entries, the last ones, a near miss is looked for in
+MAX_STORE_BYTES: Final = 256 * 2**20  # of all journals of a store
+MAX_PAGE_BYTES: Final = 2**19  # of the entries of a page, which become JSON in 20 ms
+MAX_COMPARED_ENTRIES: Final = 50  # the last ones, among which the nearest is found
 CELL_WIDTH: Final = 58
 MAX_LISTED_ENTRIES: Final = 20
 
 
 @dataclass(slots=True, eq=False)
 class JournalSpace:
-    """The memory that the journals of one store share, and the lock that they change it under."""
+    """The memory that the journals of one store share, and the lock for every change of them."""
 
     max_bytes: int = MAX_STORE_BYTES
     bytes: int = 0
@@ -51,9 +51,9 @@ class JournalSpace:
 
 
 class Journal:
-    """The exchanges of one sandbox, oldest first; threads may record and read at once.
+    """The exchanges of one sandbox, oldest first; threads may record and read at the same time.
 
-    ``last`` is the number of the newest entry there has been, or 0; ``dropped`` counts those dropped since a clear.
+    ``last`` is the greatest number that an entry has had, or 0; ``dropped`` counts entries dropped since a clear.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Journal:
         max_text: int = MAX_JOURNAL_TEXT,
         space: JournalSpace | None = None,
     ) -> None:
-        """Keep the last entry whatever its size, and of the others as many as the limits allow."""
+        """Keep as many entries as the limits allow, and always the last one."""
         self.last = self.dropped = self.bytes = 0
         self._max_entries, self._max_bytes, self._max_text = max_entries, max_bytes, max_text
         self._entries: deque[Entry] = deque()
@@ -73,7 +73,7 @@ class Journal:
         self._space.journals.add(self)
 
     def record(self, entry: Entry) -> None:
-        """Record an exchange under the next number, which the entry is given; its texts are cut, and masked."""
+        """Mask and cut the texts of an exchange, number it, and keep it."""
         limit = self._max_text
         if entry.query:
             entry.query = mask_query(cut_text(entry.query, limit))
@@ -115,12 +115,12 @@ class Journal:
 
     def entries(self, query: Query | None = None, *, after: int = 0) -> list[Entry]:
         """Return the matching entries with a number above ``after``, oldest first."""
-        return [entry.masked() for entry in self._matching(query, after)]
+        return [entry.masked() for entry in self._since(after) if query is None or query.matches(entry)]
 
     def page(self, query: Query, *, after: int, limit: int) -> tuple[list[Entry], bool]:
-        """Return at most ``limit`` such entries, as many as ``MAX_PAGE_BYTES`` hold, and whether there are more."""
+        """Return at most ``limit`` such entries, of at most ``MAX_PAGE_BYTES``, and whether there are more."""
         page, size = list[Entry](), 0
-        for entry in self._matching(query, after):
+        for entry in filter(query.matches, self._since(after)):
             size += entry_bytes(entry)
             if page and (size > MAX_PAGE_BYTES or len(page) == limit):
                 return page, True
@@ -132,11 +132,11 @@ class Journal:
         return len(self._entries)
 
     def ids(self) -> set[str]:
-        """Return every id that the path of a request had."""
+        """Return the ids in the paths of all requests."""
         return {id for entry in self._since(0) for id in entry.ids.values()}
 
     def clear(self) -> int:
-        """Delete every entry and return how many there were; the numbers go on."""
+        """Delete every entry and return their number; further entries are numbered from there on."""
         with self._space.lock:
             count = len(self._entries)
             self._space.bytes -= self.bytes
@@ -146,15 +146,15 @@ class Journal:
         return count
 
     def close(self) -> None:
-        """Delete every entry, and leave the space to the other journals."""
+        """Delete every entry, and leave the store's memory to the other journals."""
         self.clear()
         self._space.journals.discard(self)
-        self._space = JournalSpace()  # a response that is still sent is recorded without a trace
+        self._space = JournalSpace()  # for a response that is still being sent
 
     def verify(
         self, query: Query, *, times: int | None = None, at_least: int | None = None, at_most: int | None = None
     ) -> dict[str, Any]:
-        """Return whether so many entries match, and why not, as JSON; without a number, at least one must.
+        """Return the verdict on the number of matching entries as JSON; by default there must be at least one.
 
         Raises InputError for numbers that contradict each other.
         """
@@ -173,7 +173,7 @@ class Journal:
         return self._verdict([text], matching, query if len(matching) < least else None, others, holds=holds)
 
     def verify_order(self, queries: Sequence[Query]) -> dict[str, Any]:
-        """Return whether some entries match queries one after the other, and why not, as JSON."""
+        """Return the verdict on whether entries match the queries one after the other, as JSON."""
         matching, others = list[Entry](), list[Entry]()
         for entry in self._since(0):
             others.append(entry)
@@ -191,7 +191,7 @@ class Journal:
     def _verdict(
         self, lines: list[str], matching: Sequence[Entry], missed: Query | None, others: Sequence[Entry], *, holds: bool
     ) -> dict[str, Any]:
-        """Return the verdict; one that fails has the matching entries, and the nearest of others to a missed query."""
+        """Return a verdict; a negative one shows the matching entries, and the entry nearest to the missed query."""
         if self.dropped:
             lines.append(f"Older entries that were dropped, and are not counted: {self.dropped}.")
         if not holds:
@@ -209,11 +209,8 @@ class Journal:
         numbers = [entry.number for entry in matching]
         return {"holds": holds, "found": len(numbers), "entries": numbers, "message": "\n".join(lines)}
 
-    def _matching(self, query: Query | None, after: int) -> Iterator[Entry]:
-        return (entry for entry in self._since(after) if query is None or query.matches(entry))
-
     def _since(self, after: int) -> Iterator[Entry]:
-        """Return the entries with a number above ``after``; a shared journal reads them from its store."""
+        """Return the entries numbered above ``after``; a shared journal reads them from its store."""
         with self._space.lock:
             entries = list(self._entries)
         skipped = max(0, after + 1 - entries[0].number) if entries else 0
@@ -237,7 +234,7 @@ def _line(entry: Entry) -> str:
 
 
 def _near_miss(query: Query, entries: Sequence[Entry]) -> Iterator[str]:
-    """Yield a table of the query and the nearest entry; of equally near ones, the latest."""
+    """Yield the lines of a table of the query and the nearest entry, the latest of equally near ones."""
     distances = [(sum(item.distance for item in query.compare(entry)), -entry.number) for entry in entries]
     entry = entries[distances.index(min(distances))].masked()
     rows = list[tuple[str, str, str]]()

@@ -22,28 +22,27 @@ RawHeaders = Sequence[tuple[bytes, bytes]]
 Pairs = Sequence[tuple[str, str]]
 
 BODILESS: Final = (204, 304)  # the statuses of responses without a body and its length
-MAX_TEXT_LENGTH: Final = 400  # the number of characters of one text that a message shows
+MAX_TEXT_LENGTH: Final = 400  # of a text in a message
 ENTRY_BYTES: Final = 1000  # of memory for an entry beside its texts: the object, its numbers, its ids
 HEADER_BYTES: Final = 130  # of memory for a header beside its characters
-MAX_ALIGNED: Final = 100  # the length of two texts together from which their characters are compared, not their order
-MAX_JOURNAL_TEXT: Final = 64 * 2**10  # where a body and every other text of an entry is cut
+MAX_ALIGNED: Final = 100  # characters of two texts together; in longer ones, the order of characters is ignored
+MAX_JOURNAL_TEXT: Final = 64 * 2**10  # of a body, and of every other text of an entry
 MAX_QUERY_VALUES: Final = 200
 MAX_QUERY_TEXT: Final = 1000
 
 Routes = Mapping[str, Mapping[str, Mapping[str, str]]]
-"""Each API's operations, and of each the path parameter of every kind: task, dag, node, …"""
+"""By API and operation, the names of the path parameters with the ids of a task, dag, node, …"""
 
 
-@dataclass(slots=True)  # frozen, each would take four times as long to make
+@dataclass(slots=True)  # not frozen: that would take four times as long
 class Entry:
-    """One exchange, never changed once recorded. ``number`` counts from 1 in its sandbox and is never used again.
+    """One exchange, which does not change once it is recorded.
 
-    ``at`` is the instant of the sandbox's clock, ``wall`` that of the machine's, and ``took`` a span of the machine's,
-    all in nanoseconds. ``operation`` is the operationId, empty where the request matches none. ``ids`` are the path's
-    variables, by the contract's names. ``caller`` is the authenticated user, access key, root or agent. Headers are as
-    on the wire, ``request_body`` is decrypted. ``status`` is None where the connection was cut before a response.
-    ``refusal`` says in one sentence why the request was refused, ``fault`` names the fault that was injected, and
-    ``stub`` the stub.
+    ``number`` counts from 1 in its sandbox and is never reused. ``at`` is an instant of the sandbox's clock, ``wall``
+    one of the machine's, ``took`` a real time span, all in nanoseconds. ``operation`` is the operationId, or "".
+    ``ids`` are the path parameters by their names in the contract. ``caller`` is the authenticated user, access key,
+    root or agent. ``request_body`` is decrypted. ``status`` is None where the connection was cut before a response.
+    ``refusal`` is one sentence on why the request was refused. ``fault`` and ``stub`` are names.
     """
 
     number: int
@@ -79,7 +78,7 @@ class Entry:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Return the entry as JSON: times in RFC 3339; each body with its kind: "json", "text", "base64" or "none"."""
+        """Return the entry as JSON: times in RFC 3339, bodies with their kinds "json", "text", "base64" or "none"."""
         request_kind, request_body = body_value(self.request_body)
         response_kind, response_body = body_value(self.response_body)
         return {
@@ -116,17 +115,17 @@ def microseconds_text(instant: int) -> str:
 
 
 def printable(text: str) -> str:
-    """Return a text on one line, shortened, with unprintable characters spelled out."""
+    """Return a text on one line, shortened, with unprintable characters escaped."""
     return escape_unprintable(shorten(text, MAX_TEXT_LENGTH))
 
 
 def _clean(text: str) -> str:
-    """Return a text without what UTF-8 cannot encode: half a surrogate pair."""
+    """Return a text in which half surrogate pairs, which UTF-8 cannot encode, are escaped."""
     return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
 
 
 def body_value(body: bytes) -> tuple[str, Any]:
-    """Return the kind of a body, and the value that JSON shows."""
+    """Return the kind of a body, and its value in JSON."""
     if not body:
         return "none", None
     with contextlib.suppress(ValueError, TypeError):
@@ -140,7 +139,7 @@ def body_value(body: bytes) -> tuple[str, Any]:
 
 
 def value_count(data: Any) -> int:
-    """Return how many keys and values JSON has."""
+    """Return the number of keys and values in JSON."""
     count, waiting = 0, [data]
     while waiting:
         value = waiting.pop()
@@ -154,7 +153,7 @@ def value_count(data: Any) -> int:
 
 
 def has_values(actual: Any, expected: Any) -> bool:
-    """Return whether JSON has an expected object's keys, a list's items. 1 is not true."""
+    """Return whether JSON has the members of an expected object, or all items of an expected list. 1 is not true."""
     if isinstance(expected, dict):
         return isinstance(actual, dict) and all(
             key in actual and has_values(actual[key], value) for key, value in expected.items()
@@ -170,7 +169,7 @@ def decode_headers(headers: RawHeaders) -> list[tuple[str, str]]:
 
 
 def encode_headers(headers: Iterable[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
-    """Return the headers as on the wire; what has no place there is spelled out."""
+    """Return the headers as bytes in Latin-1; other characters in values are escaped."""
     return [(name.encode("latin-1"), value.encode("latin-1", "backslashreplace")) for name, value in headers]
 
 
@@ -180,9 +179,9 @@ def masked_headers(headers: RawHeaders) -> Iterable[tuple[str, str]]:
 
 
 def cut(body: bytes, limit: int) -> bytes:
-    """Return at most so many bytes of a body, in whole characters, and how many more it has.
+    """Return the first bytes of a body, in whole characters, and the number of further ones.
 
-    A whole body is copied: behind those that orjson has written is more memory than they need.
+    A body within the limit is copied, since orjson allocates more memory than its bytes need.
     """
     if len(body) <= limit:
         return bytes(memoryview(body))
@@ -193,17 +192,17 @@ def cut(body: bytes, limit: int) -> bytes:
 
 
 def cut_text(text: str, limit: int) -> str:
-    """Return at most so many characters of a text, and how many more it has."""
+    """Return the first characters of a text, and the number of further ones."""
     return text if len(text) <= limit else f"{text[:limit]}... ({len(text) - limit} more characters)"
 
 
 def cut_headers(headers: RawHeaders, limit: int) -> tuple[tuple[bytes, bytes], ...]:
-    """Return headers whose names and values have at most so many bytes, and how many more they have."""
+    """Return headers whose names and values are cut as ``cut`` does."""
     return tuple((cut(name, limit), cut(value, limit)) for name, value in headers)
 
 
 def entry_bytes(entry: Entry) -> int:
-    """Return how much memory an entry takes, nearly."""
+    """Return an estimate of the memory that an entry takes."""
     texts = (entry.path, entry.query, entry.refusal, entry.request_body, entry.response_body, *entry.ids.values())
     headers = (*entry.request_headers, *entry.response_headers)
     return ENTRY_BYTES + sum(map(len, texts)) + sum([len(name) + len(value) + HEADER_BYTES for name, value in headers])
@@ -211,7 +210,7 @@ def entry_bytes(entry: Entry) -> int:
 
 @dataclass(frozen=True, slots=True)
 class ComparedItem:
-    """One expected value, and the entry's in its place."""
+    """One expected value of a query, and the entry's value."""
 
     name: str
     expected: str
@@ -220,7 +219,7 @@ class ComparedItem:
 
     @property
     def distance(self) -> float:
-        """Return how far the entry is from the query: 0 if it matches."""
+        """Return how different the values are: 0 if they match."""
         if self.holds:
             return 0
         weight = 3 if self.name == "operation" else 1
@@ -238,7 +237,7 @@ _NUMBER_START: Final = {"1": 1, "2": 16, "3": 45, "4": 16, "5": 45}
 
 
 def is_id(id: str, expected: str) -> bool:
-    """Return whether an id of a path is the expected one: as a whole, or the number at its end."""
+    """Return whether an id in a path is the expected one, or ends in it as its number."""
     return id != "" and expected in (id, id[_NUMBER_START.get(id[0], len(id)) :])
 
 
@@ -246,7 +245,7 @@ NO_VALUE: Final = object()  # the value of a member that the body does not have
 
 
 def compare_values(name: str, expected: Any, actual: Any) -> Iterator[ComparedItem]:
-    """Yield an item for each expected value, named by its dotted path; {} matches any object."""
+    """Yield an item for each expected value in JSON, named by its dotted path; {} matches any object."""
     members = {} if actual is NO_VALUE else actual
     if isinstance(expected, dict) and expected and isinstance(members, dict):
         for key, value in expected.items():
@@ -262,17 +261,17 @@ def compare_values(name: str, expected: Any, actual: Any) -> Iterator[ComparedIt
 def json_text(value: Any) -> str:
     try:
         return orjson.dumps(value).decode()
-    except TypeError:  # a query in Python may have what JSON has not
+    except TypeError:  # a query in Python may have other values than JSON
         return repr(value)
 
 
 def fits(text: str, pattern: str) -> bool:
-    """Return whether a text is of a pattern, in which only ``*`` is special."""
+    """Return whether a text matches a pattern, in which only ``*`` is special."""
     return fnmatchcase(text, pattern.replace("[", "[[]").replace("?", "[?]"))
 
 
 def compare_pairs(key: str, expected: Pairs, actual: Iterable[tuple[str, str]]) -> Iterator[ComparedItem]:
-    """Yield an item for each expected parameter or header, of which one value has to match."""
+    """Yield an item for each expected parameter or header; one of its values has to match."""
     pairs = [(name.lower() if key == "header" else name, value) for name, value in actual]
     for name, pattern in expected:
         values = [value for other, value in pairs if other == name]
@@ -304,9 +303,8 @@ class Query:
 
     ``path`` is a pattern in which ``*`` is any text, slashes too. ``status`` is a status such as 200, or a class such
     as 4xx. ``query`` and ``header`` map the names of parameters and headers to patterns; secrets are masked before they
-    are compared. ``since`` and ``until``, which is not included, are instants of the sandbox's clock. ``dag``, ``node``
-    and ``sub_task`` are obshell's generic ids, or the bare number at their end. ``body`` is JSON that the request's
-    body has: of an object these members, of a list all the items. ``routes`` have the parameter with the id of a kind.
+    are compared. ``since`` and ``until``, which is excluded, are instants of the sandbox's clock. ``dag``, ``node`` and
+    ``sub_task`` are obshell's generic ids, or the number at their end. ``body`` is compared by ``has_values``.
     """
 
     values: Mapping[str, Any] = field(default_factory=dict)
@@ -314,7 +312,7 @@ class Query:
 
     @classmethod
     def of(cls, data: Mapping[str, Any], routes: Routes) -> Query:
-        """Return the query of a mapping that the contract allows, in which None is no value. Raises InputError."""
+        """Return the query in a valid mapping; values of None are ignored. Raises InputError."""
         problems = [text for key in data for text in _problems(key, data, routes)]
         if problems:
             raise InputError("\n".join(problems))
@@ -322,11 +320,11 @@ class Query:
         return cls(values | {key: read(values[key]) for key, read in _READERS.items() if key in values}, routes)
 
     def matches(self, entry: Entry) -> bool:
-        """Return whether an entry has all the values."""
+        """Return whether an entry has all values of the query."""
         return all(item.holds for item in self.compare(entry))
 
     def compare(self, entry: Entry) -> Iterator[ComparedItem]:
-        """Yield each expected value beside the entry's; the body's last."""
+        """Yield each expected value with the entry's; those of the body last."""
         values = self.values
         for name in _COMPARED_KEYS:
             if name in values:
@@ -377,7 +375,7 @@ _READERS: Final[Mapping[str, Callable[[Any], Any]]] = {
 
 
 def _problems(key: str, data: Mapping[str, Any], routes: Routes) -> Iterator[str]:
-    """Yield what is wrong with a value beyond what the contract of the admin API has checked."""
+    """Yield what is wrong with a value that is valid by the contract of the admin API."""
     value = data[key]
     if key == "body":
         if value_count(value) > MAX_QUERY_VALUES or len(json_text(value)) > MAX_JOURNAL_TEXT:
@@ -410,5 +408,5 @@ def _problems(key: str, data: Mapping[str, Any], routes: Routes) -> Iterator[str
 
 
 def shown_value(name: str, value: str) -> str:
-    """Return a value as messages show it, without secrets."""
+    """Return a value for a message, masked if it is a secret."""
     return f'"{MASK}"' if is_secret(name, value) else mask_text(value)
