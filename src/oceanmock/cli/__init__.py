@@ -1,6 +1,6 @@
-"""The command ``oceanmock``: its group, how its errors are printed, and the commands on scenarios.
+"""The command ``oceanmock``: the group, its error messages, and the commands on scenarios.
 
-Each command imports what it needs when it runs, so that `--help` stays quick. Exit codes: 0 done, 1 `check` or `verify`
+Each command imports its modules when it runs, so that `--help` stays quick. Exit codes: 0 done, 1 `check` or `verify`
 failed, 2 the command could not be carried out.
 """
 
@@ -38,9 +38,9 @@ from oceanmock.text import escape_command, escape_unprintable, new_console, plur
 
 ANNOTATION_KEYS: Final = (("file", "file"), ("line", "line"), ("col", "column"), ("title", "rule"))
 RESULT_IS_EXIT_CODE: Final = frozenset({"serve", "exec", "check", "verify", "conform", "compare"})
-"""Commands that have done their work even if their output could not be written."""
-WRAPPED_INDENT: Final = 17  # where `show` continues a line: behind its instant
-WRAPPED_FROM: Final = 34  # where the tracks of a drawing begin, which have no letters
+"""Commands whose exit code stays if their output could not be written."""
+WRAPPED_INDENT: Final = 17  # of a wrapped line of `show`, behind its instant
+WRAPPED_FROM: Final = 34  # where the tracks of a drawing begin; they have no letters
 
 
 class CommandFailed(click.ClickException):
@@ -53,7 +53,7 @@ class MainGroup(click.Group):
     """A group that prints every error of oceanmock's own as one message."""
 
     def main(self, *args: Any, **extra: Any) -> Any:
-        """Run the command line; words for a shell are printed as they are, with tabs."""
+        """Run the command line; completions for a shell are printed unchanged, with tabs."""
         with nullcontext() if "_OCEANMOCK_COMPLETE" in os.environ else standard_output():
             return super().main(*args, **extra)
 
@@ -71,14 +71,14 @@ class MainGroup(click.Group):
 SETTINGS: Final = {
     "help_option_names": ["-h", "--help"],
     "max_content_width": 100,
-    "color": True,  # click escapes nothing, and would remove others' escape sequences
+    "color": True,  # or click would remove escape sequences, which are escaped here
 }
 
 
 def load_config() -> dict[str, dict[str, Any]]:
-    """Return the defaults of options, by command, from the first file in the current folder that has any.
+    """Return the defaults of options by command, from the first file in the current folder that has any.
 
-    Raises InputError for what is no option, and for secrets.
+    Raises InputError for unknown options and for secrets.
     """
     for name, keys in (("oceanmock.toml", ()), ("pyproject.toml", ("tool", "oceanmock"))):
         if not Path(name).is_file():
@@ -178,7 +178,7 @@ def check(paths: tuple[str, ...], *, format: str) -> None:
                 load_scenario(path)
             except ScenarioError as error:
                 keys = ("line", "column", "rule", "message", "hint")
-                issues = error.diagnostics  # each in the scenario's file, or in one that it includes
+                issues = error.diagnostics  # in the scenario's file, or in one that it includes
                 mistakes = [(str(it), {"file": it.path, **{key: getattr(it, key) for key in keys}}) for it in issues]
         rows += [{"file": str(path), **row} for _, row in mistakes]
         if format == "text":

@@ -346,7 +346,7 @@ def journal(*, admin: Admin, follow: bool, clear: bool, as_json: bool, **filters
                     return
                 pause.wait(FOLLOW_INTERVAL_S)
             last = page["last"]
-            after = 0 if last < after else max(after, last)  # a journal that has begun anew
+            after = 0 if last < after else max(after, last)  # a reset journal begins again
 
 
 def _line_of(entry: Json) -> str:

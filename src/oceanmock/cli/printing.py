@@ -1,8 +1,8 @@
-"""The standard streams, and what the commands print: tables, JSON, words for a shell, a server's banner and log.
+"""The standard streams and the output of the commands: tables, JSON, completions, a server's banner and log.
 
-A text of others can neither colour, move nor reorder anything: its control, bidi and C1 characters are escaped. A
-character that the stream's encoding lacks is printed as ASCII. What cannot be written is discarded, so that a command
-still comes to its exit code. The banner's commands are those of the ``client.py`` in each API's package.
+Control, bidi and C1 characters are escaped, so that no data can colour, move or reorder the output. A character that
+the stream's encoding lacks is printed as ASCII. Output that cannot be written is discarded, so that a command still
+ends with its exit code. The banner has the commands of the ``client.py`` in each API's package.
 """
 
 from __future__ import annotations
@@ -33,16 +33,15 @@ if TYPE_CHECKING:
 SCENARIO_WIDTH: Final = 32
 OPERATION_WIDTH: Final = 18
 MAX_CELL_LENGTH: Final = 120
-MAX_CANDIDATES: Final = 100  # tasks that are searched for one with a part that fails
+MAX_CANDIDATES: Final = 100  # tasks among which the banner finds one with a part that fails
 GLYPHS: Final = "→…─│├“”·×✗–✓●○▼▒█└━▪╰╯╮╭═╌┼┴┬┤↶"
-ASCII_OF_GLYPH: Final = str.maketrans(GLYPHS, '>~-|+"".x!-+*ov%#`=*`\'.,=-++++<')  # for columns in line
+ASCII_OF_GLYPH: Final = str.maketrans(GLYPHS, '>~-|+"".x!-+*ov%#`=*`\'.,=-++++<')  # of the same width
 
 
 class Output:
-    """A stream that accepts every character, and discards further text once it could not be written."""
+    """A stream that accepts every character, and discards all text after a failure to write."""
 
-    buffer: Final = None
-    """click would use it if the encoding is ASCII."""
+    buffer: Final = None  # click would write to it if the encoding is ASCII
 
     def __init__(self, stream: Any, report: Callable[[str], object] | None = None) -> None:
         self._stream, self._report = stream, report
@@ -69,7 +68,7 @@ class Output:
 
     @contextmanager
     def _discards_at_failure(self) -> Iterator[None]:
-        """Lead the stream, and what it has buffered, to the null device when it fails; report all but a closed pipe."""
+        """Connect the stream to the null device when writing fails; report the failure, unless a pipe was closed."""
         try:
             yield
         except OSError as problem:
@@ -81,9 +80,9 @@ class Output:
 
 
 class PlainOutput:
-    """An output for plain text, whose unprintable characters are escaped, except for the ends of lines.
+    """An output that escapes unprintable characters in each line.
 
-    A console of rich unwraps ``rich_proxied_file`` (rich/console.py, ``file``): it writes escape sequences of its own.
+    rich writes its escape sequences to ``rich_proxied_file`` instead (rich/console.py, ``file``).
     """
 
     buffer: Final = None
@@ -100,9 +99,9 @@ class PlainOutput:
 
 @contextmanager
 def standard_output() -> Iterator[None]:
-    """Replace stdout and stderr for the length of a block; one that is closed becomes the null device.
+    """Replace stdout and stderr during a block; a closed one becomes the null device.
 
-    The descriptors of closed ones are taken, since libuv aborts when it closes a socket that has one of them.
+    The null device also takes the descriptors of closed ones: libuv aborts when it closes a socket with one of them.
     """
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass
@@ -117,13 +116,13 @@ def standard_output() -> Iterator[None]:
 
 
 def output_problem() -> OSError | None:
-    """Return why stdout could not be written, or None."""
+    """Return the error of writing to stdout, or None."""
     problem: OSError | None = getattr(sys.stdout, "problem", None)
     return problem
 
 
 def complete_scenario(_ctx: click.Context, _param: click.Parameter, start: str) -> list[CompletionItem]:
-    """Return the scenarios of the library that begin so; where none does, the shell completes files."""
+    """Return the scenarios of the library that begin with a text; the shell adds files."""
     from oceanmock.openapi import data_folder
 
     names = sorted(path.stem for path in data_folder("scenarios").glob("[!_]*.yaml"))
@@ -131,7 +130,7 @@ def complete_scenario(_ctx: click.Context, _param: click.Parameter, start: str) 
 
 
 def complete_operation(_ctx: click.Context, _param: click.Parameter, start: str) -> list[str]:
-    """Return the operations of every API that begin so, in any case."""
+    """Return the operations of every API that begin with a text, in any case."""
     from oceanmock.apis import operations_by_api
 
     names = {name for ids in operations_by_api().values() for name in ids}
@@ -154,7 +153,7 @@ def terminal_width() -> int:
 
 
 def wrap(text: str, indent: int) -> str:
-    """Return lines wrapped at words and continued at a column; without a width as they are. Long words stay whole."""
+    """Return lines wrapped at words to the terminal's width, if it has one; further lines start at the indent."""
     if not (width := terminal_width()):
         return text
     indent = indent if indent < width / 2 else 8
@@ -162,7 +161,7 @@ def wrap(text: str, indent: int) -> str:
 
 
 def print_json(value: Any, *, indent: int | None = None, to_stderr: bool = False) -> None:
-    """Print JSON in printable ASCII characters, which every terminal and encoding leaves as they are."""
+    """Print JSON in printable ASCII characters, for every terminal and encoding."""
     click.echo(json.dumps(value, indent=indent).replace("\x7f", "\\u007f"), err=to_stderr)
 
 
@@ -175,7 +174,7 @@ def print_items(items: Sequence[Json], row_of: Callable[[Json], Sequence[str]], 
 
 
 def keys_text(keys: Json) -> str:
-    """Return keys and their values on one line."""
+    """Return ``key=value`` pairs on one line."""
 
     def text_of(value: Any) -> str:
         if isinstance(value, list):
@@ -206,9 +205,9 @@ def response_table(responses: Sequence[tuple[str, Any]]) -> Table:
 
 
 def scenario_json(scenario: Any, api: Api) -> Json:
-    """Return what is drawn of a scenario: the operations on each task or dag, its changes, and the stubs and faults.
+    """Return the data that ``show`` draws: each task's or dag's operations and changes, and the stubs and faults.
 
-    Instants count from the start of the task or dag; a part is the way to it, by positions.
+    Instants count from the start of the task or dag; a part is the list of positions that lead to it.
     """
     from oceanmock.engine.machine import format_label
 
@@ -230,7 +229,7 @@ def scenario_json(scenario: Any, api: Api) -> Json:
 
 
 def banner(sandbox: Sandbox, url: str) -> Iterator[str]:
-    """Yield what is served, each operation as a command to paste, and that the server is ready."""
+    """Yield the lines of the banner: the scenarios, a command for each operation, and that the server is ready."""
     from oceanmock.apis import APIS
 
     worlds = [(api, sandbox.worlds[api.name]) for api in APIS]
@@ -263,7 +262,7 @@ def banner(sandbox: Sandbox, url: str) -> Iterator[str]:
 
 
 def _commands(api: Api, sandbox: Sandbox, url: str) -> Iterator[tuple[str, str]]:
-    """Yield operations and their commands: on a task with a part that fails, if there is one."""
+    """Yield operations and their commands, for a task with a part that fails if there is one."""
     from oceanmock.openapi import operations_of
 
     world, authenticates = sandbox.worlds[api.name], sandbox.accounts.required
@@ -289,7 +288,7 @@ def _commands(api: Api, sandbox: Sandbox, url: str) -> Iterator[tuple[str, str]]
 
 
 def print_exchange(request: Request, entry: Entry, *, as_json: bool) -> None:
-    """Print one line about an exchange to stderr: what was requested of which sandbox, and what came of it."""
+    """Print one line about an exchange to stderr: sandbox, request, status, and change of state."""
     from oceanmock.journal.entries import microseconds_text
 
     path, change = mask_text(entry.path), ""
@@ -319,7 +318,7 @@ def print_exchange(request: Request, entry: Entry, *, as_json: bool) -> None:
 
 
 def _change_of(request: Request, entry: Entry) -> str:
-    """Return how an accepted request has changed the state of a task or dag, or in which it shows it, or ""."""
+    """Return the change of state of a task or dag by an accepted request, or the state in its response, or ""."""
     from oceanmock.apis import api_named
     from oceanmock.engine.machine import format_label
     from oceanmock.report import shown_state

@@ -99,8 +99,8 @@ def _build(
     store: Callable[[], Any] | None = None,
     **options: Any,
 ) -> tuple[App, bool]:
-    """Return the app of a command's options, and whether its token was generated. Raises InputError."""
-    gc.disable()  # it would take a tenth of the start; what is there afterwards stays
+    """Return the app for a command's options, and whether its token was generated. Raises InputError."""
+    gc.disable()  # a tenth of the start; the objects that are there afterwards stay
     try:
         _import_connexion()
         from pydantic import ValidationError
@@ -140,7 +140,7 @@ def _build(
 
 
 class _DeferredModule(ModuleType):
-    """A module that is imported when something of it is used."""
+    """A module that is imported when one of its attributes is used."""
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
@@ -149,9 +149,9 @@ class _DeferredModule(ModuleType):
 
 
 def _import_connexion() -> None:
-    """Import connexion, but what it imports for test clients, templates and remote contracts only on first use.
+    """Import connexion without the modules that only its test client, templates and remote contracts need.
 
-    ``serve`` uses none of that: 4 MB, and a tenth of the start.
+    They take 4 MB and a tenth of the start, and are imported on first use.
     """
     classes = {"starlette.templating": "Jinja2Templates", "starlette.testclient": "TestClient"}
     deferred = {name: _DeferredModule(name) for name in ("httpx", "jinja2", "requests", *classes)}
@@ -167,20 +167,20 @@ def _import_connexion() -> None:
 
 
 def _stop_with_parent(_ctx: click.Context, _option: click.Parameter, is_set: bool) -> None:
-    """Stop this process as by SIGTERM once its parent is another."""
+    """Stop this process with SIGTERM once its parent process has ended."""
     parent = os.getppid()
 
-    def wait_for_another() -> None:
+    def stop_with_parent() -> None:
         while os.getppid() == parent:
             Event().wait(POLL_INTERVAL_S)
         os.kill(os.getpid(), signal.SIGTERM)
 
     if is_set:
-        Thread(target=wait_for_another, daemon=True).start()
+        Thread(target=stop_with_parent, daemon=True).start()
 
 
 def _read_ports(_ctx: click.Context, _option: click.Parameter, text: str | None) -> range | None:
-    """Return the ports of ``9000-9099``."""
+    """Return a range of ports that is written as ``9000-9099``."""
     if text is None:
         return None
     first, _, last = text.partition("-")
@@ -256,14 +256,14 @@ def serve(
 ) -> None:
     """Serve scenarios over HTTP until interrupted.
 
-    SCENARIO is a name from the library (`oceanmock list`), a file, or a folder of files; without one those of the
-    library are served that need no agent of their own. Time passes as the scenarios say, unless --progression is given.
-    The environment may have the options: OCEANMOCK_PORT that of --port, and OCEANMOCK_SCENARIOS the scenarios.
+    SCENARIO is a name from the library (`oceanmock list`), a file, or a folder of files; by default, all scenarios of
+    the library that need no agent of their own. Time passes as the scenarios say, unless --progression is given. The
+    environment can set each option, such as --port by OCEANMOCK_PORT, and the scenarios by OCEANMOCK_SCENARIOS.
 
-    At SIGHUP the files are read again, and the default sandbox is reset with them; if one has a mistake, it stays.
+    At SIGHUP the files are read again and the default sandbox is reset with them, unless one has a mistake.
 
-    The admin API requires its token of everybody. Without one only this machine may use it, and none is needed. If
-    others can connect, one is generated and printed.
+    The admin API requires its token from every client. Without a token, only this machine may use it. If other machines
+    can connect, a token is generated and printed.
     """
     if watch and not scenarios:
         raise click.UsageError("give the scenario files that --watch reads again.")
@@ -278,7 +278,7 @@ def serve(
     if url and has_new_token:
         raise InputError(f"replicas have one token: give each the same --admin-token, since --host is {host}.")
     app.port_range = port_range
-    if not quiet and (log_format or os.isatty(2)):  # where nobody reads the other end of a pipe, it would fill up
+    if not quiet and (log_format or os.isatty(2)):  # a pipe that nobody reads would fill up
         app.on_exchange = partial(print_exchange, as_json=log_format == "json")
 
     def announce(url: str) -> None:
@@ -300,7 +300,7 @@ def serve(
             with _written_beside(ready_file) as beside:
                 beside.write_text(f"{url}\n")
                 beside.replace(ready_file)
-        Thread(target=load_faker, daemon=True).start()  # so that no request waits for its import
+        Thread(target=load_faker, daemon=True).start()  # so that no request waits for the import
 
     from oceanmock.http.server import serve_forever
 
@@ -310,7 +310,7 @@ def serve(
 
 
 def _reload_on_demand(app: App, scenarios: Sequence[str], *, watches: bool) -> None:
-    """Read the default sandbox's scenarios again at SIGHUP and, with ``watches``, once a changed file is complete."""
+    """Reload the default sandbox's scenarios at SIGHUP and, with ``watches``, when a file has changed."""
     import asyncio
 
     from oceanmock.library import expand, find_scenario, load_all
@@ -328,39 +328,39 @@ def _reload_on_demand(app: App, scenarios: Sequence[str], *, watches: bool) -> N
             click.echo(f"Read again: {names}", err=True)
 
     def hang_up() -> None:
-        if has_terminal and not os.isatty(0):  # it was closed
+        if has_terminal and not os.isatty(0):  # the terminal was closed
             signal.raise_signal(signal.SIGTERM)
         else:
             reload()
 
-    def stamps() -> list[tuple[str, int, int, int]]:  # of the files given, and of those that the ones served name
+    def stamps() -> list[tuple[str, int, int, int]]:
         result = []
         with contextlib.suppress(InputError, OSError):
-            named = (path for scenario in app.sandboxes.default.scenarios for path in scenario.files)
-            for path in (*map(find_scenario, expand(scenarios)), *named):
+            included = (path for scenario in app.sandboxes.default.scenarios for path in scenario.files)
+            for path in (*map(find_scenario, expand(scenarios)), *included):
                 status = path.stat()
                 result.append((str(path), status.st_mtime_ns, status.st_size, status.st_ino))
         return result
 
-    def look() -> None:
+    def reload_changed() -> None:
         nonlocal previous, loaded
         current = stamps()
-        if current == previous != loaded:
+        if current == previous != loaded:  # no file is still being written
             loaded = current
             reload()
         previous = current
-        loop.call_later(POLL_INTERVAL_S, look)
+        loop.call_later(POLL_INTERVAL_S, reload_changed)
 
     if hasattr(signal, "SIGHUP"):
         loop.add_signal_handler(signal.SIGHUP, hang_up)
     if watches:
         previous = loaded = stamps()
-        look()
+        reload_changed()
 
 
 @contextlib.contextmanager
 def _removed_at_the_end(path: Path) -> Iterator[None]:
-    """Remove a file of an earlier run first, and this run's at the end. Raises EnvironmentProblem."""
+    """Remove the file of an earlier run now, and this run's at the end. Raises EnvironmentProblem."""
     with _written_beside(path) as beside:
         beside.touch()
         beside.unlink()
@@ -373,7 +373,7 @@ def _removed_at_the_end(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _written_beside(path: Path) -> Iterator[Path]:
-    """Yield where to write a file that nobody may see before it is complete. Raises EnvironmentProblem."""
+    """Yield the path of a temporary file, to write before it replaces a file. Raises EnvironmentProblem."""
     beside = path.with_name(f"{path.name}.{os.getpid()}")
     try:
         yield beside
@@ -384,7 +384,7 @@ def _written_beside(path: Path) -> Iterator[Path]:
 
 
 class _ExecCommand(click.Command):
-    """A command that runs the words behind ``--``."""
+    """A command that runs another command, which follows ``--``."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         place = args.index("--") if "--" in args else len(args)
@@ -470,7 +470,7 @@ def wait(url: str, timeout: int) -> None:
 
 
 def _tls_context(certificate: str | None, key: str | None) -> ssl.SSLContext | None:
-    """Return the TLS of a server with a certificate, None without one. Raises InputError, EnvironmentProblem."""
+    """Return the TLS context for a certificate, or None without one. Raises InputError, EnvironmentProblem."""
     import ssl
 
     if certificate is None:

@@ -44,7 +44,7 @@ def open_store(place: str | Path, *, replica: str) -> RedisStore | StateFile:
 def default_sandbox(
     store: RedisStore | StateFile, scenarios: Sequence[BaseScenario], settings: Mapping[str, Any]
 ) -> Sandbox:
-    """Return the default sandbox of a store, or a new one where it has none, or one of other scenarios or options."""
+    """Return the default sandbox of a store; without one, or for other scenarios or options, a new one."""
     from oceanmock.apis import APIS
     from oceanmock.engine.log import SandboxSpec, encode
     from oceanmock.engine.sandbox import Sandbox
@@ -144,9 +144,9 @@ def export_store(place: str) -> None:
 @PLACE
 @click.argument("file", type=click.File(encoding="utf-8"), default="-")
 def import_store(place: str, file: IO[str]) -> None:
-    """Read sandboxes from FILE, or stdin, as `export` prints them; one of the same name is replaced.
+    """Read sandboxes in the format of `export` from FILE, or stdin; those with the same names are replaced.
 
-    Without PLACE, which the environment then has, they are read from stdin.
+    If the environment has the PLACE, no FILE can be given.
     """
     from oceanmock.engine.log import LogEntry, decode_key, decode_records
     from oceanmock.library import DECODER
