@@ -1,8 +1,8 @@
-"""The client of a server's admin API: a server, a sandbox, and its clock and its journal.
+"""The client of a server's admin API, and the handles of a sandbox's clock and journal.
 
-The admin commands and the handles of tests use it. It imports the standard library alone, since commands have to start
-quickly, and keeps no state. Every failure is a NoAnswer: no server, another server, a wrong token, an error of the
-server, or Refused, which is an InputError too.
+The admin commands and the handles of tests use it. It imports only the standard library, since commands have to start
+quickly, and keeps no state. Every failure is a NoAnswer: no server, no oceanmock, a wrong token, an error of the
+server, or a mistake of the caller (Refused, which is an InputError too).
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class NoAnswer(OceanmockError):
 
 
 class Refused(NoAnswer, InputError):
-    """What the caller got wrong: an error response, or what is no JSON."""
+    """A mistake of the caller: an error response, or a body that is not JSON."""
 
 
 def is_loopback(host: str) -> bool:
@@ -66,7 +66,7 @@ def new_token(host: str) -> str | None:
 
 
 def raise_if_blocked(error: RuntimeError, *, host: str) -> None:
-    """Raise EnvironmentProblem where pytest-socket blocks sockets, with the option to allow it."""
+    """Raise EnvironmentProblem for an error of pytest-socket, with the option that allows the host."""
     if type(error).__name__ in {"SocketBlockedError", "SocketConnectBlockedError"}:
         problem = f"pytest-socket blocks connections to {host}, where oceanmock listens."
         raise EnvironmentProblem(f"{problem} Run pytest with --allow-hosts={host}.") from None
@@ -74,9 +74,9 @@ def raise_if_blocked(error: RuntimeError, *, host: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Admin:
-    """A server's admin API, or the part of it that is about the sandbox ``name``.
+    """A server's admin API, or the part of it for the sandbox ``name``.
 
-    Each request has a connection of its own. Where a proxy serves it under a path, ``url`` has that path.
+    Each request has its own connection. ``url`` includes the path under which a proxy serves the server.
     """
 
     url: str
@@ -86,7 +86,7 @@ class Admin:
     timeout: float = ADMIN_TIMEOUT_S
 
     def sandbox_url(self, sandbox: Json) -> str:
-        """Return the URL of a sandbox's path, for whom this client's own URL leads to the server."""
+        """Return the URL of a sandbox's path on this client's server."""
         return f"{self.url}/sandboxes/{sandbox['name']}"
 
     def sandbox(self, name: str) -> Admin:
@@ -94,15 +94,15 @@ class Admin:
         return replace(self, name=name)
 
     def ask(self, method: str, path: str = "", body: Json | None = None, *, query: Json | None = None) -> Json:
-        """Return the JSON object that a path answers. Raises NoAnswer with one sentence."""
+        """Return the JSON object of a response. Raises NoAnswer with one sentence."""
         return self._parse(self.read(method, path, body, query=query))
 
     def text(self, path: str, *, query: Json | None = None) -> str:
-        """Return the text that a path answers. Raises NoAnswer."""
+        """Return the text of a response. Raises NoAnswer."""
         return self.read("GET", path, query=query).decode()
 
     def delete(self) -> None:
-        """Delete the sandbox, unless it is gone already."""
+        """Delete the sandbox, if it still exists."""
         try:
             self.ask("DELETE")
         except Refused as error:
@@ -110,7 +110,7 @@ class Admin:
                 raise
 
     def read(self, method: str, path: str, body: Json | None = None, *, query: Json | None = None) -> bytes:
-        """Return the body that a path answers. Raises NoAnswer."""
+        """Return the body of a response. Raises NoAnswer."""
         target = f"/__admin{path}" if self.name is None else f"/__admin/sandboxes/{quote(self.name, safe='')}{path}"
         if query:
             target += f"?{urlencode(without_none(**query))}".rstrip("?")
@@ -135,7 +135,7 @@ class Admin:
         return answer
 
     def _send(self, method: str, target: str, content: bytes | None, headers: Json) -> tuple[int, bool, bytes]:
-        """Return the status, whether oceanmock answered, and the body."""
+        """Return the status of a response, whether it came from oceanmock, and its body."""
         from http.client import HTTPConnection, HTTPException, HTTPSConnection  # noqa: PLC0415 (slow: ssl, email)
 
         try:
@@ -191,13 +191,13 @@ def check_progression(progression: str | None) -> None:
 
 
 def without_none(**items: Any) -> Json:
-    """Return the items that are not None."""
+    """Return the items with a value other than None."""
     return {key: value for key, value in items.items() if value is not None}
 
 
 @dataclass(frozen=True, slots=True)
 class SandboxClock:
-    """The clock of a sandbox. A clock that advances skips no state on the way.
+    """The clock of a sandbox. When it advances, tasks pass through every state.
 
     ocp.clock.advance("90s")
     ocp.clock.next()                     # to the next change that is due
@@ -211,9 +211,9 @@ class SandboxClock:
         return datetime.fromisoformat(self._read()["now"])
 
     def next_due(self) -> datetime | None:
-        """Return when a task or dag changes next if no request comes, or None if none does.
+        """Return when a task or dag changes next without a request, or None.
 
-        It is rounded up to the microsecond, so that a clock moved there has reached the change.
+        It is rounded up to the microsecond, so that a clock that is moved there has reached the change.
         """
         due = self._read()["next_due"]
         epoch = datetime.fromtimestamp(0, UTC)
@@ -253,8 +253,8 @@ class SandboxClock:
     def patch(self, monkeypatch: Any) -> None:
         """Let ``time.sleep`` and ``asyncio.sleep`` advance the clock instead of waiting, until the test ends.
 
-        ``time.monotonic`` and ``time.time`` go on by as much. ``monkeypatch`` is pytest's fixture; what was imported by
-        name, as ``from time import sleep``, stays.
+        ``time.monotonic`` and ``time.time`` advance as well. ``monkeypatch`` is pytest's fixture. Functions that were
+        imported by name, as with ``from time import sleep``, are not patched.
         """
         patch_time(monkeypatch, self.advance)
 
@@ -299,7 +299,7 @@ def _query_of(operation: str | None, filters: Mapping[str, Any]) -> Json:
 
 
 def read_journal(admin: Admin, query: Json) -> Iterator[Json]:
-    """Yield the exchanges of a sandbox that match, as the admin API has them; its pages are bounded."""
+    """Yield the matching exchanges of a sandbox as JSON of the admin API, which has them in pages."""
     page: Json = {"last": 0, "more": True}
     while page["more"]:
         page = admin.ask("GET", "/journal", query={**query, "limit": JOURNAL_LIMIT, "after": page["last"]})
@@ -332,7 +332,7 @@ class JournalEntry:
 
     @classmethod
     def of(cls, data: Json) -> JournalEntry:
-        """Return the entry of the admin API's JSON."""
+        """Return the entry in JSON of the admin API."""
         values = {name: data[name] for name in cls.__dataclass_fields__}
         values |= {name: datetime.fromisoformat(data[name]) for name in ("at", "wall")}
         values |= {name: tuple(map(tuple, data[name])) for name in ("request_headers", "response_headers")}
@@ -366,7 +366,7 @@ class SandboxJournal:
     def all(self, operation: str | None = None, **filters: Unpack[JournalFilters]) -> list[JournalEntry]:
         """Return the exchanges that match."""
         query, numbers = _query_of(operation, filters), None
-        if {"body", "query", "header"} & query.keys():  # only a verification reads objects
+        if {"body", "query", "header"} & query.keys():  # which only a verification accepts as objects
             numbers = self._admin.ask("POST", "/journal/verify", {"query": query, "at_least": 0})["entries"]
             query = {}
         entries = read_journal(self._admin, query)
@@ -398,7 +398,7 @@ class SandboxJournal:
         self.assert_called(operation, times=0, **filters)
 
     def assert_in_order(self, *queries: str | Mapping[str, Any]) -> None:
-        """Assert that requests match these queries one after the other, whatever comes between them.
+        """Assert that requests match these queries one after the other; others may come between them.
 
         A query is an operation or a mapping, such as ``{"operation": "retrySubtask", "subtask": 7}``. Raises as
         ``assert_called`` does.

@@ -1,7 +1,7 @@
 """Start a server in this process or attach to another, and make sandboxes on it.
 
-``running`` is a block with one sandbox; ``Mock`` is a server with any number of them. A server in this process has a
-thread of its own and a free port. Either kind is reached over its port only.
+``running`` is a block with one sandbox; ``Mock`` is a server with any number of them. A server in this process runs in
+its own thread, and is used over its port, like any other.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class Mock:
         self.on_close: Callable[[SandboxHandle], object] | None = None
         """Called with each of its sandboxes that is closed, before it is deleted."""
         self.suffix = ""
-        """Added to the names that are given to its sandboxes; the plugin sets it where workers share a server."""
+        """Added to given names of sandboxes; the plugin sets it where workers share a server."""
         self._server: Final = server
         self._reaches_ports: bool | None = None if server is None else True
         self._open: list[SandboxHandle] = []
@@ -106,7 +106,7 @@ class Mock:
             raise_if_blocked(error, host=host)
             raise
         context = None
-        if tls is not None:  # its certificate is the test's
+        if tls is not None:  # the certificate is the caller's own
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
@@ -160,7 +160,7 @@ class Mock:
                 body[key] = instant_text(options["starts_at"])
             elif key == "ttl":
                 body[key] = duration_text(options["ttl"])
-            elif key == "switches":  # the server refuses what is no mapping
+            elif key == "switches":  # the server refuses other types
                 body[kind.API.switches_key] = dict(value) if isinstance(value, Mapping) else value
             elif key == "name" and isinstance(value, str):
                 body[key] = value + self.suffix
@@ -203,7 +203,7 @@ class Mock:
 
 
 def _accepts_connections(url: str) -> bool:
-    """Return whether a port of a remote server answers within a second; else a path is used instead."""
+    """Return whether this machine can connect to a URL's port within a second."""
     try:
         parts = urlsplit(url)
         socket.create_connection((parts.hostname or "", parts.port or 80), timeout=1.0).close()

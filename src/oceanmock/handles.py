@@ -1,7 +1,7 @@
-"""Handles of a sandbox, its injected faults and its tasks, on which each API builds its own (``ocp/client.py``).
+"""Handles of a sandbox, its injected faults and its tasks: the base of each API's own (``ocp/client.py``).
 
-A handle reads everything from the admin API each time, so that a local and a remote server are used in the same way.
-Reading never moves the clock. An assertion that fails explains the task's state.
+A handle reads everything from the admin API each time, of a local server as of a remote one. Reading never moves the
+clock. An assertion that fails explains the task's state.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ PartSource = str | Mapping[str, Any]
 
 
 def locate(source: ScenarioSource, folders: Sequence[Path] = ()) -> ScenarioSource:
-    """Return a scenario; of a file, its path in the first of some folders that has it."""
+    """Return a scenario; of a file, its path in the first folder that has it."""
     if isinstance(source, str):
         is_name = Path(source).name == source and not source.endswith((".yaml", ".yml"))
         return source if is_name else locate(Path(source), folders)
@@ -60,7 +60,7 @@ def send_scenarios(
     scenarios: Sequence[ScenarioSource],
     folders: Sequence[Path] = (),
 ) -> Json:
-    """Send scenarios to the admin API; return the response. Raises InputError, in which each has its file's name."""
+    """Send scenarios to the admin API; return the response. Raises InputError with the names of files."""
     contents: list[str | Json] = []
     files: dict[str, str] = {}
     for number, source in enumerate(locate(item, folders) for item in scenarios):
@@ -73,8 +73,8 @@ def send_scenarios(
         except (OSError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", None) or str(error)
             raise InputError(f"the scenario file {source} cannot be read: {reason}.") from None
-        if _NAMES_FILES.search(text):  # a server has none of these files
-            from oceanmock.scenario.document import Document  # noqa: PLC0415 (which most scenarios do not need)
+        if _NAMES_FILES.search(text):  # the server does not have these files
+            from oceanmock.scenario.document import Document  # noqa: PLC0415 (most scenarios do not need it)
             from oceanmock.scenario.faults import read_bodies  # noqa: PLC0415
 
             document = Document(text, str(source), folder=source.parent)
@@ -108,7 +108,7 @@ def fails(
 
 
 def hangs(*, log: str | Sequence[str] | None = None) -> RunSource:
-    """Return a run that only its timeout or a cancel ends."""
+    """Return a run that ends only by its timeout or by a cancel."""
     return _attempt("forever", log=log)
 
 
@@ -249,7 +249,7 @@ class SandboxHandle:
         """The admin API's paths of this sandbox."""
         self.name: Final = str(admin.name)
         self.url: Final = url
-        """Where a client finds it; the API's paths come after it."""
+        """The base URL for clients of the API."""
         self.seed: Final = seed
         self.strict: Final = strict
         self.authenticates: Final = authenticates
@@ -258,20 +258,20 @@ class SandboxHandle:
         self.journal: Final = SandboxJournal(admin)
         self.faults: Final = SandboxFaults(admin)
         self.folders: Sequence[Path] = ()
-        """Where ``load`` looks for a file before it looks in the current folder."""
+        """The folders in which ``load`` searches for a file before the current one."""
         self.is_closed = False
-        """Whether it was deleted, by ``close`` or with its server."""
+        """Whether it was deleted by ``close``, or with its server."""
         self._unreachable_url: Final = unreachable_url
         self._on_close: Final = on_close
 
     @property
     def host(self) -> str:
-        """The host of its own port. Raises EnvironmentProblem where only a path leads to it."""
+        """The host of its own port. Raises EnvironmentProblem where clients have to use a path."""
         return self._own_address().hostname or ""
 
     @property
     def port(self) -> int:
-        """Its own port. Raises EnvironmentProblem where only a path leads to it."""
+        """Its own port. Raises EnvironmentProblem where clients have to use a path."""
         address = self._own_address()
         return address.port or {"https": 443}.get(address.scheme, 80)
 
@@ -287,7 +287,7 @@ class SandboxHandle:
     def load(self, *scenarios: ScenarioSource) -> Self:
         """Load scenarios: names, paths of files, or mappings; return the sandbox.
 
-        An unused sandbox becomes as if made with them; in a used one their tasks start now. Raises InputError with
+        An unused sandbox is built again with them; in a used one their tasks start now. Raises InputError with
         everything wrong in them.
         """
         body = {"api": self.API.name}
@@ -308,7 +308,7 @@ class SandboxHandle:
                 self.admin.delete()
 
     def timelines(self) -> list[str]:
-        """Return a picture of each task or dag: its states over the sandbox's time."""
+        """Return a drawing of each task or dag: its states over the sandbox's time."""
         paths = [f"/tasks/{self.API.name}/{row['id']}/explain" for row in self.rows()]
         return [self.admin.text(path, query={"format": "timeline"}) for path in paths]
 
@@ -323,7 +323,7 @@ class SandboxHandle:
     def _find_or_add(self, id_or_name: int | str, parts: Sequence[PartSource] | None, rest: Json) -> Json:
         """Return the task or dag of an id, a number or a name; or, with parts, a new one. Raises InputError."""
         if parts is None:
-            if (id := str(id_or_name)).isalnum():  # a list has the first 10,000 alone
+            if (id := str(id_or_name)).isalnum():  # the list has only the first 10,000
                 with suppress(Refused):
                     return self.admin.ask("GET", f"/tasks/{self.API.name}/{quote(id)}")
             return find(self.rows(), id_or_name, what=self.API.root.title, where=f"in sandbox {self.name!r}")
@@ -356,7 +356,7 @@ def find(parts: Sequence[Json], id_or_name: int | str, *, what: str, where: str)
 
 
 class PartHandle:
-    """A task or dag, or a part of one; it is found by its number in the sandbox or its owner."""
+    """A task or dag, or a part of one, which is found by its number."""
 
     API: ClassVar[Api]
     KIND: ClassVar[Kind]
@@ -371,7 +371,7 @@ class PartHandle:
         self.name: Final[str] = data["name"]
 
     def json(self) -> Json:
-        """Return it and its parts now, as JSON of the admin API; the same form for both APIs."""
+        """Return it with its parts as JSON of the admin API, in the same form for both APIs."""
         if not isinstance(self._owner, PartHandle):
             return self._owner.ask("GET", f"/tasks/{self.API.name}/{self._id}")
         parts: list[Json] = self._owner.json()["parts"]
@@ -412,7 +412,7 @@ class PartHandle:
         raise AssertionError(f"{self.KIND.title} {self.number} {problem}\n\n{self._explain('text').rstrip()}")
 
     def _explain(self, format: str) -> str:
-        """Return the explanation of the task or dag that it belongs to, as ``text`` or as a ``timeline``."""
+        """Return the explanation of its task or dag as ``text`` or as a ``timeline``."""
         admin, id = self._task
         return admin.text(f"/tasks/{self.API.name}/{id}/explain", query={"format": format})
 
@@ -434,5 +434,5 @@ class TaskHandle(PartHandle):
         return self._explain("text")
 
     def timeline(self) -> str:
-        """Return a picture of its history: a track for each part, operations marked."""
+        """Return a drawing of its history: a track for each part, with marked operations."""
         return self._explain("timeline")

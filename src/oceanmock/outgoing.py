@@ -1,7 +1,6 @@
-"""Read and change an outgoing request of httpx or requests, or of any client, for the credentials that sign it.
+"""Read and change an outgoing request of httpx, requests or any other client, to sign it.
 
-The two clients share only names; the differences are resolved here. Neither is imported: whoever has such a request has
-imported its client. A body must be whole, since it is signed or sealed before it is sent.
+Neither client is imported here. A body must be complete, since it is signed or sealed before it is sent.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ Outgoing = TypeVar("Outgoing")  # a request of httpx, a prepared one of requests
 
 @dataclass(slots=True)
 class PreparedRequest:
-    """A request for any client, such as aiohttp's: its ``headers`` and its ``body``, as they are to be sent."""
+    """A request for any client, such as aiohttp's, with the ``headers`` and the ``body`` to send."""
 
     method: str
     url: str
@@ -45,7 +44,7 @@ class Signer:
     def prepare(
         self: Any, method: str, url: str, body: bytes = b"", headers: Mapping[str, str] | None = None
     ) -> PreparedRequest:
-        """Return a signed request for another client; its URL, ``headers`` and ``body`` are to be sent as they are.
+        """Return a signed request for another client, which must send its URL, ``headers`` and ``body`` unchanged.
 
         request = obshell.auth.prepare("POST", url, b'{"operator": "RETRY"}')
         await session.post(url, data=request.body, headers=request.headers)
@@ -54,14 +53,14 @@ class Signer:
 
 
 def target_of(request: Any) -> str:
-    """Return path and query as sent; only a request of requests has a ``path_url``."""
+    """Return the path and query that are sent; requests of httpx have no ``path_url``."""
     if hasattr(request, "path_url"):
         return str(request.path_url)
     return bytes(request.url.raw_path).decode("latin-1")
 
 
 def host_of(request: Any) -> str:
-    """Return the ``Host`` that is sent; requests leaves it to urllib3."""
+    """Return the ``Host`` header that is sent; urllib3 adds it to requests of requests."""
     host_header = request.headers.get("Host")
     if host_header is not None:
         return _text(host_header)
@@ -72,7 +71,7 @@ def host_of(request: Any) -> str:
 
 
 def headers_of(request: Any) -> list[tuple[str, str]]:
-    """Return the headers so far."""
+    """Return the headers that the request has by now."""
     headers = request.headers
     items = headers.multi_items() if hasattr(headers, "multi_items") else headers.items()
     return [(_text(name), _text(value)) for name, value in items]
@@ -82,7 +81,7 @@ def body_of(request: Any) -> bytes:
     """Return the body, empty without one. Raises CallerError for a stream."""
     if hasattr(request, "path_url"):
         body = request.body
-    else:  # only an async client can read an async stream
+    else:  # an async stream stays, for the error below
         body = request.read() if isinstance(request.stream, Iterable) else request.stream
     if isinstance(body, str):
         return body.encode()
@@ -95,7 +94,7 @@ def body_of(request: Any) -> bytes:
 
 
 def with_body(request: Any, body: bytes) -> Any:
-    """Return the request with another body; for httpx a new request, as its body is fixed."""
+    """Return the request with another body; of httpx, a new request."""
     if hasattr(request, "path_url"):
         request.prepare_body(body, None)
         return request

@@ -1,8 +1,8 @@
 """The pytest plugin: ``def test_client_retries(ocp): …``.
 
-This file has what pytest must find: options, fixtures and hooks. It imports nothing but pytest, so that a suite without
-sandboxes pays nothing; ``sandboxes`` (with marks, reports of failures, strict mode and coverage) is imported when a
-test first uses a fixture. Under xdist the controller has the server of all its workers.
+This module has the options, fixtures and hooks that pytest must find. It imports only pytest, so that a suite without
+sandboxes pays nothing. The module ``sandboxes`` (marks, reports of failures, strict mode, coverage) is imported when a
+test first uses a fixture. Under xdist the workers share a server in the controller.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Complete the options; the command line outranks the environment, and that the ini file. Raises UsageError."""
+    """Complete the options from the environment, then from the ini file. Raises UsageError."""
     config.addinivalue_line("markers", f"{MARK}{MARK_HELP}")
     option, ini = config.option, config.getini
     option.oceanmock_url_is_required = bool(option.oceanmock_url)
@@ -110,7 +110,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """End a run at once where the command line gives a server's URL, and that does not answer."""
+    """End the run if the server at the command line's URL does not respond."""
     option = session.config.option
     is_idle = option.collectonly or hasattr(session.config, "workerinput")
     if option.oceanmock_url_is_required and not is_idle:
@@ -123,8 +123,8 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 def pytest_configure_node(node: Any) -> None:
     """Give a worker of xdist the address of the server that the workers share.
 
-    A worker on another machine, or of another Python, starts a server of its own, and so does one where none can
-    listen: it reports why.
+    A worker on another machine, or with another Python, starts its own server. So do all workers if the controller
+    cannot listen, and they report why.
     """
     config, spec = node.config, node.gateway.spec
     if config.option.oceanmock_url or not spec.popen or spec.python or spec.via:
@@ -138,10 +138,9 @@ def pytest_configure_node(node: Any) -> None:
 
 
 def _share_server(config: pytest.Config) -> dict[str, Any]:
-    """Listen for the workers of a run until its end, and return the address.
+    """Listen for workers until the end of the run, and return the address.
 
-    Listening costs next to nothing; a thread imports and starts the server with the first connection, so that a suite
-    without sandboxes pays for none.
+    A thread imports and starts the server at the first connection: a suite without sandboxes does not pay for it.
     """
     from oceanmock.admin_client import new_token  # noqa: PLC0415 (only under xdist)
 

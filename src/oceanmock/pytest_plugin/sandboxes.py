@@ -1,13 +1,13 @@
-"""The session's server, a sandbox on it for each test that uses a fixture, and what is reported of them.
+"""The session's server, the sandboxes of the tests, and the reports about them.
 
-A sandbox is made as the test's marks say (``@pytest.mark.oceanmock``), reported if the test fails, and then deleted.
-What is wrong with a mark, a scenario or a server is the test's error, without a traceback. A server that does not
-answer ends the session with the first test that needs it.
+A sandbox is made by the test's marks (``@pytest.mark.oceanmock``), reported if the test fails, and then deleted. A
+mistake in a mark, a scenario or a server is an error of the test, without a traceback. A server that does not respond
+ends the session at the first test that needs it.
 
-A mark that names scenarios applies to the fixtures of their APIs, one that names none to both. For each API the names
-are those of the closest level (test, class, module) that gives any; marks on one level add up, from the top down. Each
-keyword counts from the closest mark that gives it. A parameter of the fixture replaces the names. A test that uses a
-fixture must use those of the APIs that its own marks name; from its class and module it takes what fits.
+A mark with scenarios applies to the fixtures of their APIs, one without to both. For each API, the scenarios are those
+of the closest level (test, class, module) with any; marks on one level add up, from the top down. Each keyword has the
+value of the closest mark that gives it. A parameter of the fixture replaces the scenarios. A test that uses a fixture
+must use those of all APIs in its own marks; the marks of its class and module may have others.
 """
 
 from __future__ import annotations
@@ -41,20 +41,20 @@ MAX_REPORTED_SANDBOXES: Final = 3
 MAX_LISTED_VIOLATIONS: Final = 10
 MAX_EXPLAINED_TASKS: Final = 100
 MISTAKES: Final = (InputError, NameError, ImportError, SyntaxError, pytest.FixtureLookupError)
-"""The errors of a test itself, whatever its sandboxes did."""
+"""Errors of the test itself, which the sandboxes do not explain."""
 FIXTURES: Final = tuple(HANDLES)  # and the names of the APIs
 MARK_KEYWORDS: Final = tuple(key for key in SandboxOptions.__annotations__ if key != "name")
 """The keywords of a mark; the plugin names a sandbox after its test."""
 WORKER_KEY: Final = "oceanmock_coverage"  # of a worker's output
-_SANDBOXES: Final = pytest.StashKey[list[SandboxHandle]]()  # of a test's own fixtures while they are open
-_MARKED_APIS: Final = pytest.StashKey[dict[str, pytest.Mark]]()  # of the scenarios that its own marks name
+_SANDBOXES: Final = pytest.StashKey[list[SandboxHandle]]()  # the open ones of a test's own fixtures
+_MARKED_APIS: Final = pytest.StashKey[dict[str, pytest.Mark]]()  # the APIs of the scenarios in a test's own marks
 _API_LINE: Final = re.compile(rf"""^(['"]?)api\1:\s*(['"]?)({"|".join(FIXTURES)})\2\s*(?:#.*)?$""", re.MULTILINE)
-"""The line of a scenario's file that names its API, as nearly every file writes it."""
+"""The line of a scenario file with its API, in the usual form."""
 
 
 def check_server(option: argparse.Namespace) -> None:
     """Raise UsageError where the required server cannot be used."""
-    if not option.oceanmock_url.startswith("https:"):  # only a fixture has its TLS context: the first test checks it
+    if not option.oceanmock_url.startswith("https:"):  # the first test checks it, with the TLS context of the fixture
         try:
             Mock.attach(option.oceanmock_url, token=option.oceanmock_token)
         except OceanmockError as error:
@@ -62,7 +62,7 @@ def check_server(option: argparse.Namespace) -> None:
 
 
 def session_server(session: pytest.Session, *, host: str, tls: SSLContext | None) -> Iterator[Mock]:
-    """Provide the session's server: where the options say, the one that workers of xdist share, or in this process."""
+    """Provide the session's server: at the URL of the options, of all workers of xdist, or in this process."""
     option = session.config.option
     worker = getattr(session.config, "workerinput", {})
     shared = worker.get(SERVER_KEY, {})
@@ -86,7 +86,7 @@ def session_server(session: pytest.Session, *, host: str, tls: SSLContext | None
 def sandbox_of_test(
     request: pytest.FixtureRequest, mock: Mock, *, api: str, options: Mapping[str, Any]
 ) -> Iterator[Any]:
-    """Provide the sandbox of a test's fixture, as its marks say, or else the options."""
+    """Provide the sandbox of a test's fixture, by its marks and by the default options."""
     item: pytest.Item = request.node
     with _plain_errors(request.session):
         scenarios, keywords = SandboxPlugin.of(request.config, mock).read_marks(item, api, mock)
@@ -97,7 +97,6 @@ def sandbox_of_test(
             raise InputError(f"the fixture oceanmock_options gives {options!r}, and no mapping.")
         if problems := [f"the fixture oceanmock_options: {text}" for text in option_problems(options)]:
             raise InputError("\n".join(problems))
-        # A name by which the test is recognized in lists of sandboxes.
         name = re.sub(r"[^A-Za-z0-9]+", "-", item.name).strip("-")[:60].strip("-")
         params = {"strict": request.config.option.oceanmock_strict, **options, **keywords}
         params["name"] = f"{name or 'test'}-{token_hex(4)}"
@@ -117,12 +116,12 @@ def sandbox_of_test(
 
 
 def _folders(item: pytest.Item) -> tuple[Path, Path]:
-    """Return where a scenario's file may be, wherever pytest runs: beside the test, and in the rootdir."""
+    """Return the folders of scenario files: the test's, and the rootdir."""
     return item.path.parent, item.config.rootpath
 
 
 def option_problems(options: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what is wrong with options, as far as it can be checked without a sandbox."""
+    """Yield the mistakes in options that can be found without a sandbox."""
     for keyword, value in options.items():
         if keyword not in MARK_KEYWORDS:
             yield f"there is no keyword `{keyword}`\n  {suggest(keyword, MARK_KEYWORDS)}"
@@ -139,7 +138,7 @@ def _mark_text(mark: pytest.Mark) -> str:
 
 
 def _unused_marks(item: pytest.Item) -> str:
-    """Return what is wrong where a test uses sandboxes, but not of an API that its own marks name; else ""."""
+    """Return the marks of a test with scenarios of APIs whose sandboxes it does not use, or ""."""
     used = [*getattr(item, "fixturenames", ()), *(sandbox.API.name for sandbox in item.stash.get(_SANDBOXES, []))]
     return "\n".join(
         f"{_mark_text(mark)}:\n  this is a scenario of {api}, and the test does not use the fixture `{api}`\n"
@@ -162,33 +161,33 @@ def _plain_errors(session: pytest.Session) -> Iterator[None]:
 
 
 def _with_option_names(error: OceanmockError) -> str:
-    """Return the message of an error, with the names of pytest's options."""
+    """Return the message of an error with the names of the options of pytest."""
     return re.sub(r"--(?=(?:url|token)\b)", "--oceanmock-", str(error))
 
 
 class SandboxPlugin:
-    """A plugin that observes the sandboxes of the servers: marks, reports, strict mode and coverage.
+    """A plugin that observes the sandboxes of all servers: for marks, reports, strict mode and coverage.
 
-    The report of a failed test has its sandboxes: those of the fixtures `ocp` and `obshell`, those made during the
-    test, and those that a fixture of a class or module gave it.
+    The report of a failed test shows the sandboxes of its fixtures `ocp` and `obshell`, those made during the test, and
+    those from fixtures of its class or module.
     """
 
     NAME: Final = "oceanmock-sandboxes"
 
     def __init__(self, recorder: CoverageRecorder | None) -> None:
         self._recorder, self._outcome = recorder, "passed"
-        self._mocks = dict[Mock, Mapping[str, str]]()  # and the API of each scenario that they have by name
+        self._mocks = dict[Mock, Mapping[str, str]]()  # with the API of each of their scenarios
         self._older: list[SandboxHandle] = []
 
     @classmethod
     def of(cls, config: pytest.Config, mock: Mock) -> Self:
-        """Return the plugin of this run, registered on first use; it observes the sandboxes of a server."""
+        """Return the plugin of this run, which is registered on first use, and let it observe a server."""
         manager = config.pluginmanager
         if not manager.has_plugin(cls.NAME):
             manager.register(cls(manager.get_plugin(COVERAGE_PLUGIN)), cls.NAME)
         plugin = cast("Self", manager.get_plugin(cls.NAME))
         if mock not in plugin._mocks:
-            served = mock.admin.ask("GET", "/scenarios")["scenarios"]  # read now: a test may hide the server's files
+            served = mock.admin.ask("GET", "/scenarios")["scenarios"]  # now, since a test may patch the file system
             plugin._mocks[mock] = {scenario["name"]: scenario["api"] for scenario in served}
             mock.on_close = plugin._close
         return plugin
@@ -196,10 +195,10 @@ class SandboxPlugin:
     def read_marks(
         self, item: pytest.Item, api: str, mock: Mock, *, reads_files: bool = False
     ) -> tuple[tuple[ScenarioSource, ...], dict[str, Any]]:
-        """Return the scenarios and the options that a test's marks give to the sandbox of one API.
+        """Return the scenarios and the options of a test's marks for the sandbox of one API.
 
-        Raises InputError with everything wrong in the marks. What is wrong in a file the server reports, unless there
-        is more: then the file is read here, so that all is reported together.
+        Raises InputError with every mistake in the marks. The server reports mistakes in files; if there are others,
+        the files are read here, so that all are reported together.
         """
         scenarios: list[ScenarioSource] = []
         options: dict[str, Any] = {}
@@ -237,7 +236,7 @@ class SandboxPlugin:
         return tuple(scenarios), options
 
     def _api_of(self, source: ScenarioSource, mock: Mock, *, reads_files: bool) -> str:
-        """Return the API of a scenario. Raises InputError for what is none."""
+        """Return the API of a scenario. Raises InputError for an unknown scenario."""
         if isinstance(source, Mapping):
             api = source.get("api")
             if api not in FIXTURES:
@@ -261,7 +260,7 @@ class SandboxPlugin:
         return str(load_scenario(source).api)
 
     def _close(self, sandbox: SandboxHandle) -> None:
-        """Record coverage; fail a test that has passed, where strict mode finds violations."""
+        """Record coverage; in strict mode, fail a passed test with violations."""
         if self._recorder is not None:
             self._recorder.record(sandbox)
         is_judged = self._outcome == "passed" or (self._outcome == "skipped" and sandbox in self._older)
@@ -293,7 +292,7 @@ class SandboxPlugin:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None]:
-        """Fail a test whose own marks name a scenario of an API that it has not used, or add that to its failure."""
+        """Fail a test with unused marks, or add them to its failure."""
         try:
             yield
         except Exception as error:
@@ -307,7 +306,7 @@ class SandboxPlugin:
     def pytest_runtest_makereport(
         self, item: pytest.Item, call: pytest.CallInfo[Any]
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-        """Add the open sandboxes of a failed test to its report, those of its own fixtures first."""
+        """Add a failed test's open sandboxes to its report, those of its own fixtures first."""
         report = yield
         if not report.passed and self._outcome != "failed":
             self._outcome = report.outcome
@@ -329,7 +328,7 @@ class SandboxPlugin:
 def failure_sections(
     sandboxes: Sequence[SandboxHandle], failure: str, *, is_setup: bool, is_short: bool
 ) -> Iterator[tuple[str, str]]:
-    """Yield the title and text of each journal and task, or why one cannot be shown; not what the failure shows."""
+    """Yield a title and a text for each journal and task, without explanations that the failure has already."""
     apis = [sandbox.API.name for sandbox in sandboxes]
     for sandbox in sandboxes[:MAX_REPORTED_SANDBOXES]:
         api = sandbox.API.name
@@ -340,7 +339,7 @@ def failure_sections(
             yield f"oceanmock ({label})", f"what happened cannot be told: {error}"
             continue
         if is_setup and not report["requests"]:
-            continue  # it was only just made
+            continue  # nothing has used it
         yield f"oceanmock journal ({label})", report["journal"] or "no request"
         if is_short:
             states = [f"{task['title']}: {task['state']}" for task in report["tasks"]] + report["other_tasks"]
@@ -357,10 +356,9 @@ def failure_sections(
 
 
 class CoverageRecorder:
-    """A plugin that records transition coverage, sandbox by sandbox; it prints and judges it at the end of the run.
+    """A plugin, registered if an option needs it, that records the transition coverage of all sandboxes.
 
-    It is registered where an option needs it. Under xdist each worker records its own and sends it to the controller,
-    which alone prints, writes and judges.
+    Under xdist each worker sends its coverage to the controller, which alone prints, writes and judges it.
     """
 
     def __init__(self, option: argparse.Namespace) -> None:
@@ -370,7 +368,7 @@ class CoverageRecorder:
         self._option, self._coverage, self._problem = option, Coverage(APIS), ""
 
     def record(self, sandbox: SandboxHandle) -> None:
-        """Add what the clients of a sandbox observed, and the histories of its tasks, each by a request of its own."""
+        """Add the exchanges of a sandbox, and the histories of its tasks."""
         api = sandbox.API.name
         scenarios = [scenario["name"] for scenario in sandbox.json()["scenarios"]]
         self._coverage.add(api, scenarios, read_journal(sandbox.admin, {}))
@@ -379,14 +377,14 @@ class CoverageRecorder:
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
-        """Add the coverage of a worker of xdist; a crashed one sends none."""
+        """Add the coverage of a worker of xdist, unless it crashed."""
         output = getattr(node, "workeroutput", {})
         if WORKER_KEY in output:
             self._coverage.add_json(json.loads(output[WORKER_KEY]))
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        """Send the coverage to the controller; or write and judge it."""
+        """In a worker, send the coverage to the controller; otherwise write and judge it."""
         output = getattr(session.config, "workeroutput", None)
         if output is not None:
             output[WORKER_KEY] = json.dumps(self._coverage.to_json())
@@ -409,7 +407,7 @@ class CoverageRecorder:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """Print the coverage, if an option asks for it, and why the run fails."""
+        """Print the coverage, if an option requires it, and why the run fails."""
         if self._option.oceanmock_coverage:
             terminalreporter.write_line("")
             for text, colour in self._coverage.lines():
