@@ -169,8 +169,6 @@ def admin_spec(apis: Sequence[Api]) -> Spec:
     spec = copy.deepcopy(dict(spec))
     schemas = spec["components"]["schemas"]
     schemas["ApiName"]["enum"] = names
-    for name in ("NewSandbox", "MoreScenarios"):
-        schemas[name]["properties"]["api"]["enum"] = names
     spec["paths"]["/__admin/openapi.yaml"]["get"]["parameters"][0]["schema"]["enum"] = ["admin", *names]
     for api in apis:
         schemas["Sandbox"]["properties"].setdefault(api.scripts_key, {"type": "integer"})

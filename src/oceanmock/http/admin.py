@@ -104,8 +104,7 @@ def takes_long(app: App, request: Request, body: bytes | ApiError) -> bool:
         return False
     if part in ("journal", "journal/verify"):
         return sandbox.journal.bytes > LARGE_JOURNAL
-    is_built = part == "reset" or (name == DEFAULT_SANDBOX and request.method == "DELETE")
-    is_built = is_built or (part == "scenarios" and sandbox.is_untouched)
+    is_built = part in ("reset", "scenarios") or (name == DEFAULT_SANDBOX and request.method == "DELETE")
     return is_built and http.steps_in(sandbox.spec.scenarios, app.apis) > LARGE_SANDBOX
 
 

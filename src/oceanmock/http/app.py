@@ -165,11 +165,12 @@ class App:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
-            for event, executors in (("startup", ()), ("shutdown", (self._executor, self.workers))):
-                await receive()
-                for executor in executors:
-                    executor.shutdown()
-                await send({"type": f"lifespan.{event}.complete"})
+            await receive()
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+            self._executor.shutdown()
+            self.workers.shutdown()
+            await send({"type": "lifespan.shutdown.complete"})
             return
         began = stopwatch()
         response = self.dispatch(scope, await receive_body(scope["headers"], receive), began=began)
