@@ -122,20 +122,18 @@ class Admin:
                 content = json.dumps(body).encode()
             except (TypeError, ValueError) as error:
                 raise Refused(f"this cannot be sent as JSON: {error}.") from None
-        status, is_oceanmock, answer = self._send(method, target, content, headers)
-        if not is_oceanmock:
-            raise self._not_oceanmock()
+        status, answer = self._send(method, target, content, headers)
+        if status < 400 or status == VERIFICATION_FAILED:
+            return answer
+        problem = str(self._parse(answer).get("error", f"answered {status}"))
         if status == 401:
             advice = f"The commands and the pytest plugin read its token from {TOKEN_VARIABLE}."
-            raise NoAnswer(f"{self.url} refused this: {self._parse(answer).get('error')} {advice}")
-        if status >= 400 and status != VERIFICATION_FAILED:
-            problem = str(self._parse(answer).get("error", f"answered {status}"))
-            kind = NoAnswer if status >= 500 else Refused
-            raise kind(problem.removeprefix("The body: "), status=status)
-        return answer
+            raise NoAnswer(f"{self.url} refused this: {problem} {advice}")
+        kind = NoAnswer if status >= 500 else Refused
+        raise kind(problem.removeprefix("The body: "), status=status)
 
-    def _send(self, method: str, target: str, content: bytes | None, headers: Json) -> tuple[int, bool, bytes]:
-        """Return the status of a response, whether it came from oceanmock, and its body."""
+    def _send(self, method: str, target: str, content: bytes | None, headers: Json) -> tuple[int, bytes]:
+        """Return the status and the body of a response. Raises NoAnswer where it does not come from oceanmock."""
         from http.client import HTTPConnection, HTTPException, HTTPSConnection  # noqa: PLC0415 (slow: ssl, email)
 
         try:
@@ -148,7 +146,9 @@ class Admin:
         try:
             connection.request(method, parts.path.rstrip("/") + target, content, headers)
             response = connection.getresponse()
-            return response.status, "X-Oceanmock-Version" in response.headers, response.read()
+            if "X-Oceanmock-Version" not in response.headers:
+                raise self._not_oceanmock()
+            return response.status, response.read()
         except HTTPException:
             raise self._not_oceanmock() from None
         except OSError as error:

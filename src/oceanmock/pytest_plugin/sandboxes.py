@@ -116,7 +116,6 @@ def sandbox_of_test(
 
 
 def _folders(item: pytest.Item) -> tuple[Path, Path]:
-    """Return the folders of scenario files: the test's, and the rootdir."""
     return item.path.parent, item.config.rootpath
 
 
