@@ -46,6 +46,16 @@ def test_a_file_names_options_as_the_command_line_does(tmp_path: Path, monkeypat
     assert "--switch a=b: not a switch." in oceanmock("serve").stderr
 
 
+@pytest.mark.parametrize("text", ["tool = 3", "[tool]\noceanmock = 3", "[[tool.oceanmock]]\nserve = 3"])
+def test_a_file_without_tables_of_options_is_one_clear_message(
+    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "pyproject.toml").write_text(text)
+    monkeypatch.chdir(tmp_path)
+
+    assert oceanmock("list").stderr == "Error: pyproject.toml: what has the options is no table.\n"
+
+
 @pytest.mark.parametrize("command", sorted(main.commands))
 def test_every_command_and_every_option_is_explained(command: str) -> None:
     result = oceanmock(command, "--help")

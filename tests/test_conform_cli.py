@@ -521,6 +521,7 @@ def test_a_single_value_of_a_list_and_a_number_for_a_flag_are_taken(
         ("[conform]\npassword = 's3cret'", "oceanmock.toml: password is a secret: give it in the environment instead."),
         ("[conform]\nseed = 'x'", "Invalid value for '--seed'"),
         ("[conform", "oceanmock.toml cannot be read"),
+        ("conform = 3", "oceanmock.toml: 'conform' is no command."),
     ],
 )
 def test_a_mistake_in_the_file_of_options_is_named(
