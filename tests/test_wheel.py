@@ -71,6 +71,7 @@ def test_the_sdist_holds_all_that_building_and_testing_needs(built: Built) -> No
         held = {name.partition("/")[2] for name in archive.getnames()}
 
     assert held >= {path.relative_to(ROOT).as_posix() for path in DATA}
+    assert held >= {".ci/run", ".github/actions/start/action.yml", ".github/actions/conform/action.yml", "Dockerfile"}
     assert held >= {"LICENSE", "README.md", "requirements/dev.txt", "src/oceanmock/py.typed", "tests/test_wheel.py"}
 
 
