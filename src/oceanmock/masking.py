@@ -1,4 +1,4 @@
-r"""Mask credentials in all that is kept or shown: headers, queries, bodies, and texts such as messages, logs and paths.
+r"""Mask credentials in everything that is kept or shown: headers, queries, bodies, messages, logs and paths.
 
 A value is masked for its name, whatever the format: ``rootPassword``, ``ROOT-PASSWORD``, ``p\u0061ssword`` and
 ``root%5Fpassword`` are spellings of one name. The list of secret names is here alone: ``NAME_PARTS`` and ``NAME_ENDS``;
@@ -105,7 +105,7 @@ _FIELD: Final = re.compile(
 
 
 def add_secret_names(names: Iterable[str]) -> None:
-    """Make names secret that have the words of one of these, for the rest of the process. Raises InputError."""
+    """Mask, in this process, values of all names that contain one of these names, as words. Raises InputError."""
     for name in names:
         if not (words := _words(name)):
             raise InputError(f"{name!r} cannot be masked: it is no name, since it has no letter.")
@@ -124,7 +124,7 @@ def is_secret(name: str, value: object = MASK) -> bool:
 
 @lru_cache(maxsize=4096)
 def _secrecy(name: str) -> str:
-    """Return "all", "texts" if numbers of this name are no secrets, or "" if none of its values is."""
+    """Return which values of a name are secret: "all", "texts" but not numbers, or ""."""
     words = _words(name) or ("",)
     runs = combinations(range(len(words) + 1), 2) if _added else ()
     if any("".join(words[start:end]) in _added for start, end in runs):
@@ -138,7 +138,7 @@ def _secrecy(name: str) -> str:
 
 
 def _words(name: str) -> tuple[str, ...]:
-    """Return the words of a name in lower case, however it is spelled."""
+    """Return the words of a name in lower case, without escapes."""
     name = _ESCAPED.sub(lambda found: chr(int(found[1], 16)), name)
     name = unicodedata.normalize("NFKC", html.unescape(unquote(unquote(name))))
     return tuple(word.lower() for word in _WORD.findall(name))
@@ -167,7 +167,7 @@ def mask_query(query: str) -> str:
 
 
 def mask_error(error: BaseException) -> str:
-    """Return a traceback without secrets; the message of each exception is a text of its own."""
+    """Return a traceback without secrets; each exception's message is masked as a separate text."""
     text, current = "".join(format_exception(error)), [error]
     for one in current:
         text = text.replace(str(one), mask_text(str(one)))
@@ -184,7 +184,7 @@ def mask_body(body: bytes) -> bytes:
 
 
 def _may_have_secret(text: str) -> bool:
-    """Return whether a text has a sign that follows names, and a part of a secret one or an unusual spelling."""
+    """Return whether a text may have a secret: a separator as after names, and a hint of one or an unusual spelling."""
     if not ("=" in text or ":" in text or " " in text or "<" in text or "[" in text):
         return False
     lower = (text if text.isascii() else unicodedata.normalize("NFKC", text)).lower()
@@ -212,7 +212,7 @@ def mask_text(text: str, depth: int = 0) -> str:
 
 
 def _mask_named(text: str) -> str:
-    """Return a text without the values that a name precedes. ``label`` is the name of a following value or content."""
+    """Return a text without the values behind secret names. ``label`` is the name of the next value or content."""
     parts, start, position, label = list[str](), 0, 0, ""
     while found := _NAME.search(text, position):
         is_nested, position = found.start() == position, found.end()
@@ -261,7 +261,7 @@ def _mask_form(text: str, depth: int) -> str:
 
 
 def _mask_json(text: str, depth: int) -> str | None:
-    """Return JSON without secrets, itself if it has none; None for what is no JSON."""
+    """Return JSON without secrets, unchanged if it has none; None if the text is not JSON."""
     is_masked = False
 
     def masked(value: Any, *, is_hidden: bool = False) -> Any:
@@ -286,7 +286,7 @@ def _mask_json(text: str, depth: int) -> str | None:
                 previous = item if isinstance(item, str) and "=" not in item else ""
 
     def members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        """Mask an object; of a key that stands twice, every value counts."""
+        """Mask an object; of a repeated key, every value counts."""
         items = [(key, value, _role(key[-MAX_NAME:])) for key, value in pairs]
         has_secret = any(role == "name" and isinstance(value, str) and is_secret(value) for _, value, role in items)
         return {
