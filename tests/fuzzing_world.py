@@ -130,6 +130,7 @@ class Served:
     target: Target
     sandbox: Sandbox
     asked: list[tuple[str, str]]
+    app: Any
 
 
 @contextmanager
@@ -143,7 +144,7 @@ def served(api: ApiName, *, edit: Edit | None = None, version: str = OBSHELL_VER
         target = Target(
             url=server.url, api=api, auth=auth, own_address=own_address, version=version if api == "obshell" else ""
         )
-        yield Served(target, sandbox, asked.log)
+        yield Served(target, sandbox, asked.log, asked)
 
 
 @contextmanager

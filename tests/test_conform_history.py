@@ -419,6 +419,13 @@ LAWFUL: Final[dict[str, tuple[ApiName, list[Exchange]]]] = {
             for time in ("07:05:13", "06:40:13")
         ],
     ),
+    "a clock of a mock that jumps an hour passes another zone": (
+        "ocp",
+        [
+            exchange("GET", TASK, FAILED_TASK, response_headers=(("Date", f"Wed, 25 Aug 2021 {time} GMT"),))
+            for time in ("07:10:13", "06:10:13")
+        ],
+    ),
     "that a task, and that a subtask is unknown are two things": (
         "ocp",
         [

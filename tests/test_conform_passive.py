@@ -186,6 +186,17 @@ def test_the_entries_of_a_har_have_no_order_but_their_times(tmp_path: Path) -> N
     assert ended.exit_code == 0, ended.output
 
 
+def test_a_question_of_the_browser_itself_is_left_to_the_web_server(tmp_path: Path) -> None:
+    asked = har()
+    first = asked["log"]["entries"][0]
+    preflight = {**first, "request": {**first["request"], "method": "OPTIONS"}}
+    asked["log"]["entries"].insert(0, preflight | {"response": {"status": 200, "headers": [], "content": {"text": ""}}})
+
+    ended = judge(write(tmp_path / "client.har", asked))
+
+    assert ended.exit_code == 0, ended.output
+
+
 def test_a_request_that_the_client_gave_up_is_left_out(tmp_path: Path) -> None:
     given_up = har()
     given_up["log"]["entries"][0]["response"] = {"status": 0, "headers": [], "content": {"size": 0}}

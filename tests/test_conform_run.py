@@ -37,6 +37,7 @@ from oceanmock.conformance.baseline import Baseline, Known, apply_baselines, loa
 from oceanmock.conformance.fuzzing import MALFORMED, RULES_OF_SCHEMATHESIS
 from oceanmock.conformance.mock import conform_mock
 from oceanmock.conformance.run import Runner, conform
+from oceanmock.http.server import Server
 from oceanmock.obshell.api import InvalidGenericId, parse_generic_id
 
 pytestmark = pytest.mark.slow
@@ -44,6 +45,8 @@ pytestmark = pytest.mark.slow
 APIS: tuple[ApiName, ...] = ("ocp", "obshell")
 ALL: frozenset[Phase] = Options().phases
 BRIEF = Options(seed=1, max_examples=3)
+OWN = b"Basic bWFuYWdlcjptYW5hZ2Vy"
+"""The header of the run's own credentials."""
 
 
 def only(*phases: Phase, **options: Any) -> Options:
@@ -92,6 +95,28 @@ def test_the_machine_walks_on_the_tasks_it_was_given() -> None:
     assert set(result.phases) == {"machine"}
     assert {each.target.split("/")[5] for each in result.changes} == {"1000"}
     assert any(rule.startswith("call.") for rule in result.rules)
+
+
+@pytest.mark.parametrize(
+    ("status", "head"), [(401, (b"www-authenticate", b"Basic")), (302, (b"location", b"https://login"))]
+)
+def test_what_a_proxy_answers_to_somebody_without_credentials_is_no_deviation(
+    status: int, head: tuple[bytes, bytes]
+) -> None:
+    with served("ocp") as there:
+
+        async def proxy(scope: Any, receive: Any, send: Any) -> None:
+            if scope["type"] != "http" or dict(scope["headers"]).get(b"authorization") == OWN:
+                await there.app(scope, receive, send)
+                return
+            headers = [head, (b"content-type", b"text/html"), (b"content-length", b"4")]
+            await send({"type": "http.response.start", "status": status, "headers": headers})
+            await send({"type": "http.response.body", "body": b"page"})
+
+        with Server(proxy) as server:
+            result = conform(replace(there.target, url=server.url), only("probes", "fuzzing"))
+
+    assert [f"{each.rule} {each.breadcrumb}" for each in result.findings] == []
 
 
 # --- which contract ------------------------------------------------------------------------------

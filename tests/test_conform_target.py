@@ -375,6 +375,7 @@ def test_who_refuses_is_told_with_what_it_says(serve: Serve, mock: Logged, agent
         "an unknown access key": refusal(mock.url, auth=AccessKey("ak", "sk")),
         "an access key that cannot be written": refusal(mock.url, auth=AccessKey("a\nk", "sk")),
         "who may not read": refusal(serve(barred)),
+        "a wrong password at a proxy": refusal(serve(Said(401, b"Login", "text/html"))),
         "no credentials for an obshell": refusal(agent.url, api="obshell", auth=None),
         "root's wrong password": refusal(agent.url, api="obshell", auth=Sealed("wrong")),
         "the agent's wrong password": refusal(agent.url, api="obshell", auth=both),

@@ -194,12 +194,13 @@ def all_rules(api: str = "") -> Mapping[str, Rule]:
     return MappingProxyType({id: rule for id, rule in rules.items() if id not in others})
 
 
-def _is_of_the_api(subject: Subject) -> bool:
+def is_of_the_api(subject: Subject) -> bool:
     """Return whether the API itself responded, not a web server in front of it, whose pages are no JSON."""
-    api = api_named(subject.contract.api)
-    is_refused_below = subject.status == 400 and REFUSED_BELOW.search(subject.exchange.target)
-    is_page = subject.body is None and (is_refused_below or api.checks.is_explained(subject))
-    if subject.status in STATUSES_BELOW or subject.exchange.method == "HEAD" or is_page:
+    api, exchange = api_named(subject.contract.api), subject.exchange
+    is_refused_below = subject.status == 400 and REFUSED_BELOW.search(exchange.target)
+    is_challenge = subject.status == 401 and exchange.header("www-authenticate") is not None
+    is_page = subject.body is None and (is_refused_below or is_challenge or api.checks.is_explained(subject))
+    if subject.status in STATUSES_BELOW or exchange.method in ("HEAD", "OPTIONS") or is_page:
         return False
     is_unknown = api.checks.RENDERS_UNKNOWN_PATHS and subject.path.startswith(f"{api.prefix}/")
     return subject.operation is not None or is_unknown
@@ -210,7 +211,7 @@ def headers(subject: Subject) -> Iterator[CheckResult]:
     spec = subject.contract.spec
     responses = subject.operation.definition["responses"] if subject.operation else {}
     response = resolve(spec, responses.get(str(subject.status), {}))
-    if _is_of_the_api(subject):
+    if is_of_the_api(subject):
         sent = (subject.exchange.header("content-type") or "").partition(";")[0].strip().lower()
         allowed = [name.lower() for name in response.get("content", {})] or ["application/json"]
         wrong = f"the answer is {sent or 'of no media type'}; it should be {' or '.join(allowed)}."
@@ -226,7 +227,7 @@ def envelope(subject: Subject) -> Iterator[CheckResult]:
 
     The traceId of a refusal may be empty, and an error needs a message.
     """
-    if not _is_of_the_api(subject):
+    if not is_of_the_api(subject):
         return
     body, status = subject.body, subject.status
     wrong = f"the body is no JSON object; it begins with {subject.exchange.response_body[:60]!r}."

@@ -37,6 +37,7 @@ from schemathesis.transport.requests import REQUESTS_TRANSPORT, RequestsTranspor
 from oceanmock.apis import api_named
 from oceanmock.checks import CheckResult, Phase, Rule, Subject
 from oceanmock.conformance import NotAllowed
+from oceanmock.conformance.checks import is_of_the_api
 from oceanmock.conformance.http_client import HttpClient
 from oceanmock.observations import Observation
 
@@ -243,8 +244,10 @@ class Fuzzer:
         recent = reversed(self.client.exchanges)  # the exchange of the case may no longer be kept
         exchange = next((item for item in recent if header in item.request_headers), None)
         api = api_named(self._contract.api)
-        if exchange is not None and api.checks.is_explained(Subject(exchange, self._contract)):
-            return False
+        if exchange is not None:
+            subject = Subject(exchange, self._contract)
+            if api.checks.is_explained(subject) or not is_of_the_api(subject):
+                return False
         if check == "positive_data_acceptance" and api.conformance.is_uncertain(case.query or {}):
             return False
         path, message = "", failure.message

@@ -14,6 +14,7 @@ import socket
 import ssl
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from http import HTTPStatus
 from itertools import chain
 from pathlib import Path
 from typing import Any, Final, cast
@@ -273,7 +274,7 @@ def _identified(client: HttpClient, first: requests.Response) -> Target:
     target, server = client.target, api_named(client.target.api).conformance
     body = _envelope(first)
     is_other = server.is_preflight_open and not server.is_server(body)
-    if not body or first.status_code == 404 or is_other:
+    if (not body and first.status_code != HTTPStatus.UNAUTHORIZED) or first.status_code == 404 or is_other:
         raise _other_server(client, first)
     try:
         values = server.identify(body)
