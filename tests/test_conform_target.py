@@ -22,12 +22,15 @@ from conform_servers import Logged, Said, answering, logged, saying
 from golden import assert_golden
 from in_process import REINSTALL, sandbox_of
 from obshell_world import INIT
+from oceanmock.apis import make_sandbox
 from oceanmock.checks import Exchange
 from oceanmock.clock import SECOND
 from oceanmock.conformance import Event, PhaseStarted, Waiting, http_client
-from oceanmock.conformance.target import Untestable, reach
+from oceanmock.conformance.target import Untestable, failed_tasks, reach
 from oceanmock.credentials import AccessKey, Basic, Sealed
 from oceanmock.http.app import create_app
+from oceanmock.http.server import Server
+from oceanmock.library import read_scenario
 from oceanmock.observations import Target
 from oceanmock.obshell.auth import make_private_key, read_key
 from oceanmock.obshell.conformance import CONFORMANCE
@@ -382,6 +385,26 @@ def test_who_refuses_is_told_with_what_it_says(serve: Serve, mock: Logged, agent
     }
 
     assert_golden("conform-refused.txt", listed(sentences))
+
+
+MANY_FAILED: Final = """
+summary: Tasks that failed
+api: ocp
+tasks: [{id: 1, name: Fails, age: 1h, repeat: {count: 201}, subtasks: [{name: Fail, attempts: {ends: FAILED}}]}]
+"""
+FAILED_WITHOUT_A_LOCK: Final = """
+summary: A dag that failed, and holds no lock
+api: obshell
+dags: [{id: 7, name: Fails, age: 1h, nodes: [{name: Fail, sub_tasks: [{ends: FAILED}]}]}]
+"""
+
+
+@pytest.mark.parametrize(
+    ("api", "auth", "text", "count"), [("ocp", MANAGER, MANY_FAILED, 201), ("obshell", ROOT, FAILED_WITHOUT_A_LOCK, 1)]
+)
+def test_all_that_is_failed_can_be_chosen(api: Api, auth: Any, text: str, count: int) -> None:
+    with Server(create_app(make_sandbox([read_scenario(text)]))) as server:
+        assert len(failed_tasks(reach(server.url, api=api, auth=auth))) == count
 
 
 # --- TLS ------------------------------------------------------------------------------------------

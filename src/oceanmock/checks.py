@@ -180,18 +180,17 @@ class TargetApi(ABC):
     """One API as the target of a conformance run: how to recognize, address and operate a server.
 
     A script is a task or dag of a scenario. An address is a host and a port. The first request of a run reads
-    ``preflight_path``, without credentials if that is open; ``read_path`` needs them; ``failed_path`` lists the FAILED
-    tasks. Newer tasks have higher numbers at ``number_key``. Time changes parts in ``active_states`` even if their task
-    has ended. ``goals`` are the operations that walks request; ``cancel`` and ``retries`` are among them, and a cancel
-    may be sent while the state changes. ``schemathesis_checks`` narrow the statuses that schemathesis expects;
-    ``schemathesis_operations`` are operations whose valid requests the server's state may refuse. ``weights`` has the
-    weight of a rule's source by a text in it, the first that occurs; any other source is a document.
+    ``preflight_path``, without credentials if that is open; ``read_path`` needs them. Newer tasks have higher numbers
+    at ``number_key``. Time changes parts in ``active_states`` even if their task has ended. ``goals`` are the
+    operations that walks request; ``cancel`` and ``retries`` are among them, and a cancel may be sent while the state
+    changes. ``schemathesis_checks`` narrow the statuses that schemathesis expects; ``schemathesis_operations`` are
+    operations whose valid requests the server's state may refuse. ``weights`` has the weight of a rule's source by a
+    text in it, the first that occurs; any other source is a document.
     """
 
     preflight_path: ClassVar[str]
     is_preflight_open: ClassVar[bool] = False
     read_path: ClassVar[str]
-    failed_path: ClassVar[str]
     number_key: ClassVar[str] = "id"
     active_states: ClassVar[frozenset[str]]
     id_type: ClassVar[type] = str

@@ -127,12 +127,12 @@ def detail_path(api: str, id: str | int) -> str:
 
 def failed_tasks(target: Target) -> list[tuple[str, str]]:
     """Return id and name of each task, or dag, that is FAILED on the target."""
-    api = api_named(target.api)
-    return [
-        (escape_unprintable(item.id), escape_unprintable(item.name))
-        for item in items_in_response(api, HttpClient(target, Options()).send("GET", api.conformance.failed_path))
-        if item.kind == api.root.name and item.state == "FAILED"
-    ]
+    client, api, names = HttpClient(target, Options()), api_named(target.api), dict[str, str]()
+    for path in api.module("probes").list_targets(target.identity):
+        for item in items_in_response(api, client.send("GET", path)):
+            if item.kind == api.root.name and item.state == "FAILED":
+                names[escape_unprintable(item.id)] = escape_unprintable(item.name)
+    return [*names.items()]
 
 
 def normalized_url(url: str) -> str:

@@ -67,7 +67,6 @@ class ObshellTarget(TargetApi):
     preflight_path = api.INFO_PATH
     is_preflight_open = True
     read_path = f"{TASK_PREFIX}/dag/agent/unfinish"
-    failed_path = f"{TASK_PREFIX}/dag/unfinish?show_details=false"
     number_key = "dag_id"
     active_states = frozenset({"RUNNING"})
     credentials_hint = "--password for root's, --agent-password for the agent's own"

@@ -38,7 +38,6 @@ class OcpTarget(TargetApi):
 
     preflight_path = f"{TASKS_PATH}?size=1"
     read_path = preflight_path
-    failed_path = f"{TASKS_PATH}?status=FAILED&size=50"
     active_states = UNDER_WAY
     id_type = int
     credentials_hint = "--user and --password, or --access-key and --secret-key"

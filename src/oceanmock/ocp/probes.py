@@ -90,7 +90,7 @@ def ids_to_refuse(target: ProbeTarget) -> Sequence[str]:
 
 def list_targets(identity: str) -> Sequence[str]:
     """Return the lists that are searched for the tasks of a server."""
-    return (f"{TASKS_PATH}?size=200", f"{TASKS_PATH}?size=200&status=FAILED")
+    return (f"{TASKS_PATH}?size=200", f"{TASKS_PATH}?{WHOLE_LIST}&status=FAILED")
 
 
 def probes(target: ProbeTarget) -> Probes:
