@@ -471,6 +471,15 @@ def test_a_story_that_diverges_is_a_finding_with_the_answer_that_showed_it() -> 
     assert "SUCCESSFUL" in finding.exchange.response_body.decode()
 
 
+@pytest.mark.parametrize("left_out", ["getTaskInstance", "listTaskInstances"])
+def test_a_story_that_needs_a_read_that_is_left_out_says_so(left_out: str) -> None:
+    with served("ocp", read_scenario(ROLLBACK)) as world:
+        steps = told(world, read_scenario(ROLLBACK), excluded=frozenset({left_out}))
+
+    assert [step.outcome for step in steps] == ["failed", "not reached", "not reached"]
+    assert f"--exclude names {left_out}" in steps[0].detail
+
+
 def test_what_does_not_come_is_waited_for_no_longer_than_the_timeout() -> None:
     never = NEVER_FAILS.replace("{id: 1003, name: Install}", "{name: Install, attempts: {takes: 50m}}")
 

@@ -119,6 +119,18 @@ def test_what_a_proxy_answers_to_somebody_without_credentials_is_no_deviation(
     assert [f"{each.rule} {each.breadcrumb}" for each in result.findings] == []
 
 
+@pytest.mark.parametrize("left_out", ["getSubtaskLog", "getTaskInstance"])
+def test_a_walk_does_without_the_reads_that_the_run_leaves_out(left_out: str) -> None:
+    with served("ocp") as there:
+        target = replace(there.target, wait=lambda s: there.sandbox.advance(int(s * 1e9)), is_ours=True)
+        options = only("machine", write=True, tasks=("1000",), excluded=frozenset({left_out}))
+
+        result = conform(target, options)
+
+    assert result.findings == []
+    assert not result.statuses[left_out]
+
+
 # --- which contract ------------------------------------------------------------------------------
 
 

@@ -246,7 +246,7 @@ class _Replay:
 
     def _read(self, actor: int, part: story.PartPath = ()) -> _View:
         """Return the state of a task, or of its part."""
-        exchange = self._client.send("GET", detail_path(self._api.name, self._id(actor)))
+        exchange = self._get(detail_path(self._api.name, self._id(actor)))
         task = next(iter(items_in_response(self._api, exchange)), None)
         if task is None:
             response = _response_text(exchange)
@@ -254,6 +254,12 @@ class _Replay:
         text = _text(_words(task), [_words(item) for item in sorted(task.parts, key=_number)])
         item = self._part(actor, part, task, exchange)
         return _View(item.id, _words(item), text, self._server.is_at_rest(task), exchange)
+
+    def _get(self, path: str) -> Exchange:
+        try:
+            return self._client.send("GET", path)
+        except NotAllowed as refusal:
+            raise Diverges(str(refusal)) from None
 
     def _start(self, step: story.Action) -> Exchange | None:
         """Send the request that starts a task; None if its id was given. Raises NotAllowed."""
@@ -323,14 +329,14 @@ class _Replay:
         """Yield ids of similar tasks: the script's own, then those that the run may change, the newest first."""
         own, key = self._server.own_id(script, self._client.target.own_address), self._api.root.parts_key
         similar = [row for row in self._tasks_at(self._server.list_path(script)) if _is_similar(script, row, key)]
-        with suppress(NotAllowed):  # for an id that is not in the list, on a target that unknown ids may harm
+        with suppress(Diverges):  # for an id that is not in the list, on a target that unknown ids may harm
             rows = self._tasks_at(detail_path(self._api.name, own)) if own is not None else []
             yield from (row.id for row in rows if _is_similar(script, row, key, named=False))
         similar.sort(key=lambda row: _number(row, self._server.number_key), reverse=True)
         yield from sorted((row.id for row in similar), key=lambda id: id not in self._options.tasks)
 
     def _tasks_at(self, path: str) -> list[Observation]:
-        items = items_in_response(self._api, self._client.send("GET", path))
+        items = items_in_response(self._api, self._get(path))
         return [item for item in items if item.kind == self._api.root.name]
 
 
