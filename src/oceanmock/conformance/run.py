@@ -90,12 +90,15 @@ def judge_recording(
     exchanges = [*chain(*servers.values())]
     complete = [item for item in exchanges if not item.problem]
     listen(PhaseStarted("passive"))
-    for own in servers.values():
-        client = Runner(target, options, result, listen=listen).client
-        for exchange in own:
-            operation = find_operation(client.operations, exchange.method, exchange.target.partition("?")[0])
-            if not exchange.problem:
-                client.receive(replace(exchange, operation=operation.id if operation else ""))
+    try:
+        for own in servers.values():
+            client = Runner(target, options, result, listen=listen).client
+            for exchange in own:
+                operation = find_operation(client.operations, exchange.method, exchange.target.partition("?")[0])
+                if not exchange.problem:
+                    client.receive(replace(exchange, operation=operation.id if operation else ""))
+    except KeyboardInterrupt:
+        result.interrupted = True
     result.took = result.phases["passive"] = stopwatch() - began
     result.changes, result.latencies = [], {}
     if len(complete) < len(exchanges):
