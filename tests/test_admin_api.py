@@ -873,6 +873,14 @@ def test_a_report_for_people_has_as_many_tasks_as_the_request_says(admin: Ask) -
     assert "other tasks:\n  35000312 " in without
 
 
+def test_a_report_has_the_task_of_a_request_among_any_number(admin: Ask, ask: Ask) -> None:
+    template = {"id": 40_000_000, "name": "Backup {n}", "subtasks": ["a"], "repeat": {"count": 20_000}}
+    admin("POST", "/sandboxes/mine/tasks", json={"api": "ocp", "template": template})
+    ask("GET", TASK.replace("35000312", "40019000"))
+
+    assert admin("GET", "/sandboxes/mine/report?tasks=1").json()["tasks"][0]["title"].startswith("task 40019000 ")
+
+
 def test_a_dag_is_explained_too(admin: Ask) -> None:
     admin("POST", "/sandboxes/mine/tasks", json={"api": "obshell", "template": DAG})
 

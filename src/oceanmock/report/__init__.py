@@ -17,8 +17,9 @@ import json
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from itertools import accumulate, islice
+from itertools import accumulate, islice, product
 from typing import Any, Final, Literal
 
 from oceanmock.api import Api
@@ -27,6 +28,7 @@ from oceanmock.engine.faults import FaultStatistics
 from oceanmock.engine.machine import TIME, Label, format_label, parse_label
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.engine.world import TaskItem
+from oceanmock.errors import NoSuchTask
 from oceanmock.journal import Journal
 from oceanmock.journal.entries import Entry, Query, body_value
 from oceanmock.observations import observations, requested_operation
@@ -44,8 +46,12 @@ def report_of(sandbox: Sandbox, *, max_tasks: int) -> dict[str, Any]:
     apis: dict[str, Any] = {api.name: api for api in sandbox.apis}
     ids = journal.ids()
     items = ((api, item) for api in apis.values() for item in sandbox.worlds[api.name].items())
-    tasks = [*islice(items, MAX_REPORTED_TASKS)]
-    tasks.sort(key=lambda task: task[1].id not in ids)
+    listed = {(api.name, item.id): (api, item) for api, item in islice(items, MAX_REPORTED_TASKS)}
+    for api, id in product(apis.values(), sorted(ids) if len(listed) == MAX_REPORTED_TASKS else ()):
+        with suppress(ValueError, NoSuchTask):  # it is one of another API, or of a part
+            item = sandbox.worlds[api.name].item(id)
+            listed.setdefault((api.name, item.id), (api, item))
+    tasks = sorted(listed.values(), key=lambda task: task[1].id not in ids)
     # At least one, and no more than have MAX_EXPLAINED_PARTS together.
     sizes = (len(sandbox.worlds[api.name].item(item.id).parts or ()) for api, item in tasks[:max_tasks])
     max_tasks = min(max_tasks, max(1, sum(size <= MAX_EXPLAINED_PARTS for size in accumulate(sizes))))
