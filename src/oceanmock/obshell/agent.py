@@ -106,9 +106,10 @@ class Member(Agent):
     """One of several agents."""
 
     port: Annotated[int, Field(strict=True, ge=0, le=65535)] = 0
-    """Where it listens; any free port, if left out, or 2886 and so on where the server opens none."""
+    """The port on which it listens; a free port, if left out, or 2886 and so on if the server opens no ports."""
     phase: DurationText | None = None
-    """How long after the sandbox's start its scheduler ticks first, less than a `tick`; the scenario's, if left out."""
+    """The time between the sandbox's start and its scheduler's first tick, less than a `tick`; the scenario's, if left
+    out."""
 
 
 AgentReference = Annotated[
@@ -191,7 +192,7 @@ class OtherOperator(Model):
     """An operator of another client on the dag. It needs no lock; if it is refused, it changes nothing."""
 
     at: DurationText
-    """How long after the dag's start."""
+    """The time since the dag's start."""
     operator: ClientOperator
 
 
@@ -205,17 +206,17 @@ class When(BaseWhen):
     item_schema: ClassVar = "DagDetailDTO"
 
     dag: Reference | None = None
-    """A dag by its id or name, which must have started; of several, the one that started last."""
+    """A dag, by its id or name, that must have started; of several, the one that started last."""
     state: Annotated[tuple[Literal["READY", "RUNNING", "FAILED", "SUCCEED"], ...], OrOne()] = ()
     """The states in which the condition holds; any, if left out."""
     operator: Annotated[tuple[Literal["RUN", "ROLLBACK", "CANCEL", "PASS"], ...], OrOne()] = ()
-    """Its operators, in the same way."""
+    """The operators in which the condition holds; any, if left out."""
     stage: Calls | None = None
     """Its stage: `3`, `2-4`, `3-`."""
 
 
 class ObshellFaultWhen(BaseWhen):
-    """A condition of a fault: on a dag of this file or on what the request names, on the clock, or both."""
+    """A condition of a fault: on a dag of this file or of the request, on the clock, or on both."""
 
     api: ClassVar = API
     of_request: ClassVar = True
@@ -234,18 +235,18 @@ class ObshellFault(Fault):
     changing_operations: ClassVar[frozenset[str]] = frozenset(route.id for route in API.routes if route.changes)
 
     operation: Annotated[tuple[Annotated[str, OperationName(API)], ...], Field(min_length=1), OrOne()] = ()
-    """The operations it applies to, by operationId, those that start something too; every one, if left out."""
+    """The operations that it applies to, by operationId, including those that start something; all, if left out."""
     dag: ShownId | None = None
-    """The dag in the path, by its number, or its generic id as a text; any, if left out."""
+    """The dag in the request's path, by its number or by its generic id as a text; any, if left out."""
     node: ShownId | None = None
-    """The node in the request's path, in the same way."""
+    """The node in the request's path, by its number or generic id."""
     sub_task: ShownId | None = None
-    """The sub task in the request's path, in the same way."""
+    """The sub task in the request's path, by its number or generic id."""
     when: ObshellFaultWhen | None = None
 
 
 class ObshellStub(Stub):
-    """A response to a call beside the task routes; the first stub that fits a request responds."""
+    """A response to a call beside the task routes; the first stub that matches a request responds."""
 
     when: When | None = None
 
@@ -261,14 +262,14 @@ class ObshellRefusal(StartRefusal):
 
 
 class ObshellStartsOn(StartsOn):
-    """The request that starts it, outside the task API; each matching request starts one more."""
+    """The request outside the task API that starts it; each matching request starts another one."""
 
     api: ClassVar = API
 
     identity: Annotated[tuple[Identity, ...], OrOne()] = ()
-    """The identities of the agent that may start it; others refuse. Any, if left out."""
+    """The identities in which the agent accepts the request; any, if left out."""
     refuses: Annotated[tuple[ObshellRefusal, ...], Field(max_length=MAX_REFUSALS)] = ()
-    """Refusals of the request, in place of a start; the first whose condition holds is sent."""
+    """Refusals of the request; the first one that matches is sent, and nothing starts."""
 
 
 def check_agents(scenario: Scenario) -> Iterator[Issue]:

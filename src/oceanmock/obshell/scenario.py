@@ -45,13 +45,13 @@ class Attempt(Model):
     """One run of a sub task."""
 
     takes: base.Takes = Field(default=10 * clock.MILLISECOND, json_schema_extra={"default": "10ms"})
-    """How long the run takes; `forever` for one that only its timeout or a cancel ends."""
+    """The duration of the run; `forever` if only its timeout or a cancel ends it."""
     ends: states.Outcome | None = None
-    """How it ends: SUCCEED, or FAILED, the default where there is an `error`."""
+    """The state in which it ends: SUCCEED, or FAILED, which is the default if it has an `error`."""
     error: Error | None = None
     """The error with which it fails; an unexpected exit status, if left out."""
     log: base.Lines = ()
-    """Its log: a text or a list of lines, spread evenly over the time it takes."""
+    """Its log: a text or a list of lines, written evenly over the time that it takes."""
 
     @property
     def outcome(self) -> states.Outcome:
@@ -80,9 +80,9 @@ class SubTask(Attempt):
     additional_data: base.JsonObject | None = None
     """Its additional_data in the API; those of its node and dag are merged from it."""
     attempts: Attempts | None = None
-    """What each forward run does: one attempt, or a list of which the last repeats."""
+    """The result of each forward run: one attempt, or a list whose last one repeats."""
     rollback: Attempts = (Attempt.model_validate({"takes": "1ms"}),)
-    """What each rollback does, in the same way; 1 ms and success, if left out."""
+    """The result of each rollback, in the same form; if left out, it takes 1 ms and succeeds."""
 
     @property
     def runs(self) -> tuple[Attempt, ...]:
@@ -104,11 +104,11 @@ class Node(NamedModel):
     """The number of its id; if left out, its dag's with two more digits."""
     name: Name | None = None
     can: Annotated[tuple[states.NodeFlag, ...], OrOne()] = ()
-    """The operators it allows: cancel, continue, pass, retry, rollback. None, if left out."""
+    """The operators that it allows; none, if left out."""
     timeout: Annotated[base.Timeout, base.must(bool, "bad_duration", "is shorter than 1s")] = Field(
         default=3600, json_schema_extra={"default": "1h"}
     )
-    """A run of a sub task that takes longer fails then."""
+    """The time after which a run of a sub task fails."""
     failure_exit: bool | None = None
     """Whether its failure releases the dag's maintenance lock; if left out, the dag's `failure_exit` applies."""
     sub_tasks: Annotated[tuple[SubTask, ...], Field(min_length=1, max_length=MAX_PER_OWNER), OrOne()] = (SubTask(),)
@@ -119,23 +119,23 @@ class Dag(Model):
     """An obshell dag: nodes that run one after the other."""
 
     id: DagNumber | None = None
-    """The number of the API's id, which also has the agent's address."""
+    """The number in the API's id, which also contains the agent's address."""
     name: Name | None = None
     maintenance: models.Maintenance = "none"
-    """What it locks against other maintenance until it is finished."""
+    """The maintenance lock that it holds until it is finished."""
     failure_exit: models.FailureExit | None = None
     """Where a failure releases the lock; if left out, as in the real dag that the request starts."""
     agent: models.Place | None = None
     """The number in `agents` of the agent that stores and starts it; if left out, the first one, or the one that
     receives the request."""
     scope: Literal["agent", "cluster"] = "agent"
-    """Its store: the agent's own, or OceanBase, which only a CLUSTER AGENT has."""
+    """Where it is stored: in the agent, or in OceanBase, which only a CLUSTER AGENT has."""
     age: DurationText = Field(default=0, json_schema_extra={"default": "0s"})
-    """How long before the sandbox's start it started."""
+    """The time between its start and the sandbox's start."""
     starts_on: models.ObshellStartsOn | None = None
-    """The request that starts it. Without one it is there from the start."""
+    """The request that starts it. Without one, it exists from the start."""
     makes: models.Makes | None = None
-    """The agent's change once it has succeeded; none, if left out."""
+    """The change of the agent when it succeeds; none, if left out."""
     others: models.Others = ()
     """Operators of other clients."""
     nodes: Annotated[tuple[Node, ...], Field(min_length=1, max_length=MAX_PER_OWNER)]
@@ -171,7 +171,7 @@ class Until(Model):
     state: State | None = None
     operator: Operator | None = None
     stage: Annotated[int, Field(strict=True, ge=1)] | None = None
-    """Of a dag: the stage, counted from 1."""
+    """The dag's stage, counted from 1."""
 
     @model_validator(mode="after")
     def _check_words(self) -> Until:
@@ -218,8 +218,9 @@ class Step(base.BaseStep):
     operator: ClientOperator | None = None
     """ROLLBACK, RETRY, CANCEL or PASS; a node only takes PASS."""
     answers: Literal[200, 400, 500] = 200
-    """The HTTP status of the response: 400 where a state or flag does not allow the call, 500 where there is no node to
-    roll back. Of a start: 400 where the agent has another identity, 500 where it is under maintenance."""
+    """The HTTP status of the response. Of a call, it is 400 if a state or flag does not allow the call, and 500 if
+    there is no node to roll back. Of a start, it is 400 if the agent has another identity, and 500 if it is under
+    maintenance."""
 
     @model_validator(mode="after")
     def _nodes_only_pass(self) -> Step:
@@ -234,7 +235,7 @@ class Scenario(base.BaseScenario):
 
     api: Literal["obshell"]
     phase: DurationText = Field(default=0, json_schema_extra={"default": "0s"})
-    """How long after the sandbox's start the scheduler ticks first; less than a `tick`."""
+    """The time between the sandbox's start and the scheduler's first tick; less than a `tick`."""
     agent: models.Agent = models.Agent()
     agents: Annotated[tuple[models.Member, ...], Field(max_length=models.MAX_AGENTS)] = ()
     """Several agents in place of `agent`, each with its own dags, lock, scheduler and key; they share one OceanBase."""
@@ -243,9 +244,9 @@ class Scenario(base.BaseScenario):
     """In any order; the API lists them by their numbers."""
     stubs: Annotated[tuple[models.ObshellStub, ...], Field(max_length=base.MAX_STUBS)] = ()
     faults: Annotated[tuple[models.ObshellFault, ...], Field(max_length=MAX_FAULTS)] = ()
-    """Injected faults; of those that apply to a request, the first one is injected."""
+    """Injected faults; the first one that applies to a request is injected."""
     story: Annotated[tuple[Step, ...], Field(max_length=base.MAX_STORY_STEPS)] = ()
-    """What a client can do with these dags, simulated whenever the file is loaded."""
+    """Steps of a client with these dags, simulated when the file is loaded."""
 
     @property
     def stands_alone(self) -> bool:

@@ -34,11 +34,11 @@ class Attempt(base.Model):
     """One run of a subtask."""
 
     takes: base.Takes = Field(default=clock.SECOND, json_schema_extra={"default": "1s"})
-    """How long the run takes; `forever` for one that only its timeout or a cancel ends."""
+    """The duration of the run; `forever` if only its timeout or a cancel ends it."""
     ends: states.Outcome | None = None
-    """How it ends: SUCCESSFUL (the default) or FAILED."""
+    """The state in which it ends: SUCCESSFUL (the default) or FAILED."""
     log: base.Lines = ()
-    """Its log: a text or a list of lines, spread evenly over the time it takes."""
+    """Its log: a text or a list of lines, written evenly over the time that it takes."""
 
 
 Attempts = Annotated[tuple[Attempt, ...], Field(min_length=1), base.OrOne()]
@@ -78,20 +78,20 @@ class Subtask(base.NamedModel):
     description: str | None = None
     """The name, if left out."""
     needs: Annotated[tuple[base.Reference, ...], base.OrOne()] | None = None
-    """The subtasks that must have succeeded before this one may start, by id or name; if left out,
-    the one listed just before. `[]` for one that may start at once."""
+    """The subtasks that must succeed before this one starts, by id or name; if left out, the one listed before it.
+    `[]` if it may start at once."""
     attempts: Attempts = (Attempt(),)
-    """What each run does: one attempt, or a list of which the last repeats. If left out, it takes
-    a second and succeeds."""
+    """The result of each run: one attempt, or a list whose last one repeats. If left out, a run takes a second and
+    succeeds."""
     rollback: Attempts = (Attempt(),)
-    """What each rollback of it does, in the same way."""
+    """The result of each rollback of it, in the same form."""
     timeout: base.Timeout = Field(default=3600, json_schema_extra={"default": "1h"})
-    """A run that takes longer fails then. `0s` leaves only the server's watchdog: the first tick
-    after eleven seconds."""
+    """The time after which a run fails. With `0s` only the server's watchdog ends it: at the first tick after eleven
+    seconds."""
     retries: Annotated[int, Field(ge=0, le=100), base.WHOLE] = 0
-    """How often the server itself runs it again after a failure, each time counted by runTime, as
-    ocp-express does with subtasks whose class says so (FailedSubtaskWorker.java:59-88). Before the last
-    of these runs the task may already be FAILED, and stays so (RunningTaskWorker.java:104-121)."""
+    """How often the server itself runs it again after a failure, as ocp-express does with some classes of subtasks;
+    runTime counts each run (FailedSubtaskWorker.java:59-88). The task may be FAILED before the last of these runs, and
+    then stays FAILED (RunningTaskWorker.java:104-121)."""
     prohibit_rollback: StrictBool = False
     """Whether the task can no longer be rolled back once this subtask has started."""
     executor: str | None = None
@@ -104,7 +104,7 @@ class Subtask(base.NamedModel):
 
 
 class OcpStartsOn(StartsOn):
-    """The request that starts it, outside the task API; each matching request starts one more."""
+    """The request outside the task API that starts it; each matching request starts another one."""
 
     api: ClassVar = API
 
@@ -112,27 +112,27 @@ class OcpStartsOn(StartsOn):
     """Whether the response has the task in `data.contents`, as that to adding hosts has, instead of
     as `data` itself."""
     refuses: Annotated[tuple[OcpRefusal, ...], Field(max_length=base.MAX_REFUSALS)] = ()
-    """Refusals of the request, in place of a start; the first whose condition holds is sent."""
+    """Refusals of the request; the first one that matches is sent, and nothing starts."""
 
 
 class Repeat(base.Model):
-    """Many tasks from one; `{n}` in the name counts them, ids count on from the first, and so do
-    those of the subtasks. Each is built when it is read: a million cost no more than one."""
+    """Many tasks of one kind. `{n}` in the name is the number of the task; ids of tasks and subtasks are consecutive.
+    Each task is built when it is read: a million cost no more than one."""
 
     count: Annotated[int, Field(ge=1, le=base.MAX_COPIES), base.WHOLE]
-    """How many; at most 1,000,000."""
+    """The number of tasks, at most 1,000,000."""
     every: base.DurationText = Field(default=0, json_schema_extra={"default": "0s"})
-    """How much later each one starts than the one before."""
+    """The time between the starts of two tasks."""
 
 
 class OtherCall(base.Model):
-    """An operation of another client; one that the state refuses changes nothing."""
+    """An operation of another client. It has no effect if the task's state does not allow it."""
 
     at: base.DurationText
-    """How long after the task's start."""
+    """The time since the task's start."""
     call: ChangeId
     subtask: Annotated[int, Field(ge=1), base.WHOLE] | None = None
-    """The place in the task, from 1, of the subtask that the call is about."""
+    """The subtask that the call names, by its position in the task, from 1."""
 
 
 class Task(base.Model):
@@ -141,22 +141,22 @@ class Task(base.Model):
     id: base.Id | None = None
     name: base.Name | None = None
     type: Literal["MANUAL", "SYS_ONCE", "SCHEDULED", "SYS_SCHEDULED"] = "MANUAL"
-    """What started it. The logs of a SYS_SCHEDULED task lack the lines of its attempts, as in
-    ocp-express (RunnerFactory.java:170-177)."""
+    """The kind of its start. The logs of a SYS_SCHEDULED task lack the lines of its attempts, as in ocp-express
+    (RunnerFactory.java:170-177)."""
     subtasks: Annotated[tuple[Subtask, ...], Field(min_length=1, max_length=2000)]
-    """In the order the API lists them, which need not be the order they run in."""
+    """Its subtasks in the order of the API's list, which may differ from the order in which they run."""
     age: base.DurationText = Field(default=0, json_schema_extra={"default": "0s"})
-    """How long before the sandbox's start it started."""
+    """The time between its start and the sandbox's start."""
     starts_on: OcpStartsOn | None = None
-    """The request that starts it. Without one it is there from the start."""
+    """The request that starts it. Without one, it exists from the start."""
     repeat: Repeat | None = None
     concurrency: Annotated[int, Field(ge=1, le=base.MAX_ID), base.WHOLE] | None = None
-    """How many subtasks may be READY or RUNNING at once; if left out, ten, but at the start all
-    that need nothing else are READY, as in ocp-express (ReadyTaskWorker.java:176-191)."""
+    """The number of subtasks that may be READY or RUNNING at once; if left out, ten, except that at the start all
+    without `needs` are READY, as in ocp-express (ReadyTaskWorker.java:176-191)."""
     prohibit_rollback: StrictBool = False
     abandoned_after: base.DurationText | None = None
-    """This long after it FAILED it is abandoned and becomes ABORTED: a state that OCP's metadata
-    database has and no public document shows in the API."""
+    """The time after which a FAILED task is abandoned and becomes ABORTED: a state that OCP's metadata database has,
+    but that no public document shows in the API."""
     creator: Named | None = None
     cluster: Cluster | None = None
     tenant: Tenant | None = None
@@ -197,14 +197,14 @@ class Switches(base.Model):
     """Send `WWW-Authenticate: Basic` with a 401, for clients that wait for it before they send
     credentials. ocp-express sends none (CustomAuthenticationEntryPoint.java:62-70)."""
     unknown_path: Literal["refused", "index"] = "refused"
-    """What a path that the mock does not serve returns: 404 and a JSON error, or 200 and a web page,
-    as ocp-express does (CustomErrorController.java:34-42). The mock serves few of OCP's paths: 200
-    for the others would let a test pass whose request was never carried out."""
+    """The response to a path that the mock does not serve: 404 and a JSON error, or 200 and a web page as from
+    ocp-express (CustomErrorController.java:34-42). The mock serves few of OCP's paths: with 200 for the others, a test
+    could pass although its request was never executed."""
     wrong_method: Literal["refused", "index", "failed"] = "refused"
-    """What a method that a path does not have returns: 405 and a JSON error; the web page, as Spring
-    5.3 does where a ControllerAdvice names its packages, as ocp-express' does; or 500, as that
-    advice has it for any other exception (RestExceptionHandler.java:343-358). The two differ, and
-    405 is the one that a client can tell from a broken server."""
+    """The response to a method that a path does not have: `refused`, 405 and a JSON error; `index`, the web page, as
+    Spring 5.3 responds since the ControllerAdvice of ocp-express names its packages; or `failed`, 500, as that advice
+    responds to other exceptions (RestExceptionHandler.java:343-358). Of these, a client can tell only 405 from a
+    broken server."""
     error_code_not_found: base.Int32 = 20000
     error_code_illegal_state: base.Int32 = 20003
     error_code_rollback_prohibited: base.Int32 = 20004
@@ -247,11 +247,11 @@ class Step(base.BaseStep):
     task: base.Reference | None = None
     subtask: base.Reference | None = None
     answers: Literal[200, 400] = 200
-    """The HTTP status of the response: 400 where the state does not allow the call."""
+    """The HTTP status of the response: 400 if the state does not allow the call."""
 
 
 class OcpFaultWhen(BaseWhen):
-    """A condition of a fault: on a task of this file or on what the request names, on the clock, or both."""
+    """A condition of a fault: on a task of this file or of the request, on the clock, or on both."""
 
     api: ClassVar = API
     of_request: ClassVar = True
@@ -263,14 +263,14 @@ class OcpFaultWhen(BaseWhen):
 
 
 class OcpFault(Fault):
-    """An injected fault: which requests it applies to, and its effects. Tasks are unaffected."""
+    """An injected fault: the requests that it applies to, and its effects. Tasks are not affected."""
 
     api: ClassVar[str] = API.name
     ids_by_operation: ClassVar[Mapping[str, Mapping[str, str]]] = {route.id: route.ids for route in API.routes}
     changing_operations: ClassVar[frozenset[str]] = frozenset(route.id for route in API.routes if route.changes)
 
     operation: Annotated[tuple[Annotated[str, OperationName(API)], ...], Field(min_length=1), base.OrOne()] = ()
-    """The operations it applies to, by operationId, those that start something too; every one, if left out."""
+    """The operations that it applies to, by operationId, including those that start something; all, if left out."""
     task: base.Id | None = None
     """The id of the task in the request's path; any, if left out."""
     subtask: base.Id | None = None
@@ -292,11 +292,11 @@ class When(BaseWhen):
     item_schema: ClassVar = "WrappedTaskInstance"
 
     task: base.Reference | None = None
-    """A task by its id or name, which must have started; of several, the one that started last."""
+    """A task, by its id or name, that must have started; of several, the one that started last."""
     status: Annotated[tuple[TaskStatus, ...], base.OrOne()] = ()
     """The states in which the condition holds; any, if left out."""
     operation: Annotated[tuple[TaskOperation, ...], base.OrOne()] = ()
-    """Its operations, in the same way."""
+    """The operations in which the condition holds; any, if left out."""
 
 
 class OcpRefusal(StartRefusal):
@@ -308,7 +308,7 @@ class OcpRefusal(StartRefusal):
 
 
 class OcpStub(Stub):
-    """A response to a call beside the task routes; the first stub that fits a request responds."""
+    """A response to a call beside the task routes; the first stub that matches a request responds."""
 
     when: When | None = None
 
@@ -321,9 +321,9 @@ class Scenario(base.BaseScenario):
     tasks: Annotated[tuple[Task, ...], Field(min_length=1)]
     stubs: Annotated[tuple[OcpStub, ...], Field(max_length=base.MAX_STUBS)] = ()
     faults: Annotated[tuple[OcpFault, ...], Field(max_length=MAX_FAULTS)] = ()
-    """Injected faults; of those that apply to a request, the first one is injected."""
+    """Injected faults; the first one that applies to a request is injected."""
     story: Annotated[tuple[Step, ...], Field(max_length=base.MAX_STORY_STEPS)] = ()
-    """What a client can do with these tasks, simulated whenever the file is loaded."""
+    """Steps of a client with these tasks, simulated when the file is loaded."""
 
 
 def script_of(task: Task) -> states.TaskScript:

@@ -219,7 +219,7 @@ class Line(Model):
     """A line of a log that is written at its own time."""
 
     at: DurationText
-    """How long after the start of its run."""
+    """The time since the start of its run."""
     text: str
 
 
@@ -266,7 +266,7 @@ class BaseStep(Model):
     until: Any = None
     wait: DurationText | None = None
     start: Name | None = None
-    """The name of a task or dag with `starts_on`, whose request comes now."""
+    """The name of a task or dag with `starts_on`; its request is sent now."""
     call: Any = None
 
     @model_validator(mode="after")
@@ -296,19 +296,19 @@ class BaseScenario(Model):
     model_config = ConfigDict(title="oceanmock scenario")
 
     summary: Annotated[str, Field(min_length=1, max_length=200)]
-    """What happens, in one sentence."""
+    """A sentence that says what happens."""
     api: str
-    """The API, which decides what other keys the file may have."""
+    """The API. The other keys depend on it."""
     progression: clock.Progression = "time"
-    """How time passes: `time` runs; `polls` goes to the next event each time a task or a dag
-    has been read; `immediate` runs everything due at once; `manual` stands until it is moved."""
+    """How time passes: `time` runs like a clock; `polls` moves to the next event after each read of a task or dag;
+    `immediate` moves to the end at once; `manual` moves only on request."""
     starts_at: Instant | None = None
     """The instant at which the sandbox's clock starts, with an offset; now, if left out, or beside other scenarios."""
     tick: Tick = Field(default=clock.DEFAULT_TICK, json_schema_extra={"default": "1s"})
     """The period of the server's schedulers."""
 
     stubs: tuple[Any, ...] = ()
-    """Responses to calls beside the task routes; the first that fits a request is sent."""
+    """Responses to calls beside the task routes; the first stub that matches a request responds."""
 
     _name: str = PrivateAttr("scenario")
     _size: int = PrivateAttr(0)

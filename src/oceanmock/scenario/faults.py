@@ -112,13 +112,13 @@ class Dribble(Model):
     """A body sent a few bytes at a time."""
 
     bytes: Annotated[int, Field(strict=True, ge=1, le=2**20)] = 16
-    """How many bytes are sent at once."""
+    """The number of bytes sent at once."""
     every: Span = Field(default=50 * clock.MILLISECOND, json_schema_extra={"default": "50ms"})
     """The pause between them, in real time."""
 
 
 class Fault(Model):
-    """An injected fault: which requests it applies to, and its effects. Tasks are unaffected."""
+    """An injected fault: the requests that it applies to, and its effects. Tasks are not affected."""
 
     ids_by_operation: ClassVar[Mapping[str, Mapping[str, str]]] = {}
     """For each operation the kinds its path names, each with the path's parameter."""
@@ -129,7 +129,7 @@ class Fault(Model):
     name: Name | None = None
     """Its name in the journal; `fault 1`, `fault 2` … in the order of the file, if left out."""
     operation: Annotated[tuple[str, ...], OrOne()] = ()
-    """The operations it applies to, by operationId; every one, if left out."""
+    """The operations that it applies to, by operationId; all, if left out."""
     stub: Name | None = None
     """The stub that responds; any operation or stub, if left out."""
     caller: Name | None = None
@@ -138,9 +138,9 @@ class Fault(Model):
     """Which of the matching calls get the fault: `3`, `[1, 3]`, `2-4`, `1-`. Every one, if left
     out. Each fault counts its matching calls from 1, also those that got another fault."""
     counts: Literal["calls", "attempts"] = "calls"
-    """What `calls` and `probability` count. A request that directly follows one with a fault, from
-    the same caller and equal to it, is another call, but the same attempt: obshell's Python SDK
-    sends each failed request a second time by itself."""
+    """Whether `calls` and `probability` count calls or attempts. A repetition of a request that got a fault, sent next
+    by the same caller, is another call but the same attempt: obshell's Python SDK repeats each failed request once by
+    itself."""
     probability: Annotated[float, Field(strict=True, ge=0, le=1)] = 1.0
     """The probability for each of these calls: 0 to 1, drawn from the sandbox's seed."""
     from_: Annotated[Span | None, Field(alias="from")] = None
@@ -151,25 +151,25 @@ class Fault(Model):
     """A condition that must hold when the request comes; other requests are not counted."""
 
     delay: Span | None = None
-    """How much later the response is sent, in real time."""
+    """The delay of the response, in real time."""
     jitter: Span | None = None
-    """At most how much later than `delay`, drawn from the sandbox's seed."""
+    """The highest random addition to `delay`, drawn from the sandbox's seed."""
     status: Annotated[int, Field(strict=True, ge=200, le=599)] | None = None
-    """The response's HTTP status, 200 to 599: from 400 on with an error in the API's own envelope,
-    below without a body, such as a redirect; or with the `body`."""
+    """The response's HTTP status, 200 to 599, with the `body`. Without one, a status from 400 on has an error in the
+    API's own envelope, and a lower one, such as a redirect, has no body."""
     headers: SentHeaders | None = None
     """Send these headers: `Retry-After: "7"`, or the `Location` of a redirect."""
     body: Body | None = None
-    """Send this body, with status 200 if there is no `status`: a text, such as the page of a proxy,
-    or JSON as a mapping or list. The content type fits it, unless a header says another."""
+    """Send this body, with status 200 if there is no `status`: a text, such as the page of a proxy, or a mapping or
+    list as JSON. The content type is that of the body, unless `headers` has another."""
     body_file: Annotated[str, Field(min_length=1, max_length=MAX_ITEMS)] | None = None
-    """Send the content of this file as the `body`, JSON where it is a .json. Its path begins at the scenario's folder;
-    it is read with the scenario."""
+    """Send the content of this file as the `body`, as JSON if it is a .json. The path is relative to the scenario's
+    folder; the file is read with the scenario."""
     error_code: ErrorCode | None = None
-    """The code of an error in the API's own envelope, with status 500 if there is no `status`: OCP's
-    number, obshell's errCode, or the number that obshell before 4.3.1 has alone."""
+    """The code of an error in the API's own envelope, with status 500 if there is no `status`: a number of OCP, an
+    errCode of obshell, or a number of an obshell before 4.3.1, which has no errCode."""
     error_message: Annotated[str, Field(max_length=10_000)] | None = None
-    """And the error's message."""
+    """The message of that error."""
     reset: StrictBool = False
     """Reset the connection and send nothing."""
     drop_response: StrictBool = False

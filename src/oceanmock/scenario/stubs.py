@@ -83,7 +83,7 @@ class Matches(Model):
     headers: Mapping[Name, Expected] = Field(default_factory=dict)
     """Headers, in any case; null for one that must be missing."""
     body: JsonValue = None
-    """What the request's JSON must have: of an object these keys, of a list all items."""
+    """What the request's JSON must contain: the listed keys of an object, all items of a list."""
     values: Mapping[ValuePath, Expected] = Field(default_factory=dict)
     """Single values of the request's JSON by their paths: `zone_list[0].name: zone1`."""
 
@@ -124,9 +124,9 @@ class BaseWhen(Model):
     of_request: ClassVar[bool] = False
 
     after: Span | None = None
-    """How long after its start, or without one the sandbox's, the condition begins to hold."""
+    """The time since its start, or the sandbox's if it names none, from which the condition holds."""
     before: Span | None = None
-    """How long after that start it holds no more."""
+    """The time since that start at which it stops to hold."""
 
     @property
     def of(self) -> int | str | None:
@@ -205,7 +205,7 @@ class StubRequest:
 
 
 class Stub(Model):
-    """A response to a call beside the task routes; the first stub that answers a request does so."""
+    """A response to a call beside the task routes; the first stub that matches a request responds."""
 
     name: Name | None = None
     """Its name in the journal; `stub 1`, `stub 2` … in the order of the file, if left out."""
@@ -213,13 +213,13 @@ class Stub(Model):
     path: PathTemplate
     """The request's path; `{name}` stands for any segment: `/api/v1/tenant/{name}/backup/overview`."""
     matches: Matches = Field(default_factory=Matches)
-    """What else a request must have; anything, if left out."""
+    """What else a request must contain; anything, if left out."""
     when: Any = None
-    """What must hold when the request comes; nothing, if left out."""
+    """A condition that must hold when the request arrives; none, if left out."""
     times: Annotated[int, Field(strict=True, ge=1, lt=10**9)] | None = None
-    """How many requests it answers, and then no more; any number, if left out."""
+    """The number of requests that it responds to; any number, if left out."""
     delay: Span = Field(default=0, json_schema_extra={"default": "0s"})
-    """How much later the response is sent, in real time."""
+    """The delay of the response, in real time."""
     status: Annotated[int, Field(strict=True, ge=200, le=599)] = 200
     """The response's HTTP status."""
     headers: SentHeaders = Field(default_factory=dict)
@@ -307,11 +307,11 @@ class StartRefusal(Model):
     code_key: ClassVar[str] = "code"
 
     matches: Matches = Field(default_factory=Matches)
-    """What the request must have; anything, if left out."""
+    """What the request must contain; anything, if left out."""
     when: Any = None
-    """What must hold when the request comes; nothing, if left out."""
+    """A condition that must hold when the request arrives; none, if left out."""
     times: Annotated[int, Field(strict=True, ge=1, lt=10**9)] | None = None
-    """How many requests are refused, and then no more; any number, if left out."""
+    """The number of requests that are refused; any number, if left out."""
     status: Annotated[int, Field(strict=True, ge=400, le=599)] = 400
     """The response's HTTP status."""
     code: Any
@@ -326,7 +326,7 @@ class StartRefusal(Model):
 
 
 class StartsOn(Model):
-    """The request that starts it, outside the task API; each matching request starts one more."""
+    """The request outside the task API that starts it; each matching request starts another one."""
 
     # A client of a real server gets a task's id from a call outside the task API, which creates a tenant, or joins an
     # agent. A task or dag with this key is a template: it does not exist from the start. A request starts it only if
@@ -335,15 +335,15 @@ class StartsOn(Model):
     api: ClassVar[Any] = None
 
     operation: Name | None = None
-    """The operation of the contract that it is, in place of `method` and `path`; its name alone may
-    stand for all of this."""
+    """The contract's operation, in place of `method` and `path`. `starts_on: NAME` is short for `{operation: NAME}`."""
     method: Literal["POST", "PUT", "PATCH", "DELETE"] = "POST"
     path: PathTemplate
     """The request's path; `{id}` stands for any segment: `/api/v2/ob/clusters/{id}/tenants`."""
     body: JsonObject | None = None
-    """What the request's JSON must have, among other keys; anything, if left out."""
+    """Keys and values that the request's JSON must contain; anything, if left out."""
     times: Annotated[int, Field(strict=True, ge=1, lt=10**9)] | None = None
-    """How many requests start it, and then the next one that matches; any number, if left out."""
+    """The number of requests that start it; later ones start the next task or dag that matches. Any number, if left
+    out."""
     refuses: tuple[Any, ...] = ()
 
     @model_validator(mode="before")
