@@ -185,6 +185,9 @@ ATTEMPTS: dict[str, Attempt] = {
     "subtasks of a task": lambda server, value: server.create(ocp(template(**subtasks(value)))),
     "nodes of a dag": lambda server, value: server.create(dag(value)),
     "repetitions of a task": lambda server, value: server.create(repeated(value)),
+    "repetitions with `{n}` twice in the name, or before a digit": lambda server, value: server.create(
+        ocp(*[repeated(n, name=name)["tasks"][0] for n, name in ((1, "{n}0"), (value - 1, "{n}-{n}"))])
+    ),
     "attempts of subtasks of one request": lambda server, value: server.create(
         ocp(
             *[

@@ -6,6 +6,7 @@ that are left out from a seed. The rules at the end check what only the whole fi
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -28,6 +29,8 @@ from oceanmock.scenario.faults import MAX_FAULTS, Fault, OperationName
 from oceanmock.scenario.story import Actor, Format, label_of
 from oceanmock.scenario.stubs import BaseWhen, StartRefusal, StartsOn, Stub
 from oceanmock.text import suggest
+
+MAX_UNORDERED: Final = 10_000  # tasks of a file whose names' order is not that of their numbers: a list reads each
 
 
 class Attempt(base.Model):
@@ -117,7 +120,8 @@ class OcpStartsOn(StartsOn):
 
 class Repeat(base.Model):
     """Many tasks of one kind. `{n}` in the name is the number of the task; ids of tasks and subtasks are consecutive.
-    Each task is built when it is read: a million cost no more than one."""
+    Each task is built when it is read: a million cost no more than one. With `{n}` twice in the name, or before a
+    digit, a file may have 10,000."""
 
     count: Annotated[int, Field(ge=1, le=base.MAX_COPIES), base.WHOLE]
     """The number of tasks, at most 1,000,000."""
@@ -377,9 +381,16 @@ class OcpActor(Actor):
 
 
 def _check_tasks(scenario: Scenario) -> Iterator[Issue]:
-    """Yield issues of repeated tasks (ids of subtasks, starts after the sandbox's), and cycles of subtasks."""
+    """Yield issues of repeated tasks (ids of subtasks, starts after the sandbox's, names), and cycles of subtasks."""
+    unordered = 0
     for number, task in enumerate(scenario.tasks):
         if task.repeat is not None:
+            if re.search(r"\{n}([0-9]|.*\{n})", task.name or "", re.DOTALL):
+                unordered += task.repeat.count
+                if unordered > MAX_UNORDERED:
+                    what = f"more than {MAX_UNORDERED:,} tasks have a name with `{{n}}` twice, or before a digit"
+                    hint = "Let them repeat less often, or write `{n}` once, and no digit behind it."
+                    yield Issue(("tasks", number, "name"), "unordered-names", what, hint)
             for place, subtask in enumerate(task.subtasks):
                 if subtask.id is not None:
                     what = "a subtask of a repeated task cannot have an id of its own"
