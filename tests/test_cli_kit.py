@@ -510,8 +510,10 @@ def test_what_speaks_no_http_is_recognised() -> None:
 @pytest.mark.parametrize("url", ["127.0.0.1:8080", "ftp://127.0.0.1", "http://127.0.0.1:port", "http://[", "x"])
 def test_what_is_no_url_is_refused(url: str) -> None:
     result = run_at(url)("tasks")
+    waited = run_at(url)("wait", "--timeout", "1ms")
 
-    assert result.exit_code == 2
+    assert (result.exit_code, waited.exit_code) == (2, 2)
+    assert result.stderr == waited.stderr
     assert f"{url!r} is no URL of a server" in result.stderr
 
 

@@ -1,8 +1,8 @@
 """The client of a server's admin API, and the handles of a sandbox's clock and journal.
 
 The admin commands and the handles of tests use it. It imports only the standard library, since commands have to start
-quickly, and keeps no state. Every failure is a NoAnswer: no server, no oceanmock, a wrong token, an error of the
-server, or a mistake of the caller (Refused, which is an InputError too).
+quickly, and keeps no state. Every failure of a request is a NoAnswer: no server, no oceanmock, a wrong token, an error
+of the server, or a mistake of the caller (Refused, which is an InputError too).
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class NoAnswer(OceanmockError):
 
 
 class Refused(NoAnswer, InputError):
-    """A mistake of the caller: an error response, or a body that is not JSON."""
+    """A mistake of the caller: an error response, or what is no URL."""
 
 
 def is_loopback(host: str) -> bool:
@@ -121,7 +121,7 @@ class Admin:
             try:
                 content = json.dumps(body).encode()
             except (TypeError, ValueError) as error:
-                raise Refused(f"this cannot be sent as JSON: {error}.") from None
+                raise InputError(f"this cannot be sent as JSON: {error}.") from None
         status, answer = self._send(method, target, content, headers)
         if status < 400 or status == VERIFICATION_FAILED:
             return answer
@@ -142,7 +142,7 @@ class Admin:
             kinds = {"http": HTTPConnection, "https": partial(HTTPSConnection, context=self.tls)}
             connection = kinds[parts.scheme](parts.hostname or "", parts.port, timeout=self.timeout)
         except (KeyError, ValueError, HTTPException):
-            raise NoAnswer(f"{self.url!r} is no URL of a server, such as http://127.0.0.1:8080.") from None
+            raise Refused(f"{self.url!r} is no URL of a server, such as http://127.0.0.1:8080.") from None
         try:
             connection.request(method, parts.path.rstrip("/") + target, content, headers)
             response = connection.getresponse()

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from oceanmock import __version__
-from oceanmock.admin_client import ADMIN_TIMEOUT_S, TOKEN_VARIABLE, URL_VARIABLE, Admin, NoAnswer, new_token
+from oceanmock.admin_client import ADMIN_TIMEOUT_S, TOKEN_VARIABLE, URL_VARIABLE, Admin, NoAnswer, Refused, new_token
 from oceanmock.cli.admin import PROGRESSION, TOKEN_OPTIONS, read_token
 from oceanmock.cli.conform_options import DURATION, mask_names
 from oceanmock.cli.printing import banner, complete_scenario, print_exchange, print_json
@@ -462,6 +462,8 @@ def wait(url: str, timeout: int) -> None:
             left = max((deadline - stopwatch()) / SECOND, POLL_INTERVAL_S)
             Admin(url.rstrip("/"), timeout=min(left, ADMIN_TIMEOUT_S)).ask("GET", "/ready")
             return
+        except Refused:
+            raise
         except NoAnswer as problem:
             if stopwatch() > deadline:
                 text = f"no oceanmock was ready within {format_duration(timeout)}: {problem}"

@@ -154,7 +154,7 @@ def _plain_errors(session: pytest.Session) -> Iterator[None]:
         yield
     except OceanmockError as error:
         message = _with_option_names(error)
-        if type(error) is NoAnswer and error.status is None:
+        if isinstance(error, NoAnswer) and error.status is None:
             session.shouldstop = message  # every further test would fail for the same reason
         raise pytest.fail.Exception(message, pytrace=False) from None
 
