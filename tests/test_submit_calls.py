@@ -274,6 +274,15 @@ def test_the_name_and_the_lock_of_a_dag_follow_from_its_request() -> None:
     assert other.json()["data"]["name"] == "Drop tenant t2 of null"
 
 
+def test_the_name_of_a_task_keeps_what_its_request_says() -> None:
+    name = "Create {body.name}, part {n}"
+    _, ask = ocp(f"summary: A\napi: ocp\ntasks: [{{name: '{name}', starts_on: {{path: {TENANTS}}}, subtasks: [One]}}]")
+
+    started = ask("POST", TENANTS, json={"name": "t{n}"}).json()["data"]
+
+    assert started["name"] == "Create t{n}, part 1"
+
+
 def test_a_placeholder_that_stands_for_nothing_is_an_error_of_the_file() -> None:
     with pytest.raises(InputError) as refused:
         read_scenario(FILLED.replace('tenant: "{path.name}"', 'tenant: "{path.nam}"'))

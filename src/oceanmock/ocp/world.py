@@ -290,7 +290,7 @@ class Tasks(base.World[int, TaskData, ocp_states.TaskState]):
             )
             for place, subtask in enumerate(model.subtasks)
         ]
-        name = template.name.replace(base.PLACEHOLDER, str(number + 1))
+        name = template.name if model.starts_on else template.name.replace(base.PLACEHOLDER, str(number + 1))
         task = TaskData(id, name, template.creator, executor, model, tuple(subtasks), created)
         rules = replace(template.rules, phase=(self._first_tick - created) % template.rules.tick)
         return task, machine.start(script, rules)
@@ -388,7 +388,7 @@ ID_SEGMENTS: Final = {"cluster": "ob/clusters", "tenant": "tenants", "host_id": 
 def start(sandbox: Sandbox, template: Template, request: StubRequest) -> TaskView:
     """Start a task of a template; the request may state its name and the ids of its cluster, tenant and host."""
     path = template.starts_on.path
-    values: list[tuple[str, Any]] = [("name", request.fill(template.name, path))]
+    values: list[tuple[str, Any]] = [("name", request.fill(template.name.replace(base.PLACEHOLDER, "1"), path))]
     for key, segment in ID_SEGMENTS.items():
         match = re.search(rf"/{segment}/\{{(\w+)\}}", path)
         with suppress(ValueError):
