@@ -365,6 +365,15 @@ WHOLE_MISTAKES = {
         "[starts-later]\n"
         "  Give `age` at least 15s.",
     ),
+    "names that a list reads one by one": (
+        f"{HEAD}tasks:\n  - {{name: '{{n}} of {{n}}', repeat: {{count: 10001}}, subtasks: [One]}}\n",
+        "x.yaml:4:11: more than 10,000 tasks have a name with `{n}` twice, or before a digit [unordered-names]\n"
+        "  Let them repeat less often, or write `{n}` once, and no digit behind it.",
+    ),
+    "a stub at a task's undocumented path": (
+        with_key("switches: {undocumented_task_path: true}\nstubs: [{path: /api/v2/tasks/7}]"),
+        "x.yaml:4:16: /api/v2/tasks/7 belongs to getTaskInstance where `undocumented_task_path` is true [wrong-path]",
+    ),
     "a need for a subtask there is not": (
         with_subtask("{id: 11, name: One}\n      - {name: Two, needs: [11, Onne]}"),
         "x.yaml:8:33: there is no subtask 'Onne' in this task [unknown-reference]\n  Did you mean 'One'?",

@@ -22,8 +22,9 @@ from oceanmock import clock
 from oceanmock import scenario as base
 from oceanmock.api import Json
 from oceanmock.errors import Issue, Loc
-from oceanmock.ocp import machine, states
+from oceanmock.ocp import api, machine, states
 from oceanmock.ocp.api import API, ChangeId, SubtaskOperation, SubtaskStatus, TaskOperation, TaskStatus, read_long
+from oceanmock.openapi import path_matches
 from oceanmock.scenario.document import Wording, contradiction, wrong_value
 from oceanmock.scenario.faults import MAX_FAULTS, Fault, OperationName
 from oceanmock.scenario.story import Actor, Format, label_of
@@ -412,6 +413,14 @@ def _check_tasks(scenario: Scenario) -> Iterator[Issue]:
             yield Issue(loc, "cycle", f"these subtasks wait for one another: {names}")
 
 
+def _check_paths(scenario: Scenario) -> Iterator[Issue]:
+    """Yield the stubs at the path that a switch gives to a task."""
+    for number, stub in enumerate(scenario.stubs if scenario.switches.undocumented_task_path else ()):
+        if stub.method == "GET" and path_matches(api.UNDOCUMENTED_TASK_PATH, stub.path):
+            what = f"{stub.path} belongs to getTaskInstance where `undocumented_task_path` is true"
+            yield Issue(("stubs", number, "path"), "wrong-path", what)
+
+
 def _check_attempts(scenario: Scenario) -> Iterator[Issue]:
     """Yield attempts that never run, and successes that would come after the timeout."""
     cancels = {(step.task, step.subtask) for step in scenario.story if step.call == "cancelSubtask"}
@@ -446,7 +455,7 @@ FORMAT: Final = Format(
     fault=OcpFault,
     actor=OcpActor,
     wording=Wording(API.title, server_words=frozenset(("ends", "mode", "operation", "status", "type"))),
-    rules=(_check_tasks, _check_attempts),
+    rules=(_check_tasks, _check_paths, _check_attempts),
     needing_kind="subtask",
     may_repeat=True,
     checks_fault_ids=True,
