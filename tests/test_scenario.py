@@ -367,7 +367,7 @@ WHOLE_MISTAKES = {
     ),
     "names that a list reads one by one": (
         f"{HEAD}tasks:\n  - {{name: '{{n}} of {{n}}', repeat: {{count: 10001}}, subtasks: [One]}}\n",
-        "x.yaml:4:11: more than 10,000 tasks have a name with `{n}` twice, or before a digit [unordered-names]\n"
+        "x.yaml:4:12: more than 10,000 tasks have a name with `{n}` twice, or before a digit [unordered-names]\n"
         "  Let them repeat less often, or write `{n}` once, and no digit behind it.",
     ),
     "a stub at a task's undocumented path": (
