@@ -16,6 +16,7 @@ from typing import Any, Final
 import httpx
 import pytest
 
+from contract_file import ContractFile
 from oceanmock.apis import make_sandbox
 from oceanmock.cli.printing import print_exchange
 from oceanmock.clock import SECOND
@@ -209,6 +210,21 @@ def test_without_its_store_a_replica_lives_is_not_ready_and_refuses_in_each_api_
     assert (tasks.status_code, tasks.json()["error"]["debugMessage"]) == (503, "the store is gone.")
     assert (dags.status_code, dags.json()["error"]["errCode"]) == (503, "Common.Unexpected")
     assert [asyncio.run(ask(app, path)).status_code for path in ("/__admin/ready", LIST)] == [200, 200]
+
+
+def test_the_contract_has_the_response_of_each_operation_of_the_admin_api_without_its_store() -> None:
+    one, _ = two_replicas()
+    app, contract, statuses = app_of(one), ContractFile("admin"), dict[str, str]()
+    one.default.store.is_cut = True  # type: ignore[union-attr]
+
+    for id, operation in contract.operations.items():
+        media = operation.get("requestBody", {}).get("content", {}).get("application/json", {})
+        body = next((contract.follow(example)["value"] for example in media.get("examples", {}).values()), None)
+        path = operation["path"].format(sandbox="default", api="ocp", task=1, fault="fault 1")
+        statuses[id] = str(asyncio.run(ask(app, path, operation["method"], json=body)).status_code)
+
+    assert [id for id, status in statuses.items() if status not in contract.operations[id]["responses"]] == []
+    assert {"200", "503"} == {*statuses.values()}
 
 
 def test_a_sandbox_that_another_replica_deletes_meanwhile_is_not_found() -> None:
