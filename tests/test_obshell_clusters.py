@@ -491,9 +491,20 @@ def test_the_agents_of_a_cluster_are_listed_with_their_states(cluster: Obshell) 
 
     states = ask(cluster, 2, "agents/status")["data"]
     info = ask(cluster, 3, "ob/info")["data"]
-    assert [*states] == [f"{each['ip']}:{each['port']}" for each in info["agent_info"]] == addresses
-    assert [state["underMaintenance"] for state in states.values()] == [True, False, True]
+    assert [*states] == sorted(addresses)
+    assert [f"{each['ip']}:{each['port']}" for each in info["agent_info"]] == addresses
+    assert [states[address]["underMaintenance"] for address in addresses] == [True, False, True]
     assert [*info["obcluster_info"]["topology"]] == ["zone1", "zone2", "zone3"]
+
+
+def test_maps_of_agents_and_zones_have_their_keys_in_order_as_go_writes_them() -> None:
+    scenario = load_yaml(CLUSTER)
+    scenario["agents"] = [{"identity": "CLUSTER AGENT", "port": 2900 - number} for number in range(10)]
+    with server().obshell(scenario, auth=False) as sandbox:
+        addresses = [*ask(sandbox, 1, "agents/status")["data"]]
+        zones = [*ask(sandbox, 1, "ob/info")["data"]["obcluster_info"]["topology"]]
+
+    assert (addresses, zones) == (sorted(addresses), ["zone1", "zone10", *[f"zone{number}" for number in range(2, 10)]])
 
 
 def test_an_agent_that_leaves_names_itself_alone_and_an_unidentified_one_nothing() -> None:
@@ -512,11 +523,11 @@ def test_each_agent_of_a_list_has_its_own_version() -> None:
     scenario["dags"][0] = {"name": "Upgrade agent", "makes": {"obshell_version": "4.4.1.0"}, "nodes": ["Upgrade"]}
     with server().obshell(scenario, auth=False) as sandbox:
         sandbox.clock.advance("60s")
-        states = ask(sandbox, 2, "agents/status")["data"].values()
+        states = ask(sandbox, 2, "agents/status")["data"]
         agents = ask(sandbox, 2, "ob/info")["data"]["agent_info"]
 
-    versions = ["4.4.1.0-1", "4.5.0.0-1", "4.5.0.0-1"]
-    assert [[each["version"] for each in several] for several in (states, agents)] == [versions, versions]
+    assert [agent["version"] for agent in agents] == ["4.4.1.0-1", "4.5.0.0-1", "4.5.0.0-1"]
+    assert [states[f"{agent['ip']}:{agent['port']}"]["version"] for agent in agents] == [it["version"] for it in agents]
 
 
 # --- ports ----------------------------------------------------------------------------------------

@@ -247,6 +247,22 @@ def test_a_post_with_a_slash_too_much_is_to_be_sent_again() -> None:
     assert answer.content == b""
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("POST", "/api/v1/tenant", 307),
+        ("DELETE", "/api/v1/tenant/t1", 307),
+        ("PATCH", "/api/v1/obcluster/backup/config", 307),
+        ("POST", "/api/v1/status", 307),
+        ("GET", "/api/v1/agents/status", 301),
+    ],
+)
+def test_a_path_beside_the_task_routes_has_no_slash_at_its_end(method: str, path: str, status: int) -> None:
+    answer = plain(failed())(method, f"{path}/")
+
+    assert (answer.status_code, answer.headers.get("location")) == (status, path)
+
+
 def test_a_body_over_the_limit_is_refused_in_the_envelope() -> None:
     answer = plain(failed())("POST", DAG, content=b" " * (MAX_BODY_BYTES + 1))
 

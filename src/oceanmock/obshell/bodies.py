@@ -294,7 +294,7 @@ def info_json(request: Request) -> Json:
 def all_status_json(request: Request) -> Json:
     dags = dags_of(request)
     places = dags.cluster_of(place_of(request))
-    return {authority(dags.agent_at(place)): status_json(request, place) for place in places}
+    return dict(sorted((authority(dags.agent_at(place)), status_json(request, place)) for place in places))
 
 
 def status_json(request: Request, place: int | None = None) -> Json:
@@ -330,7 +330,7 @@ def ob_info_json(request: Request) -> Json:
         own = {"identity": agent.identity, "version": f"{dags.version_at(place)}-1"}
         agents.append({**address_json(agent), "zone": zone, **own})
     cluster: Json = {"id": int(held), "name": "obcluster" if held else "", "version": version if held else ""}
-    cluster |= {"topology": topology if held else None, "is_shared_storage": False}
+    cluster |= {"topology": dict(sorted(topology.items())) if held else None, "is_shared_storage": False}
     return {"agent_info": agents, "obcluster_info": cluster}
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import html
 import re
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from oceanmock.api import ApiError, Response
 from oceanmock.errors import CallerError, NoSuchTask
-from oceanmock.obshell.api import API, STATUS_PATH, InvalidGenericId, Version, authority, spec_of
+from oceanmock.obshell.api import API, InvalidGenericId, Version, authority, spec_of
 from oceanmock.openapi import operations_of
 
 if TYPE_CHECKING:
@@ -228,10 +229,10 @@ class Redirect(CallerError):
 @cache
 def redirected_routes(version: Version) -> dict[str, re.Pattern[str]]:
     """Return by method a pattern of the paths with a trailing slash that redirect; an id at the end may be missing."""
-    paths: dict[str, set[str]] = {"GET": set(), "POST": {STATUS_PATH}}
-    for operation in operations_of(spec_of(version)):
+    paths = defaultdict[str, set[str]](set)
+    for operation in (*operations_of(spec_of(version)), *API.submits):
         path = operation.path.removesuffix("/{id}")
-        paths[operation.method] |= {path, operation.path.replace("{id}", "[^/]+")}
+        paths[operation.method] |= {path, re.sub("{[^}]*}", "[^/]+", operation.path)}
     return {method: re.compile(f"(?:{'|'.join(sorted(of_method))})/") for method, of_method in paths.items()}
 
 

@@ -109,7 +109,8 @@ class ServiceFactory:
         # The path of a route, with or without its id, and a trailing slash.
         if request.path.endswith("/"):
             routes = errors.redirected_routes(bodies.contract_of(request)).get(request.method)
-            if routes is not None and routes.fullmatch(request.path):
+            is_other = (request.method, request.path[:-1]) in self._others
+            if is_other or (routes is not None and routes.fullmatch(request.path)):
                 raise errors.Redirect
         version, required = bodies.contract_of(request), request.sandbox.accounts.required
         names = auth.SECURITY_HEADERS if version >= api.OBPROXY_SINCE else auth.SECURITY_HEADERS[1:]
