@@ -147,7 +147,11 @@ class HttpClient:
         ``target`` is path and query. ``auth`` is the run's own credentials by default. ``checker`` checks the response
         to this request alone.
         """
-        request: Any = requests.Request(method, self.target.url + target, headers=headers, data=body, json=json)
+        sent_headers = dict(headers or {})
+        if json is not None:  # here, so that the exchange has the body even if the request cannot be sent
+            body = json_.dumps(json).encode()
+            sent_headers.setdefault("Content-Type", "application/json")
+        request: Any = requests.Request(method, self.target.url + target, headers=sent_headers, data=body)
         with self.during(self.phase, expects_refusal=expects_refusal or self._expects_refusal):
             try:
                 signed: Any = self.session.prepare_request(request)
