@@ -556,15 +556,18 @@ def test_an_agent_listens_at_the_port_that_its_scenario_states() -> None:
 
 
 def test_a_scenario_whose_port_is_taken_changes_nothing() -> None:
-    scenario = load_yaml(PAIR)
+    scenario, (free,) = load_yaml(PAIR), free_ports(1)
     with server().obshell(auth=False) as sandbox, closing(socket.create_server(("127.0.0.1", 0))) as taken:
         sandbox.dag("Stays", ["a"])
-        scenario["agents"][1]["port"] = taken.getsockname()[1]
+        for agent, port in zip(scenario["agents"], (free, taken.getsockname()[1]), strict=True):
+            agent["port"] = port
 
         with pytest.raises(InputError, match="Address already in use"):
             sandbox.admin.ask("POST", "/scenarios", {"replace": True, "scenarios": [scenario]})
 
         assert [dag["name"] for dag in sandbox.admin.ask("GET", "/tasks")["tasks"]] == ["Stays"]
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", free))
 
 
 def test_ports_stay_after_a_reset_and_close_with_the_sandbox() -> None:

@@ -26,7 +26,7 @@ from oceanmock.engine.faults import InjectedFault, apply_fault
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.engine.sandboxes import DEFAULT_SANDBOX, Sandboxes, SharedSandboxes
 from oceanmock.engine.store import NoSuchSandbox, StoreUnavailable, quoted_name
-from oceanmock.errors import CallerError
+from oceanmock.errors import CallerError, EnvironmentProblem
 from oceanmock.http import (
     CLOSE,
     LOOP,
@@ -137,12 +137,18 @@ class App:
             return sandbox
         name, before = sandbox.name, tuple(sandbox.spec.ports)
         own, ports = [port for port, owner in self.sandboxes.ports.items() if owner == name], list[int]()
-        for stated, known in zip_longest(asked, before[: len(asked)], fillvalue=0):
-            port = stated or known or next((port for port in own if port not in ports), 0)
-            if port not in own:
-                port = on_loop(partial(self.ports.open, port))
-                self.sandboxes.ports[port] = name
-            ports.append(port)
+        try:
+            for stated, known in zip_longest(asked, before[: len(asked)], fillvalue=0):
+                port = stated or known or next((port for port in own if port not in ports), 0)
+                if port not in own:
+                    port = on_loop(partial(self.ports.open, port))
+                    self.sandboxes.ports[port] = name
+                ports.append(port)
+        except EnvironmentProblem:
+            for port in {*ports} - {*own}:
+                del self.sandboxes.ports[port]
+                on_loop(partial(self.ports.close, port))
+            raise
         if tuple(ports) == before:
             return sandbox
         fresh = self.sandboxes.rebuild(name, sandbox.spec.scenarios, replaces=True, ports=tuple(ports))
@@ -154,9 +160,10 @@ class App:
 
         Raises InputError where they contradict each other, EnvironmentProblem for a port; then nothing has changed.
         """
-        with_ports = (lambda fresh: fresh) if self.is_replica else self.with_ports
-        while self.sandboxes.put(with_ports(self.sandboxes.rebuild(DEFAULT_SANDBOX, scenarios, replaces=True))) is None:
-            pass  # another replica was faster
+        loaded = None
+        while loaded is None:  # another replica may be faster
+            fresh = self.sandboxes.rebuild(DEFAULT_SANDBOX, scenarios, replaces=True)
+            loaded = self.sandboxes.put(fresh if self.is_replica else self.with_ports(fresh))
         self.catalog = ScenarioCatalog(scenarios)
 
     @cached_property
