@@ -581,6 +581,12 @@ def test_a_page_is_bounded_whatever_is_long(text: str) -> None:
     assert len(journal.page(Query(), after=0, limit=100)[0]) == 9
 
 
+def test_a_page_of_small_entries_has_as_many_as_are_asked_for() -> None:
+    journal = journal_of(*[{}] * 600)
+
+    assert len(journal.page(Query(), after=0, limit=600)[0]) == 600
+
+
 def test_what_is_recorded_while_a_page_is_read_is_on_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
     sandbox = make_sandbox()
     read = sandbox.journal.page

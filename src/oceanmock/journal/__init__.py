@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from oceanmock.errors import InputError
 from oceanmock.journal.entries import (
+    ENTRY_BYTES,
     MAX_JOURNAL_TEXT,
     Entry,
     Query,
@@ -121,7 +122,7 @@ class Journal:
         """Return at most ``limit`` such entries, of at most ``MAX_PAGE_BYTES``, and whether there are more."""
         page, size = list[Entry](), 0
         for entry in filter(query.matches, self._since(after)):
-            size += entry_bytes(entry)
+            size += entry_bytes(entry) - ENTRY_BYTES
             if page and (size > MAX_PAGE_BYTES or len(page) == limit):
                 return page, True
             page.append(entry.masked())
