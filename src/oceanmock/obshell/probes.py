@@ -15,7 +15,17 @@ import orjson
 
 from oceanmock.checks import OK, REFUSED, UNAUTHORIZED, UNKNOWN, Probe, Probes, Statuses, Subject, objects
 from oceanmock.observations import Observation, ProbeTarget, Required, missing_rows
-from oceanmock.obshell.api import API, ERR_CODES_SINCE, PREFIX, SINCE, TASK_PREFIX, IdKind, contract_version, local_id
+from oceanmock.obshell.api import (
+    API,
+    ERR_CODES_SINCE,
+    OBPROXY_SINCE,
+    PREFIX,
+    SINCE,
+    TASK_PREFIX,
+    IdKind,
+    contract_version,
+    local_id,
+)
 from oceanmock.obshell.auth import OPEN_ROUTES, Sealed
 from oceanmock.obshell.checks import REASONS
 from oceanmock.obshell.conformance import CLUSTER_AGENT, FINAL
@@ -99,7 +109,7 @@ def probes(target: ProbeTarget) -> Probes:
     yield from _details(target.items)
     yield from _headers(target)
     yield from _passwords(target)
-    yield from _reads(target.items)
+    yield from _reads(target.items, version=target.server.version)
     for name in OPEN_ROUTES:
         yield Probe(f"{name} again", "GET", f"{PREFIX}/{name}", OK, auth=None, is_wrong=False)
     yield from unlisted(target)
@@ -175,8 +185,8 @@ def _details(dags: Sequence[Observation]) -> Iterator[Probe]:
         yield _get("an unknown parameter", f"{path}?other=1", allowed, wrong=False)
 
 
-def _reads(dags: Sequence[Observation]) -> Iterator[Probe]:
-    """Yield two reads of every item by itself and of the lists, and reads by an id with a leading zero."""
+def _reads(dags: Sequence[Observation], *, version: str) -> Iterator[Probe]:
+    """Yield two reads of every item by itself and of the lists, and of dags by an id with a leading zero."""
     for _ in range(2):
         for dag in dags[:8]:
             yield _get("a dag", f"dag/{dag.id}", OK, wrong=False)
@@ -187,6 +197,8 @@ def _reads(dags: Sequence[Observation]) -> Iterator[Probe]:
                     yield _get("a log", f"sub_task/{sub_task.id}/logs", OK, wrong=False)
         for path, statuses in LIST_STATUSES.items():
             yield _get("a list", path, statuses, wrong=False)
+    if contract_version(version) < OBPROXY_SINCE:
+        return
     for dag in [dag for dag in dags[:3] if dag.id[0] == "2"]:
         what, rule = "a dag by its id with a leading zero", "id.spelling"
         yield Probe(what, "GET", f"{TASK_PREFIX}/dag/{dag.id[:16]}0{dag.id[16:]}", UNKNOWN, NOT_FOUND, accepted=rule)
