@@ -53,7 +53,7 @@ def test_a_file_without_tables_of_options_is_one_clear_message(
     (tmp_path / "pyproject.toml").write_text(text)
     monkeypatch.chdir(tmp_path)
 
-    assert oceanmock("list").stderr == "Error: pyproject.toml: what has the options is no table.\n"
+    assert oceanmock("list").stderr == "Error: pyproject.toml: tool.oceanmock must be a table.\n"
 
 
 @pytest.mark.parametrize("command", sorted(main.commands))

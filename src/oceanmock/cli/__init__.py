@@ -87,13 +87,12 @@ def load_config() -> dict[str, dict[str, Any]]:
 
         try:
             tables: Any = tomllib.loads(Path(name).read_text(encoding="utf-8"))
-            for key in keys:
-                tables = tables.get(key) or {}
-            tables.items()
         except (OSError, ValueError) as problem:
             raise InputError(f"{name} cannot be read: {problem}.") from problem
-        except AttributeError:
-            raise InputError(f"{name}: what has the options is no table.") from None
+        for key in keys:
+            tables = (tables.get(key) or {}) if isinstance(tables, dict) else None
+        if not isinstance(tables, dict):
+            raise InputError(f"{name}: {'.'.join(keys)} must be a table.")
         if tables:
             return {command: _defaults(name, command, table) for command, table in tables.items()}
     return {}

@@ -254,7 +254,10 @@ def _print_clock(clock: Json) -> None:
 def show_clock(*, admin: Admin, as_json: bool) -> None:
     """Print the clock's instant, how time passes, and when something is due next."""
     state = admin.ask("GET", "/clock")
-    print_json(state, indent=2) if as_json else _print_clock(state)
+    if as_json:
+        print_json(state, indent=2)
+    else:
+        _print_clock(state)
 
 
 @clock.command("advance", cls=SandboxCommand)

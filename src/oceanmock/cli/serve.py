@@ -116,11 +116,10 @@ def _build(
         by_api: dict[str, dict[str, Any]] = {api.name: {} for api in APIS}
         for item in switches:
             name, equals, value = item.partition("=")
-            if not equals or name not in api_of:
-                problem = (
-                    f"not a switch. {suggest(name, list(api_of))}" if name not in api_of else "a value is missing."
-                )
-                raise InputError(f"--switch {item}: {problem}")
+            if name not in api_of:
+                raise InputError(f"--switch {item}: not a switch. {suggest(name, list(api_of))}")
+            if not equals:
+                raise InputError(f"--switch {item}: a value is missing.")
             switch = {name: parse_scalar(value)}
             try:
                 api_of[name].scenario.Switches.model_validate(switch)
