@@ -236,9 +236,9 @@ class Guard:
     A run that only reads sends GET. A run that writes may change the tasks of its options, the parts that their own
     responses show, and registered ids, such as unknown ones. Never sent are: a request that names the address of
     another agent, since the target would forward it; one with an id that no response has shown, while ``spared`` says
-    why; and one that does harm which nothing undoes (``never_during`` of the API). A request that no rule
-    allows is refused. ``submits`` are the methods and paths of requests that may start a task; ``allows_everything``
-    is for the mock.
+    why; and one that does harm which nothing undoes (``never_during`` of the API). A request that no rule allows is
+    refused. ``submits`` are the methods and paths of requests that may start a task; ``allows_everything`` is for a
+    mock that nobody else uses.
     """
 
     def __init__(self, target: Target, options: Options, operations: Sequence[Operation]) -> None:

@@ -2,7 +2,8 @@
 
 Probes are requests that must be refused, hostile requests, and reads of lists that must agree; they are the same in
 each run. A run that writes also sends operations that a correct server refuses. A probe states the responses that are
-expected from any server of its API, both where public sources allow two. The client's checkers check the rest.
+expected from any server of its API, both where public sources allow two. The client's checkers check the rest. A wrong
+password is sent once in each way, since a server may lock the user.
 
 A walk reads one task or dag, requests an operation, reads again and lets time pass. Its requests are probes, and it
 checks nothing itself. A sandbox that is reset has many walks, a server one for each task. Only given ids are changed.

@@ -145,8 +145,12 @@ class Runner:
     def go(self) -> None:
         """Run the selected phases; a KeyboardInterrupt ends them, and is recorded."""
         target, options, result = self.client.target, self.client.options, self.result
-        is_possible = {"machine": options.write, "story": bool(options.stories)}
-        selected = [item for item in ORDER if is_possible.get(item, True) and item in {*options.phases, "story"}]
+        phases = {*options.phases, "story"}
+        if not options.write:
+            phases.discard("machine")
+        if not options.stories:
+            phases.discard("story")
+        selected = [phase for phase in ORDER if phase in phases]
         began = stopwatch()
         earlier_changes = len(result.changes)
         try:
