@@ -164,7 +164,7 @@ class Moment:
 
     def labels(self) -> Iterator[tuple[Part, Label]]:
         """Yield the label of the whole and of each part, always in the same order."""
-        return ((part, label) for part, _, label in _moves(None, self, ()))
+        return ((part, label) for part, _, label in _moves(None, self))
 
     def label_of(self, part: Part) -> Label:
         """Return the label of the whole, or of a part."""
@@ -175,16 +175,23 @@ class Moment:
         return label
 
 
-def _moves(before: Any, after: Any, part: Part) -> Iterator[tuple[Part, Label | None, Label]]:
-    """Yield the parts whose labels differ, with both labels, in the order of ``labels``; ``before`` may be None."""
-    previous = None if before is None else before.label
-    if previous != after.label:
-        yield part, previous, after.label
-    parts = getattr(after, "parts", None)
-    if parts is not None:
-        for place, (old, new) in enumerate(zip(repeat(None) if before is None else before.parts, parts, strict=False)):
-            if old is not new:
-                yield from _moves(old, new, (*part, place))
+def _moves(before: Any, after: Any) -> list[tuple[Part, Label | None, Label]]:
+    """Return the parts whose labels differ, with both labels, in the order of ``labels``; ``before`` may be None."""
+    moves = list[tuple[Part, Label | None, Label]]()
+
+    def compare(old: Any, new: Any, part: Part) -> None:
+        previous, label = None if old is None else old.label, new.label
+        if previous != label:
+            moves.append((part, previous, label))
+        parts = getattr(new, "parts", None)
+        if parts is not None:
+            pairs = zip(repeat(None) if old is None else old.parts, parts, strict=False)
+            for place, (old_part, new_part) in enumerate(pairs):
+                if old_part is not new_part:
+                    compare(old_part, new_part, (*part, place))
+
+    compare(before, after, ())
+    return moves
 
 
 T = TypeVar("T")
@@ -363,7 +370,7 @@ def states_until(history: History[C, R, S], instant: int) -> tuple[S, ...]:
 
 def started(state: S) -> S:
     """Return the first state with the changes that begin a history."""
-    changes = [Change(state.at, part, before, label, "start") for part, before, label in _moves(None, state, ())]
+    changes = [Change(state.at, part, before, label, "start") for part, before, label in _moves(None, state)]
     return replace(state, changes=tuple(changes))
 
 
@@ -377,7 +384,7 @@ def changed(before: S, after: S, cause: str, *, target: Part | None = None) -> S
     changes = list(before.changes)
     if target is not None:
         changes = [Change(after.at, target, before.label_of(target), after.label_of(target), cause, target)]
-    for part, old, label in _moves(before, after, ()):
+    for part, old, label in _moves(before, after):
         if part != target:
             changes.append(Change(after.at, part, old, label, cause, target))
     return replace(after, changes=tuple(changes))

@@ -15,11 +15,11 @@ text answers is a field of ``Rules``, or the answer is marked "not verified".
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import lru_cache
-from heapq import heapify, heappop, heappush, nsmallest
+from heapq import heapify, heappop, heappush
 from operator import attrgetter
 from typing import Final
 
@@ -211,7 +211,7 @@ class _Simulation:
         if self.rolling_back:
             before, self._after = self._after, before
         self._blocking = [sum(self.subtasks[it].status != self.passed for it in places) for places in before]
-        self.counts = Counter(map(_status, self.subtasks))
+        self.counts: dict[SubtaskStatus, int] = defaultdict(int, Counter(map(_status, self.subtasks)))
         self._prohibiting = sum(map(_prohibits_rollback, script.subtasks, self.subtasks))
         self.retries = [(place, item.retries) for place, item in enumerate(script.subtasks) if item.retries]
         # Subtasks that the task scheduler may make READY, those for the subtask scheduler, and a heap of ends of runs.
@@ -324,7 +324,7 @@ def _task_tick(task: _Simulation) -> None:
         task.finish_time = task.at
         return
     operation: SubtaskOperation = "ROLLBACK" if task.rolling_back else "EXECUTE"
-    for place in nsmallest(_free_places(task), task.turn):
+    for place in sorted(task.turn)[: _free_places(task)]:
         task.move(place, _ready(task.subtasks[place], operation, task.at), "task tick")
 
 
