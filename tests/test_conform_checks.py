@@ -189,6 +189,7 @@ BROKEN: Final[dict[str, list[tuple[ApiName, Exchange]]]] = {
         ("obshell", dag(data__nodes__0__start_time="2027-01-01T00:00:00Z")),
     ],
     "count.never-run": [
+        ("ocp", task(**{f"{INSTALL}runTime": 2})),
         ("obshell", dag(data__nodes__5__sub_tasks__0__execute_times=1)),
         ("obshell", dag(data__nodes__0__sub_tasks__0__execute_times=0)),
     ],
@@ -442,6 +443,10 @@ LAWFUL: Final[dict[str, tuple[ApiName, Exchange]]] = {
                 **{f"{DOWNLOADED}status": "PENDING", "data__subtasks__3__status": "PENDING"},
             ),
         ),
+    ),
+    "what had run twice was rolled back, and runs forwards again": (
+        "ocp",
+        task(data__operation="RETRY", **{f"{INSTALL}runTime": 2}),
     ),
     "a page has a limit of its own": ("ocp", listed("size=2000", data__page__size=500)),
     "a name is looked for with a wildcard": ("ocp", listed("size=10&name=%25")),
