@@ -148,7 +148,7 @@ class Group:
         return -1 if stage.finished is None else self.first_tick(number) + stage.finished
 
     def rows(self, now: int, *, with_changed: bool = False) -> Iterator[Row]:
-        """Yield the rows of tasks by ascending id, those of operated ones only if asked: their states are others."""
+        """Yield the rows of tasks by ascending id; operated ones, whose states are not theirs, only if asked."""
         changed = set(() if with_changed else self.changed)
         for stage, numbers in self.spans(now):
             yield from (self.row(number, stage) for number in numbers if number not in changed)
@@ -243,7 +243,7 @@ class World(ABC, Generic[Key, Data, State]):
         return self._built[key]
 
     def group_of(self, key: Any) -> Group | None:
-        """Return the group of a task that was not operated; None for a task or dag that is in no group, or was."""
+        """Return the group of a task; None for one that was operated, and for a task or dag that is in no group."""
         if key in self._data:
             return None
         place = bisect_right(self._groups, key, key=FIRST_ID) if self._groups else 0

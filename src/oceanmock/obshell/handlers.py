@@ -430,15 +430,13 @@ class ServiceFactory:
         return Response(problem.status, body, media_type=early if problem.stage in errors.DECRYPTION else JSON)
 
     def _envelope(self, request: Request, status: int, *, is_traced: bool = True) -> dict[str, Any]:
-        """Return the envelope; the trace id is the caller's or a new one (lib/trace/header.go:25-46)."""
+        """Return the envelope; the trace id is new, or the caller's if not forwarded (lib/trace/header.go:25-46)."""
         now, trace = request.sandbox.clock.now(), ""
         is_status = request.path == STATUS_PATH and not request.query
         if is_traced and not (is_status and has_quirk(request, "status-has-no-trace-id")):
             header = request.header(b"x-obshell-trace-id")
-            is_own = header and place_of(request) == (
-                dags_of(request).place_at(request.port) or 0
-            )  # it is not forwarded
-            trace = header.decode("latin-1") if header and is_own else request.sandbox.draw_trace_id()
+            is_forwarded = place_of(request) != (dags_of(request).place_at(request.port) or 0)
+            trace = header.decode("latin-1") if header and not is_forwarded else request.sandbox.draw_trace_id()
         return {
             "successful": status < 400,
             "timestamp": bodies.time_of(request, now),

@@ -1,9 +1,8 @@
 """Scripts and states of a dag with its parts, and the tables of their transitions.
 
 A trigger names the target of an operator, though it may change more: that of a dag also its nodes, PASS their sub tasks
-too. Sources
-are files of github.com/oceanbase/obshell at 61ee147 (ob/agent/engine and ob/agent/service/task, both abbreviated) and
-recordings of a running obshell 4.5.0.0, which outrank them.
+too. Sources are files of github.com/oceanbase/obshell at 61ee147 (ob/agent/engine and ob/agent/service/task, both
+abbreviated) and recordings of a running obshell 4.5.0.0, which outrank them.
 """
 
 from __future__ import annotations
@@ -55,7 +54,7 @@ class NodeScript:
     sub_tasks: tuple[SubTaskScript, ...]
     can: frozenset[NodeFlag] = frozenset()
     timeout: int = 3600 * SECOND
-    failure_exit: bool = False  # a dag that fails here releases its lock, until it goes on (dag.go:429, 462, 580)
+    failure_exit: bool = False  # a failure here releases the lock, and going on takes it (task/dag.go:429, 462, 580)
 
 
 @dataclass(frozen=True, slots=True)

@@ -146,7 +146,7 @@ class Task(base.Model):
     id: base.Id | None = None
     name: base.Name | None = None
     type: Literal["MANUAL", "SYS_ONCE", "SCHEDULED", "SYS_SCHEDULED"] = "MANUAL"
-    """The kind of its start. The logs of a SYS_SCHEDULED task lack the lines of its attempts, as in ocp-express
+    """How it was started. The logs of a SYS_SCHEDULED task lack the lines of its attempts, as in ocp-express
     (RunnerFactory.java:170-177)."""
     subtasks: Annotated[tuple[Subtask, ...], Field(min_length=1, max_length=2000)]
     """Its subtasks in the order of the API's list, which may differ from the order in which they run."""
@@ -157,7 +157,7 @@ class Task(base.Model):
     repeat: Repeat | None = None
     concurrency: Annotated[int, Field(ge=1, le=base.MAX_ID), base.WHOLE] | None = None
     """The number of subtasks that may be READY or RUNNING at once; if left out, ten, except that at the start all
-    without `needs` are READY, as in ocp-express (ReadyTaskWorker.java:176-191)."""
+    that need no other are READY, as in ocp-express (ReadyTaskWorker.java:176-191)."""
     prohibit_rollback: StrictBool = False
     abandoned_after: base.DurationText | None = None
     """The time after which a FAILED task is abandoned and becomes ABORTED: a state that OCP's metadata database has,
@@ -207,7 +207,7 @@ class Switches(base.Model):
     could pass although its request was never executed."""
     wrong_method: Literal["refused", "index", "failed"] = "refused"
     """The response to a method that a path does not have: `refused`, 405 and a JSON error; `index`, the web page, as
-    Spring 5.3 responds since the ControllerAdvice of ocp-express names its packages; or `failed`, 500, as that advice
+    Spring 5.3 responds because the ControllerAdvice of ocp-express names its packages; or `failed`, 500, as that advice
     responds to other exceptions (RestExceptionHandler.java:343-358). Of these, a client can tell only 405 from a
     broken server."""
     error_code_not_found: base.Int32 = 20000

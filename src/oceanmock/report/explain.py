@@ -53,7 +53,7 @@ HistoryState = TypeVar("HistoryState", bound=Moment)
 
 
 class Event(NamedTuple):
-    """A change between labels, None before the start, or a refused operation, which leaves the label."""
+    """A change between labels (``before`` is None at the start), or a refused operation, which changes none."""
 
     at: int
     part: Part
@@ -425,7 +425,7 @@ class Explainer(ABC, Generic[HistoryState]):
 
 
 def _without_beginnings(sentences: Iterable[tuple[int, str]]) -> list[tuple[int, str]]:
-    """Return dated sentences without duplicates, and without one that another of its instant begins with."""
+    """Return dated sentences, each once, without those that only begin another sentence of the same instant."""
     unique = dict.fromkeys(sentences)
     return [it for it in unique if not any(at == it[0] and more.startswith(f"{it[1]}: ") for at, more in unique)]
 

@@ -126,7 +126,7 @@ class BaseWhen(Model):
     after: Span | None = None
     """The time since its start, or the sandbox's if it names none, from which the condition holds."""
     before: Span | None = None
-    """The time since that start at which it stops to hold."""
+    """The time since that start at which it stops holding."""
 
     @property
     def of(self) -> int | str | None:
