@@ -113,7 +113,7 @@ class OcpStartsOn(StartsOn):
     api: ClassVar = API
 
     in_contents: StrictBool = False
-    """Whether the response has the task in `data.contents`, as that to adding hosts has, instead of
+    """Whether the response has the task in `data.contents`, as the response to adding hosts has, instead of
     as `data` itself."""
     refuses: Annotated[tuple[OcpRefusal, ...], Field(max_length=base.MAX_REFUSALS)] = ()
     """Refusals of the request; the first one that matches is sent, and nothing starts."""
