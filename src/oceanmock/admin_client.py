@@ -110,7 +110,7 @@ class Admin:
                 raise
 
     def read(self, method: str, path: str, body: Json | None = None, *, query: Json | None = None) -> bytes:
-        """Return the body of a response. Raises NoAnswer."""
+        """Return the body of a response. Raises NoAnswer, and InputError for a body that cannot be JSON."""
         target = f"/__admin{path}" if self.name is None else f"/__admin/sandboxes/{quote(self.name, safe='')}{path}"
         if query:
             target += f"?{urlencode(without_none(**query))}".rstrip("?")
