@@ -243,8 +243,9 @@ def test_a_list_has_what_started_last_first() -> None:
 
     started = [ask("POST", TENANTS, json={"name": "foo"}).json()["data"]["id"] for _ in range(5)]
     started += [world.sandbox.task("Upgrade", ["Check"]).id for _ in range(5)]
+    first = world.sandbox.task("Backup {n}", ["Check"], repeat={"count": 3}).id
 
-    assert [task["id"] for task in tasks_of(ask)] == [*reversed(started)]
+    assert [task["id"] for task in tasks_of(ask)] == [first + 2, first + 1, first, *reversed(started)]
 
 
 FILLED: Final = """

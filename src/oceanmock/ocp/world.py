@@ -209,7 +209,7 @@ class Tasks(base.World[int, TaskData, ocp_states.TaskState]):
             if model.starts_on is not None:
                 self.templates.append(template)
             elif model.repeat is not None:
-                ids.append(self._begin_group(template, start - model.age, owner=scenario.name))
+                ids.append(self._begin_group(template, start - model.age, owner=scenario.name, are_newest=are_newest))
             else:
                 ids.append(self._begin(template, start - model.age, owner=scenario.name, is_newest=are_newest))
         fake_data.draw_users()
@@ -217,11 +217,14 @@ class Tasks(base.World[int, TaskData, ocp_states.TaskState]):
             self._refresh(start)
         return ids[0] if ids else 0
 
-    def _begin_group(self, template: Template, created: int, *, owner: str) -> int:
+    def _begin_group(self, template: Template, created: int, *, owner: str, are_newest: bool) -> int:
         model, fake_data, tick = template.model, template.fake_data, template.rules.tick
         count, every = (model.repeat.count, model.repeat.every) if model.repeat else (1, 0)
         part_ids = fake_data.ids(count * len(model.subtasks))
-        ids = range(model.id, model.id + count) if model.id else fake_data.ids(count)
+        if model.id:
+            ids = range(model.id, model.id + count)
+        else:
+            ids = self._newest_ids(fake_data, count) if are_newest else fake_data.ids(count)
         self._take_task_ids(ids, owner)
         # From the first subtask tick on, a task changes independently of the instant at which it was created.
         history = machine.start(template.script, replace(template.rules, phase=-(tick // 2) % tick))
@@ -245,20 +248,22 @@ class Tasks(base.World[int, TaskData, ocp_states.TaskState]):
         ids = group.part_ids[number * width : (number + 1) * width]
         return self._make(group.template, group.ids[number], ids, number=number, created=group.start_of(number))
 
-    def _newest_id(self, fake_data: base.FakeData) -> int:
-        """Return an id above those of all tasks, if one is free, as a server counts its ids up."""
-        last = self._task_ids.last
-        for id in range(last + 1, MAX_ID)[: base.MAX_DRAWS if last > base.FIRST_FREE_ID else 0]:
-            if self._taken.first_in(range(id, id + 1)) is None:
-                self._taken.add(range(id, id + 1))
-                return id
-        return fake_data.ids(1).start
+    def _newest_ids(self, fake_data: base.FakeData, count: int) -> range:
+        """Take ids above those of all tasks, if there are such, as a server counts its ids up, and return them."""
+        first = self._task_ids.last + 1
+        if self._taken.first_in(range(first, first + count)) is not None:
+            first = self._taken.last + 1
+        if not base.FIRST_FREE_ID < first <= MAX_ID - count + 1:
+            return fake_data.ids(count)
+        ids = range(first, first + count)
+        self._taken.add(ids)
+        return ids
 
     def _begin(self, template: Template, created: int, *, owner: str, is_newest: bool) -> int:
         """Add the task of a template with its history, and return its id. Raises InputError when an id is taken."""
         fake_data = template.fake_data
         ids = [subtask.id or fake_data.ids(1).start for subtask in template.model.subtasks]
-        task_id = template.model.id or (self._newest_id(fake_data) if is_newest else fake_data.ids(1).start)
+        task_id = template.model.id or (self._newest_ids(fake_data, 1) if is_newest else fake_data.ids(1)).start
         self._take_task_ids(range(task_id, task_id + 1), owner)
         for place, id in enumerate(ids):
             if id in self._places:
