@@ -248,6 +248,17 @@ def test_a_list_has_what_started_last_first() -> None:
     assert [task["id"] for task in tasks_of(ask)] == [first + 2, first + 1, first, *reversed(started)]
 
 
+def test_tasks_of_a_file_without_ids_are_listed_newest_first() -> None:
+    ages = (2, 5, 1, 4, 3, 6)
+    tasks = [f"{{name: '{age} h', age: {age}h, subtasks: [One]}}" for age in ages]
+    tasks.append("{name: 'part {n}', age: 12h, repeat: {count: 3, every: 1h}, subtasks: [One]}")
+    _, ask = ocp(f"summary: A\napi: ocp\ntasks: [{', '.join(tasks)}]")
+
+    names = [task["name"] for task in tasks_of(ask)]
+
+    assert names == [*(f"{age} h" for age in sorted(ages)), "part 3", "part 2", "part 1"]
+
+
 FILLED: Final = """
 summary: A tenant is dropped
 api: obshell

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from heapq import heappop, heappush, merge
+from itertools import accumulate
 from operator import attrgetter
 from typing import Any, ClassVar, Final
 
@@ -192,7 +193,8 @@ class Tasks(base.World[int, TaskData, ocp_states.TaskState]):
     def _populate(self, scenario: Scenario, fake_data: base.FakeData, start: int, *, are_newest: bool = False) -> int:
         """Add the tasks and templates of a scenario, and return the id of the first task."""
         rules, ids = files.rules_of(scenario.tick, self.switches), list[int]()
-        for model in sorted(scenario.tasks, key=lambda model: model.starts_on is not None):
+        models = scenario.tasks if are_newest else _with_ids(scenario.tasks, fake_data)
+        for model in sorted(models, key=lambda model: model.starts_on is not None):
             names = [subtask.name or fake_data.phrase() for subtask in model.subtasks]
             name = model.name or fake_data.phrase()
             template = Template(
@@ -299,6 +301,17 @@ class Tasks(base.World[int, TaskData, ocp_states.TaskState]):
         task = TaskData(id, name, template.creator, executor, model, tuple(subtasks), created)
         rules = replace(template.rules, phase=(self._first_tick - created) % template.rules.tick)
         return task, machine.start(script, rules)
+
+
+def _with_ids(models: Sequence[files.Task], fake_data: base.FakeData) -> list[files.Task]:
+    """Return tasks of a file with ids for those that lack one, which count up from the oldest task."""
+    places = [place for place, model in enumerate(models) if model.id is None and model.starts_on is None]
+    places.sort(key=lambda place: -models[place].age)
+    counts = [repeat.count if (repeat := models[place].repeat) else 1 for place in places]
+    result, firsts = list(models), accumulate(counts, initial=fake_data.ids(sum(counts)).start if counts else 0)
+    for place, first in zip(places, firsts, strict=False):
+        result[place] = models[place].model_copy(update={"id": first})
+    return result
 
 
 def _id_taken(kind: str, id: int, owner: str) -> InputError:
