@@ -195,7 +195,7 @@ class _Pattern:
         return bool(self.ways(self._after(self.start, str(number)), 0))
 
     def below(self, number: int) -> int:
-        """Return how many numbers from 1 up to, but without, a number fit."""
+        """Return how many of the numbers from 1, below a number, fit."""
         state: _State = None
         count, text = 0, str(number)
         for digits, digit in zip(range(len(text), 0, -1), map(int, text), strict=True):

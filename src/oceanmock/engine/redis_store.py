@@ -222,7 +222,7 @@ class RedisStore:
             self._scripts = {key: self._redis.register_script(_BEGIN + body) for key, body in bodies.items()}
         except ValueError:
             raise EnvironmentProblem(
-                "the store's URL is none of a Redis. Give one such as redis://127.0.0.1:6379/0 or rediss://HOST/0."
+                "the URL of the store is not that of a Redis. Give one such as redis://127.0.0.1:6379/0 or rediss://HOST/0."
             ) from None
         try:
             self.ping()

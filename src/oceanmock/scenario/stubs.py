@@ -124,9 +124,9 @@ class BaseWhen(Model):
     of_request: ClassVar[bool] = False
 
     after: Span | None = None
-    """The time since its start, or the sandbox's if it names none, from which the condition holds."""
+    """How long after its task or dag, or without one the sandbox, has started the condition begins to hold."""
     before: Span | None = None
-    """The time since that start at which it stops holding."""
+    """How long after that start the condition stops holding."""
 
     @property
     def of(self) -> int | str | None:
