@@ -175,7 +175,7 @@ class Tasks(base.World[int, TaskData, ocp_states.TaskState]):
             if target is not None and name in values:
                 update[name] = target.model_copy(update={"id": values[name]})
         source = replace(source, name=values.get("name", source.name), model=model.model_copy(update=update))
-        key = self._begin(source, at, owner=source.name, is_newest=True)
+        key = self._begin(source, at, owner=source.name)
         self._starts[template] += 1
         return self.view(key, at)
 
@@ -211,22 +211,19 @@ class Tasks(base.World[int, TaskData, ocp_states.TaskState]):
             if model.starts_on is not None:
                 self.templates.append(template)
             elif model.repeat is not None:
-                ids.append(self._begin_group(template, start - model.age, owner=scenario.name, are_newest=are_newest))
+                ids.append(self._begin_group(template, start - model.age, owner=scenario.name))
             else:
-                ids.append(self._begin(template, start - model.age, owner=scenario.name, is_newest=are_newest))
+                ids.append(self._begin(template, start - model.age, owner=scenario.name))
         fake_data.draw_users()
         if len(self._stale) > MAX_STALE:
             self._refresh(start)
         return ids[0] if ids else 0
 
-    def _begin_group(self, template: Template, created: int, *, owner: str, are_newest: bool) -> int:
+    def _begin_group(self, template: Template, created: int, *, owner: str) -> int:
         model, fake_data, tick = template.model, template.fake_data, template.rules.tick
         count, every = (model.repeat.count, model.repeat.every) if model.repeat else (1, 0)
         part_ids = fake_data.ids(count * len(model.subtasks))
-        if model.id:
-            ids = range(model.id, model.id + count)
-        else:
-            ids = self._newest_ids(fake_data, count) if are_newest else fake_data.ids(count)
+        ids = range(model.id, model.id + count) if model.id else self._newest_ids(fake_data, count)
         self._take_task_ids(ids, owner)
         # From the first subtask tick on, a task changes independently of the instant at which it was created.
         history = machine.start(template.script, replace(template.rules, phase=-(tick // 2) % tick))
@@ -261,11 +258,11 @@ class Tasks(base.World[int, TaskData, ocp_states.TaskState]):
         self._taken.add(ids)
         return ids
 
-    def _begin(self, template: Template, created: int, *, owner: str, is_newest: bool) -> int:
+    def _begin(self, template: Template, created: int, *, owner: str) -> int:
         """Add the task of a template with its history, and return its id. Raises InputError when an id is taken."""
         fake_data = template.fake_data
         ids = [subtask.id or fake_data.ids(1).start for subtask in template.model.subtasks]
-        task_id = template.model.id or (self._newest_ids(fake_data, 1) if is_newest else fake_data.ids(1)).start
+        task_id = template.model.id or self._newest_ids(fake_data, 1).start
         self._take_task_ids(range(task_id, task_id + 1), owner)
         for place, id in enumerate(ids):
             if id in self._places:
