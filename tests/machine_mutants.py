@@ -157,7 +157,7 @@ OCP: Final = (
         replacing(ocp, "_task_tick", _with_first_finish_time),
     ),
     _ocp("no-verdict", "a task never succeeds", "parent.stuck", replacing(ocp, "_verdict", _without_verdict)),
-    _ocp("no-order", "subtasks wait for nothing", "order.forward", replacing(ocp, "_Unfolding", _WithoutOrder)),
+    _ocp("no-order", "subtasks wait for nothing", "order.forward", replacing(ocp, "_Simulation", _WithoutOrder)),
     _ocp(
         "old-task",
         "a retry is answered with the task as it was",
