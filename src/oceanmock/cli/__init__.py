@@ -156,7 +156,7 @@ for command in (serve, exec_command, wait, store_command, conform_command, compa
     help="Print lines, annotations of a GitHub workflow, or a list in JSON.",
 )
 def check(paths: tuple[str, ...], *, format: str) -> None:
-    """Check scenarios and OpenAPI files, and print every mistake with its line.
+    """Check scenarios and OpenAPI files. Every mistake is printed with its line.
 
     PATH is a file, a folder, or a name of the library; without one, every file that comes with oceanmock is checked.
     Exits with 1 if there is any mistake.
@@ -202,9 +202,10 @@ def check(paths: tuple[str, ...], *, format: str) -> None:
 @click.option("--width", type=click.IntRange(60, 400), help="Columns to draw in.")
 @AS_JSON
 def show(scenario: str, width: int | None, *, as_json: bool) -> None:
-    """Draw a scenario: the DAG of each task, and its states over time by the scenario's story.
+    """Draw the tasks of a scenario and their states over time.
 
-    Below a task's states is a line for each stub and fault that applies to a part of them; a table lists them all.
+    The states follow the scenario's story. Below a task's states is a line for each stub and fault that applies to a
+    part of them; a table lists them all.
     """
     from rich.text import Text
 

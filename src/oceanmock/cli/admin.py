@@ -205,7 +205,7 @@ def _url_of(sandbox: Json, admin: Admin) -> str:
 @sandbox.command("list", cls=ServerCommand)
 @AS_JSON
 def list_sandboxes(*, admin: Admin, as_json: bool) -> None:
-    """List the sandboxes: name, URL, number of tasks and requests, progression and time, and the rest of its lease."""
+    """List the sandboxes. A line has name, URL, counts of tasks and requests, progression, time, and remaining ttl."""
     print_items(
         admin.ask("GET", "/sandboxes")["sandboxes"],
         lambda item: (
@@ -252,7 +252,7 @@ def _print_clock(clock: Json) -> None:
 @clock.command("show", cls=SandboxCommand)
 @AS_JSON
 def show_clock(*, admin: Admin, as_json: bool) -> None:
-    """Print the clock's instant, how time passes, and when something is due next."""
+    """Print the clock's time, its progression, and when something is due next."""
     state = admin.ask("GET", "/clock")
     if as_json:
         print_json(state, indent=2)
@@ -269,7 +269,7 @@ def advance_clock(duration: str, *, admin: Admin) -> None:
 
 @clock.command("next", cls=SandboxCommand)
 def move_clock_to_next(*, admin: Admin) -> None:
-    """Move the clock to the next instant at which a task or dag changes."""
+    """Move the clock to the next change of a task or dag."""
     _print_clock(admin.ask("POST", "/clock/next"))
 
 
@@ -293,7 +293,7 @@ def set_clock(*, admin: Admin, **options: Any) -> None:
 @click.command(cls=SandboxCommand)
 @AS_JSON
 def tasks(*, admin: Admin, as_json: bool) -> None:
-    """List the tasks and dags of a sandbox: API, id, state, operation and name."""
+    """List the tasks and dags of a sandbox. A line has API, id, state, operation and name."""
     row_of = itemgetter("api", "id", "state", "operation", "name")
     print_items(admin.ask("GET", "/tasks")["tasks"], row_of, as_json=as_json)
 
@@ -303,7 +303,7 @@ def tasks(*, admin: Admin, as_json: bool) -> None:
 @click.option("--api", metavar="API", help="The API of the task, where several have it.")
 @AS_JSON
 def explain(task: str, *, admin: Admin, api: str | None, as_json: bool) -> None:
-    """Explain why a task is in its state, and what changes it next and when.
+    """Explain why a task is in its state, and what changes it.
 
     TASK is the id of a task of OCP, or the generic id or number of a dag of obshell.
     """
@@ -334,7 +334,7 @@ def explain(task: str, *, admin: Admin, api: str | None, as_json: bool) -> None:
 @click.option("--clear", is_flag=True, help="Delete every entry, and print none.")
 @click.option("--json", "as_json", is_flag=True, help="Print each entry as JSON, one a line.")
 def journal(*, admin: Admin, follow: bool, clear: bool, as_json: bool, **filters: Any) -> None:
-    """Print the requests to a sandbox, the oldest first; only those of OPERATION, if given."""
+    """Print the requests to a sandbox, oldest first. With OPERATION, print only requests of that operation."""
     if clear:
         admin.ask("DELETE", "/journal")
         return
@@ -378,9 +378,9 @@ def _line_of(entry: Json) -> str:
 )
 @AS_JSON
 def verify(*, admin: Admin, body: str | None, then: tuple[str, ...], as_json: bool, **options: Any) -> None:
-    """Check how many requests match, or that some come one after the other.
+    """Check how often, or in which order, requests were sent.
 
-    Exits with 1, and prints the nearest request, if OPERATION was not requested so many times.
+    If the check fails, the command prints the nearest request and exits with 1.
 
     \b
     oceanmock verify retrySubtask --subtask 1002 --times 1
@@ -418,7 +418,7 @@ def faults() -> None:
 @faults.command("list", cls=SandboxCommand)
 @AS_JSON
 def list_faults(*, admin: Admin, as_json: bool) -> None:
-    """List the faults: name, requests counted and affected, and what each does."""
+    """List the faults. A line has name, counts of requests and of affected ones, and effects."""
     print_items(
         admin.ask("GET", "/faults")["faults"],
         lambda fault: (

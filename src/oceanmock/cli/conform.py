@@ -67,10 +67,10 @@ Exit codes:
 @with_options
 @click.pass_context
 def conform(ctx: click.Context, /, **values: Any) -> None:
-    """Check that a server conforms to the contract, and that its tasks go through valid states.
+    """Check that a server conforms to the contract.
 
-    URL is an OCP or obshell server; it is only read, unless --write is given. With --mock,
-    oceanmock checks itself; with --passive nothing is sent.
+    The run also checks that tasks go through valid states. URL is an OCP or obshell server; it is only read, unless
+    --write is given. With --mock, oceanmock checks itself; with --passive nothing is sent.
     """
     check_extra()
     from oceanmock.conformance.reports import files, worst_last
@@ -109,10 +109,10 @@ def conform(ctx: click.Context, /, **values: Any) -> None:
 @AS_JSON
 @click.pass_context
 def compare(ctx: click.Context, old: Path, new: Path, *, as_json: bool) -> None:
-    """Compare two runs of conform: print what B has and A does not (+), and what only A has (-).
+    """Compare two runs of conform.
 
-    A and B are JSON reports (conform --report json=FILE), such as those of two releases of a server.
-    Exits with 1 if B has a deviation, known or not, that A does not have.
+    Lines with + are only in B, lines with - only in A. A and B are JSON reports (conform --report json=FILE), such as
+    those of two releases of a server. Exits with 1 if B has a deviation, known or not, that A does not have.
     """
     from oceanmock.conformance.reports.files import differences, load_json
 

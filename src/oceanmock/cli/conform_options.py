@@ -161,13 +161,13 @@ class ConformOptions:
         "Generated examples per operation. Default: 5, or 10 with --mock.", type=click.IntRange(1)
     )
     max_requests: int = _option(
-        "End the run, as INCOMPLETE, at so many requests; 0 for any number. Not with --mock.",
+        "The number of requests after which the run ends as INCOMPLETE; 0 for no limit. Not with --mock.",
         default=MAX_REQUESTS,
         show_default=True,
         type=click.IntRange(0),
     )
     max_time: int = _option(
-        "End the run, as INCOMPLETE, after so long. Default: 30m. Not with --mock.",
+        "The time after which the run ends as INCOMPLETE. Default: 30m. Not with --mock.",
         default=format_duration(MAX_TIME),
         **DURATION,
     )

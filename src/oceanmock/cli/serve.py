@@ -47,7 +47,7 @@ SERVER_OPTIONS: Final = (
         ["--speed"],
         default=1.0,
         type=click.FloatRange(0, 1_000_000, min_open=True),
-        help="Run so many times faster than the wall clock, under `time`.",
+        help="The speed of the clock under `time`, as a multiple of real time.",
     ),
     click.Option(
         ["--seed"], default=0, help="Generate what scenarios leave out; the same seed gives the same names and ids."

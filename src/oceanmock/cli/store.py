@@ -87,10 +87,10 @@ def _size_of(store: RedisStore | StateFile) -> str:
 
 @click.group("store")
 def store_command() -> None:
-    """Check, copy or empty a store: a state file, or a Redis that servers share.
+    """Check, copy or empty a store of sandboxes.
 
-    PLACE is the path of the file, while no server uses it, or a URL such as redis://127.0.0.1:6379/0; the environment
-    may have it as OCEANMOCK_STORE.
+    A store is a state file, or a Redis that servers share. PLACE is the path of the file, while no server uses it, or a
+    URL such as redis://127.0.0.1:6379/0; the environment may have it as OCEANMOCK_STORE.
     """
 
 
@@ -98,7 +98,7 @@ def store_command() -> None:
 @PLACE
 @AS_JSON
 def check(place: str, *, as_json: bool) -> None:
-    """Check that each sandbox can be read; print what the store has.
+    """Check that each sandbox can be read. Prints what the store has.
 
     Exits with 1 if one cannot be read.
     """
@@ -124,9 +124,9 @@ def check(place: str, *, as_json: bool) -> None:
 @store_command.command("export")
 @PLACE
 def export_store(place: str) -> None:
-    """Print every sandbox as JSON lines: its specification, and each command, counter and record of operations.
+    """Print every sandbox as JSON lines.
 
-    Journals are not exported.
+    Lines have specifications, commands, counters and records of operations; journals are not exported.
     """
     from oceanmock.engine.log import encode
 
@@ -144,9 +144,10 @@ def export_store(place: str) -> None:
 @PLACE
 @click.argument("file", type=click.File(encoding="utf-8"), default="-")
 def import_store(place: str, file: IO[str]) -> None:
-    """Read sandboxes in the format of `export` from FILE, or stdin; those with the same names are replaced.
+    """Read sandboxes in the format of `export`.
 
-    If the environment has the PLACE, no FILE can be given.
+    FILE is stdin by default. Sandboxes with the same names are replaced. If the environment has the PLACE, no FILE can
+    be given.
     """
     from oceanmock.engine.log import LogEntry, decode_key, decode_records
     from oceanmock.library import DECODER
@@ -183,7 +184,7 @@ def import_store(place: str, file: IO[str]) -> None:
 @PLACE
 @click.confirmation_option("--yes", prompt="Delete every sandbox of this store?")
 def purge(place: str) -> None:
-    """Delete every sandbox; servers that share the store make a default one again."""
+    """Delete every sandbox. Servers that share the store create the default one again."""
     with _opened(place) as store:
         click.echo(f"Deleting {_size_of(store)}")
         for name in store.names():
