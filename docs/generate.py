@@ -200,12 +200,14 @@ def admin_page() -> str:
     follow = follower(contract)
     sections = [
         f"# Admin API\n\n{NOTE}{contract['info']['description'].strip()}\n\n"
-        "The contract with all schemas and examples is `openapi/admin.yaml`.\n"
+        "The contract with all schemas and examples is `openapi/admin.yaml`.\n",
+        errors_section(contract),
     ]
+    faults = fault_keys()
     for tag in contract["tags"]:
         sections.append(f"## {tag['name'].capitalize()}\n\n{one_line(tag['description'])}\n")
         sections.extend(
-            operation_section(f"{method.upper()} {path}", item[method], item, follow)
+            operation_section(f"{method.upper()} {path}", item[method], item, follow, faults)
             for path, item in contract["paths"].items()
             for method in METHODS
             if method in item and item[method]["tags"] == [tag["name"]]
@@ -213,8 +215,29 @@ def admin_page() -> str:
     return "\n".join(sections)
 
 
-def operation_section(route: str, operation: Json, item: Json, follow: Callable[[Any], Any]) -> str:
-    """Return the section of one operation of the admin API."""
+def errors_section(contract: Json) -> str:
+    """Return the table of the errors that several operations have."""
+    errors: dict[str, str] = {}
+    for item in contract["paths"].values():
+        for operation in (item[method] for method in METHODS if method in item):
+            for status, response in operation["responses"].items():
+                if "$ref" in response:
+                    text = one_line(follower(contract)(response)["description"])
+                    errors[status] = max(text, errors.get(status, ""), key=len)
+    return f"## Errors\n\n{table(('status', 'meaning'), sorted(errors.items()))}"
+
+
+def fault_keys() -> dict[str, str]:
+    """Return the meaning of each key of a fault, as scenario files have it."""
+    definitions = json.loads(run_oceanmock("schema"))["$defs"]
+    properties = {**definitions["obshell.ObshellFault"]["properties"], **definitions["ocp.OcpFault"]["properties"]}
+    return {key: value["description"] for key, value in properties.items() if "description" in value}
+
+
+def operation_section(
+    route: str, operation: Json, item: Json, follow: Callable[[Any], Any], faults: dict[str, str]
+) -> str:
+    """Return the section of one operation of the admin API; ``faults`` describe keys that only refer to a schema."""
     lines = [f"### {operation['summary']}\n", f"`{route}` · `{operation['operationId']}`\n"]
     if operation.get("description"):
         lines.append(f"{one_line(operation['description'])}\n")
@@ -226,19 +249,19 @@ def operation_section(route: str, operation: Json, item: Json, follow: Callable[
     if "requestBody" in operation:
         body = next(iter(follow(operation["requestBody"])["content"].values()))
         schema = follow(body["schema"])
+        known = faults if operation["operationId"] == "addFault" else {}
         rows = [
             (
                 f"**`{key}`**" if key in schema.get("required", ()) else f"`{key}`",
-                one_line(follow(value).get("description", "")),
+                one_line(value.get("description") or known.get(key) or follow(value).get("description", "")),
             )
             for key, value in schema.get("properties", {}).items()
         ]
         lines.append(table(("key of the body", "meaning"), rows))
-    statuses = ", ".join(
-        f"{status} {one_line(follow(response)['description']).rstrip('.')}"
-        for status, response in operation["responses"].items()
-    )
-    lines.append(f"Responses: {statuses}.\n")
+    responses = operation["responses"].items()
+    own = [f"- {status}: {one_line(it['description']).rstrip('.')}." for status, it in responses if "$ref" not in it]
+    errors = ", ".join(status for status, it in responses if "$ref" in it)
+    lines.append("\n".join(("Responses:\n", *own, f"- [Errors](#errors): {errors}.\n")))
     return "\n".join(lines)
 
 
