@@ -72,7 +72,7 @@ def map_body(context: Any, body: Any) -> Any:
     if operation == "createTask" and isinstance(body.get("template"), dict):
         return body | {"template": chance.choice(TEMPLATES.get(body.get("api", ""), ({},)))}
     if operation == "addFault" and set(body) <= FAULT_KEYS and _could_be_a_fault(body):
-        return {"name": chance.choice(("outage", *NAMES[:4])), "delay": "0s", "calls": "1"}
+        return {"name": chance.choice(("outage", "outage", *NAMES[:2])), "delay": "0s", "calls": "1"}
     return body
 
 
