@@ -259,10 +259,8 @@ LONG_KEYS_SINCE: Final[Version] = (4, 4, 2)
 
 NEW_KEYS: Final = ("errCode", "maintenance_type", "maintenance_key", *INFO_SINCE)
 """Keys of errors, dags and /api/v1/info that 4.2.3 does not have."""
-CONTRACT_VERSIONS: Final[tuple[Version, ...]] = (
-    *((4, 2, 3), (4, 2, 4), (4, 2, 5), (4, 2, 6), (4, 3, 0)),
-    *((4, 3, 1), (4, 3, 2), (4, 4, 0), (4, 4, 1), (4, 4, 2)),
-)
+FIRST_VERSION: Final[Version] = (4, 2, 3)
+CONTRACT_VERSIONS: Final = tuple(sorted({FIRST_VERSION, *SINCE.values(), *INFO_SINCE.values(), LONG_KEYS_SINCE}))
 """The versions that changed something; the last one is current."""
 
 

@@ -120,10 +120,10 @@ def read_show_details(request: Request) -> bool:
 
 def read_operator(request: Request, kind: Literal["Dag", "Node"]) -> dict[str, str]:
     """Return the body's operator, and its id if it has one. Raises ObshellError."""
-    said = "Dag" if has_quirk(request, "node-body-says-dag-operator") else kind
-    struct, detail = f"{said}Operator", f"{said}DetailDTO"
+    prefix = "Dag" if has_quirk(request, "node-body-says-dag-operator") else kind
+    struct, detail = f"{prefix}Operator", f"{prefix}DetailDTO"
     types = {"operator": "string", f"{detail}.GenericDTO.id": "string"}
-    types |= {f"{detail}.{said}Detail.{field}": go_type for field, go_type in _DETAIL_TYPES.items()}
+    types |= {f"{detail}.{prefix}Detail.{field}": go_type for field, go_type in _DETAIL_TYPES.items()}
     body = read_fields(request, f"task.{struct}", {f"task.{struct}": types})
     missing = [f"{struct}.{detail}.GenericDTO.GenericID"] if body.get("id") == "" else []
     if not body.get("operator"):
@@ -301,7 +301,7 @@ def status_json(request: Request, place: int | None = None) -> Json:
     """Return the state of the agent at a position, by default of the one that responds."""
     dags, place = dags_of(request), place_of(request) if place is None else place
     agent, version = dags.agent_at(place), dags.version_at(place)
-    held = agent.identity == "CLUSTER AGENT"
+    has_oceanbase = agent.identity == "CLUSTER AGENT"
     return {
         "agent": {**address_json(agent), "identity": agent.identity},
         "state": 2,
@@ -309,8 +309,8 @@ def status_json(request: Request, place: int | None = None) -> Json:
         "pid": request.sandbox.pid,
         "startAt": request.sandbox.started,
         "port": agent.port,
-        "obState": api.OB_AVAILABLE if held else 0,
-        **({"sqlPort": SQL_PORT} if held and contract_version(version) >= api.SQL_PORT_SINCE else {}),
+        "obState": api.OB_AVAILABLE if has_oceanbase else 0,
+        **({"sqlPort": SQL_PORT} if has_oceanbase and contract_version(version) >= api.SQL_PORT_SINCE else {}),
         "underMaintenance": dags.is_maintained(place),
     }
 
